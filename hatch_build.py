@@ -1,0 +1,89 @@
+"""The build hook: compiles the engine with mypyc where that is possible.
+
+The same files run interpreted when it is not, so a missing compiler never fails an installation. `clearbook up` prints
+which of the two runs, and CI fails when a compiler is there and the build came out pure.
+
+In an editable install compilation must be asked for (CLEARBOOK_COMPILE=1), because a compiled module wins over the
+edited .py beside it; a wheel is compiled unless CLEARBOOK_PURE=1.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+COMPILED = (
+    "services/locks.py",
+    "services/book/model.py",
+    "services/book/side.py",
+    "services/book/engine.py",
+)
+SETUP = """
+import sys
+from mypyc.build import mypycify
+from setuptools import setup
+setup(name="clearbook_engine", packages=[], ext_modules=mypycify(sys.argv.pop().split(","), opt_level="3"))
+"""
+
+
+def wanted(editable: bool) -> bool:
+    """Whether this build should compile at all."""
+    if os.environ.get("CLEARBOOK_PURE") == "1":
+        return False
+    return not editable or os.environ.get("CLEARBOOK_COMPILE") == "1"
+
+
+def compiler() -> str | None:
+    """The C compiler that setuptools would call, if there is one."""
+    return shutil.which((os.environ.get("CC") or "cc").split(maxsplit=1)[0])
+
+
+def shared_objects(root: Path) -> list[Path]:
+    """The compiled modules that lie in the tree."""
+    beside = (path for folder in ("services", "services/book") for path in (root / folder).glob("*.so"))
+    return sorted([*root.glob("*__mypyc*.so"), *beside])
+
+
+def compile_in_place(root: Path) -> list[Path]:
+    """Compile the modules beside their sources; an empty list when that does not work here."""
+    modules = [name for name in COMPILED if (root / name).exists()]
+    for stale in shared_objects(root):
+        stale.unlink()
+    if not modules or compiler() is None:
+        return []
+    command = [sys.executable, "-c", SETUP, "build_ext", "--inplace", "--build-temp", "build/mypyc", ",".join(modules)]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        print(f"clearbook: the engine stays interpreted; mypyc said:\n{run.stderr[-2000:]}", file=sys.stderr)
+        return []
+    return shared_objects(root)
+
+
+class CustomBuildHook(BuildHookInterface[Any]):
+    """Compile for this build, and put what was compiled into the wheel."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called by hatchling before it collects files."""
+        if not wanted(editable=version == "editable"):
+            return
+        root = Path(self.root)
+        compiled = compile_in_place(root)
+        if not compiled:
+            return
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        if version != "editable":
+            build_data["artifacts"] += [str(path.relative_to(root)) for path in compiled]
+            build_data["force_include"].update({str(p): p.name for p in compiled if p.parent == root})
+
+
+if __name__ == "__main__":  # `python hatch_build.py`: compile this checkout in place, loudly
+    made = compile_in_place(Path(__file__).parent)
+    print("\n".join(str(path) for path in made) or "nothing compiled")
+    sys.exit(0 if made else 1)

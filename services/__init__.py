@@ -1,0 +1,1 @@
+"""The processes of the exchange, one package each."""

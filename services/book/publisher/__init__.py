@@ -1,0 +1,1 @@
+"""Market data: a projection of the journal, fanned out to every subscriber."""

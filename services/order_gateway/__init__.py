@@ -1,0 +1,1 @@
+"""Orders in, answers out: identity, balances, holds."""

@@ -1,0 +1,1 @@
+"""Trades on their way to the contract."""
