@@ -1,0 +1,155 @@
+"""Configuration: one typed settings class per service, read once, from the environment and `.env`.
+
+The name of a field in capitals is its environment variable: `book_address` is BOOK_ADDRESS. An empty variable counts as
+unset. A service derives its settings from the parts below and calls `load`.
+"""
+
+import ipaddress
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.runtime.log import Level
+
+EXIT_MISCONFIGURED = 2
+PORT_MAX = 65_535
+
+
+class HostPort(NamedTuple):
+    """Where something listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it. A name other than localhost counts as not."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def host_port(text: str) -> HostPort:
+    """Parses "host:port" ("[::1]:8000" for IPv6; port 0 means any free one).
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    host, colon, port = text.strip().rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not bare or (":" in bare and bare == host) or not (port.isascii() and port.isdigit()):
+        raise ValueError(f'must be "host:port", not "{text}"')
+    if int(port) > PORT_MAX:
+        raise ValueError(f"port {port} is above {PORT_MAX}")
+    return HostPort(bare, int(port))
+
+
+def _checked_address(text: str) -> str:
+    return str(host_port(text))
+
+
+Address = Annotated[str, AfterValidator(_checked_address)]
+"""A setting of the form "host:port", checked; still a str."""
+
+
+class Tls(NamedTuple):
+    """Key material in PEM.
+
+    To a server, certificate and key are its own, and an authority makes it ask clients for certificates. To a client, the
+    authority is whom it believes, and certificate and key are shown when the server asks.
+    """
+
+    certificate: bytes | None = None
+    key: bytes | None = None
+    authority: bytes | None = None
+
+
+class Settings(BaseSettings):
+    """What every settings class derives from."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Reads the settings; `overrides` (field names) win over the environment.
+
+        A wrong value is one line on stderr for each variable, and exit code 2.
+        """
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            for line in _complaints(error):
+                sys.stderr.write(line + "\n")
+            raise SystemExit(EXIT_MISCONFIGURED) from None
+
+
+def _complaints(error: ValidationError) -> list[str]:
+    """One line for each wrong variable, without its value: it may be a secret."""
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part) for part in item["loc"]).upper() or "settings"
+        lines.append(f"{name}: {item['msg'].removeprefix('Value error, ')}")
+    return lines
+
+
+class LogSettings(Settings):
+    """How much is logged."""
+
+    log_level: Level = "info"
+
+
+class DataSettings(Settings):
+    """Where the embedded run keeps its files."""
+
+    data: Path = Field(default=Path("data"), validation_alias="CLEARBOOK_DATA")
+
+
+class DatabaseSettings(DataSettings):
+    """The database: DATABASE_URL, or a SQLite file of the service's own in the data folder."""
+
+    database_url: str = Field(default="", repr=False)
+
+    def database(self, service: str) -> str:
+        """The URL for this service."""
+        return self.database_url or f"sqlite:///{self.data / service}.sqlite"
+
+
+class BrokerSettings(Settings):
+    """RabbitMQ. Unset means none: the settler reads the book's events directly."""
+
+    rabbitmq_uri: str = Field(default="", repr=False)
+
+
+class TlsSettings(Settings):
+    """Files in PEM. Unset means plain text, which is right on loopback only."""
+
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_authority: Path | None = None
+
+    def tls(self) -> Tls | None:
+        """The key material, or None where nothing is set."""
+        files = (self.tls_certificate, self.tls_key, self.tls_authority)
+        return Tls(*(file.read_bytes() if file else None for file in files)) if any(files) else None
+
+
+class MetricsSettings(Settings):
+    """Where metrics are exposed. Port 0 takes any free port."""
+
+    metrics_host: str = "127.0.0.1"
