@@ -64,8 +64,8 @@ Address = Annotated[str, AfterValidator(_checked_address)]
 class Tls(NamedTuple):
     """Key material in PEM.
 
-    To a server, certificate and key are its own, and an authority makes it ask clients for certificates. To a client, the
-    authority is whom it believes, and certificate and key are shown when the server asks.
+    To a server, certificate and key are its own, and an authority makes it ask clients for certificates. To a client,
+    the authority is whom it believes, and certificate and key are shown when the server asks.
     """
 
     certificate: bytes | None = None

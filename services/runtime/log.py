@@ -31,7 +31,7 @@ _REQUEST_ID = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{REQUEST_ID_CHARS_MAX}}}")
 
 def get(name: str) -> FilteringBoundLogger:
     """A logger whose lines carry `logger: name`."""
-    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    logger: FilteringBoundLogger = structlog.get_logger(part=name)  # `logger` is taken by its own signature
     return logger
 
 
@@ -57,6 +57,8 @@ def configure(service: str, level: Level = "info", stream: TextIO | None = None)
 
     def add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         event["service"] = service
+        if part := event.pop("part", ""):
+            event["logger"] = part
         if identity := request_id.get():
             event.setdefault("request_id", identity)
         return event

@@ -100,8 +100,8 @@ def run(main: Callable[[Closing], Awaitable[None]], *, shutdown_seconds_max: flo
     """Runs `main` and exits the process.
 
     SIGINT and SIGTERM set `closing`; main then ends by itself within `shutdown_seconds_max`, else it is cancelled and
-    the process exits 1. A second signal exits at once. Background tasks (`closing.spawn`) are cancelled once main has returned. Exit code 0 after a clean
-    end, 1 after a crash of main or of any background task, 2 after a StartError.
+    the process exits 1. A second signal exits at once. Background tasks (`closing.spawn`) are cancelled once main has
+    returned. Exit code 0 after a clean end, 1 after a crash of main or of any background task, 2 after a StartError.
     """
     try:
         import uvloop
