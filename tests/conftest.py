@@ -1,0 +1,46 @@
+"""What every test shares: the servers, and the rule that nothing is skipped in silence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+from tests import backends as servers
+from tests.backends import backends, own_backends
+
+__all__ = ["backends", "own_backends"]
+
+RECORDED = servers.ROOT.parent / "shared" / "data"
+skipped: list[str] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Only the recorded feeds may be missing, and then it is said."""
+    for item in items:
+        if item.get_closest_marker("recorded_feeds") and not RECORDED.exists():
+            item.add_marker(pytest.mark.skip(reason="the recorded feeds (../shared/data) are not here"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember what skipped without leave."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and not item.get_closest_marker("recorded_feeds"):
+        skipped.append(item.nodeid)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A skip fails the run where scripts/test asked for everything."""
+    if skipped and os.environ.get("CLEARBOOK_NO_SKIPS") == "1" and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the servers that were really spoken to, and what was skipped."""
+    for role, version in servers.spoken_to.items():
+        terminalreporter.write_line(f"spoke to {role}: {version}")
+    for nodeid in skipped:
+        terminalreporter.write_line(f"skipped without leave: {nodeid}", red=True)
