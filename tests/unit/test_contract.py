@@ -1,0 +1,360 @@
+"""The settlement contract's rules, on its bytecode: a table for each function."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from services.settler.contract import (
+    Delta,
+    LegRefused,
+    NotNext,
+    _RefusedLeg,
+    account_key,
+    asset_key,
+    chained_hash,
+    decode_revert,
+    sort_deltas,
+)
+from tests.unit.evm import Contract, Evm, Refused, address
+
+ADMIN, SETTLER, USER, STRANGER = (address(n) for n in range(4))
+ALICE, BOB, CAROL = (account_key(n) for n in (1001, 1002, 1003))
+NOBODY = "0x" + "00" * 20
+FAR = 2**64 - 1
+
+
+@dataclass
+class World:
+    evm: Evm
+    book: Contract
+    btc: Contract
+    usd: Contract
+
+    def deposit(self, token: Contract, account: bytes, amount: int) -> None:
+        token.send(ADMIN, "mint", USER, amount)
+        token.send(USER, "approve", self.book.address, amount)
+        self.book.send(USER, "deposit", account, token.address, amount)
+
+    def settle(self, shard: int, first: int, last: int, *legs: tuple[bytes, Contract, int]) -> list[Any]:
+        deltas = sort_deltas(Delta(account, token.address, amount) for account, token, amount in legs)
+        return self.settle_as_given(shard, first, last, [(d.account, d.token, d.amount) for d in deltas])
+
+    def settle_as_given(self, shard: int, first: int, last: int, deltas: list[tuple[bytes, str, int]]) -> list[Any]:
+        return self.book.send(SETTLER, "settle", shard, first, last, deltas)
+
+    def balance(self, account: bytes, token: Contract) -> int:
+        return int(self.book.get("balances", account, token.address))
+
+
+@pytest.fixture
+def world() -> World:
+    evm = Evm()
+    book = evm.deploy("Clearbook", ADMIN, SETTLER)
+    btc = evm.deploy("TestToken", ADMIN, "Bitcoin", "BTC", 18)
+    usd = evm.deploy("TestToken", ADMIN, "Dollar", "USD", 6)
+    if int(btc.address, 16) > int(usd.address, 16):
+        btc, usd = usd, btc  # so that btc < usd in the contract's order
+    book.send(ADMIN, "list_token", asset_key("BTC"), btc.address)
+    book.send(ADMIN, "list_token", asset_key("USD"), usd.address)
+    return World(evm, book, btc, usd)
+
+
+def refusal(call: Any, *args: Any) -> Refused:
+    with pytest.raises(Refused) as caught:
+        call(*args)
+    return caught.value
+
+
+class TestRoles:
+    ROWS = (
+        ("list_token", (asset_key("ETH"), address(5))),
+        ("link_owner", (ALICE, USER)),
+        ("set_settler", (STRANGER,)),
+        ("set_paused", (True,)),
+        ("offer_admin", (STRANGER,)),
+    )
+
+    @pytest.mark.parametrize(("function", "args"), ROWS)
+    @pytest.mark.parametrize("sender", [SETTLER, STRANGER])
+    def test_only_the_admin(self, world: World, function: str, args: tuple[Any, ...], sender: str) -> None:
+        assert refusal(world.book.send, sender, function, *args).reason == "not the admin"
+
+    @pytest.mark.parametrize("sender", [ADMIN, STRANGER])
+    def test_only_the_settler_settles(self, world: World, sender: str) -> None:
+        assert refusal(world.book.send, sender, "settle", 0, 1, 1, []).reason == "not the settler"
+
+    def test_admin_hand_over_takes_two_steps(self, world: World) -> None:
+        assert refusal(world.book.send, STRANGER, "accept_admin").reason == "not offered"
+        world.book.send(ADMIN, "offer_admin", USER)
+        assert world.book.get("admin") == ADMIN.lower()
+        assert refusal(world.book.send, STRANGER, "accept_admin").reason == "not offered"
+        (log,) = world.book.send(USER, "accept_admin")
+        assert log == ("AdminChanged", {"before": ADMIN.lower(), "admin": USER.lower()})
+        assert refusal(world.book.send, ADMIN, "set_paused", True).reason == "not the admin"
+        assert refusal(world.book.send, USER, "accept_admin").reason == "not offered"
+
+    def test_an_offer_can_be_withdrawn(self, world: World) -> None:
+        world.book.send(ADMIN, "offer_admin", USER)
+        world.book.send(ADMIN, "offer_admin", NOBODY)
+        assert refusal(world.book.send, USER, "accept_admin").reason == "not offered"
+
+    def test_a_replaced_settler_settles_no_more(self, world: World) -> None:
+        world.book.send(ADMIN, "set_settler", STRANGER)
+        assert refusal(world.settle, 0, 1, 1).reason == "not the settler"
+        world.book.send(STRANGER, "settle", 0, 1, 1, [])
+        assert refusal(world.book.send, ADMIN, "set_settler", NOBODY).reason == "no settler"
+
+    def test_no_contract_without_a_settler(self) -> None:
+        assert refusal(Evm().deploy, "Clearbook", ADMIN, NOBODY).reason == "no settler"
+
+    def test_an_account_is_linked_once(self, world: World) -> None:
+        world.book.send(ADMIN, "link_owner", ALICE, USER)
+        assert world.book.get("owner", ALICE) == USER.lower()
+        assert refusal(world.book.send, ADMIN, "link_owner", ALICE, STRANGER).reason == "account is linked"
+
+
+class TestTokens:
+    def test_listing_is_for_ever(self, world: World) -> None:
+        other = world.evm.deploy("TestToken", ADMIN, "Other", "OTH", 18).address
+        rows = [
+            (asset_key("BTC"), other, "asset is listed"),
+            (asset_key("ETH"), world.btc.address, "token is listed"),
+            (asset_key(""), other, "no asset"),
+            (asset_key("ETH"), NOBODY, "no token"),
+            (asset_key("ETH"), STRANGER, "token is not a contract"),
+        ]
+        for asset, token, reason in rows:
+            assert refusal(world.book.send, ADMIN, "list_token", asset, token).reason == reason
+        assert world.book.send(ADMIN, "list_token", asset_key("BTC"), world.btc.address) == []
+        assert world.book.get("token_of", asset_key("BTC")) == world.btc.address.lower()
+        assert world.book.get("asset_of", world.btc.address) == asset_key("BTC")
+
+    def test_an_asset_key_is_left_aligned_ascii(self) -> None:
+        assert asset_key("BTC") == b"BTC" + bytes(29)
+        with pytest.raises(ValueError, match="longer than 32"):
+            asset_key("A" * 33)
+        with pytest.raises(UnicodeEncodeError):
+            asset_key("БТЦ")
+
+
+class TestDeposit:
+    def test_credits_and_counts_from_one(self, world: World) -> None:
+        world.btc.send(ADMIN, "mint", USER, 10)
+        world.btc.send(USER, "approve", world.book.address, 10)
+        for index, amount in ((1, 3), (2, 7)):
+            (log,) = world.book.send(USER, "deposit", ALICE, world.btc.address, amount)
+            fields = {"index": index, "account": ALICE, "token": world.btc.address.lower(), "amount": amount}
+            assert log == ("Deposited", fields)
+        assert world.balance(ALICE, world.btc) == 10
+        assert world.book.get("deposit_count") == 2
+        assert world.btc.get("balanceOf", world.book.address) == 10
+
+    def test_refusals_change_nothing(self, world: World) -> None:
+        unlisted = world.evm.deploy("TestToken", ADMIN, "Other", "OTH", 18)
+        world.btc.send(ADMIN, "mint", USER, 10)
+        rows = [
+            (ALICE, unlisted, 1, "token is not listed"),
+            (bytes(32), world.btc, 1, "no account"),
+            (ALICE, world.btc, 1, "allowance too low"),
+            (ALICE, world.btc, 0, "nothing arrived"),
+        ]
+        for account, token, amount, reason in rows:
+            assert refusal(world.book.send, USER, "deposit", account, token.address, amount).reason == reason
+        world.btc.send(USER, "approve", world.book.address, 100)
+        assert refusal(world.book.send, USER, "deposit", ALICE, world.btc.address, 11).reason == "balance too low"
+        assert world.book.get("deposit_count") == 0
+
+    def test_pause_stops_deposit_and_settle(self, world: World) -> None:
+        world.book.send(ADMIN, "set_paused", True)
+        assert refusal(world.deposit, world.btc, ALICE, 1).reason == "paused"
+        assert refusal(world.settle, 0, 1, 1).reason == "paused"
+        world.book.send(ADMIN, "set_paused", False)
+        world.deposit(world.btc, ALICE, 1)
+        world.settle(0, 1, 1)
+
+    @pytest.mark.parametrize(("fee_ppm", "credited"), [(0, 1000), (1, 1000), (10_000, 990), (999_999, 1)])
+    def test_fee_on_transfer_credits_what_arrived(self, world: World, fee_ppm: int, credited: int) -> None:
+        token = hostile(world)
+        token.send(STRANGER, "set_fee", fee_ppm)
+        world.book.send(USER, "deposit", ALICE, token.address, 1000)
+        assert world.balance(ALICE, token) == credited == token.get("balanceOf", world.book.address)
+
+    def test_a_token_that_takes_all_or_answers_false_is_refused(self, world: World) -> None:
+        token = hostile(world)
+        token.send(STRANGER, "set_fee", 1_000_000)
+        assert refusal(world.book.send, USER, "deposit", ALICE, token.address, 1000).reason == "nothing arrived"
+        token.send(STRANGER, "set_fee", 0)
+        token.send(STRANGER, "set_answer", False)
+        assert refusal(world.book.send, USER, "deposit", ALICE, token.address, 1000).reason == "transfer refused"
+
+    def test_a_token_that_returns_nothing_is_taken(self, world: World) -> None:
+        token = world.evm.deploy("testing/QuietToken", STRANGER)
+        token.send(STRANGER, "mint", USER, 1000)
+        world.book.send(ADMIN, "list_token", asset_key("USDT"), token.address)
+        world.book.send(USER, "deposit", ALICE, token.address, 1000)
+        assert world.balance(ALICE, token) == 1000
+
+
+def hostile(world: World) -> Contract:
+    token = world.evm.deploy("testing/HostileToken", STRANGER)
+    token.send(STRANGER, "mint", USER, 10_000)
+    world.book.send(ADMIN, "list_token", asset_key("BAD"), token.address)
+    return token
+
+
+class TestReentry:
+    def test_deposit_inside_deposit(self, world: World) -> None:
+        token = hostile(world)
+        token.send(STRANGER, "mint", token.address, 10_000)
+        inner = world.book.calldata("deposit", BOB, token.address, 500)
+        token.send(STRANGER, "set_attack", world.book.address, inner)
+        world.book.send(USER, "deposit", ALICE, token.address, 1000)
+        assert (token.get("attacks"), token.get("successes")) == (1, 0)
+        assert world.balance(ALICE, token) == 1000 == token.get("balanceOf", world.book.address)
+        assert world.balance(BOB, token) == 0
+
+    def test_settle_inside_deposit(self, world: World) -> None:
+        token = hostile(world)
+        world.book.send(ADMIN, "set_settler", token.address)
+        token.send(STRANGER, "set_attack", world.book.address, world.book.calldata("settle", 0, 1, 1, []))
+        world.book.send(USER, "deposit", ALICE, token.address, 1000)
+        assert (token.get("attacks"), token.get("successes")) == (1, 0)
+        assert world.book.get("settledThrough", 0) == 0
+
+    def test_the_lock_opens_again(self, world: World) -> None:
+        for index in range(3):
+            world.deposit(world.btc, ALICE, 5)
+            world.settle(0, index + 1, index + 1, (ALICE, world.btc, -1), (BOB, world.btc, 1))
+        assert (world.balance(ALICE, world.btc), world.balance(BOB, world.btc)) == (12, 3)
+
+
+class TestCursor:
+    def test_the_first_batch_starts_at_one(self, world: World) -> None:
+        for first in (0, 2, FAR):
+            assert_not_next(refusal(world.settle, 0, first, FAR), 1, first)
+
+    def test_replay_skip_and_overlap_are_refused(self, world: World) -> None:
+        world.settle(0, 1, 10)
+        for first, last in ((1, 10), (10, 11), (12, 20), (0, 0), (5, 15)):
+            assert_not_next(refusal(world.settle, 0, first, last), 11, first)
+        assert world.book.get("settledThrough", 0) == 10
+        world.settle(0, 11, 11)
+        assert world.book.get("settledThrough", 0) == 11
+
+    def test_last_is_not_before_first(self, world: World) -> None:
+        assert refusal(world.settle, 0, 1, 0).reason == "last before first"
+
+    def test_shards_are_independent(self, world: World) -> None:
+        world.settle(0, 1, 10)
+        world.settle(FAR, 1, 3)
+        assert [world.book.get("settledThrough", shard) for shard in (0, 1, FAR)] == [10, 0, 3]
+
+    def test_the_end_of_the_cursor_is_the_end(self, world: World) -> None:
+        world.settle(0, 1, FAR)
+        with pytest.raises(Refused):
+            world.settle(0, 1, FAR)
+        assert world.book.get("settledThrough", 0) == FAR
+
+    def test_batches_are_chained_by_hash(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 5)
+        legs = [Delta(ALICE, world.btc.address, -5), Delta(BOB, world.btc.address, 5)]
+        first = chained_hash(bytes(32), 7, 1, 4, legs)
+        (log,) = world.settle(7, 1, 4, (ALICE, world.btc, -5), (BOB, world.btc, 5))
+        assert log == ("Settled", {"shard": 7, "first": 1, "last": 4, "batch_hash": first})
+        world.settle(7, 5, 5)
+        assert world.book.get("batch_hash", 7) == chained_hash(first, 7, 5, 5, [])
+
+
+def assert_not_next(refused: Refused, expected: int, first: int) -> None:
+    decoded = decode_revert(refused.data)
+    assert isinstance(decoded, NotNext)
+    assert (decoded.expected, decoded.first) == (expected, first)
+
+
+class TestDeltas:
+    def test_moves_balances(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        world.deposit(world.usd, BOB, 5000)
+        legs = [(ALICE, world.btc, -40), (BOB, world.btc, 40), (ALICE, world.usd, 3000), (BOB, world.usd, -3000)]
+        world.settle(0, 1, 3, *legs)
+        held = [world.balance(who, token) for who in (ALICE, BOB) for token in (world.btc, world.usd)]
+        assert held == [60, 3000, 40, 2000]
+
+    def test_order_and_sums(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        world.deposit(world.usd, ALICE, 100)
+        btc, usd = world.btc.address, world.usd.address
+        disorder, unbalanced = "legs out of order", "token does not sum to zero"
+        rows: list[tuple[list[tuple[bytes, str, int]], str]] = [
+            ([(ALICE, btc, -1), (ALICE, btc, 1)], disorder),  # twice the same leg
+            ([(BOB, btc, 1), (ALICE, btc, -1)], disorder),  # accounts descend
+            ([(ALICE, usd, 0), (ALICE, btc, 0)], disorder),  # tokens descend
+            ([(ALICE, btc, -1), (BOB, btc, 1), (ALICE, usd, -1), (BOB, usd, 1), (CAROL, btc, 0)], disorder),
+            ([(ALICE, btc, 1)], unbalanced),
+            ([(ALICE, btc, -1)], unbalanced),
+            ([(ALICE, btc, -2), (BOB, btc, 1)], unbalanced),
+            ([(ALICE, btc, -1), (BOB, usd, 1)], unbalanced),  # across tokens is not zero
+            ([(ALICE, btc, -1), (BOB, btc, 1), (BOB, usd, 1)], unbalanced),
+        ]
+        for deltas, reason in rows:
+            assert refusal(world.settle_as_given, 0, 1, 1, deltas).reason == reason, deltas
+        assert world.book.get("settledThrough", 0) == 0
+        assert (world.balance(ALICE, world.btc), world.balance(BOB, world.btc)) == (100, 0)
+
+    def test_a_leg_that_cannot_be_paid_is_named_and_nothing_moves(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        legs = [(ALICE, world.btc, -100), (BOB, world.btc, 100), (CAROL, world.usd, -1), (ALICE, world.usd, 1)]
+        refused = decode_revert(refusal(world.settle, 0, 1, 1, *legs).data)
+        assert isinstance(refused, _RefusedLeg)
+        assert refused.leg == LegRefused(CAROL, world.usd.address)
+        assert world.balance(ALICE, world.btc) == 100
+        assert world.book.get("settledThrough", 0) == 0
+
+    @pytest.mark.parametrize(("owed", "passes"), [(99, True), (100, True), (101, False), (2**255 - 1, False)])
+    def test_the_edge_of_a_balance(self, world: World, owed: int, passes: bool) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        if passes:
+            world.settle(0, 1, 1, (ALICE, world.btc, -owed), (BOB, world.btc, owed))
+            assert world.balance(ALICE, world.btc) == 100 - owed
+        else:
+            refused = decode_revert(
+                refusal(world.settle, 0, 1, 1, (ALICE, world.btc, -owed), (BOB, world.btc, owed)).data
+            )
+            assert isinstance(refused, _RefusedLeg)
+
+    def test_extreme_amounts_revert(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        least, most, btc = -(2**255), 2**255 - 1, world.btc.address
+        for deltas in (
+            [(ALICE, btc, least)],
+            [(ALICE, btc, most), (BOB, btc, 1)],
+            [(ALICE, btc, most), (BOB, btc, least)],
+        ):
+            with pytest.raises(Refused):
+                world.settle_as_given(0, 1, 1, deltas)
+
+    def test_an_empty_batch_moves_the_cursor(self, world: World) -> None:
+        world.settle(0, 1, 50)
+        assert world.book.get("settledThrough", 0) == 50
+
+    def test_two_hundred_legs_and_not_one_more(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 1000)
+        legs = [(account_key(2000 + n), world.btc, 1) for n in range(199)]
+        world.settle(0, 1, 1, (ALICE, world.btc, -199), *legs)
+        assert world.balance(account_key(2198), world.btc) == 1
+        too_many = [(account_key(n), world.btc.address, 0) for n in range(201)]
+        with pytest.raises(Refused):
+            world.settle_as_given(0, 2, 2, too_many)
+
+
+def test_sort_deltas_refuses_what_is_no_batch() -> None:
+    token = address(1)
+    rows = [
+        ([Delta(ALICE, token, 1), Delta(ALICE, token.lower(), -1)], "given twice"),
+        ([Delta(ALICE, token, 1)], "sum to zero"),
+        ([Delta(account_key(n), token, 0) for n in range(201)], "201 legs"),
+    ]
+    for deltas, message in rows:
+        with pytest.raises(ValueError, match=message):
+            sort_deltas(deltas)
