@@ -38,11 +38,11 @@ class DatabaseError(Exception):
     """What a caller must expect of a database."""
 
 
-class Conflict(DatabaseError):  # noqa: N818 - says what happened
+class Conflict(DatabaseError):
     """A unique key exists already, or a guarded statement met other rows than expected. Nothing was written."""
 
 
-class Unavailable(DatabaseError):  # noqa: N818 - says what happened
+class Unavailable(DatabaseError):
     """Unreachable, too slow, or an I/O error. Of a write the outcome is unknown."""
 
 

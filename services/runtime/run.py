@@ -25,7 +25,7 @@ class StartError(Exception):
     """A start that cannot succeed as configured: one clear line, exit 2, no stack trace."""
 
 
-class Closed(Exception):  # noqa: N818 - not an error: it says that the end has come
+class Closed(Exception):
     """The end came while inside `Closing.guard`."""
 
 

@@ -1,0 +1,250 @@
+"""What surrounds every RPC that we serve: request id, refusals as statuses, one log line, metrics, bounded writes.
+
+The handlers are wrapped once, when a servicer is added: a call pays a few microseconds and no interceptor pipeline.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
+from prometheus_client import Counter, Histogram
+
+from services.errors import Reason, Rejected
+from services.runtime import db, log, metrics
+from services.runtime.run import Closed, Closing
+from services.runtime.status import DETAILS_KEY, code_of, internal_error, status_of
+
+ABORT_SECONDS_MAX = 1.0
+REQUEST_ID_KEY = "x-request-id"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Behavior = Callable[[Any, Context], Any]
+
+_count = metrics.counter("rpc_calls", "Calls answered.", ["method", "code"])
+_seconds = metrics.histogram("rpc_seconds", "From the request to the end of the answer.", ["method"])
+_open = metrics.gauge("rpc_streams_open", "Streaming calls now open.", ["method"])
+
+logger = log.get("rpc")
+
+
+class _Malformed:
+    """Stands for a request whose bytes do not parse."""
+
+
+_MALFORMED = _Malformed()
+
+
+class Calls:
+    """Wraps the handlers of one server."""
+
+    def __init__(self, ending: Closing, *, write_seconds_max: float, log_unary: log.Level) -> None:
+        self._ending = ending
+        self._write_seconds_max = write_seconds_max
+        self._log_unary = log_unary
+
+    def wrap(self, method: str, handler: Any) -> Any:
+        """The same RPC, surrounded."""
+        meter = _Meter(method)
+        parse = _lenient(handler.request_deserializer)
+        serialize = handler.response_serializer
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, meter), parse, serialize)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream, meter), parse, serialize)
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(self._stream(handler.stream_unary, meter), parse, serialize)
+        return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, meter), parse, serialize)
+
+    def _unary(self, behavior: Behavior, meter: "_Meter") -> Behavior:
+        async def call(request: Any, context: Context) -> Any:
+            started = time.perf_counter()
+            _bind(context)
+            try:
+                response = await behavior(_parsed(request), context)
+            except BaseException as error:
+                await self._end(error, context, meter, started, self._log_unary)
+                raise
+            self._finish(context, meter, started, _code(context), self._log_unary)
+            return response
+
+        return call
+
+    def _stream(self, behavior: Behavior, meter: "_Meter") -> Behavior:
+        async def call(request: Any, context: Context) -> Any:
+            started = time.perf_counter()
+            _bind(context)
+            meter.open.inc()
+            try:
+                async with self._ending.guard():
+                    source = _Requests(request) if hasattr(request, "__aiter__") else _parsed(request)
+                    response = await self._respond(behavior(source, context), context)
+            except BaseException as error:
+                await self._end(error, context, meter, started, "info")
+                raise
+            finally:
+                meter.open.dec()
+            self._finish(context, meter, started, _code(context), "info")
+            return response
+
+        return call
+
+    async def _respond(self, answer: AsyncIterator[Any] | Awaitable[Any], context: Context) -> Any:
+        """Writes what a generator yields, or awaits a handler that writes by itself (or returns the one response)."""
+        if isinstance(answer, Awaitable):
+            return await answer
+        async with aclosing(answer) as responses:  # type: ignore[type-var]  # generators, whatever their annotation
+            async for response in responses:
+                await write_bounded(context, response, self._write_seconds_max)
+        return None
+
+    async def _end(
+        self, error: BaseException, context: Context, meter: "_Meter", started: float, level: log.Level
+    ) -> None:
+        """Ends a call that did not succeed; raises AbortError, or returns when the error itself must go on."""
+        if isinstance(error, asyncio.CancelledError) or (_gone(context) and not isinstance(error, grpc.aio.AbortError)):
+            self._finish(context, meter, started, grpc.StatusCode.CANCELLED, level)
+            if isinstance(error, asyncio.CancelledError):
+                return
+            raise grpc.aio.AbortError  # the client has left: nobody to tell, and grpcio need not log it
+        if isinstance(error, grpc.aio.AbortError):
+            self._finish(context, meter, started, _code(context), level)
+            return
+        if not isinstance(error, Exception):
+            return
+        status = status_for(error, meter.method)
+        self._finish(context, meter, started, code_of(status), level, reason=str(error))
+        await abort(context, status)
+
+    def _finish(
+        self, context: Context, meter: "_Meter", started: float, code: grpc.StatusCode, level: log.Level, **more: str
+    ) -> None:
+        seconds = time.perf_counter() - started
+        meter.seconds.observe(seconds)
+        meter.count(code).inc()
+        if logger.is_enabled_for(_LEVELS[level]):
+            write = getattr(logger, level)
+            write("rpc", method=meter.method, code=code.name, ms=round(seconds * 1e3, 3), peer=context.peer(), **more)
+
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class _Meter:
+    """The metrics of one method, looked up once."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.seconds: Histogram = _seconds.labels(method)
+        self.open = _open.labels(method)
+        self._counts: dict[grpc.StatusCode, Counter] = {}
+
+    def count(self, code: grpc.StatusCode) -> Counter:
+        counter = self._counts.get(code)
+        if counter is None:
+            counter = self._counts[code] = _count.labels(self.method, code.name)
+        return counter
+
+
+class _Requests:
+    """The requests of a stream; one that does not parse is a refusal."""
+
+    def __init__(self, requests: AsyncIterator[Any]) -> None:
+        self._next = requests.__aiter__().__anext__
+
+    def __aiter__(self) -> "_Requests":
+        return self
+
+    async def __anext__(self) -> Any:
+        return _parsed(await self._next())
+
+
+def status_for(error: Exception, what: str) -> status_pb2.Status:
+    """The status that answers a request which failed with `error`. A bug is logged here, with its stack.
+
+    Args:
+        error: a Rejected, what the runtime raises when it ends or a database fails, or a bug.
+        what: the method, for the log.
+    """
+    if isinstance(error, Rejected):
+        return status_of(error)
+    if isinstance(error, Closed):
+        return status_of(Rejected(Reason.SHUTTING_DOWN, "the server is shutting down: connect again"))
+    if isinstance(error, db.Unavailable):
+        logger.error("database unavailable", method=what, error=str(error))
+        return status_of(Rejected(Reason.UNAVAILABLE, "temporarily unavailable: try again"))
+    logger.error("bug", method=what, exc_info=error)
+    return internal_error()
+
+
+async def abort(context: Context, status: status_pb2.Status) -> None:
+    """Ends a call with a rich status. Bounded: a reader that has stalled would hold even this back.
+
+    Raises:
+        grpc.aio.AbortError: always.
+    """
+    trailer = [(DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, log.request_id.get())]
+    try:
+        async with asyncio.timeout(ABORT_SECONDS_MAX):
+            await context.abort(code_of(status), status.message, tuple(trailer))
+    except TimeoutError:
+        raise grpc.aio.AbortError from None
+
+
+async def write_bounded(context: Context, message: Any, timeout_seconds: float) -> None:
+    """Writes one message to a stream whose reader may have stalled.
+
+    Raises:
+        Rejected: SLOW_READER (RESOURCE_EXHAUSTED), when it was not taken in time.
+    """
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await context.write(message)
+    except TimeoutError:
+        raise Rejected(Reason.SLOW_READER, f"nothing was read for {timeout_seconds:g} s") from None
+
+
+def _bind(context: Context) -> None:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str):
+            log.bind_request(value)
+            return
+    log.bind_request()
+
+
+def _lenient(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """A deserializer whose failure can be answered: grpcio would call it INTERNAL."""
+    if parse is None:
+        return None
+
+    def lenient(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except (DecodeError, ValueError):
+            return _MALFORMED
+
+    return lenient
+
+
+def _parsed(request: Any) -> Any:
+    if request is _MALFORMED:
+        raise Rejected(Reason.INVALID_ARGUMENT, "the request's bytes are not a message of the expected type")
+    return request
+
+
+def _code(context: Context) -> grpc.StatusCode:
+    code: Any = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return _BY_NUMBER.get(code or 0, grpc.StatusCode.UNKNOWN)
+
+
+_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def _gone(context: Context) -> bool:
+    return context.cancelled() or context.done()

@@ -1,0 +1,219 @@
+"""gRPC: the server of every service and the channels between them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+
+from services.runtime import log, reflection
+from services.runtime.calls import Calls, abort, status_for, write_bounded
+from services.runtime.config import Tls, host_port
+from services.runtime.run import Closing, StartError
+from services.runtime.status import refusal_in, rejected_from, status_from, status_of
+from services.runtime.streams import Backoff, reconnecting, stream_until
+
+__all__ = [
+    "Backoff",
+    "Server",
+    "abort",
+    "connect",
+    "reconnecting",
+    "refusal_in",
+    "rejected_from",
+    "status_for",
+    "status_from",
+    "status_of",
+    "stream_until",
+    "write_bounded",
+]
+
+MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+METADATA_BYTES_MAX = 16 * 1024
+CONCURRENT_STREAMS_MAX = 1_000
+WRITE_SECONDS_MAX = 5.0
+KEEPALIVE_MS = 10_000
+KEEPALIVE_TIMEOUT_MS = 5_000
+PING_INTERVAL_MS_MIN = 5_000
+CONNECT_MS_MAX = 5_000
+RECONNECT_MS_MIN = 100
+RECONNECT_MS_MAX = 2_000
+
+logger = log.get("rpc")
+
+Options = list[tuple[str, Any]]
+
+
+class Server:
+    """A gRPC server with health, reflection, and what `calls` puts around every RPC.
+
+    Args:
+        address: "host:port"; port 0 takes a free one.
+        message_bytes_max: of one message, either way.
+        tls: key material; plain text without.
+        concurrent_streams_max: calls at once on one connection.
+        write_seconds_max: how long a generator's response may wait for its reader, before the reader is cut off.
+        log_unary: the level of the line about a unary call that is answered or refused; bugs are errors always.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        message_bytes_max: int = MESSAGE_BYTES_MAX,
+        tls: Tls | None = None,
+        concurrent_streams_max: int = CONCURRENT_STREAMS_MAX,
+        write_seconds_max: float = WRITE_SECONDS_MAX,
+        log_unary: log.Level = "debug",
+    ) -> None:
+        self._address = address
+        self._tls = tls
+        self._options = _server_options(message_bytes_max, concurrent_streams_max)
+        self._ending = Closing()
+        self._calls = Calls(self._ending, write_seconds_max=write_seconds_max, log_unary=log_unary)
+        self._server = grpc.aio.server(options=self._options)
+        self._health = health.aio.HealthServicer()
+        self._serving: dict[str, bool] = {}
+        self._services: list[str] = []
+        self.port = 0
+
+    def add(self, adder: Callable[[Any, Any], None], servicer: object, service: str) -> None:
+        """Adds a servicer before the start.
+
+        Args:
+            adder: the generated `add_…Servicer_to_server`.
+            servicer: the implementation.
+            service: its full name, as in "clearbook.v1.OrderService". It is NOT_SERVING until `set_serving`.
+        """
+        adder(servicer, _Registrar(self._server, self._calls))
+        self._services.append(service)
+        self._serving[service] = False
+
+    async def start(self) -> int:
+        """Listens; returns the port.
+
+        Raises:
+            StartError: the address cannot be listened on.
+        """
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.add([*self._services, health.SERVICE_NAME], self._server)
+        await self._tell_health("", self._all_serving())
+        for service, serving in self._serving.items():
+            await self._tell_health(service, serving)
+        try:
+            self.port = self._bind()
+        except RuntimeError:
+            self.port = 0
+        if not self.port:
+            raise StartError(f"cannot listen on {self._address}: the port is taken, or the address is not ours")
+        await self._server.start()
+        logger.info("listening", address=f"{host_port(self._address).host}:{self.port}", services=self._services)
+        return self.port
+
+    def _bind(self) -> int:
+        if self._tls is None:
+            return self._server.add_insecure_port(self._address)
+        assert self._tls.key is not None, "TLS_KEY is not set"
+        assert self._tls.certificate is not None, "TLS_CERTIFICATE is not set"
+        credentials = grpc.ssl_server_credentials(
+            [(self._tls.key, self._tls.certificate)],
+            root_certificates=self._tls.authority,
+            require_client_auth=self._tls.authority is not None,
+        )
+        return self._server.add_secure_port(self._address, credentials)
+
+    async def set_serving(self, service: str, serving: bool) -> None:
+        """Sets the health of a service, or of a part of it ("clearbook.v1.BookService/BTC-USD").
+
+        The health of the whole server ("") is that all its services serve.
+        """
+        self._serving[service] = serving
+        await self._tell_health(service, serving)
+        await self._tell_health("", self._all_serving())
+
+    def _all_serving(self) -> bool:
+        return all(self._serving[service] for service in self._services)
+
+    async def _tell_health(self, service: str, serving: bool) -> None:
+        states = health_pb2.HealthCheckResponse
+        await self._health.set(service, states.SERVING if serving else states.NOT_SERVING)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """NOT_SERVING; streams end with UNAVAILABLE and SHUTTING_DOWN at once; other calls have `grace_seconds`."""
+        await self._health.enter_graceful_shutdown()
+        self._ending.set()
+        await self._server.stop(grace_seconds)
+
+
+class _Registrar:
+    """Stands in for the server while generated code adds a servicer, and wraps its handlers."""
+
+    def __init__(self, server: grpc.aio.Server, calls: Calls) -> None:
+        self._server, self._calls = server, calls
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._server.add_generic_rpc_handlers(tuple(_Wrapped(handler, self._calls) for handler in handlers))
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Says the same a second time; grpcio's asyncio server ignores it too."""
+
+
+class _Wrapped(grpc.GenericRpcHandler):
+    """Finds a method's handler, wrapped, once."""
+
+    def __init__(self, inner: Any, calls: Calls) -> None:
+        self._inner, self._calls = inner, calls
+        self._handlers: dict[str, Any] = {}
+
+    def service(self, handler_call_details: Any) -> Any:
+        method: str = handler_call_details.method
+        handler = self._handlers.get(method)
+        if handler is None:
+            inner = self._inner.service(handler_call_details)
+            if inner is None:
+                return None
+            handler = self._handlers[method] = self._calls.wrap(method, inner)
+        return handler
+
+
+def connect(address: str, tls: Tls | None = None, *, message_bytes_max: int = MESSAGE_BYTES_MAX) -> grpc.aio.Channel:
+    """A channel to another service: connects when used, keeps alive, reconnects by itself within 2 s.
+
+    Args:
+        address: "host:port".
+        tls: whom to believe and who we are; plain text without.
+        message_bytes_max: of one message, either way.
+    """
+    options: Options = [
+        *_both_sides(message_bytes_max),
+        ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS_MIN),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_MS_MAX),
+        ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
+        ("grpc.use_local_subchannel_pool", 1),  # a connection of its own, whatever else the process talks to
+        ("grpc.enable_http_proxy", 0),
+    ]
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
+    return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+def _server_options(message_bytes_max: int, concurrent_streams_max: int) -> Options:
+    return [
+        *_both_sides(message_bytes_max),
+        ("grpc.so_reuseport", 0),  # else a second process would share the port in silence
+        ("grpc.max_concurrent_streams", concurrent_streams_max),
+        ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+        ("grpc.http2.min_ping_interval_without_data_ms", PING_INTERVAL_MS_MIN),  # else keepalive earns a GOAWAY
+    ]
+
+
+def _both_sides(message_bytes_max: int) -> Options:
+    return [
+        ("grpc.max_receive_message_length", message_bytes_max),
+        ("grpc.max_send_message_length", message_bytes_max),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]

@@ -1,0 +1,73 @@
+"""A refusal on the wire: `Rejected` ↔ google.rpc.Status, for gRPC and for whatever else carries our answers."""
+
+import grpc
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from services.errors import STATUS, Reason, Rejected
+from services.runtime import log
+
+DOMAIN = "clearbook"
+DETAILS_KEY = "grpc-status-details-bin"
+MESSAGE_CHARS_MAX = 500
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def status_of(rejected: Rejected) -> status_pb2.Status:
+    """The status that tells a client of this refusal: code, message, ErrorInfo and, with a field, BadRequest."""
+    message = rejected.message[:MESSAGE_CHARS_MAX]
+    status = status_pb2.Status(code=STATUS[rejected.reason].value[0], message=message)
+    _add_info(status, rejected.reason.name)
+    if rejected.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=rejected.field, description=message)
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    return status
+
+
+def internal_error() -> status_pb2.Status:
+    """The status of a bug: it names the request, so that the log can be searched, and nothing else."""
+    status = status_pb2.Status(code=code_pb2.INTERNAL, message=f"internal error, request {log.request_id.get() or '?'}")
+    _add_info(status, "INTERNAL")
+    return status
+
+
+def code_of(status: status_pb2.Status) -> grpc.StatusCode:
+    """The gRPC code of a status."""
+    return _CODES[status.code]
+
+
+def refusal_in(status: status_pb2.Status) -> Rejected | None:
+    """The refusal that a status tells of; None when it is none of ours."""
+    reason: Reason | None = None
+    field = ""
+    for detail in status.details:
+        info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            reason = Reason.__members__.get(info.reason)
+        elif detail.Unpack(request) and request.field_violations:
+            field = request.field_violations[0].field
+    return None if reason is None else Rejected(reason, status.message, field)
+
+
+def status_from(error: grpc.RpcError) -> status_pb2.Status | None:
+    """The rich status that came with a failed call, where it has one."""
+    if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+        return None
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return status_pb2.Status.FromString(value)
+    return None
+
+
+def rejected_from(error: grpc.RpcError) -> Reason | None:
+    """Why a call was refused; None when the failure is not a refusal of ours (a broken connection, a bug)."""
+    status = status_from(error)
+    refusal = refusal_in(status) if status is not None else None
+    return refusal.reason if refusal is not None else None
+
+
+def _add_info(status: status_pb2.Status, reason: str) -> None:
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+    if identity := log.request_id.get():
+        info.metadata["request_id"] = identity
+    status.details.add().Pack(info)
