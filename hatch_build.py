@@ -9,6 +9,7 @@ edited .py beside it; a wheel is compiled unless CLEARBOOK_PURE=1.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -83,7 +84,31 @@ class CustomBuildHook(BuildHookInterface[Any]):
             build_data["force_include"].update({str(p): p.name for p in compiled if p.parent == root})
 
 
-if __name__ == "__main__":  # `python hatch_build.py`: compile this checkout in place, loudly
-    made = compile_in_place(Path(__file__).parent)
-    print("\n".join(str(path) for path in made) or "nothing compiled")
-    sys.exit(0 if made else 1)
+def digest(root: Path) -> str:
+    """Of the sources that are compiled, and of this file."""
+    files = [root / name for name in COMPILED if (root / name).exists()]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in [*files, Path(__file__)])).hexdigest()
+
+
+def main(argument: str) -> int:
+    """Compile this checkout in place; `--if-changed` only then; `--remove` what was compiled."""
+    root = Path(__file__).resolve().parent
+    stamp = root / "build" / "mypyc.sha256"
+    if argument == "--remove":
+        for path in shared_objects(root):
+            path.unlink()
+        return 0
+    if not wanted(editable=False):
+        return main("--remove")
+    current = digest(root)
+    if argument == "--if-changed" and stamp.exists() and stamp.read_text() == current and shared_objects(root):
+        return 0
+    made = compile_in_place(root)
+    print("\n".join(str(path.relative_to(root)) for path in made) or "nothing compiled")
+    if made:
+        stamp.write_text(current)
+    return 0 if made else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ""))
