@@ -1,0 +1,84 @@
+"""Every refusal that the suite can give, in one table.
+
+A refusal is `Rejected(reason, message, field)`. The reason decides the gRPC code and the HTTP status; the message is
+for a person and names the values; the field names the request field, when one is to blame. The engine gives bare
+reasons, because what it refuses is journaled by name.
+"""
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """How a reason looks from outside."""
+
+    grpc_code: str
+    http_status: int
+    text: str
+
+
+class Reason(Enum):
+    """Why a request was refused. The name is the wire's `ErrorInfo.reason`."""
+
+    INVALID_FIELD = Kind("INVALID_ARGUMENT", 422, "a field is missing or malformed")
+    INVALID_PRICE = Kind("INVALID_ARGUMENT", 422, "the price is not a positive multiple of the tick size")
+    INVALID_QUANTITY = Kind("INVALID_ARGUMENT", 422, "the quantity is not a positive multiple of the lot size")
+    NOTIONAL_TOO_SMALL = Kind("INVALID_ARGUMENT", 422, "price x quantity is below the market's minimum")
+    MALFORMED_REQUEST = Kind("INVALID_ARGUMENT", 400, "the request cannot be read")
+    UNAUTHENTICATED = Kind("UNAUTHENTICATED", 401, "no valid credential")
+    PERMISSION_DENIED = Kind("PERMISSION_DENIED", 403, "the credential does not allow this")
+    MARKET_NOT_FOUND = Kind("NOT_FOUND", 404, "no such market")
+    ASSET_NOT_FOUND = Kind("NOT_FOUND", 404, "no such asset")
+    ORDER_NOT_FOUND = Kind("NOT_FOUND", 404, "no such order of this account")
+    ACCOUNT_NOT_FOUND = Kind("NOT_FOUND", 404, "no such account")
+    SETTLEMENT_NOT_FOUND = Kind("NOT_FOUND", 404, "no such settlement")
+    CLIENT_ORDER_ID_REUSED = Kind("ALREADY_EXISTS", 409, "this client_order_id was used for another order")
+    ALREADY_EXISTS = Kind("ALREADY_EXISTS", 409, "it exists already with other content")
+    ORDER_ENDED = Kind("FAILED_PRECONDITION", 409, "the order has ended already")
+    INSUFFICIENT_FUNDS = Kind("FAILED_PRECONDITION", 422, "not enough funds available")
+    EMPTY_BOOK = Kind("FAILED_PRECONDITION", 422, "nothing to trade with")
+    MARKET_HALTED = Kind("FAILED_PRECONDITION", 422, "the market takes cancels only")
+    INVALID_MARKET = Kind("FAILED_PRECONDITION", 422, "the market's steps do not fit its assets' decimals")
+    OUT_OF_SEQUENCE = Kind("FAILED_PRECONDITION", 409, "it was taken already or comes too early")
+    TOO_MANY_OPEN_ORDERS = Kind("RESOURCE_EXHAUSTED", 429, "too many open orders")
+    OVERLOADED = Kind("RESOURCE_EXHAUSTED", 429, "too much in flight; try again")
+    TOO_LARGE = Kind("RESOURCE_EXHAUSTED", 413, "the request is too large")
+    LAGGED = Kind("RESOURCE_EXHAUSTED", 429, "the reader was too slow")
+    NOT_TAKEN = Kind("UNAVAILABLE", 503, "not taken; send again with the same id")
+    UNAVAILABLE = Kind("UNAVAILABLE", 503, "not available now; try again")
+    CLOSING = Kind("UNAVAILABLE", 503, "the server is closing; connect again")
+    FAUCET_EMPTY = Kind("UNAVAILABLE", 503, "the faucet has no funds yet; try again")
+    DEADLINE = Kind("DEADLINE_EXCEEDED", 504, "the outcome is not known in time; ask or send again with the same id")
+    INCARNATION_MISMATCH = Kind("FAILED_PRECONDITION", 409, "the cursor belongs to another journal")
+    SESSION_SUPERSEDED = Kind("ABORTED", 409, "a newer session took over")
+    INTERNAL = Kind("INTERNAL", 500, "internal error")
+
+    @property
+    def grpc_code(self) -> str:
+        """Name of the grpc.StatusCode."""
+        return self.value.grpc_code
+
+    @property
+    def http_status(self) -> int:
+        """HTTP status."""
+        return self.value.http_status
+
+    @property
+    def text(self) -> str:
+        """What it means, for a person."""
+        return self.value.text
+
+
+# Enum members with equal values would be aliases: each reason must stay its own.
+assert len(Reason) == len(Reason.__members__), "two reasons share one Kind"
+
+
+class Rejected(Exception):
+    """A refusal on its way to the caller. Nothing was changed by the refused request."""
+
+    def __init__(self, reason: Reason, message: str = "", field: str = "") -> None:
+        """`message` for a person (default: the reason's text); `field`: the request field to blame, or ""."""
+        super().__init__(message or reason.text)
+        self.reason = reason
+        self.message = message or reason.text
+        self.field = field
