@@ -23,7 +23,8 @@ class _Side:
     def change(self, price_ticks: int, lots: int) -> None:
         before = self._lots.get(price_ticks, 0)
         after = before + lots
-        assert price_ticks > 0 and after >= 0, f"level {price_ticks} holds {before} lots: cannot change by {lots}"
+        assert price_ticks > 0, f"{price_ticks} is no price"
+        assert after >= 0, f"level {price_ticks} holds {before} lots: cannot change by {lots}"
         key = price_ticks * self._sign
         if after == 0:
             if before:
@@ -103,7 +104,7 @@ class Depth:
     def sweep(self, taker_buys: bool, lots: int) -> tuple[int, int]:
         """What a taker of `lots` would meet at this moment, best price first.
 
-        Returns the sum of price_ticks x lots over what it would trade, and the lots that it would find (at most `lots`).
+        Returns the sum of price_ticks x lots over what it would trade, and the lots it would find, at most `lots`.
         """
         cost = found = 0
         for price_ticks, level_lots in self._side(not taker_buys).levels():
