@@ -173,10 +173,10 @@ def status_for(error: Exception, what: str) -> status_pb2.Status:
     if isinstance(error, Rejected):
         return status_of(error)
     if isinstance(error, Closed):
-        return status_of(Rejected(Reason.SHUTTING_DOWN, "the server is shutting down: connect again"))
+        return status_of(Rejected(Reason.CLOSING))
     if isinstance(error, db.Unavailable):
         logger.error("database unavailable", method=what, error=str(error))
-        return status_of(Rejected(Reason.UNAVAILABLE, "temporarily unavailable: try again"))
+        return status_of(Rejected(Reason.UNAVAILABLE))
     logger.error("bug", method=what, exc_info=error)
     return internal_error()
 
@@ -199,13 +199,13 @@ async def write_bounded(context: Context, message: Any, timeout_seconds: float) 
     """Writes one message to a stream whose reader may have stalled.
 
     Raises:
-        Rejected: SLOW_READER (RESOURCE_EXHAUSTED), when it was not taken in time.
+        Rejected: LAGGED (RESOURCE_EXHAUSTED), when it was not taken in time.
     """
     try:
         async with asyncio.timeout(timeout_seconds):
             await context.write(message)
     except TimeoutError:
-        raise Rejected(Reason.SLOW_READER, f"nothing was read for {timeout_seconds:g} s") from None
+        raise Rejected(Reason.LAGGED, f"nothing was read for {timeout_seconds:g} s") from None
 
 
 def _bind(context: Context) -> None:
@@ -232,7 +232,7 @@ def _lenient(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | N
 
 def _parsed(request: Any) -> Any:
     if request is _MALFORMED:
-        raise Rejected(Reason.INVALID_ARGUMENT, "the request's bytes are not a message of the expected type")
+        raise Rejected(Reason.MALFORMED_REQUEST, "the request's bytes are not a message of the expected type")
     return request
 
 

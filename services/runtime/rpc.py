@@ -139,7 +139,7 @@ class Server:
         await self._health.set(service, states.SERVING if serving else states.NOT_SERVING)
 
     async def stop(self, grace_seconds: float) -> None:
-        """NOT_SERVING; streams end with UNAVAILABLE and SHUTTING_DOWN at once; other calls have `grace_seconds`."""
+        """NOT_SERVING; streams end with UNAVAILABLE and CLOSING at once; other calls have `grace_seconds`."""
         await self._health.enter_graceful_shutdown()
         self._ending.set()
         await self._server.stop(grace_seconds)

@@ -1,23 +1,27 @@
 """A refusal on the wire: `Rejected` ↔ google.rpc.Status, for gRPC and for whatever else carries our answers."""
 
 import grpc
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2
 
-from services.errors import STATUS, Reason, Rejected
+from services.errors import Reason, Rejected
 from services.runtime import log
 
 DOMAIN = "clearbook"
 DETAILS_KEY = "grpc-status-details-bin"
 MESSAGE_CHARS_MAX = 500
 
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+_NUMBERS: dict[Reason, int] = {reason: grpc.StatusCode[reason.grpc_code].value[0] for reason in Reason}
 
 
 def status_of(rejected: Rejected) -> status_pb2.Status:
     """The status that tells a client of this refusal: code, message, ErrorInfo and, with a field, BadRequest."""
     message = rejected.message[:MESSAGE_CHARS_MAX]
-    status = status_pb2.Status(code=STATUS[rejected.reason].value[0], message=message)
-    _add_info(status, rejected.reason.name)
+    status = status_pb2.Status(code=_NUMBERS[rejected.reason], message=message)
+    info = error_details_pb2.ErrorInfo(reason=rejected.reason.name, domain=DOMAIN)
+    if identity := log.request_id.get():
+        info.metadata["request_id"] = identity
+    status.details.add().Pack(info)
     if rejected.field:
         violation = error_details_pb2.BadRequest.FieldViolation(field=rejected.field, description=message)
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
@@ -26,14 +30,12 @@ def status_of(rejected: Rejected) -> status_pb2.Status:
 
 def internal_error() -> status_pb2.Status:
     """The status of a bug: it names the request, so that the log can be searched, and nothing else."""
-    status = status_pb2.Status(code=code_pb2.INTERNAL, message=f"internal error, request {log.request_id.get() or '?'}")
-    _add_info(status, "INTERNAL")
-    return status
+    return status_of(Rejected(Reason.INTERNAL, f"internal error, request {log.request_id.get() or 'unknown'}"))
 
 
 def code_of(status: status_pb2.Status) -> grpc.StatusCode:
     """The gRPC code of a status."""
-    return _CODES[status.code]
+    return _BY_NUMBER[status.code]
 
 
 def refusal_in(status: status_pb2.Status) -> Rejected | None:
@@ -64,10 +66,3 @@ def rejected_from(error: grpc.RpcError) -> Reason | None:
     status = status_from(error)
     refusal = refusal_in(status) if status is not None else None
     return refusal.reason if refusal is not None else None
-
-
-def _add_info(status: status_pb2.Status, reason: str) -> None:
-    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
-    if identity := log.request_id.get():
-        info.metadata["request_id"] = identity
-    status.details.add().Pack(info)

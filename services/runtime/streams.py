@@ -84,7 +84,7 @@ async def stream_until(closing: Closing, items: AsyncIterator[T]) -> AsyncIterat
     Streams of our Server end by themselves at `Server.stop`; this is for those that must end earlier.
 
     Raises:
-        Rejected: SHUTTING_DOWN (UNAVAILABLE), when the end has come.
+        Rejected: CLOSING (UNAVAILABLE), when the end has come.
     """
     following = items.__aiter__().__anext__
     while True:
@@ -94,7 +94,7 @@ async def stream_until(closing: Closing, items: AsyncIterator[T]) -> AsyncIterat
         except StopAsyncIteration:
             return
         except Closed:
-            raise Rejected(Reason.SHUTTING_DOWN, "the server is shutting down: connect again") from None
+            raise Rejected(Reason.CLOSING) from None
         yield item
 
 

@@ -1,4 +1,4 @@
-"""The database face on real SQLite files and, where DATABASE_URL names one, on a real PostgreSQL."""
+"""The database face on real SQLite files and on a real PostgreSQL."""
 
 import asyncio
 import contextlib
@@ -19,6 +19,7 @@ from services.runtime import sqlite as sqlite_module
 from services.runtime.db import Conflict, Database, Statement, Unavailable, postgres_url, sqlite_path
 from services.runtime.migrate import migrate
 from services.runtime.tables import Amount
+from tests.backends import Backends
 
 MIGRATIONS = Path(__file__).parent / "runtime_migrations"
 BIG = 10**77 + 1234567
@@ -34,8 +35,8 @@ notes = Table(
 
 
 @pytest.fixture
-def database_url() -> str:
-    return os.environ.get("DATABASE_URL") or pytest.skip("no DATABASE_URL")
+def database_url(backends: Backends) -> str:
+    return backends.database_url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.backends)])
@@ -109,7 +110,7 @@ async def test_a_mistake_in_sql_is_a_bug_not_unavailability(db: Database) -> Non
 
 
 async def test_a_missing_value_is_a_bug_not_a_conflict(db: Database) -> None:
-    with pytest.raises(Exception, match="(?i)null") as caught:
+    with pytest.raises(Exception, match=r"(?i)null") as caught:
         await db.write([Statement("INSERT INTO notes (id) VALUES (1)")])
     assert not isinstance(caught.value, Unavailable | Conflict)
 

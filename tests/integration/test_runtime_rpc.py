@@ -11,8 +11,8 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
-from services.errors import Reason, Rejected
 
+from services.errors import Reason, Rejected
 from services.runtime import db, log, rpc
 from services.runtime.run import Closing, StartError
 
@@ -167,7 +167,7 @@ async def test_a_bug_tells_its_request_and_nothing_else(
     assert error.code() is grpc.StatusCode.INTERNAL
     assert error.details() == "internal error, request abc-1"
     assert "secret" not in str(error.trailing_metadata())
-    assert rpc.rejected_from(error) is None
+    assert rpc.rejected_from(error) is Reason.INTERNAL
 
 
 async def test_a_database_that_fails_is_unavailable(channel: grpc.aio.Channel) -> None:
@@ -239,7 +239,7 @@ async def test_a_stalled_reader_is_cut_off(start: Start) -> None:
     async with asyncio.timeout(5):
         error = await failure(read_on())
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert rpc.rejected_from(error) is Reason.SLOW_READER
+    assert rpc.rejected_from(error) is Reason.LAGGED
 
 
 async def test_stopping_ends_streams_at_once_and_lets_calls_finish(start: Start, echo: Echo) -> None:
@@ -253,7 +253,7 @@ async def test_stopping_ends_streams_at_once_and_lets_calls_finish(start: Start,
     async with asyncio.timeout(1):
         error = await failure(endless.read())
     assert error.code() is grpc.StatusCode.UNAVAILABLE
-    assert rpc.rejected_from(error) is Reason.SHUTTING_DOWN
+    assert rpc.rejected_from(error) is Reason.CLOSING
     assert not stopping.done()
     echo.released.set()
     assert (await waiting).value == "wait"
@@ -354,7 +354,7 @@ async def test_stream_until_ends_with_a_reason() -> None:
     closing.set()
     with pytest.raises(Rejected) as caught:
         await anext(stream)
-    assert caught.value.reason is Reason.SHUTTING_DOWN
+    assert caught.value.reason is Reason.CLOSING
 
 
 async def test_a_channel_finds_a_restarted_server(echo: Echo) -> None:
