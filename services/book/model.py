@@ -1,0 +1,693 @@
+"""What the engine takes and gives: the messages of clearbook.internal.v1's journal.proto as plain classes.
+
+Names, fields and enum values are the proto's. Two things differ: amounts are unbounded ints of base units (strings on
+the wire), and a oneof is one attribute, `body`. Nothing here is changed once it is made: events and commands may be
+shared freely. Plain slotted classes, because mypyc makes C structs of them and dataclasses it does not. Pure.
+"""
+
+from typing import ClassVar, Final, final
+
+SIDE_UNSPECIFIED: Final = 0
+SIDE_BUY: Final = 1
+SIDE_SELL: Final = 2
+
+ORDER_TYPE_UNSPECIFIED: Final = 0
+ORDER_TYPE_LIMIT: Final = 1
+ORDER_TYPE_MARKET: Final = 2
+
+TIME_IN_FORCE_UNSPECIFIED: Final = 0
+TIME_IN_FORCE_GTC: Final = 1
+TIME_IN_FORCE_IOC: Final = 2
+TIME_IN_FORCE_FOK: Final = 3
+
+ORDER_STATE_UNSPECIFIED: Final = 0
+ORDER_STATE_OPEN: Final = 1
+ORDER_STATE_FILLED: Final = 2
+ORDER_STATE_CANCELED: Final = 3
+
+CANCEL_CAUSE_UNSPECIFIED: Final = 0
+CANCEL_CAUSE_USER: Final = 1
+CANCEL_CAUSE_IOC: Final = 2
+CANCEL_CAUSE_FOK: Final = 3
+CANCEL_CAUSE_POST_ONLY: Final = 4
+CANCEL_CAUSE_SELF_TRADE: Final = 5
+CANCEL_CAUSE_BUDGET: Final = 6
+
+MARKET_STATE_UNSPECIFIED: Final = 0
+MARKET_STATE_OPEN: Final = 1
+MARKET_STATE_HALTED: Final = 2
+
+
+class Record:
+    """Equality by content, and a readable repr, for the classes below. Not for the hot path.
+
+    The fields are named in __match_args__, in the order of the constructor: mypyc drops __slots__.
+    """
+
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return False
+        return all(getattr(self, name) == getattr(other, name) for name in self.__match_args__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
+        return f"{type(self).__name__}({fields})"
+
+
+@final
+class Asset(Record):
+    """An asset. Immutable; amounts of it are ints of base units, 10^-decimals of one whole."""
+
+    __match_args__ = ("asset_id", "symbol", "decimals")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        asset_id: int,
+        symbol: str,
+        decimals: int,
+    ) -> None:
+        self.asset_id = asset_id
+        self.symbol = symbol
+        self.decimals = decimals
+
+
+@final
+class Market(Record):
+    """A market. All but the state is immutable; notional_min is in base units of the quote asset."""
+
+    __match_args__ = (
+        "market_id",
+        "symbol",
+        "base_asset_id",
+        "quote_asset_id",
+        "tick_size",
+        "lot_size",
+        "notional_min",
+        "state",
+    )
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        market_id: int,
+        symbol: str,
+        base_asset_id: int,
+        quote_asset_id: int,
+        tick_size: str,
+        lot_size: str,
+        notional_min: int = 0,
+        state: int = MARKET_STATE_OPEN,
+    ) -> None:
+        self.market_id = market_id
+        self.symbol = symbol
+        self.base_asset_id = base_asset_id
+        self.quote_asset_id = quote_asset_id
+        self.tick_size = tick_size
+        self.lot_size = lot_size
+        self.notional_min = notional_min
+        self.state = state
+
+
+@final
+class PlaceOrder(Record):
+    """Asks for an order."""
+
+    __match_args__ = (
+        "account_id",
+        "market_id",
+        "side",
+        "type",
+        "time_in_force",
+        "post_only",
+        "price_ticks",
+        "quantity_lots",
+        "budget",
+        "client_order_id",
+        "maker_fee_ppm",
+        "taker_fee_ppm",
+    )
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        market_id: int,
+        side: int,
+        type: int,  # noqa: A002
+        time_in_force: int,
+        post_only: bool = False,
+        price_ticks: int = 0,
+        quantity_lots: int = 0,
+        budget: int = 0,
+        client_order_id: str = "",
+        maker_fee_ppm: int = 0,
+        taker_fee_ppm: int = 0,
+    ) -> None:
+        self.account_id = account_id
+        self.market_id = market_id
+        self.side = side
+        self.type = type
+        self.time_in_force = time_in_force
+        self.post_only = post_only
+        self.price_ticks = price_ticks
+        self.quantity_lots = quantity_lots
+        self.budget = budget
+        self.client_order_id = client_order_id
+        self.maker_fee_ppm = maker_fee_ppm
+        self.taker_fee_ppm = taker_fee_ppm
+
+
+@final
+class CancelOrder(Record):
+    """Asks that an open order be canceled."""
+
+    __match_args__ = ("account_id", "order_id")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        order_id: int,
+    ) -> None:
+        self.account_id = account_id
+        self.order_id = order_id
+
+
+@final
+class OpenAccount(Record):
+    """Asks for an account. The name is unique."""
+
+    __match_args__ = ("name",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        name: str,
+    ) -> None:
+        self.name = name
+
+
+@final
+class Transfer(Record):
+    """Asks that funds move between two accounts: amount in base units, more than zero."""
+
+    __match_args__ = ("transfer_id", "from_account_id", "to_account_id", "asset_id", "amount")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        transfer_id: str,
+        from_account_id: int,
+        to_account_id: int,
+        asset_id: int,
+        amount: int,
+    ) -> None:
+        self.transfer_id = transfer_id
+        self.from_account_id = from_account_id
+        self.to_account_id = to_account_id
+        self.asset_id = asset_id
+        self.amount = amount
+
+
+@final
+class DepositFinal(Record):
+    """Says that a deposit is final on chain. The engine takes each index once, in order, from 1."""
+
+    __match_args__ = ("deposit_index", "account_id", "asset", "amount", "transaction_hash")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        deposit_index: int,
+        account_id: int,
+        asset: str,
+        amount: int,
+        transaction_hash: str = "",
+    ) -> None:
+        self.deposit_index = deposit_index
+        self.account_id = account_id
+        self.asset = asset
+        self.amount = amount
+        self.transaction_hash = transaction_hash
+
+
+@final
+class SettlementFinal(Record):
+    """Says that settlement is final on chain through an entry. The engine takes only numbers that advance."""
+
+    __match_args__ = ("through_settlement_sequence",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        through_settlement_sequence: int,
+    ) -> None:
+        self.through_settlement_sequence = through_settlement_sequence
+
+
+@final
+class CreateAsset(Record):
+    """Asks for an asset; its asset_id is ignored."""
+
+    __match_args__ = ("asset",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        asset: Asset,
+    ) -> None:
+        self.asset = asset
+
+
+@final
+class CreateMarket(Record):
+    """Asks for a market; its market_id is ignored, and so is its state: a market begins open."""
+
+    __match_args__ = ("market",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        market: Market,
+    ) -> None:
+        self.market = market
+
+
+@final
+class ChangeMarket(Record):
+    """Asks that a market be halted or opened."""
+
+    __match_args__ = ("market_id", "state")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        market_id: int,
+        state: int,
+    ) -> None:
+        self.market_id = market_id
+        self.state = state
+
+
+@final
+class LeaderStarted(Record):
+    """The book's own: a process takes the lead. As a command and as its event."""
+
+    __match_args__ = ("epoch", "incarnation")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        epoch: int,
+        incarnation: str,
+    ) -> None:
+        self.epoch = epoch
+        self.incarnation = incarnation
+
+
+@final
+class AdvanceTime(Record):
+    """The book's own: the clock."""
+
+    __match_args__ = ()
+    __slots__ = __match_args__
+
+
+@final
+class OpenSession(Record):
+    """The book's own: a gateway's session begins."""
+
+    __match_args__ = ("gateway",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        gateway: int,
+    ) -> None:
+        self.gateway = gateway
+
+
+CommandBody = (
+    PlaceOrder
+    | CancelOrder
+    | OpenAccount
+    | Transfer
+    | DepositFinal
+    | SettlementFinal
+    | CreateAsset
+    | CreateMarket
+    | ChangeMarket
+    | LeaderStarted
+    | AdvanceTime
+    | OpenSession
+)
+"""What a command may ask."""
+
+
+@final
+class Command(Record):
+    """One thing asked of the engine: command_id is gateway << 56 | epoch << 36 | number, 0 for the book's own."""
+
+    __match_args__ = ("command_id", "body")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        command_id: int,
+        body: CommandBody,
+    ) -> None:
+        self.command_id = command_id
+        self.body = body
+
+
+@final
+class Order(Record):
+    """An order as the engine sees it after an event."""
+
+    __match_args__ = (
+        "order_id",
+        "account_id",
+        "market_id",
+        "side",
+        "type",
+        "time_in_force",
+        "post_only",
+        "price_ticks",
+        "quantity_lots",
+        "filled_lots",
+        "budget",
+        "client_order_id",
+        "maker_fee_ppm",
+        "taker_fee_ppm",
+        "state",
+        "cancel_cause",
+        "lock_remaining",
+    )
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        order_id: int,
+        account_id: int,
+        market_id: int,
+        side: int,
+        type: int,  # noqa: A002
+        time_in_force: int,
+        post_only: bool,
+        price_ticks: int,
+        quantity_lots: int,
+        filled_lots: int,
+        budget: int,
+        client_order_id: str,
+        maker_fee_ppm: int,
+        taker_fee_ppm: int,
+        state: int,
+        cancel_cause: int,
+        lock_remaining: int,
+    ) -> None:
+        self.order_id = order_id
+        self.account_id = account_id
+        self.market_id = market_id
+        self.side = side
+        self.type = type
+        self.time_in_force = time_in_force
+        self.post_only = post_only
+        self.price_ticks = price_ticks
+        self.quantity_lots = quantity_lots
+        self.filled_lots = filled_lots
+        self.budget = budget
+        self.client_order_id = client_order_id
+        self.maker_fee_ppm = maker_fee_ppm
+        self.taker_fee_ppm = taker_fee_ppm
+        self.state = state
+        self.cancel_cause = cancel_cause
+        self.lock_remaining = lock_remaining
+
+
+@final
+class Trade(Record):
+    """Two orders met. The taker is the order of the event."""
+
+    __match_args__ = (
+        "trade_id",
+        "settlement_sequence",
+        "price_ticks",
+        "quantity_lots",
+        "base_amount",
+        "quote_amount",
+        "maker_order_id",
+        "maker_account_id",
+        "maker_fee",
+        "taker_fee",
+        "maker_remaining_lots",
+        "maker_lock_remaining",
+    )
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        trade_id: int,
+        settlement_sequence: int,
+        price_ticks: int,
+        quantity_lots: int,
+        base_amount: int,
+        quote_amount: int,
+        maker_order_id: int,
+        maker_account_id: int,
+        maker_fee: int,
+        taker_fee: int,
+        maker_remaining_lots: int,
+        maker_lock_remaining: int,
+    ) -> None:
+        self.trade_id = trade_id
+        self.settlement_sequence = settlement_sequence
+        self.price_ticks = price_ticks
+        self.quantity_lots = quantity_lots
+        self.base_amount = base_amount
+        self.quote_amount = quote_amount
+        self.maker_order_id = maker_order_id
+        self.maker_account_id = maker_account_id
+        self.maker_fee = maker_fee
+        self.taker_fee = taker_fee
+        self.maker_remaining_lots = maker_remaining_lots
+        self.maker_lock_remaining = maker_lock_remaining
+
+
+@final
+class OrderPlaced(Record):
+    """An order was taken: the order after all of its trades, and the trades as they happened."""
+
+    __match_args__ = ("order", "trades")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        order: Order,
+        trades: list[Trade],
+    ) -> None:
+        self.order = order
+        self.trades = trades
+
+
+@final
+class OrderCanceled(Record):
+    """An order was canceled on request: the order after it ended."""
+
+    __match_args__ = ("order",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        order: Order,
+    ) -> None:
+        self.order = order
+
+
+@final
+class Refused(Record):
+    """A command was refused and changed nothing: a name of services/errors.py, and the command."""
+
+    __match_args__ = ("reason", "command")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        reason: str,
+        command: Command,
+    ) -> None:
+        self.reason = reason
+        self.command = command
+
+
+@final
+class AccountOpened(Record):
+    """An account exists."""
+
+    __match_args__ = ("account_id", "name")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        name: str,
+    ) -> None:
+        self.account_id = account_id
+        self.name = name
+
+
+@final
+class Transferred(Record):
+    """Funds moved."""
+
+    __match_args__ = ("transfer", "settlement_sequence")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        transfer: Transfer,
+        settlement_sequence: int,
+    ) -> None:
+        self.transfer = transfer
+        self.settlement_sequence = settlement_sequence
+
+
+@final
+class Deposited(Record):
+    """Funds came in."""
+
+    __match_args__ = ("deposit", "asset_id")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        deposit: DepositFinal,
+        asset_id: int,
+    ) -> None:
+        self.deposit = deposit
+        self.asset_id = asset_id
+
+
+@final
+class SettlementFinalized(Record):
+    """Settlement is final through an entry."""
+
+    __match_args__ = ("through_settlement_sequence",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        through_settlement_sequence: int,
+    ) -> None:
+        self.through_settlement_sequence = through_settlement_sequence
+
+
+@final
+class AssetCreated(Record):
+    """An asset exists."""
+
+    __match_args__ = ("asset", "settlement_sequence")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        asset: Asset,
+        settlement_sequence: int,
+    ) -> None:
+        self.asset = asset
+        self.settlement_sequence = settlement_sequence
+
+
+@final
+class MarketCreated(Record):
+    """A market exists."""
+
+    __match_args__ = ("market",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        market: Market,
+    ) -> None:
+        self.market = market
+
+
+@final
+class MarketChanged(Record):
+    """A market changed: the market as it is now."""
+
+    __match_args__ = ("market",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        market: Market,
+    ) -> None:
+        self.market = market
+
+
+@final
+class SessionOpened(Record):
+    """A session began."""
+
+    __match_args__ = ("gateway", "epoch")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        gateway: int,
+        epoch: int,
+    ) -> None:
+        self.gateway = gateway
+        self.epoch = epoch
+
+
+@final
+class TimeAdvanced(Record):
+    """The clock moved."""
+
+    __match_args__ = ()
+    __slots__ = __match_args__
+
+
+EventBody = (
+    OrderPlaced
+    | OrderCanceled
+    | Refused
+    | AccountOpened
+    | Transferred
+    | Deposited
+    | SettlementFinalized
+    | AssetCreated
+    | MarketCreated
+    | MarketChanged
+    | LeaderStarted
+    | TimeAdvanced
+    | SessionOpened
+)
+"""What may have happened."""
+
+
+@final
+class Event(Record):
+    """The one outcome of one command. market_sequence is 0 if no book changed."""
+
+    __match_args__ = ("journal_sequence", "command_id", "market_sequence", "body")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        journal_sequence: int,
+        command_id: int,
+        market_sequence: int,
+        body: EventBody,
+    ) -> None:
+        self.journal_sequence = journal_sequence
+        self.command_id = command_id
+        self.market_sequence = market_sequence
+        self.body = body
