@@ -117,7 +117,7 @@ class LogSettings(Settings):
 class DataSettings(Settings):
     """Where the embedded run keeps its files."""
 
-    data: Path = Field(default=Path("data"), validation_alias="CLEARBOOK_DATA")
+    clearbook_data: Path = Path("data")
 
 
 class DatabaseSettings(DataSettings):
@@ -127,7 +127,7 @@ class DatabaseSettings(DataSettings):
 
     def database(self, service: str) -> str:
         """The URL for this service."""
-        return self.database_url or f"sqlite:///{self.data / service}.sqlite"
+        return self.database_url or f"sqlite:///{self.clearbook_data / service}.sqlite"
 
 
 class BrokerSettings(Settings):

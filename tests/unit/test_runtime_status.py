@@ -1,0 +1,30 @@
+import grpc
+import pytest
+
+from services.errors import Reason, Rejected
+from services.runtime.status import MESSAGE_CHARS_MAX, code_of, internal_error, refusal_in, status_of
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_goes_there_and_back(reason: Reason) -> None:
+    status = status_of(Rejected(reason, "why", "price"))
+    assert code_of(status) is grpc.StatusCode[reason.grpc_code]
+    refusal = refusal_in(status)
+    assert refusal is not None
+    assert (refusal.reason, refusal.message, refusal.field) == (reason, "why", "price")
+
+
+def test_a_message_is_bounded() -> None:
+    assert len(status_of(Rejected(Reason.INVALID_FIELD, "x" * 10_000)).message) == MESSAGE_CHARS_MAX
+
+
+def test_a_bug_is_internal() -> None:
+    status = internal_error()
+    assert code_of(status) is grpc.StatusCode.INTERNAL
+    assert status.message.startswith("internal error, request ")
+
+
+def test_a_foreign_status_is_no_refusal_of_ours() -> None:
+    status = status_of(Rejected(Reason.INVALID_FIELD))
+    del status.details[:]
+    assert refusal_in(status) is None
