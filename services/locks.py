@@ -1,6 +1,7 @@
 """Locks: what an open order sets aside. Pure.
 
-The one function for it: the gateway calls it before it submits, the engine for every order event. It takes and gives plain ints so that the compiled engine can call it for every order event.
+The one function for it: the gateway calls it before it submits, the engine for every order event. Plain ints in and
+out, so that the compiled engine calls it cheaply.
 """
 
 

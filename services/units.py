@@ -30,7 +30,7 @@ class FixedPoint:
 
     @classmethod
     def parse(cls, text: str, field: str) -> "FixedPoint":
-        """Reads "30000.00". Raises Rejected(INVALID_FIELD) for signs, exponents, NaN, spaces, other digits, long text."""
+        """Reads "30000.00". Raises Rejected(INVALID_FIELD) for signs, exponents, NaN, spaces, long text."""
         if not text:
             raise Rejected(Reason.INVALID_FIELD, f"{field} is missing", field)
         match = _DECIMAL.fullmatch(text) if len(text) <= DIGITS_MAX + 1 else None

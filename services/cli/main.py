@@ -1,0 +1,129 @@
+"""`clearbook`: one command line for every process and chore. Modules are imported when asked for: starting is quick."""
+
+import asyncio
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Port = Annotated[int, typer.Option(min=1, max=65_535)]
+
+
+@app.command()
+def up(
+    host: Annotated[str, typer.Option(help="Where the public ports listen.")] = "127.0.0.1",
+    data: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("data"),
+    http_port: Port = 8000,
+    gateway_port: Port = 50051,
+    publisher_port: Port = 50052,
+    book_port: Port = 50061,
+    settler_port: Port = 50062,
+    forward_port: Port = 50063,
+    devchain_port: Port = 8545,
+    metrics_port: Annotated[int, typer.Option(help="The first of four.", min=1, max=65_532)] = 9101,
+) -> None:
+    """Run the whole exchange on this machine."""
+    from services.cli.up import plan_from
+    from services.cli.up import up as run_up
+    from services.runtime import log
+    from services.runtime.run import run
+
+    ports = {
+        "http": http_port,
+        "gateway": gateway_port,
+        "publisher": publisher_port,
+        "book": book_port,
+        "settler": settler_port,
+        "forward": forward_port,
+        "devchain": devchain_port,
+        "metrics": metrics_port,
+    }
+    log.configure("up")
+    plan = plan_from(host, data, ports)
+    run(lambda closing: run_up(plan, closing), shutdown_seconds_max=120.0)
+
+
+def _service(module: str) -> None:
+    import_module(module).run_service()
+
+
+@app.command()
+def book() -> None:
+    """Run the matching engine and its journal."""
+    _service("services.book.__main__")
+
+
+@app.command()
+def publisher() -> None:
+    """Run the market data service."""
+    _service("services.book.publisher.__main__")
+
+
+@app.command()
+def gateway() -> None:
+    """Run the order gateway."""
+    _service("services.order_gateway.__main__")
+
+
+@app.command()
+def settler() -> None:
+    """Run the settler."""
+    _service("services.settler.__main__")
+
+
+@app.command()
+def http() -> None:
+    """Run the REST and WebSocket shim."""
+    _service("gateway_http.__main__")
+
+
+@app.command()
+def health(
+    address: Annotated[str, typer.Argument(help="host:port of a gRPC server, or an http:// URL.")],
+    service: Annotated[str, typer.Option(help="One service; all by default.")] = "",
+) -> None:
+    """Exit 0 if a process serves, 1 if not."""
+    from services.cli.health import http_ready, serving
+
+    fine = asyncio.run(http_ready(address) if address.startswith("http") else serving(address, service))
+    sys.stdout.write("SERVING\n" if fine else "NOT_SERVING\n")
+    raise typer.Exit(0 if fine else 1)
+
+
+@app.command()
+def devchain(
+    port: Port = 8545,
+    data: Annotated[Path, typer.Option(help="Where the chain is kept.")] = Path("data/devchain"),
+) -> None:
+    """Run an EVM chain for development."""
+    from services.cli.devchain import main
+
+    main(port, data)
+
+
+@app.command()
+def verify(
+    database_url: Annotated[str, typer.Option(envvar="DATABASE_URL", help="Default: the file in --data.")] = "",
+    data: Annotated[Path, typer.Option(envvar="CLEARBOOK_DATA")] = Path("data"),
+    shard: int = 0,
+) -> None:
+    """Apply a journal again from its first row and compare every event and digest."""
+    from services.cli.verify import verify as check
+
+    url = database_url or f"sqlite:///{data / 'book'}.sqlite"
+    raise typer.Exit(check(url, shard))
+
+
+def main() -> None:
+    """Entry point."""
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""`clearbook up`: the whole exchange on this machine, on embedded defaults, under one supervisor."""
+
+import asyncio
+import importlib.util
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from services.cli.health import http_ready, serving
+from services.cli.supervisor import Process, Supervisor
+from services.runtime.config import HostPort, host_port
+from services.runtime.run import Closing, StartError
+
+READY_POLL_SECONDS: Final = 0.2
+READY_SECONDS_MAX: Final = 120.0
+LOOPBACK: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where everything listens and keeps its data."""
+
+    data: Path
+    http: HostPort
+    gateway: HostPort
+    publisher: HostPort
+    book_port: int
+    settler_port: int
+    forward_port: int
+    devchain_port: int
+    metrics_port: int
+    """The book's; publisher, gateway and settler take the next three."""
+
+    @property
+    def own_chain(self) -> bool:
+        """No chain is configured: run our own."""
+        return not os.environ.get("ETH_TESTNET_URL")
+
+    def listeners(self) -> dict[str, HostPort]:
+        """Everything that will listen, by name."""
+        internal = {"book": self.book_port, "settler": self.settler_port, "forward": self.forward_port}
+        if self.own_chain:
+            internal["devchain"] = self.devchain_port
+        names = ("book", "publisher", "gateway", "settler")
+        internal |= {f"{name} metrics": self.metrics_port + place for place, name in enumerate(names)}
+        public = {"http": self.http, "gateway": self.gateway, "publisher": self.publisher}
+        return public | {name: HostPort(LOOPBACK, port) for name, port in internal.items()}
+
+    def env(self) -> dict[str, str]:
+        """What every process is told. What the caller has set stays."""
+        env = {
+            "CLEARBOOK_DATA": str(self.data),
+            "BOOK_ADDRESS": f"{LOOPBACK}:{self.book_port}",
+            "SETTLER_ADDRESS": f"{LOOPBACK}:{self.settler_port}",
+            "FORWARD_ADDRESS": f"{LOOPBACK}:{self.forward_port}",
+            "GATEWAY_ADDRESS": str(self.gateway),
+            "PUBLISHER_ADDRESS": str(self.publisher),
+            "HTTP_ADDRESS": str(self.http),
+        }
+        if self.own_chain:
+            env["ETH_TESTNET_URL"] = f"http://{LOOPBACK}:{self.devchain_port}"
+            env["CLEARBOOK_FAUCET"] = os.environ.get("CLEARBOOK_FAUCET", "1")
+        return env
+
+    def processes(self) -> list[Process]:
+        """All processes, in the order of starting."""
+        env = self.env()
+        names = ["book", "publisher", "gateway", "settler", "http"]
+        made = [Process(name, _argv(name), env | self._metrics(name)) for name in names]
+        if self.own_chain:
+            argv = [*_argv("devchain"), "--port", str(self.devchain_port), "--data", str(self.data / "devchain")]
+            made.insert(0, Process("devchain", argv, env))
+        return made
+
+    def _metrics(self, name: str) -> dict[str, str]:
+        places = {"book": 0, "publisher": 1, "gateway": 2, "settler": 3}
+        return {"METRICS_PORT": str(self.metrics_port + places[name])} if name in places else {}
+
+
+def _argv(name: str) -> list[str]:
+    return [sys.executable, "-m", "services.cli.main", name]
+
+
+async def up(plan: Plan, closing: Closing) -> None:
+    """Runs the suite until `closing`. Raises StartError if a port is taken or a process cannot start."""
+    for name, address in plan.listeners().items():
+        _check_free(name, address)
+    plan.data.mkdir(parents=True, exist_ok=True)
+    processes = plan.processes()
+    async with asyncio.TaskGroup() as group:
+        announced = group.create_task(_announce(plan, processes, closing))
+        try:
+            await Supervisor(processes).run(closing)
+        finally:
+            announced.cancel()
+
+
+def _check_free(name: str, address: HostPort) -> None:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise StartError(f"{name}: cannot listen on {address}: {os.strerror(error.errno or 0)}") from None
+
+
+async def _announce(plan: Plan, processes: list[Process], closing: Closing) -> None:
+    """Says when everything answers, and what to do then."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    by_name = {process.name: process for process in processes}
+    checks: dict[str, Callable[[], Awaitable[bool]]] = {
+        "book": lambda: serving(f"{LOOPBACK}:{plan.book_port}"),
+        "publisher": lambda: serving(_local(plan.publisher)),
+        "settler": lambda: serving(f"{LOOPBACK}:{plan.settler_port}"),
+        "gateway": lambda: serving(_local(plan.gateway)),
+        "http": lambda: http_ready(f"http://{_local(plan.http)}/readyz"),
+    }
+    for name, check in checks.items():
+        while not await check():
+            if await closing.sleep(READY_POLL_SECONDS):
+                return
+            if loop.time() - started > READY_SECONDS_MAX:
+                raise StartError(f"{name} did not become ready within {READY_SECONDS_MAX:.0f} s: see its lines above")
+        by_name[name].ready = True
+    for process in processes:
+        process.ready = True
+    sys.stdout.write(_welcome(plan, loop.time() - started))
+    sys.stdout.flush()
+
+
+def _local(address: HostPort) -> str:
+    """An address to reach it on from this machine."""
+    return str(HostPort(LOOPBACK, address.port)) if address.host in {"0.0.0.0", "::"} else str(address)
+
+
+def engine_build() -> str:
+    """Which build of the engine runs: "compiled" (mypyc) or "interpreted"."""
+    spec = importlib.util.find_spec("services.book.engine")
+    return "interpreted" if spec is None or (spec.origin or "").endswith(".py") else "compiled"
+
+
+def _welcome(plan: Plan, seconds: float) -> str:
+    http, gateway, publisher = _local(plan.http), _local(plan.gateway), _local(plan.publisher)
+    return f"""
+Clearbook is up after {seconds:.1f} s. Engine: {engine_build()}. Data: {plan.data}. Ctrl-C drains and stops.
+
+  REST        http://{http}/docs          WebSocket  ws://{http}/ws/marketdata
+  gRPC orders {gateway}                 gRPC market data {publisher}
+
+A first order, and one that trades with it:
+
+  curl -s http://{http}/api/v1/order -H 'content-type: application/json' -d \\
+    '{{"order_id": "my-first", "user_id": "alice", "pair": "BTC-USD", "order_type": "limit", "side": "sell", "price": 30000.00, "amount": 0.001}}'
+  curl -s http://{http}/api/v1/orderbook/BTC-USD
+  curl -s http://{http}/api/v1/order -H 'content-type: application/json' -d \\
+    '{{"order_id": "my-first", "user_id": "bob", "pair": "BTC-USD", "order_type": "market", "side": "buy", "amount": 0.001}}'
+
+"""  # noqa: E501 (lines to paste)
+
+
+def plan_from(host: str, data: Path, ports: dict[str, int]) -> Plan:
+    """A plan. `host`: where the public ports listen; the internal ones stay on loopback."""
+    return Plan(
+        data=data.resolve(),
+        http=host_port(f"{host}:{ports['http']}"),
+        gateway=host_port(f"{host}:{ports['gateway']}"),
+        publisher=host_port(f"{host}:{ports['publisher']}"),
+        book_port=ports["book"],
+        settler_port=ports["settler"],
+        forward_port=ports["forward"],
+        devchain_port=ports["devchain"],
+        metrics_port=ports["metrics"],
+    )
