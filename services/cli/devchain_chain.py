@@ -8,6 +8,7 @@ chain restarts from any kill at the block after the last one acknowledged, at on
 
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,20 +26,16 @@ from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 from rlp import encode as rlp_encode  # type: ignore[import-untyped]
 
-CHAIN_ID: Final = 31337
+from services.cli.devchain import CHAIN_ID, DEV_ADDRESSES
+
+RECURSION_MAX: Final = 6000
+# py_ecc lifts the limit to 100,000: a deeply nested request would overflow the C stack before Python noticed.
+sys.setrecursionlimit(RECURSION_MAX)
+
 BLOCK_GAS_MAX: Final = 30_000_000
 LOG_BLOCKS_MAX: Final = 10_000
 TIP_WEI: Final = 1_000_000_000
 
-DEV_KEY: Final = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
-"""The first key of the mnemonic "test test … junk", which Anvil and Hardhat fund as well. Worthless by design."""
-
-DEV_ADDRESSES: Final = (
-    "f39fd6e51aad88f6f4ce6ab8827279cfffb92266",
-    "70997970c51812dc3a010c7d01b50e0d17dc79c8",
-    "3c44cdddb6a900fa2b585dd299e03d12fa4293bc",
-    "90f79bf6eb2c4f870365e785982e1f101e93b906",
-)
 DEV_BALANCE_WEI: Final = 10**24
 
 _GENESIS: Final[dict[str, Any]] = {
@@ -130,7 +127,7 @@ class DevChain:
                 self._evm = _Evm(database)
             except CanonicalHeadNotFound:
                 funded = {"balance": DEV_BALANCE_WEI, "storage": {}, "code": b"", "nonce": 0}
-                alloc: Any = {bytes.fromhex(address): funded for address in DEV_ADDRESSES}
+                alloc: Any = {bytes.fromhex(address[2:]): funded for address in DEV_ADDRESSES}
                 self._evm = _Evm.from_genesis(database, _GENESIS, alloc)
 
     def close(self) -> None:

@@ -69,15 +69,15 @@ Block: TypeAlias = int | str
 """A block number, or "latest", "pending", "safe", "finalized"."""
 
 
-class ChainMisconfigured(Exception):  # noqa: N818 (it is an answer, named as one)
+class ChainMisconfigured(Exception):
     """The settings and the chain do not fit: wrong chain id, no contract, wrong ABI. One line; trying again is vain."""
 
 
-class ChainUnavailable(Exception):  # noqa: N818 (it is an answer, named as one)
+class ChainUnavailable(Exception):
     """The node gave no usable answer: down, slow, 429, 500, not JSON. What was asked may or may not have happened."""
 
 
-class CallReverted(Exception):  # noqa: N818 (it is an answer, named as one)
+class CallReverted(Exception):
     """A simulated call reverts for a reason other than a refused leg. ``reason`` is the contract's, or hex."""
 
     def __init__(self, reason: str) -> None:
@@ -94,7 +94,7 @@ class NotNext(CallReverted):
         self.first = first
 
 
-class SendRefused(Exception):  # noqa: N818 (it is an answer, named as one)
+class SendRefused(Exception):
     """The node refused a raw transaction for a reason that is not one of :class:`SendOutcome`."""
 
 

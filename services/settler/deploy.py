@@ -45,7 +45,7 @@ _DEPLOY_GAS: Final = 3_000_000
 _CALL_GAS: Final = 200_000
 
 
-class DeployFailed(Exception):  # noqa: N818 (it is an answer, named as one)
+class DeployFailed(Exception):
     """A deployment transaction reverted, was replaced by a foreign one, or was not mined in time."""
 
 

@@ -18,7 +18,7 @@ CONTRACTS = Path(__file__).resolve().parents[2] / "contracts"
 GAS = 29_000_000
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """A call reverted; ``data`` is its revert data, ``reason`` the text of it if it is Error(string)."""
 
     def __init__(self, data: bytes) -> None:
