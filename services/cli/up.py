@@ -34,11 +34,8 @@ class Plan:
     devchain_port: int
     metrics_port: int
     """The book's; publisher, gateway and settler take the next three."""
-
-    @property
-    def own_chain(self) -> bool:
-        """No chain is configured: run our own."""
-        return not os.environ.get("ETH_TESTNET_URL")
+    own_chain: bool
+    """No chain is configured: run our own."""
 
     def listeners(self) -> dict[str, HostPort]:
         """Everything that will listen, by name."""
@@ -176,4 +173,5 @@ def plan_from(host: str, data: Path, ports: dict[str, int]) -> Plan:
         forward_port=ports["forward"],
         devchain_port=ports["devchain"],
         metrics_port=ports["metrics"],
+        own_chain=not os.environ.get("ETH_TESTNET_URL"),
     )

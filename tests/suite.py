@@ -1,0 +1,235 @@
+"""The whole exchange as tests run it: real processes on free ports, each of which can be killed, frozen and started.
+
+`Suite.embedded(folder)` needs nothing else; `Suite.production(folder, backends)` is on RabbitMQ, PostgreSQL and Anvil.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import subprocess
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Self
+
+import grpc
+from clearbook.v1 import (
+    account_service_pb2_grpc,
+    admin_service_pb2_grpc,
+    book_service_pb2_grpc,
+    order_service_pb2_grpc,
+    settlement_service_pb2_grpc,
+)
+from eth_account import Account
+
+from services.cli.health import http_ready, serving
+from services.cli.supervisor import Process
+from services.cli.up import Plan, plan_from
+from services.runtime import rpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.backends import Backends
+
+READY_SECONDS_MAX = 60.0
+STOP_SECONDS_MAX = 30.0
+POLL_SECONDS = 0.05
+PORT_NAMES = ("http", "gateway", "publisher", "book", "settler", "forward", "devchain")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now, all different."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def _four_in_a_row() -> int:
+    """The first of four free ports, for the metrics."""
+    while True:
+        (first,) = free_ports(1)
+        try:
+            with ExitStack() as stack:
+                for port in range(first, first + 4):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+
+
+class Suite:
+    """Processes by name: devchain (embedded only), book, publisher, gateway, settler, http."""
+
+    def __init__(self, folder: Path, env: dict[str, str], *, own_chain: bool) -> None:
+        """Nothing runs yet. `env` comes on top of what `clearbook up` tells its processes."""
+        ports = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True)) | {"metrics": _four_in_a_row()}
+        self.folder = folder
+        self.env = env
+        self.plan = Plan(**{**vars(plan_from("127.0.0.1", folder / "data", ports)), "own_chain": own_chain})
+        self._specs: dict[str, Process] = {process.name: process for process in self.plan.processes()}
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._logs: dict[str, IO[bytes]] = {}
+
+    @classmethod
+    def embedded(cls, folder: Path, **env: str) -> Self:
+        """SQLite, no broker, a devchain of its own."""
+        blank = dict.fromkeys(("DATABASE_URL", "RABBITMQ_URI", "SETTLEMENT_CONTRACT_ADDRESS"), "")
+        return cls(folder, blank | env, own_chain=True)
+
+    @classmethod
+    async def production(cls, folder: Path, backends: Backends, **env: str) -> Self:
+        """RabbitMQ, PostgreSQL and Anvil: a vhost, a database and a signing key of its own."""
+        account = Account.create()
+        await backends.fund(account.address)
+        own = {
+            "RABBITMQ_URI": await backends.new_vhost(),
+            "DATABASE_URL": await backends.new_database(),
+            "ETH_TESTNET_URL": backends.eth_url,
+            "SETTLEMENT_PRIVATE_KEY": "0x" + bytes(account.key).hex(),
+            "SETTLEMENT_CONTRACT_ADDRESS": "",
+            "CLEARBOOK_FAUCET": "1",
+        }
+        return cls(folder, own | env, own_chain=False)
+
+    @property
+    def names(self) -> list[str]:
+        """All processes, in the order of starting."""
+        return list(self._specs)
+
+    @property
+    def gateway(self) -> str:
+        """Address of order_gateway."""
+        return str(self.plan.gateway)
+
+    @property
+    def publisher(self) -> str:
+        """Address of the publisher."""
+        return str(self.plan.publisher)
+
+    @property
+    def http(self) -> str:
+        """Base URL of the shim."""
+        return f"http://{self.plan.http}"
+
+    def start(self, name: str, **env: str) -> None:
+        """Starts one process. Its output goes to NAME.log."""
+        spec = self._specs[name]
+        log = self._logs.setdefault(name, (self.folder / f"{name}.log").open("ab"))
+        child = subprocess.Popen(
+            list(spec.argv),
+            env=os.environ | spec.env | self.env | env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        self._running[name] = child
+
+    def pid(self, name: str) -> int:
+        """Process id."""
+        return self._running[name].pid
+
+    def returncode(self, name: str) -> int | None:
+        """Exit code, or None while it runs."""
+        return self._running[name].poll()
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Sends a signal."""
+        self._running[name].send_signal(number)
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL, and waits for the end."""
+        self.signal(name, signal.SIGKILL)
+        await asyncio.to_thread(self._running[name].wait)
+
+    async def stop(self, name: str) -> int:
+        """SIGTERM; returns the exit code."""
+        self.signal(name, signal.SIGTERM)
+        return await asyncio.to_thread(self._running[name].wait, STOP_SECONDS_MAX)
+
+    async def start_all(self) -> None:
+        """Starts everything and waits until it serves."""
+        for name in self.names:
+            self.start(name)
+        for name in self.names:
+            await self.ready(name)
+
+    async def stop_all(self) -> None:
+        """Stops what runs, from the last to the first; kills what does not stop."""
+        for name in reversed(self.names):
+            child = self._running.get(name)
+            if child is None or child.poll() is not None:
+                continue
+            child.send_signal(signal.SIGCONT)
+            child.terminate()
+            try:
+                await asyncio.to_thread(child.wait, STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                await asyncio.to_thread(child.wait)
+        for log in self._logs.values():
+            log.close()
+        self._logs.clear()
+
+    async def ready(self, name: str, seconds_max: float = READY_SECONDS_MAX) -> None:
+        """Waits until a process serves; raises with the end of its log if it ended or took too long."""
+        try:
+            async with asyncio.timeout(seconds_max):
+                while not await self._serves(name):
+                    if self.returncode(name) is not None:
+                        raise AssertionError(f"{name} ended with {self.returncode(name)}:\n{self.log_tail(name)}")
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise AssertionError(f"{name} does not serve:\n{self.log_tail(name)}") from None
+
+    def log_tail(self, name: str, bytes_max: int = 4000) -> str:
+        """The end of a process's log."""
+        return (self.folder / f"{name}.log").read_bytes()[-bytes_max:].decode(errors="replace")
+
+    async def _serves(self, name: str) -> bool:
+        if name == "http":
+            return await http_ready(f"{self.http}/readyz")
+        if name == "devchain":
+            return _listens(self.plan.devchain_port)
+        ports = {"book": self.plan.book_port, "settler": self.plan.settler_port}
+        return await serving(
+            {"gateway": self.gateway, "publisher": self.publisher}.get(name, f"127.0.0.1:{ports.get(name)}")
+        )
+
+    @asynccontextmanager
+    async def clients(self) -> AsyncIterator[Clients]:
+        """Stubs of all public services."""
+        async with rpc.connect(self.gateway) as orders, rpc.connect(self.publisher) as data:
+            yield Clients(orders, data)
+
+
+class Clients:
+    """One stub for each public service."""
+
+    def __init__(self, gateway: grpc.aio.Channel, publisher: grpc.aio.Channel) -> None:
+        """The two channels stay the caller's."""
+        self.orders = order_service_pb2_grpc.OrderServiceStub(gateway)
+        self.accounts = account_service_pb2_grpc.AccountServiceStub(gateway)
+        self.admin = admin_service_pb2_grpc.AdminServiceStub(gateway)
+        self.settlements = settlement_service_pb2_grpc.SettlementServiceStub(gateway)
+        self.book = book_service_pb2_grpc.BookServiceStub(publisher)
+
+
+def user(name: str) -> tuple[tuple[str, str], ...]:
+    """The metadata that names a user in open mode."""
+    return (("x-clearbook-user", name),)
+
+
+def fresh(prefix: str) -> str:
+    """A name that nobody has used."""
+    return f"{prefix}-{secrets.token_hex(6)}"
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
