@@ -7,7 +7,6 @@ anything else means that an event was missed or applied twice, so it is an asser
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from itertools import islice
 
 
 class _Side:
@@ -47,6 +46,11 @@ class _Side:
             price_ticks = key * self._sign
             yield price_ticks, self._lots[price_ticks]
 
+    def slice(self, skip: int, n: int) -> list[tuple[int, int]]:
+        end = max(len(self._keys) - skip, 0)
+        keys = self._keys[max(end - n, 0) : end]
+        return [(key * self._sign, self._lots[key * self._sign]) for key in reversed(keys)]
+
     def __len__(self) -> int:
         return len(self._keys)
 
@@ -85,9 +89,9 @@ class Depth:
         """The highest bid or the lowest ask in ticks; None if the side is empty."""
         return self._side(buys).best()
 
-    def top(self, buys: bool, n: int) -> list[tuple[int, int]]:
-        """The best `n` levels of a side as (price_ticks, lots), best first."""
-        return list(islice(self._side(buys).levels(), n))
+    def top(self, buys: bool, n: int, skip: int = 0) -> list[tuple[int, int]]:
+        """The best `n` levels of a side behind the `skip` best, as (price_ticks, lots), best first."""
+        return self._side(buys).slice(skip, n)
 
     def all(self, buys: bool) -> list[tuple[int, int]]:
         """All levels of a side as (price_ticks, lots), best first."""

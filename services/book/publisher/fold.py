@@ -1,0 +1,107 @@
+"""The fold of one market: its events become depth, changes and trades. Pure.
+
+An event that does not follow the one before, or that does not fit the book, is an assertion: this projection has lost
+its way and must not go on telling the world about it.
+"""
+
+from typing import NamedTuple
+
+from services.book.publisher.checksum import CHECKSUM_LEVELS, checksum
+from services.book.publisher.events import OrderEvent
+from services.depth import Depth
+from services.units import Market
+
+Level = tuple[int, int]
+"""(price_ticks, lots); 0 lots: the level is gone."""
+
+
+class Trade(NamedTuple):
+    """A public trade. `sequence` is its command's: what one command traded belongs together."""
+
+    trade_id: int
+    sequence: int
+    price_ticks: int
+    quantity_lots: int
+    taker_buys: bool
+    settlement_sequence: int
+    time_ns: int
+
+
+class Change(NamedTuple):
+    """What one command did to one market's book."""
+
+    sequence: int
+    previous_sequence: int
+    bids: list[Level]
+    asks: list[Level]
+    checksum: int
+    time_ns: int
+    trades: list[Trade]
+
+
+class Fold:
+    """One market's book as of `sequence`.
+
+    Attributes:
+        market: units and names.
+        depth: both sides.
+        sequence: of the last change; 0 before the first.
+        checksum: of the top ten.
+        time_ns: of the last change; 0 before the first.
+        last_trade_id: 0 before the first.
+    """
+
+    def __init__(self, market: Market) -> None:
+        """An empty book."""
+        self.market = market
+        self.depth = Depth()
+        self.sequence = 0
+        self.checksum = checksum((), ())
+        self.time_ns = 0
+        self.last_trade_id = 0
+
+    def apply(self, event: OrderEvent, time_ns: int) -> Change:
+        """Takes the next event."""
+        assert event.sequence == self.sequence + 1, (
+            f"{self.market.symbol}: change {event.sequence} does not follow {self.sequence}"
+        )
+        touched: dict[tuple[bool, int], None] = {}
+        trades = []
+        for fill in event.fills:
+            assert fill.trade_id == self.last_trade_id + 1, (
+                f"{self.market.symbol}: trade {fill.trade_id} does not follow {self.last_trade_id}"
+            )
+            self.last_trade_id = fill.trade_id
+            self.depth.take(event.buys, fill.price_ticks, fill.quantity_lots)
+            touched[not event.buys, fill.price_ticks] = None
+            trades.append(
+                Trade(
+                    fill.trade_id,
+                    event.sequence,
+                    fill.price_ticks,
+                    fill.quantity_lots,
+                    event.buys,
+                    fill.settlement_sequence,
+                    time_ns,
+                )
+            )
+        if event.rested_lots:
+            self.depth.rest(event.buys, event.price_ticks, event.rested_lots)
+            touched[event.buys, event.price_ticks] = None
+        if event.canceled_lots:
+            self.depth.cancel(event.buys, event.price_ticks, event.canceled_lots)
+            touched[event.buys, event.price_ticks] = None
+        assert touched, f"{self.market.symbol}: change {event.sequence} changes nothing"
+        self.sequence, self.time_ns = event.sequence, time_ns
+        self.checksum = self.top_checksum()
+        levels = [(buys, (price, self.depth.quantity(buys, price))) for buys, price in touched]
+        bids = [level for buys, level in levels if buys]
+        asks = [level for buys, level in levels if not buys]
+        return Change(event.sequence, event.sequence - 1, bids, asks, self.checksum, time_ns, trades)
+
+    def top_checksum(self) -> int:
+        """The checksum of the top ten as it stands."""
+        price, lots = self.market.tick.coefficient, self.market.lot.coefficient
+        asks = [(p * price, q * lots) for p, q in self.depth.top(buys=False, n=CHECKSUM_LEVELS)]
+        bids = [(p * price, q * lots) for p, q in self.depth.top(buys=True, n=CHECKSUM_LEVELS)]
+        return checksum(asks, bids)
