@@ -92,6 +92,11 @@ class Topology:
         await channel.queue_bind(self.queue, self.exchange, routing_key=self.queue)
 
 
+def settlement_topology(shard: int) -> Topology:
+    """The queue between a shard's book and its settler: whoever comes first makes it, so both must say the same."""
+    return Topology(exchange="clearbook.settlement", queue=f"clearbook.settlement.{shard}")
+
+
 class _Link:
     """A connection with one channel, made when needed and thrown away when broken."""
 
