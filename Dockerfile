@@ -19,7 +19,7 @@ RUN CLEARBOOK_COMPILE=1 /venv/bin/python -m pip install --no-cache-dir --disable
 
 FROM python:3.11-slim
 
-RUN useradd --system --uid 10001 --create-home --home-dir /home/clearbook clearbook \
+RUN useradd --uid 10001 --create-home --home-dir /home/clearbook clearbook \
     && install -d -o clearbook -g clearbook /data
 COPY --from=build /venv /venv
 COPY --from=build /app /app

@@ -23,6 +23,8 @@ COMPILED = (
     "services/locks.py",
     "services/book/model.py",
     "services/book/side.py",
+    "services/book/matching.py",
+    "services/book/rules.py",
     "services/book/engine.py",
 )
 SETUP = """
@@ -61,7 +63,7 @@ def compile_in_place(root: Path) -> list[Path]:
     command = [sys.executable, "-c", SETUP, "build_ext", "--inplace", "--build-temp", "build/mypyc", ",".join(modules)]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if run.returncode != 0:
-        print(f"clearbook: the engine stays interpreted; mypyc said:\n{run.stderr[-2000:]}", file=sys.stderr)
+        print(f"clearbook: the engine stays interpreted; mypyc said:\n{(run.stdout + run.stderr)[-2000:]}", file=sys.stderr)
         return []
     return shared_objects(root)
 

@@ -25,6 +25,9 @@ BASE = {"services.errors", "services.units", "services.locks", "services.depth"}
 PURE = BASE | {
     "services.book.model",
     "services.book.side",
+    "services.book.matching",
+    "services.book.rules",
+    "services.book.settlements",
     "services.book.engine",
     "services.book.publisher.events",
     "services.book.publisher.fold",
@@ -35,10 +38,11 @@ PURE = BASE | {
     "services.order_gateway.account",
     "services.order_gateway.fees",
     "services.settler.batch",
+    "services.settler.model",
 }
 PURE_LIBRARIES = {
     *("__future__", "abc", "bisect", "collections", "dataclasses", "decimal", "enum", "functools", "hashlib", "heapq"),
-    *("itertools", "operator", "re", "types", "typing", "zlib", "mypy_extensions", "sortedcontainers"),
+    *("itertools", "json", "operator", "re", "types", "typing", "zlib", "mypy_extensions", "sortedcontainers"),
 }
 IMPURE_CALLS = {"open", "print", "input", "id", "hash", "float", "eval", "exec"}
 EDGE_FILES = {"wire.py", "service.py", "relay.py", "inbox.py", "executions.py", "feed.py"}
@@ -154,6 +158,8 @@ def wire_types_stay_at_the_edges(path: PurePosixPath, tree: ast.Module) -> list[
 
 
 def functions_are_short(path: PurePosixPath, tree: ast.Module) -> list[str]:
+    if "migrations" in path.parts:  # a schema is a list
+        return []
     return [
         f"{path}:{node.lineno} {node.name} has {lines} lines, at most {FUNCTION_LINES_MAX}"
         for node in ast.walk(tree)
