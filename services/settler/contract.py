@@ -366,7 +366,7 @@ class SettlementContract:
         self.chain = chain
         self.address = to_checksum_address(address)
         self._log_blocks_max = log_blocks_max
-        self._contract = Web3().eth.contract(address=self.address, abi=cast("Any", abi))
+        self._functions = {entry["name"]: _function(entry) for entry in abi if entry["type"] == "function"}
 
     @classmethod
     async def connect(
@@ -463,7 +463,8 @@ class SettlementContract:
 
     def calldata(self, function: str, *args: Any) -> bytes:
         """The calldata of any function of the ABI."""
-        return bytes.fromhex(self._contract.encode_abi(function, list(args))[2:])
+        selector, types = self._functions[function]
+        return selector + encode(types, args)
 
     def settle_calldata(self, shard: int, first: int, last: int, deltas: Iterable[Delta]) -> bytes:
         """The calldata of settle; the deltas are put in the contract's order. Deterministic.
@@ -607,6 +608,10 @@ def decode_revert(data: bytes) -> CallReverted:
 
 def _signature(entry: dict[str, Any]) -> str:
     return f"{entry['name']}({','.join(_type(argument) for argument in entry['inputs'])})"
+
+
+def _function(entry: dict[str, Any]) -> tuple[bytes, list[str]]:
+    return keccak(text=_signature(entry))[:4], [_type(argument) for argument in entry["inputs"]]
 
 
 def _type(argument: dict[str, Any]) -> str:

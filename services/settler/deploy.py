@@ -37,7 +37,7 @@ from services.settler.contract import (
 )
 
 RECEIPT_TIMEOUT_SECONDS: Final = 120
-RECEIPT_POLL_SECONDS: Final = 0.2
+RECEIPT_POLL_SECONDS: Final = 0.1
 FIND_NONCES_MAX: Final = 50
 """How many of a key's first transactions are searched for a contract that it deployed."""
 

@@ -1,6 +1,7 @@
 """The EVM without a chain around it: py-evm's state, no signatures, no blocks. For tests of a contract's bytecode."""
 
 import json
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from eth_abi.abi import decode, encode
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-CONTRACTS = Path(__file__).resolve().parents[2] / "contracts"
+CONTRACTS = Path(os.environ.get("CLEARBOOK_CONTRACTS") or Path(__file__).resolve().parents[2] / "contracts")
+"""Where the builds are; test_contract_mutants.py puts broken ones elsewhere."""
 GAS = 29_000_000
 
 

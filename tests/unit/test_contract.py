@@ -295,6 +295,8 @@ class TestDeltas:
             ([(ALICE, btc, -1)], unbalanced),
             ([(ALICE, btc, -2), (BOB, btc, 1)], unbalanced),
             ([(ALICE, btc, -1), (BOB, usd, 1)], unbalanced),  # across tokens is not zero
+            ([(ALICE, btc, -1), (ALICE, usd, -1), (BOB, usd, 1)], unbalanced),  # only the last token is balanced
+            ([(ALICE, btc, 1), (ALICE, usd, -1), (BOB, usd, 1)], unbalanced),
             ([(ALICE, btc, -1), (BOB, btc, 1), (BOB, usd, 1)], unbalanced),
         ]
         for deltas, reason in rows:

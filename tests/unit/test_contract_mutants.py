@@ -1,0 +1,85 @@
+"""The checkers bite: for each fault planted in the contract's source, its tests fail.
+
+A few are planted in every run, all of them with CLEARBOOK_SOAK=1 (scripts/soak).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = (ROOT / "contracts" / "Clearbook.vy").read_text(encoding="utf-8")
+
+MUTANTS = {
+    "any batch is next": ("    if first != expected:", "    if first < expected:"),
+    "a batch is settled again": ("    if first != expected:", "    if first > expected:"),
+    "the cursor stands still": ("    self.settledThrough[shard] = last\n", ""),
+    "one cursor for all shards": ("self.settledThrough[shard]", "self.settledThrough[0]"),
+    "last may be before first": ('    assert last >= first, "last before first"\n', ""),
+    "the last token's sum is free": (
+        '        self._move(delta)\n    assert sum == 0, "token does not sum to zero"',
+        "        self._move(delta)",
+    ),
+    "the other tokens' sums are free": (
+        '            assert sum == 0, "token does not sum to zero"\n        started',
+        "            sum = 0\n        started",
+    ),
+    "a leg may come twice": ("next_account > account", "next_account >= account"),
+    "tokens in any order": ('            assert not started or next_token > token, "legs out of order"\n', ""),
+    "a balance may be overdrawn": ("    if owed > held:", "    if owed > held + 1:"),
+    "a balance may not be emptied": ("    if owed > held:", "    if owed >= held:"),
+    "anybody settles": ('    assert msg.sender == self.settler, "not the settler"\n', ""),
+    "the pause does not stop settle": (
+        '"not the settler"\n    assert not self.paused, "paused"\n',
+        '"not the settler"\n',
+    ),
+    "what was asked for is credited": (
+        "self.balances[account][token] += received",
+        "self.balances[account][token] += amount",
+    ),
+    "deposit may be re-entered": ("@external\n@nonreentrant\ndef deposit", "@external\ndef deposit"),
+    "unlisted tokens are taken": ('    assert self.asset_of[token] != empty(bytes32), "token is not listed"\n', ""),
+    "an asset may be relisted": ('    assert self.token_of[asset] == empty(address), "asset is listed"\n', ""),
+    "anybody takes the admin's role": ('    assert msg.sender == self.offered_admin, "not offered"\n', ""),
+    "the chain of batches forgets its past": (
+        "abi_encode(self.batch_hash[shard], shard",
+        "abi_encode(empty(bytes32), shard",
+    ),
+}
+
+
+IN_EVERY_RUN = (
+    "any batch is next",
+    "the other tokens' sums are free",
+    "a balance may be overdrawn",
+    "deposit may be re-entered",
+)
+
+
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contracts")
+    (folder / "testing").mkdir()
+    for path in (ROOT / "contracts").rglob("*.json"):
+        target = folder / path.relative_to(ROOT / "contracts")
+        target.write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MUTANTS if os.environ.get("CLEARBOOK_SOAK") == "1" else IN_EVERY_RUN)
+def test_a_planted_fault_is_found(builds: Path, name: str) -> None:
+    vyper = pytest.importorskip("vyper.compiler")
+    before, after = MUTANTS[name]
+    assert before in SOURCE, "the mutant no longer fits the source"
+    built = vyper.compile_code(SOURCE.replace(before, after), output_formats=["abi", "bytecode"])
+    (builds / "Clearbook.json").write_text(json.dumps(built), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/unit/test_contract.py"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"CLEARBOOK_CONTRACTS": str(builds)}, capture_output=True, check=False
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, f"nobody noticed: {name}"
