@@ -33,5 +33,5 @@ USER clearbook
 VOLUME /data
 EXPOSE 8000 50051 50052
 HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 \
-    CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=3)"]
-CMD ["clearbook", "up", "--host", "0.0.0.0"]
+    CMD ["clearbook", "health", "http://127.0.0.1:8000/readyz"]
+CMD ["clearbook", "up", "--host", "0.0.0.0", "--data", "/data"]

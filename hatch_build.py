@@ -63,7 +63,8 @@ def compile_in_place(root: Path) -> list[Path]:
     command = [sys.executable, "-c", SETUP, "build_ext", "--inplace", "--build-temp", "build/mypyc", ",".join(modules)]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if run.returncode != 0:
-        print(f"clearbook: the engine stays interpreted; mypyc said:\n{(run.stdout + run.stderr)[-2000:]}", file=sys.stderr)
+        said = (run.stdout + run.stderr)[-2000:]
+        print(f"clearbook: the engine stays interpreted; mypyc said:\n{said}", file=sys.stderr)
         return []
     return shared_objects(root)
 
