@@ -32,6 +32,8 @@ class Reason(Enum):
     ORDER_NOT_FOUND = Kind("NOT_FOUND", 404, "no such order of this account")
     ACCOUNT_NOT_FOUND = Kind("NOT_FOUND", 404, "no such account")
     SETTLEMENT_NOT_FOUND = Kind("NOT_FOUND", 404, "no such settlement")
+    ROUTE_NOT_FOUND = Kind("NOT_FOUND", 404, "no such route")
+    METHOD_NOT_ALLOWED = Kind("UNIMPLEMENTED", 405, "the route does not take this method")
     CLIENT_ORDER_ID_REUSED = Kind("ALREADY_EXISTS", 409, "this client_order_id was used for another order")
     ALREADY_EXISTS = Kind("ALREADY_EXISTS", 409, "it exists already with other content")
     ORDER_ENDED = Kind("FAILED_PRECONDITION", 409, "the order has ended already")

@@ -1,0 +1,99 @@
+"""`clearbook http`: the REST and WebSocket shim as a process."""
+
+import contextlib
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import uvicorn
+
+from gateway_http.app import build
+from gateway_http.app_state import State
+from services.runtime import log
+from services.runtime.config import Address, HostPort, LogSettings, host_port
+from services.runtime.run import Closing, StartError, run
+
+WS_MESSAGE_BYTES_MAX: Final = 64 * 1024
+STALLED_MS_MAX: Final = 5_000
+"""A client that acknowledges nothing for that long is gone: neither pings nor close() end one that never reads."""
+BACKLOG: Final = 1_024
+DRAIN_SECONDS_MAX: Final = 10
+TCP_USER_TIMEOUT: Final = getattr(socket, "TCP_USER_TIMEOUT", 18)
+
+
+class Settings(LogSettings):
+    """What the shim reads from the environment."""
+
+    http_address: Address = "127.0.0.1:8000"
+    forward_address: Address = "127.0.0.1:50063"
+    publisher_address: Address = "127.0.0.1:50052"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: services/runtime/run.py has ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(address: HostPort) -> socket.socket:
+    """The listening socket. Raises StartError if the port is taken."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sys.platform == "linux":
+        listening.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, STALLED_MS_MAX)
+    try:
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise StartError(f"http cannot listen on {address}: {error.strerror}") from None
+    listening.setblocking(False)
+    return listening
+
+
+async def serve(settings: Settings, closing: Closing) -> None:
+    """Serves until `closing`, then lets open requests end and tells the sockets."""
+    listening = listen(host_port(settings.http_address))
+    state = State(_reachable(settings.forward_address), _reachable(settings.publisher_address), closing)
+    config = uvicorn.Config(
+        build(state),
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=WS_MESSAGE_BYTES_MAX,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
+    )
+    server = _Server(config)
+    forwarding = Closing()  # open requests are still answered while the server drains
+    closing.spawn(state.forward.run(forwarding), "forward")
+    serving = closing.spawn(server.serve(sockets=[listening]), "uvicorn")
+    log.get("http").info("listening", address=settings.http_address)
+    await closing.wait()
+    server.should_exit = True
+    await serving
+    forwarding.set()
+    await state.close()
+
+
+def _reachable(address: str) -> str:
+    """A server's own address may say "all interfaces": from here that is loopback."""
+    place = host_port(address)
+    return str(HostPort("127.0.0.1", place.port)) if place.host in {"0.0.0.0", "::"} else str(place)
+
+
+def run_service() -> None:
+    """Reads the environment and runs."""
+    settings = Settings.load()
+    log.configure("http", settings.log_level)
+    run(lambda closing: serve(settings, closing))
+
+
+if __name__ == "__main__":
+    run_service()

@@ -1,0 +1,102 @@
+"""The ASGI application: routes, errors in one shape, a request id and a count for every request."""
+
+import time
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway_http import routes, stream
+from gateway_http.app_state import State
+from gateway_http.errors import problem
+from gateway_http.routes import JSON
+from services.errors import Reason, Rejected
+from services.runtime import log, metrics
+
+REQUEST_ID_CHARS_MAX: Final = 64
+
+_HTTP_REASONS: Final = {404: Reason.ROUTE_NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED}
+
+logger = log.get("http")
+_requests = metrics.counter("http_requests", "HTTP requests answered", ("route", "status"))
+_seconds = metrics.histogram("http_seconds", "Seconds to the answer of a request", ("route",))
+
+
+def build(state: State) -> FastAPI:
+    """The application around the two clients."""
+    app = FastAPI(title="Clearbook", version="1", description="An order book that clears.", redoc_url=None)
+    app.state.clearbook = state
+    app.include_router(routes.router)
+    app.include_router(stream.router)
+    app.add_exception_handler(Rejected, _on_rejected)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_bug)
+    app.add_middleware(_Observed)
+    return app
+
+
+def _answer(rejected: Rejected, status: int | None = None) -> Response:
+    own, body, headers = problem(rejected, log.request_id.get() or "")
+    return Response(body, status or own, headers, JSON)
+
+
+async def _on_rejected(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Rejected)
+    return _answer(error)
+
+
+async def _on_invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first: dict[str, Any] = dict(error.errors()[0])
+    field = str(first["loc"][-1])
+    return _answer(Rejected(Reason.INVALID_FIELD, f"{field}: {first['msg']}", field))
+
+
+async def _on_http(_request: Request, error: Exception) -> Response:
+    """Unknown routes and methods."""
+    assert isinstance(error, HTTPException)
+    reason = _HTTP_REASONS.get(error.status_code, Reason.MALFORMED_REQUEST)
+    response = _answer(Rejected(reason), error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    logger.error("bug", path=request.url.path, exc_info=error)
+    return _answer(Rejected(Reason.INTERNAL))
+
+
+class _Observed:
+    """Binds the request id, sends it back, counts and times."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = next((value.decode("latin-1") for key, value in scope["headers"] if key == b"x-request-id"), None)
+        request_id = log.bind_request(given if given and _clean(given) else None)
+        started, status = time.perf_counter(), 500
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            _requests.labels(route, status).inc()
+            _seconds.labels(route).observe(time.perf_counter() - started)
+
+
+def _clean(request_id: str) -> bool:
+    return request_id.isascii() and request_id.isprintable() and len(request_id) <= REQUEST_ID_CHARS_MAX

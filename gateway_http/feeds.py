@@ -1,0 +1,133 @@
+"""One subscription per market at BookService, however many people watch. The subscription resumes when it breaks."""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+import grpc
+from clearbook.v1 import book_service_pb2 as wire
+from clearbook.v1 import book_service_pb2_grpc as services
+
+from gateway_http.book import Book, OutOfStep
+from gateway_http.wire import order_book_update
+from services.errors import Reason, Rejected
+from services.runtime import log, rpc
+from services.runtime.run import Closing
+from services.runtime.streams import reconnecting
+
+FRAME_LEVELS: Final = 20
+FRAMES_WAITING_MAX: Final = 64
+MARKETS_MAX: Final = 1_000
+FIRST_BOOK_SECONDS_MAX: Final = 10.0
+LOOK_UP_SECONDS_MAX: Final = 5.0
+RECONNECT_SECONDS_MAX: Final = 1.0
+
+logger = log.get("feeds")
+
+
+class Subscriber:
+    """One socket's frames: every change while it keeps up, the newest alone once it does not."""
+
+    def __init__(self) -> None:
+        """Nothing waits yet."""
+        self._frames: deque[str] = deque()
+        self._ready = asyncio.Event()
+
+    def put(self, frame: str) -> None:
+        """Adds a frame; a reader that is too far behind skips to it."""
+        if len(self._frames) >= FRAMES_WAITING_MAX:
+            self._frames.clear()
+        self._frames.append(frame)
+        self._ready.set()
+
+    async def next(self) -> str:
+        """The next frame to send."""
+        while not self._frames:
+            self._ready.clear()
+            await self._ready.wait()
+        return self._frames.popleft()
+
+
+class Feed:
+    """A market's local book and those who watch it."""
+
+    def __init__(self, market: str, lot_size: str) -> None:
+        """`lot_size` as BookService.ListMarkets gives it."""
+        self.market, self._lot_size = market, lot_size
+        self.book = Book(lot_size)
+        self.subscribers: set[Subscriber] = set()
+        self._known = asyncio.Event()
+
+    async def current(self) -> Book:
+        """The book, once there is one. Raises Rejected(UNAVAILABLE)."""
+        try:
+            async with asyncio.timeout(FIRST_BOOK_SECONDS_MAX):
+                await self._known.wait()
+        except TimeoutError:
+            raise Rejected(Reason.UNAVAILABLE, "market data is not available now; try again") from None
+        return self.book
+
+    def frame(self) -> str:
+        """The documented message with the book as it is."""
+        return order_book_update(self.book.bids.top(FRAME_LEVELS), self.book.asks.top(FRAME_LEVELS))
+
+    async def follow(self, stub: "services.BookServiceAsyncStub") -> None:
+        """Reads one subscription until it breaks. A book out of step is had anew."""
+        request = wire.StreamOrderBookRequest(
+            market=self.market, resume_from_sequence=self.book.sequence, incarnation=self.book.incarnation
+        )
+        try:
+            async for message in stub.StreamOrderBook(request):
+                if self.book.apply(message):
+                    self._publish()
+        except OutOfStep as error:
+            logger.warning("book out of step", market=self.market, why=str(error))
+            self.book = Book(self._lot_size)
+
+    def _publish(self) -> None:
+        self._known.set()
+        if self.subscribers:
+            frame = self.frame()
+            for subscriber in self.subscribers:
+                subscriber.put(frame)
+
+
+class Feeds:
+    """All feeds, opened when first asked for and then kept."""
+
+    def __init__(self, address: str, closing: Closing) -> None:
+        """`address` of BookService, "host:port"."""
+        self._channel = rpc.connect(address)
+        self._stub = services.BookServiceStub(self._channel)
+        self._closing = closing
+        self._feeds: dict[str, Feed] = {}
+
+    async def feed(self, market: str) -> Feed:
+        """The feed of a market. Raises Rejected: MARKET_NOT_FOUND, UNAVAILABLE."""
+        feed = self._feeds.get(market)
+        return feed if feed is not None else await self._open(market)
+
+    async def _open(self, market: str) -> Feed:
+        try:
+            known = await self._stub.ListMarkets(wire.ListMarketsRequest(), timeout=LOOK_UP_SECONDS_MAX)
+        except grpc.aio.AioRpcError:
+            raise Rejected(Reason.UNAVAILABLE, "market data is not available now; try again") from None
+        lot_size = next((entry.lot_size for entry in known.markets if entry.market == market), None)
+        if lot_size is None:
+            raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {market[:32]}", "market")
+        if market not in self._feeds:  # somebody else may have come first
+            if len(self._feeds) >= MARKETS_MAX:
+                raise Rejected(Reason.OVERLOADED, "too many markets are watched")
+            feed = self._feeds[market] = Feed(market, lot_size)
+            keep = reconnecting(
+                self._closing,
+                f"order book of {market}",
+                lambda: feed.follow(self._stub),
+                delay_seconds_max=RECONNECT_SECONDS_MAX,
+            )
+            self._closing.spawn(keep, f"feed {market}")
+        return self._feeds[market]
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        await self._channel.close()
