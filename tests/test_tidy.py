@@ -27,6 +27,7 @@ PURE = BASE | {
     "services.book.side",
     "services.book.matching",
     "services.book.rules",
+    "services.book.snapshot",
     "services.book.settlements",
     "services.book.engine",
     "services.book.publisher.events",

@@ -1,0 +1,495 @@
+"""The engine of one shard: each command becomes one event. Pure, synchronous, deterministic.
+
+The same commands with the same times give the same events, on any machine, interpreted or compiled. What it refuses is
+an event too; what must never happen is an assertion. It knows nothing of balances: the gateway holds funds before it
+submits, and the events say what is set aside from then on.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Final, final
+
+from services.book.matching import Book
+from services.book.model import (
+    CANCEL_CAUSE_IOC,
+    CANCEL_CAUSE_UNSPECIFIED,
+    CANCEL_CAUSE_USER,
+    MARKET_STATE_OPEN,
+    MARKET_STATE_UNSPECIFIED,
+    ORDER_STATE_CANCELED,
+    ORDER_STATE_FILLED,
+    ORDER_STATE_OPEN,
+    SIDE_BUY,
+    TIME_IN_FORCE_GTC,
+    AccountOpened,
+    AdvanceTime,
+    Asset,
+    AssetCreated,
+    CancelOrder,
+    ChangeMarket,
+    Command,
+    CreateAsset,
+    CreateMarket,
+    Deposited,
+    DepositFinal,
+    Event,
+    EventBody,
+    LeaderStarted,
+    Market,
+    MarketChanged,
+    MarketCreated,
+    OpenAccount,
+    OpenSession,
+    Order,
+    OrderCanceled,
+    OrderPlaced,
+    PlaceOrder,
+    Refused,
+    SessionOpened,
+    SettlementFinal,
+    SettlementFinalized,
+    TimeAdvanced,
+    Trade,
+    Transfer,
+    Transferred,
+)
+from services.book.rules import (
+    ACCOUNT_NOT_FOUND,
+    ALREADY_EXISTS,
+    AMOUNT_MAX,
+    ASSET_NOT_FOUND,
+    INVALID_FIELD,
+    MARKET_NOT_FOUND,
+    NAME_CHARACTERS_MAX,
+    ORDER_NOT_FOUND,
+    OUT_OF_SEQUENCE,
+    asset_objection,
+    is_market_state,
+    market_objection,
+    order_objection,
+)
+from services.book.side import Resting
+from services.book.snapshot import book_state, market_of_state, restore_book
+from services.errors import Rejected
+from services.units import (
+    FAUCET_ACCOUNT,
+    FEES_ACCOUNT,
+    FIRST_USER_ACCOUNT,
+    INSURANCE_ACCOUNT,
+    OUTSIDE_ACCOUNT,
+    market_of,
+)
+from services.units import Asset as AssetUnits
+
+SNAPSHOT_FORMAT: Final = 1
+"""Version of `Engine.snapshot`: raise it with any change of the state's shape."""
+GATEWAY_SHIFT_BITS: Final = 56
+EPOCH_SHIFT_BITS: Final = 36
+GATEWAYS_MAX: Final = 127
+SESSION_EPOCHS_MAX: Final = (1 << (GATEWAY_SHIFT_BITS - EPOCH_SHIFT_BITS)) - 1
+SESSION_COMMANDS_MAX: Final = (1 << EPOCH_SHIFT_BITS) - 1
+
+
+def command_id_of(gateway: int, epoch: int, number: int) -> int:
+    """The id of a session's command: it sorts by session, then number, and fits an int64."""
+    return gateway << GATEWAY_SHIFT_BITS | epoch << EPOCH_SHIFT_BITS | number
+
+
+@final
+class Session:
+    """A gateway's session: its epoch and the number of its last command, 0 before the first."""
+
+    __slots__ = ("epoch", "last_number")
+
+    def __init__(self, epoch: int, last_number: int) -> None:
+        self.epoch = epoch
+        self.last_number = last_number
+
+
+@final
+class Engine:
+    """The state of one shard, and the only way to change it: `apply`."""
+
+    __slots__ = (
+        "accounts",
+        "assets",
+        "books",
+        "deposits_through",
+        "epoch",
+        "final_through",
+        "incarnation",
+        "journal_sequence",
+        "next_account_id",
+        "orders",
+        "sessions",
+        "settlement_sequence",
+        "shard",
+        "time_ns",
+    )
+
+    def __init__(self, shard: int = 0) -> None:
+        self.shard = shard
+        self.time_ns = 0
+        self.epoch = 0
+        self.incarnation = ""
+        self.journal_sequence = 0
+        self.settlement_sequence = 0
+        self.final_through = 0
+        self.deposits_through = 0
+        self.next_account_id = FIRST_USER_ACCOUNT
+        self.accounts: dict[str, int] = {
+            "fees": FEES_ACCOUNT,
+            "faucet": FAUCET_ACCOUNT,
+            "insurance": INSURANCE_ACCOUNT,
+            "outside": OUTSIDE_ACCOUNT,
+        }
+        self.assets: dict[int, Asset] = {}
+        self.books: dict[int, Book] = {}
+        self.sessions: dict[int, Session] = {}
+        self.orders: dict[int, Resting] = {}
+
+    def apply(self, command: Command, time_ns: int) -> Event:
+        """Takes one command and gives its one event.
+
+        Raises AssertionError, and changes nothing, for what the book must not let through: time that runs back, a
+        command that is not its session's next, a leader out of turn.
+        """
+        assert time_ns >= self.time_ns, f"time runs back from {self.time_ns} to {time_ns}"
+        body = command.body
+        command_id = command.command_id
+        if isinstance(body, PlaceOrder):
+            self._take_number(command_id)
+            self.time_ns = time_ns
+            self.journal_sequence += 1
+            return self._place(command, body)
+        if command_id != 0:
+            assert not isinstance(body, LeaderStarted | AdvanceTime | OpenSession), "only the book itself asks this"
+            self._take_number(command_id)
+        elif isinstance(body, LeaderStarted):
+            self._lead(body)
+        self.time_ns = time_ns
+        self.journal_sequence += 1
+        if isinstance(body, CancelOrder):
+            return self._cancel(command, body)
+        return self._administer(command)
+
+    def locks(self) -> dict[tuple[int, int], int]:
+        """What the open orders set aside, by (account_id, asset_id)."""
+        locks: dict[tuple[int, int], int] = {}
+        for resting in self.orders.values():
+            order = resting.order
+            book = self.books[order.market_id]
+            market = book.market
+            key = (order.account_id, market.quote_asset_id if order.side == SIDE_BUY else market.base_asset_id)
+            locks[key] = locks.get(key, 0) + book.lock_of(resting)
+        return locks
+
+    def open_orders(self, market_id: int) -> Iterator[Order]:
+        """The resting orders of a market as they are now: bids, then asks, each best first, oldest first."""
+        return self.books[market_id].open_orders()
+
+    def snapshot(self) -> bytes:
+        """The whole state as canonical JSON: equal states give equal bytes."""
+        state = {
+            "format": SNAPSHOT_FORMAT,
+            "shard": self.shard,
+            "time_ns": self.time_ns,
+            "epoch": self.epoch,
+            "incarnation": self.incarnation,
+            "journal_sequence": self.journal_sequence,
+            "settlement_sequence": self.settlement_sequence,
+            "final_through": self.final_through,
+            "deposits_through": self.deposits_through,
+            "accounts": sorted((account_id, name) for name, account_id in self.accounts.items()),
+            "sessions": sorted(
+                (gateway, session.epoch, session.last_number) for gateway, session in self.sessions.items()
+            ),
+            "assets": [(asset.asset_id, asset.symbol, asset.decimals) for asset in self.assets.values()],
+            "books": [book_state(book) for book in self.books.values()],
+        }
+        return json.dumps(state, sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def restore(cls, data: bytes) -> "Engine":
+        """The engine whose snapshot this is. Raises ValueError if it is no snapshot of this format."""
+        state = json.loads(data)
+        if not isinstance(state, dict) or state.get("format") != SNAPSHOT_FORMAT:
+            raise ValueError(f"not a snapshot of format {SNAPSHOT_FORMAT}")
+        engine = cls(state["shard"])
+        engine.time_ns = state["time_ns"]
+        engine.epoch = state["epoch"]
+        engine.incarnation = state["incarnation"]
+        engine.journal_sequence = state["journal_sequence"]
+        engine.settlement_sequence = state["settlement_sequence"]
+        engine.final_through = state["final_through"]
+        engine.deposits_through = state["deposits_through"]
+        engine.accounts = {name: account_id for account_id, name in state["accounts"]}
+        engine.next_account_id = max(FIRST_USER_ACCOUNT, max(engine.accounts.values()) + 1)
+        engine.sessions = {gateway: Session(epoch, last) for gateway, epoch, last in state["sessions"]}
+        engine.assets = {asset_id: Asset(asset_id, symbol, decimals) for asset_id, symbol, decimals in state["assets"]}
+        for saved in state["books"]:
+            restore_book(engine._add_book(market_of_state(saved)), saved)
+        return engine
+
+    def digest(self) -> str:
+        """SHA-256 of the snapshot: equal states, equal digests."""
+        return hashlib.sha256(self.snapshot()).hexdigest()
+
+    def validate(self) -> None:
+        """Checks the state against itself. Raises AssertionError naming what is broken. Reads everything: for tests."""
+        assert 0 <= self.final_through <= self.settlement_sequence, "more is final than there is"
+        assert sorted(self.accounts.values())[4:] == list(range(FIRST_USER_ACCOUNT, self.next_account_id)), (
+            "an account number is missing"
+        )
+        seen = 0
+        for market_id, book in self.books.items():
+            assert book.market.market_id == market_id, f"market {market_id} is misfiled"
+            seen += book.validate()
+        assert seen == len(self.orders), f"{len(self.orders)} orders in the index, {seen} in the books"
+        for order_id, resting in self.orders.items():
+            assert order_id == resting.order.order_id, f"order {order_id} is misfiled"
+            assert self._known(resting.order.account_id), f"order {order_id} is nobody's"
+            assert resting.arrival <= self.journal_sequence, f"order {order_id} is from the future"
+
+    # One command, one event.
+
+    def _take_number(self, command_id: int) -> None:
+        session = self.sessions.get(command_id >> GATEWAY_SHIFT_BITS)
+        assert session is not None, f"command {command_id} of a gateway without a session"
+        number = session.last_number + 1
+        due = command_id_of(command_id >> GATEWAY_SHIFT_BITS, session.epoch, number)
+        assert command_id == due, f"command {command_id} where {due} is due"
+        assert number <= SESSION_COMMANDS_MAX, f"session {due >> EPOCH_SHIFT_BITS} has no numbers left"
+        session.last_number = number
+
+    def _event(self, command: Command, body: EventBody, market_sequence: int = 0) -> Event:
+        return Event(self.journal_sequence, command.command_id, market_sequence, body)
+
+    def _refuse(self, command: Command, reason: str) -> Event:
+        return Event(self.journal_sequence, command.command_id, 0, Refused(reason, command))
+
+    def _known(self, account_id: int) -> bool:
+        if account_id >= FIRST_USER_ACCOUNT:
+            return account_id < self.next_account_id
+        return FEES_ACCOUNT <= account_id <= OUTSIDE_ACCOUNT
+
+    # Orders.
+
+    def _place(self, command: Command, place: PlaceOrder) -> Event:
+        if not self._known(place.account_id):
+            return self._refuse(command, ACCOUNT_NOT_FOUND)
+        book = self.books.get(place.market_id)
+        if book is None:
+            return self._refuse(command, MARKET_NOT_FOUND)
+        objection = order_objection(place, book)
+        if objection:
+            return self._refuse(command, objection)
+        trades: list[Trade] = []
+        remaining, cause = book.trade(place, self.settlement_sequence + 1, trades)
+        self.settlement_sequence += len(trades)
+        state, locked = ORDER_STATE_FILLED, 0
+        if remaining > 0:
+            if cause == CANCEL_CAUSE_UNSPECIFIED and place.time_in_force != TIME_IN_FORCE_GTC:
+                cause = CANCEL_CAUSE_IOC
+            if cause == CANCEL_CAUSE_UNSPECIFIED:
+                state, locked = ORDER_STATE_OPEN, book.lock(place.side, place.price_ticks, remaining)
+            else:
+                state = ORDER_STATE_CANCELED
+        order = Order(
+            command.command_id,
+            place.account_id,
+            place.market_id,
+            place.side,
+            place.type,
+            place.time_in_force,
+            place.post_only,
+            place.price_ticks,
+            place.quantity_lots,
+            place.quantity_lots - remaining,
+            place.budget,
+            place.client_order_id,
+            place.maker_fee_ppm,
+            place.taker_fee_ppm,
+            state,
+            cause,
+            locked,
+        )
+        market_sequence = 0
+        if state == ORDER_STATE_OPEN:
+            book.rest(order, self.journal_sequence)
+            market_sequence = book.changed()
+        elif trades:
+            market_sequence = book.changed()
+        return self._event(command, OrderPlaced(order, trades), market_sequence)
+
+    def _cancel(self, command: Command, cancel: CancelOrder) -> Event:
+        resting = self.orders.get(cancel.order_id)
+        if resting is None or resting.order.account_id != cancel.account_id:
+            return self._refuse(command, ORDER_NOT_FOUND)
+        book = self.books[resting.order.market_id]
+        book.withdraw(resting)
+        order = book.order_now(resting, ORDER_STATE_CANCELED, CANCEL_CAUSE_USER)
+        return self._event(command, OrderCanceled(order), book.changed())
+
+    # Everything that is rare.
+
+    def _administer(self, command: Command) -> Event:
+        body = command.body
+        if isinstance(body, AdvanceTime):
+            return self._event(command, TimeAdvanced())
+        if isinstance(body, LeaderStarted):
+            return self._event(command, body)
+        if isinstance(body, OpenSession):
+            return self._open_session(command, body)
+        if isinstance(body, OpenAccount):
+            return self._open_account(command, body)
+        if isinstance(body, Transfer):
+            return self._transfer(command, body)
+        if isinstance(body, DepositFinal):
+            return self._deposit(command, body)
+        if isinstance(body, SettlementFinal):
+            return self._finalize(command, body)
+        if isinstance(body, CreateAsset):
+            return self._create_asset(command, body)
+        if isinstance(body, CreateMarket):
+            return self._create_market(command, body)
+        assert isinstance(body, ChangeMarket), "a command of no kind"
+        return self._change_market(command, body)
+
+    def _lead(self, leader: LeaderStarted) -> None:
+        assert leader.epoch == self.epoch + 1, f"leader {leader.epoch} after {self.epoch}"
+        assert leader.incarnation, "a journal without a name"
+        assert leader.incarnation == (self.incarnation or leader.incarnation), "the leader of another journal"
+        self.epoch, self.incarnation = leader.epoch, leader.incarnation
+
+    def _open_session(self, command: Command, opening: OpenSession) -> Event:
+        gateway = opening.gateway
+        older = self.sessions.get(gateway)
+        epoch = 1 if older is None else older.epoch + 1
+        if not 0 < gateway <= GATEWAYS_MAX or epoch > SESSION_EPOCHS_MAX:
+            return self._refuse(command, INVALID_FIELD)
+        self.sessions[gateway] = Session(epoch, 0)
+        return self._event(command, SessionOpened(gateway, epoch))
+
+    def _open_account(self, command: Command, opening: OpenAccount) -> Event:
+        if not 0 < len(opening.name) <= NAME_CHARACTERS_MAX:
+            return self._refuse(command, INVALID_FIELD)
+        if opening.name in self.accounts:
+            return self._refuse(command, ALREADY_EXISTS)
+        account_id = self.next_account_id
+        self.next_account_id += 1
+        self.accounts[opening.name] = account_id
+        return self._event(command, AccountOpened(account_id, opening.name))
+
+    def _transfer(self, command: Command, transfer: Transfer) -> Event:
+        giver, receiver = transfer.from_account_id, transfer.to_account_id
+        if not self._known(giver) or not self._known(receiver):
+            return self._refuse(command, ACCOUNT_NOT_FOUND)
+        if transfer.asset_id not in self.assets:
+            return self._refuse(command, ASSET_NOT_FOUND)
+        if not transfer.transfer_id or giver == receiver or not 0 < transfer.amount <= AMOUNT_MAX:
+            return self._refuse(command, INVALID_FIELD)
+        self.settlement_sequence += 1
+        return self._event(command, Transferred(transfer, self.settlement_sequence))
+
+    def _deposit(self, command: Command, deposit: DepositFinal) -> Event:
+        if deposit.deposit_index != self.deposits_through + 1:
+            return self._refuse(command, OUT_OF_SEQUENCE)
+        if not self._known(deposit.account_id):
+            return self._refuse(command, ACCOUNT_NOT_FOUND)
+        asset = self._asset_of(deposit.asset)
+        if asset is None:
+            return self._refuse(command, ASSET_NOT_FOUND)
+        if not 0 < deposit.amount <= AMOUNT_MAX:
+            return self._refuse(command, INVALID_FIELD)
+        self.deposits_through += 1
+        return self._event(command, Deposited(deposit, asset.asset_id))
+
+    def _finalize(self, command: Command, final: SettlementFinal) -> Event:
+        through = final.through_settlement_sequence
+        if not self.final_through < through <= self.settlement_sequence:
+            return self._refuse(command, OUT_OF_SEQUENCE)
+        self.final_through = through
+        return self._event(command, SettlementFinalized(through))
+
+    # Assets and markets.
+
+    def _asset_of(self, symbol: str) -> Asset | None:
+        for asset in self.assets.values():
+            if asset.symbol == symbol:
+                return asset
+        return None
+
+    def _create_asset(self, command: Command, creation: CreateAsset) -> Event:
+        asked = creation.asset
+        objection = asset_objection(asked)
+        if objection:
+            return self._refuse(command, objection)
+        if self._asset_of(asked.symbol) is not None:
+            return self._refuse(command, ALREADY_EXISTS)
+        asset = Asset(len(self.assets) + 1, asked.symbol, asked.decimals)
+        self.assets[asset.asset_id] = asset
+        self.settlement_sequence += 1
+        return self._event(command, AssetCreated(asset, self.settlement_sequence))
+
+    def _create_market(self, command: Command, creation: CreateMarket) -> Event:
+        asked = creation.market
+        for book in self.books.values():
+            if book.market.symbol == asked.symbol:
+                return self._refuse(command, ALREADY_EXISTS)
+        base, quote = self.assets.get(asked.base_asset_id), self.assets.get(asked.quote_asset_id)
+        if base is None or quote is None:
+            return self._refuse(command, ASSET_NOT_FOUND)
+        objection = market_objection(asked, base, quote)
+        if objection:
+            return self._refuse(command, objection)
+        market = Market(
+            len(self.books) + 1,
+            asked.symbol,
+            asked.base_asset_id,
+            asked.quote_asset_id,
+            asked.tick_size,
+            asked.lot_size,
+            asked.notional_min,
+            asked.state or MARKET_STATE_OPEN,
+        )
+        try:
+            self._add_book(market)
+        except Rejected as rejected:
+            return self._refuse(command, rejected.reason.name)
+        return self._event(command, MarketCreated(market))
+
+    def _add_book(self, market: Market) -> Book:
+        base, quote = self.assets[market.base_asset_id], self.assets[market.quote_asset_id]
+        units = market_of(
+            market.market_id,
+            market.symbol,
+            AssetUnits(base.asset_id, base.symbol, base.decimals),
+            AssetUnits(quote.asset_id, quote.symbol, quote.decimals),
+            market.tick_size,
+            market.lot_size,
+            market.notional_min,
+        )
+        book = Book(market, units.base_per_lot, units.quote_per_tick_lot, self.orders)
+        self.books[market.market_id] = book
+        return book
+
+    def _change_market(self, command: Command, change: ChangeMarket) -> Event:
+        book = self.books.get(change.market_id)
+        if book is None:
+            return self._refuse(command, MARKET_NOT_FOUND)
+        if change.state == MARKET_STATE_UNSPECIFIED or not is_market_state(change.state):
+            return self._refuse(command, INVALID_FIELD)
+        old = book.market
+        book.market = Market(
+            old.market_id,
+            old.symbol,
+            old.base_asset_id,
+            old.quote_asset_id,
+            old.tick_size,
+            old.lot_size,
+            old.notional_min,
+            change.state,
+        )
+        return self._event(command, MarketChanged(book.market))

@@ -1,0 +1,100 @@
+"""What a command must be for the engine to take it, and the reason by which it is refused otherwise. Pure.
+
+An objection is the name of a services/errors.py reason, or "" for none. The checks stand in a fixed order: replaying a
+journal must find the same reason.
+"""
+
+from typing import Final
+
+from services.book.matching import Book
+from services.book.model import (
+    MARKET_STATE_HALTED,
+    MARKET_STATE_UNSPECIFIED,
+    ORDER_TYPE_LIMIT,
+    ORDER_TYPE_MARKET,
+    SIDE_BUY,
+    SIDE_SELL,
+    TIME_IN_FORCE_FOK,
+    TIME_IN_FORCE_GTC,
+    TIME_IN_FORCE_IOC,
+    Asset,
+    Market,
+    PlaceOrder,
+)
+from services.errors import Reason
+from services.units import INT64_MAX, PPM
+
+AMOUNT_MAX: Final = 2**256 - 1
+"""No amount asked for is larger: the chain could not hold it."""
+NAME_CHARACTERS_MAX: Final = 256
+SYMBOL_CHARACTERS_MAX: Final = 16
+ASSET_DECIMALS_MAX: Final = 36
+SYMBOL_ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+# Looked up once: a name that is not in the table fails at import.
+ACCOUNT_NOT_FOUND: Final = Reason.ACCOUNT_NOT_FOUND.name
+ALREADY_EXISTS: Final = Reason.ALREADY_EXISTS.name
+ASSET_NOT_FOUND: Final = Reason.ASSET_NOT_FOUND.name
+INVALID_FIELD: Final = Reason.INVALID_FIELD.name
+INVALID_MARKET: Final = Reason.INVALID_MARKET.name
+INVALID_PRICE: Final = Reason.INVALID_PRICE.name
+INVALID_QUANTITY: Final = Reason.INVALID_QUANTITY.name
+MARKET_HALTED: Final = Reason.MARKET_HALTED.name
+MARKET_NOT_FOUND: Final = Reason.MARKET_NOT_FOUND.name
+NOTIONAL_TOO_SMALL: Final = Reason.NOTIONAL_TOO_SMALL.name
+ORDER_NOT_FOUND: Final = Reason.ORDER_NOT_FOUND.name
+OUT_OF_SEQUENCE: Final = Reason.OUT_OF_SEQUENCE.name
+
+
+def order_objection(place: PlaceOrder, book: Book) -> str:
+    """Why an order cannot be taken in its market."""
+    if not _fields_fit(place):
+        return INVALID_FIELD
+    if not 0 < place.quantity_lots <= INT64_MAX:
+        return INVALID_QUANTITY
+    if place.type == ORDER_TYPE_LIMIT:
+        if not 0 < place.price_ticks <= INT64_MAX:
+            return INVALID_PRICE
+        if book.notional(place.price_ticks, place.quantity_lots) < book.notional_min:
+            return NOTIONAL_TOO_SMALL
+    return MARKET_HALTED if book.market.state == MARKET_STATE_HALTED else ""
+
+
+def _fields_fit(place: PlaceOrder) -> bool:
+    """Whether the fields go together."""
+    if not SIDE_BUY <= place.side <= SIDE_SELL:
+        return False
+    if not 0 <= place.maker_fee_ppm <= PPM or not 0 <= place.taker_fee_ppm <= PPM:
+        return False
+    if place.type == ORDER_TYPE_LIMIT:
+        if place.budget != 0:
+            return False
+        if place.time_in_force == TIME_IN_FORCE_GTC:
+            return True
+        return not place.post_only and TIME_IN_FORCE_IOC <= place.time_in_force <= TIME_IN_FORCE_FOK
+    if place.type != ORDER_TYPE_MARKET or place.price_ticks != 0 or place.post_only:
+        return False
+    if not TIME_IN_FORCE_IOC <= place.time_in_force <= TIME_IN_FORCE_FOK:
+        return False
+    return 0 < place.budget <= AMOUNT_MAX if place.side == SIDE_BUY else place.budget == 0
+
+
+def asset_objection(asset: Asset) -> str:
+    """Why an asset cannot be created, whatever others there are."""
+    if not 0 < len(asset.symbol) <= SYMBOL_CHARACTERS_MAX or asset.symbol.strip(SYMBOL_ALPHABET):
+        return INVALID_FIELD
+    return "" if 0 <= asset.decimals <= ASSET_DECIMALS_MAX else INVALID_FIELD
+
+
+def market_objection(market: Market, base: Asset, quote: Asset) -> str:
+    """Why a market of two assets cannot be created, whatever others there are, its steps apart."""
+    if base.asset_id == quote.asset_id:
+        return INVALID_MARKET
+    if market.symbol != f"{base.symbol}-{quote.symbol}" or not 0 <= market.notional_min <= AMOUNT_MAX:
+        return INVALID_FIELD
+    return "" if is_market_state(market.state) else INVALID_FIELD
+
+
+def is_market_state(state: int) -> bool:
+    """Whether it is one of the enum's values."""
+    return MARKET_STATE_UNSPECIFIED <= state <= MARKET_STATE_HALTED
