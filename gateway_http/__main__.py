@@ -9,7 +9,7 @@ from typing import Final
 import uvicorn
 
 from gateway_http.app import build
-from gateway_http.app_state import State
+from gateway_http.state import State
 from services.runtime import log
 from services.runtime.config import Address, HostPort, LogSettings, host_port
 from services.runtime.run import Closing, StartError, run

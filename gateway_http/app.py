@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway_http import routes, stream
-from gateway_http.app_state import State
+from gateway_http.state import State
 from gateway_http.errors import problem
 from gateway_http.routes import JSON
 from services.errors import Reason, Rejected

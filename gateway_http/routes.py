@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway_http import wire
-from gateway_http.app_state import State
+from gateway_http.state import State
 from services.errors import Reason, Rejected
 from services.runtime import log, metrics
 

@@ -10,7 +10,7 @@ from typing import Final
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from gateway_http.app_state import State
+from gateway_http.state import State
 from gateway_http.feeds import Feed, Subscriber
 from services.errors import Reason, Rejected
 from services.runtime import metrics
