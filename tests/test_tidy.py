@@ -28,7 +28,6 @@ PURE = BASE | {
     "services.book.matching",
     "services.book.rules",
     "services.book.snapshot",
-    "services.book.settlements",
     "services.book.engine",
     "services.book.publisher.events",
     "services.book.publisher.fold",
@@ -36,6 +35,7 @@ PURE = BASE | {
     "services.book.publisher.crop",
     "services.book.publisher.window",
     "services.book.publisher.tape",
+    "services.book.publisher.batch",
     "services.order_gateway.account",
     "services.order_gateway.fees",
     "services.settler.batch",
@@ -46,7 +46,7 @@ PURE_LIBRARIES = {
     *("itertools", "json", "operator", "re", "types", "typing", "zlib", "mypy_extensions", "sortedcontainers"),
 }
 IMPURE_CALLS = {"open", "print", "input", "id", "hash", "float", "eval", "exec"}
-EDGE_FILES = {"wire.py", "service.py", "relay.py", "inbox.py", "executions.py", "feed.py"}
+EDGE_FILES = {"wire.py", "service.py", "relay.py", "settlements.py", "inbox.py", "executions.py", "feed.py"}
 EDGE_PATHS = ("gateway_http/", "services/cli/", "services/runtime/rpc.py", "clearbook/client.py")
 SHIM_MAY_IMPORT = ("services.runtime", "services.errors", "services.units")
 

@@ -1,0 +1,113 @@
+"""The gateways' sessions as the door sees them: whose turn it is, which number is due, how much is in flight.
+
+The engine has the truth (it numbers epochs and commands); this keeps what does not fit from ever reaching it.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from services.book.engine import EPOCH_SHIFT_BITS, GATEWAY_SHIFT_BITS, SESSION_COMMANDS_MAX, command_id_of
+from services.book.engine import Session as KnownSession
+from services.errors import Reason, Rejected
+from services.runtime.run import Closing
+
+WINDOW_COMMANDS = 4_096
+"""Taken and not yet durable, per session."""
+
+
+class Session:
+    """One session that may submit.
+
+    Attributes:
+        ending: set once it may not any more; `refusal` then says why.
+        in_flight: commands taken that are not durable yet.
+    """
+
+    def __init__(self, gateway: int, epoch: int, last_number: int) -> None:
+        self.gateway, self.epoch = gateway, epoch
+        self.ending = Closing()
+        self.refusal = Rejected(Reason.CLOSING)
+        self.in_flight = 0
+        self._last_number = last_number
+
+    def take(self, command_ids: Sequence[int]) -> None:
+        """Counts commands in, all or none.
+
+        Raises:
+            Rejected: SESSION_SUPERSEDED or CLOSING once it ended; OUT_OF_SEQUENCE unless they are the next numbers;
+                OVERLOADED beyond the window.
+        """
+        if self.ending.is_set():
+            raise self.refusal
+        due = command_id_of(self.gateway, self.epoch, self._last_number + 1)
+        for command_id in command_ids:
+            if command_id != due:
+                raise Rejected(Reason.OUT_OF_SEQUENCE, f"command {command_id} where {due} is due", "command_id")
+            due += 1
+        if self._last_number + len(command_ids) > SESSION_COMMANDS_MAX:
+            raise Rejected(Reason.OUT_OF_SEQUENCE, "the session has no numbers left: open a new one")
+        if self.in_flight + len(command_ids) > WINDOW_COMMANDS:
+            raise Rejected(
+                Reason.OVERLOADED,
+                f"{self.in_flight} commands in flight, {len(command_ids)} more exceed the window of {WINDOW_COMMANDS}",
+            )
+        self._last_number += len(command_ids)
+        self.in_flight += len(command_ids)
+
+    def end(self, refusal: Rejected) -> None:
+        """It may submit no more. Idempotent: the first reason stays."""
+        if not self.ending.is_set():
+            self.refusal = refusal
+            self.ending.set()
+
+
+class Sessions:
+    """The newest session of each gateway.
+
+    Args:
+        known: the engine's, by gateway.
+    """
+
+    def __init__(self, known: Mapping[int, KnownSession]) -> None:
+        self._newest = {
+            gateway: Session(gateway, session.epoch, session.last_number) for gateway, session in known.items()
+        }
+
+    def of(self, command_id: int) -> Session:
+        """The session of a command.
+
+        Raises:
+            Rejected: SESSION_SUPERSEDED (or CLOSING), or OUT_OF_SEQUENCE for one that was never opened.
+        """
+        gateway = command_id >> GATEWAY_SHIFT_BITS
+        epoch = (command_id >> EPOCH_SHIFT_BITS) - (gateway << GATEWAY_SHIFT_BITS - EPOCH_SHIFT_BITS)
+        session = self._newest.get(gateway)
+        if session is None or epoch > session.epoch:
+            raise Rejected(Reason.OUT_OF_SEQUENCE, f"gateway {gateway} has no session {epoch}", "command_id")
+        if session.ending.is_set():
+            raise session.refusal
+        if epoch < session.epoch:
+            raise _superseded(gateway, epoch)
+        return session
+
+    def supersede(self, gateway: int) -> None:
+        """A newer session of the gateway is about to be journaled: nothing may come behind it."""
+        older = self._newest.get(gateway)
+        if older is not None:
+            older.end(_superseded(gateway, older.epoch))
+
+    def opened(self, gateway: int, epoch: int) -> None:
+        """A session is durable."""
+        older = self._newest.get(gateway)
+        if older is not None and older.epoch >= epoch:
+            return  # one newer still was durable first
+        self.supersede(gateway)
+        self._newest[gateway] = Session(gateway, epoch, 0)
+
+    def close(self) -> None:
+        """Ends them all: the process is closing."""
+        for session in self._newest.values():
+            session.end(Rejected(Reason.CLOSING))
+
+
+def _superseded(gateway: int, epoch: int) -> Rejected:
+    return Rejected(Reason.SESSION_SUPERSEDED, f"a newer session of gateway {gateway} took over from session {epoch}")

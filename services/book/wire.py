@@ -1,0 +1,398 @@
+"""Between journal.proto and the engine's model.
+
+What cannot be represented is refused by name (Rejected, INVALID_FIELD) before the engine sees it: a command of no kind
+or of a kind that is the book's own, an enum value nobody knows, an amount that is no plain whole number, a text without
+end. Everything else the engine decides, and what it refuses is journaled.
+
+Commands and events are encoded one by one as elements of a CommandBatch or EventBatch, so that a row is their
+concatenation and each can be compared by itself.
+"""
+
+import re
+from collections.abc import Callable, Container
+from typing import Any
+
+from clearbook.internal.v1 import journal_pb2 as pb
+from clearbook.internal.v1 import matching_service_pb2
+from google.protobuf.message import DecodeError
+
+from services.book import model
+from services.errors import Reason, Rejected
+
+SUBMIT_COMMANDS_MAX = 1_024
+TEXT_CHARACTERS_MAX = 256
+AMOUNT_DIGITS_MAX = 78
+"""Digits of 2^256 - 1, the largest amount of the chain."""
+GATEWAYS_MAX = 127
+
+_AMOUNT = re.compile(rf"[0-9]{{1,{AMOUNT_DIGITS_MAX}}}", re.ASCII)
+_ELEMENT_TAG = b"\x0a"
+"""Field 1, length-delimited: what an element of both batches begins with."""
+
+_SIDES = {model.SIDE_BUY, model.SIDE_SELL}
+_TYPES = {model.ORDER_TYPE_LIMIT, model.ORDER_TYPE_MARKET}
+_TIMES = {model.TIME_IN_FORCE_GTC, model.TIME_IN_FORCE_IOC, model.TIME_IN_FORCE_FOK}
+_STATES = {model.MARKET_STATE_OPEN, model.MARKET_STATE_HALTED}
+
+EncodedCommand = tuple[model.Command, bytes]
+"""A command, and itself as an element of a CommandBatch."""
+
+
+# Commands: from the wire.
+
+
+def submitted(request: matching_service_pb2.SubmitRequest) -> list[EncodedCommand]:
+    """The commands of a gateway.
+
+    Raises:
+        Rejected: INVALID_FIELD with the field to blame; nothing of the request may then be taken.
+    """
+    if not 1 <= len(request.commands) <= SUBMIT_COMMANDS_MAX:
+        raise _invalid("commands", f"{len(request.commands)} commands, not 1 to {SUBMIT_COMMANDS_MAX}")
+    request.DiscardUnknownFields()
+    taken = []
+    for place, message in enumerate(request.commands):
+        try:
+            taken.append((_command(message, _SUBMITTED), _element(message.SerializeToString())))
+        except Rejected as error:
+            field = f"commands[{place}].{error.field}"
+            raise Rejected(error.reason, f"{field}: {error.message}", field) from None
+    return taken
+
+
+def decode_commands(data: bytes) -> list[model.Command]:
+    """The commands of a journal row.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    try:
+        return [_command(message, _COMMANDS) for message in pb.CommandBatch.FromString(data).commands]
+    except (DecodeError, Rejected) as error:
+        raise ValueError(f"commands cannot be read: {error}") from error
+
+
+def _command(message: pb.Command, kinds: dict[str, Callable[[Any], model.CommandBody]]) -> model.Command:
+    kind = message.WhichOneof("kind")
+    read = kinds.get(kind or "")
+    if read is None:
+        raise _invalid("kind", f"{kind} is the book's own" if kind else "a command of no kind, or of an unknown one")
+    try:
+        return model.Command(message.command_id, read(getattr(message, kind or "")))
+    except Rejected as error:
+        raise Rejected(error.reason, error.message, f"{kind}.{error.field}") from None
+
+
+def _place_order(m: pb.PlaceOrder) -> model.PlaceOrder:
+    return model.PlaceOrder(
+        m.account_id,
+        m.market_id,
+        _enum(m.side, _SIDES, "side"),
+        _enum(m.type, _TYPES, "type"),
+        _enum(m.time_in_force, _TIMES, "time_in_force"),
+        m.post_only,
+        m.price_ticks,
+        m.quantity_lots,
+        _amount(m.budget, "budget") if m.budget else 0,
+        _text(m.client_order_id, "client_order_id"),
+        m.maker_fee_ppm,
+        m.taker_fee_ppm,
+    )
+
+
+def _transfer(m: pb.Transfer) -> model.Transfer:
+    return model.Transfer(
+        _text(m.transfer_id, "transfer_id"),
+        m.from_account_id,
+        m.to_account_id,
+        m.asset_id,
+        _amount(m.amount, "amount"),
+    )
+
+
+def _deposit_final(m: pb.DepositFinal) -> model.DepositFinal:
+    return model.DepositFinal(
+        m.deposit_index,
+        m.account_id,
+        _text(m.asset, "asset"),
+        _amount(m.amount, "amount"),
+        _text(m.transaction_hash, "transaction_hash"),
+    )
+
+
+def _asset(m: pb.Asset) -> model.Asset:
+    return model.Asset(m.asset_id, _text(m.symbol, "asset.symbol"), m.decimals)
+
+
+def _market(m: pb.Market) -> model.Market:
+    return model.Market(
+        m.market_id,
+        _text(m.symbol, "market.symbol"),
+        m.base_asset_id,
+        m.quote_asset_id,
+        _text(m.tick_size, "market.tick_size"),
+        _text(m.lot_size, "market.lot_size"),
+        _amount(m.notional_min, "market.notional_min") if m.notional_min else 0,
+        _enum(m.state or model.MARKET_STATE_OPEN, _STATES, "market.state"),
+    )
+
+
+_SUBMITTED: dict[str, Callable[[Any], model.CommandBody]] = {
+    "place_order": _place_order,
+    "cancel_order": lambda m: model.CancelOrder(m.account_id, m.order_id),
+    "open_account": lambda m: model.OpenAccount(_text(m.name, "name")),
+    "transfer": _transfer,
+    "deposit_final": _deposit_final,
+    "settlement_final": lambda m: model.SettlementFinal(m.through_settlement_sequence),
+    "create_asset": lambda m: model.CreateAsset(_asset(m.asset)),
+    "create_market": lambda m: model.CreateMarket(_market(m.market)),
+    "change_market": lambda m: model.ChangeMarket(m.market_id, _enum(m.state, _STATES, "state")),
+}
+_COMMANDS = _SUBMITTED | {
+    "leader_started": lambda m: model.LeaderStarted(m.epoch, m.incarnation),
+    "advance_time": lambda _: model.AdvanceTime(),
+    "open_session": lambda m: model.OpenSession(m.gateway),
+}
+
+
+def _enum(value: int, known: Container[int], field: str) -> int:
+    """Proto3 enums are open: 99 arrives as 99."""
+    if value not in known:
+        raise _invalid(field, f"{value} is not a value of this enum")
+    return value
+
+
+def _amount(text: str, field: str) -> int:
+    if _AMOUNT.fullmatch(text) is None:
+        raise _invalid(field, f"{text[:AMOUNT_DIGITS_MAX]!r} is not a whole number of base units")
+    return int(text)
+
+
+def _text(text: str, field: str) -> str:
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise _invalid(field, f"{len(text)} characters, at most {TEXT_CHARACTERS_MAX}")
+    return text
+
+
+def _invalid(field: str, what: str) -> Rejected:
+    return Rejected(Reason.INVALID_FIELD, what, field)
+
+
+def gateway_number(request: matching_service_pb2.OpenSessionRequest) -> int:
+    """Which gateway asks. Raises Rejected(INVALID_FIELD) outside of 1 to GATEWAYS_MAX."""
+    if not 1 <= request.gateway <= GATEWAYS_MAX:
+        raise _invalid("gateway", f"gateway {request.gateway} is not 1 to {GATEWAYS_MAX}")
+    return request.gateway
+
+
+# Commands: to the wire.
+
+
+def encode_command(command: model.Command) -> bytes:
+    """A command as an element of a CommandBatch."""
+    message = pb.Command()
+    _write_command(message, command)
+    return _element(message.SerializeToString())
+
+
+def _write_command(message: pb.Command, command: model.Command) -> None:
+    message.command_id = command.command_id
+    body = command.body
+    name, write = _COMMAND_WRITERS[type(body)]
+    part = getattr(message, name)
+    part.SetInParent()
+    write(part, body)
+
+
+def _copy(part: Any, body: Any) -> None:
+    """Where names and types are the same."""
+    for name in body.__match_args__:
+        setattr(part, name, getattr(body, name))
+
+
+def _write_place_order(part: pb.PlaceOrder, body: model.PlaceOrder) -> None:
+    part.account_id = body.account_id
+    part.market_id = body.market_id
+    part.side = body.side  # type: ignore[assignment]
+    part.type = body.type  # type: ignore[assignment]
+    part.time_in_force = body.time_in_force  # type: ignore[assignment]
+    part.post_only = body.post_only
+    part.price_ticks = body.price_ticks
+    part.quantity_lots = body.quantity_lots
+    part.budget = str(body.budget) if body.budget else ""
+    part.client_order_id = body.client_order_id
+    part.maker_fee_ppm = body.maker_fee_ppm
+    part.taker_fee_ppm = body.taker_fee_ppm
+
+
+def _write_transfer(part: pb.Transfer, body: model.Transfer) -> None:
+    part.transfer_id = body.transfer_id
+    part.from_account_id = body.from_account_id
+    part.to_account_id = body.to_account_id
+    part.asset_id = body.asset_id
+    part.amount = str(body.amount)
+
+
+def _write_deposit(part: pb.DepositFinal, body: model.DepositFinal) -> None:
+    part.deposit_index = body.deposit_index
+    part.account_id = body.account_id
+    part.asset = body.asset
+    part.amount = str(body.amount)
+    part.transaction_hash = body.transaction_hash
+
+
+def _write_market(part: pb.Market, market: model.Market) -> None:
+    part.market_id = market.market_id
+    part.symbol = market.symbol
+    part.base_asset_id = market.base_asset_id
+    part.quote_asset_id = market.quote_asset_id
+    part.tick_size = market.tick_size
+    part.lot_size = market.lot_size
+    part.notional_min = str(market.notional_min)
+    part.state = market.state  # type: ignore[assignment]
+
+
+_COMMAND_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
+    model.PlaceOrder: ("place_order", _write_place_order),
+    model.CancelOrder: ("cancel_order", _copy),
+    model.OpenAccount: ("open_account", _copy),
+    model.Transfer: ("transfer", _write_transfer),
+    model.DepositFinal: ("deposit_final", _write_deposit),
+    model.SettlementFinal: ("settlement_final", _copy),
+    model.CreateAsset: ("create_asset", lambda part, body: _copy(part.asset, body.asset)),
+    model.CreateMarket: ("create_market", lambda part, body: _write_market(part.market, body.market)),
+    model.ChangeMarket: ("change_market", _copy),
+    model.LeaderStarted: ("leader_started", _copy),
+    model.AdvanceTime: ("advance_time", _copy),
+    model.OpenSession: ("open_session", _copy),
+}
+
+
+# Events: to the wire.
+
+
+def encode_event(event: model.Event) -> bytes:
+    """An event as an element of an EventBatch."""
+    message = pb.Event()
+    message.journal_sequence = event.journal_sequence
+    message.command_id = event.command_id
+    message.market_sequence = event.market_sequence
+    body = event.body
+    name, write = _EVENT_WRITERS[type(body)]
+    part = getattr(message, name)
+    part.SetInParent()
+    write(part, body)
+    return _element(message.SerializeToString())
+
+
+def _write_order(part: pb.Order, order: model.Order) -> None:
+    part.order_id = order.order_id
+    part.account_id = order.account_id
+    part.market_id = order.market_id
+    part.side = order.side  # type: ignore[assignment]
+    part.type = order.type  # type: ignore[assignment]
+    part.time_in_force = order.time_in_force  # type: ignore[assignment]
+    part.post_only = order.post_only
+    part.price_ticks = order.price_ticks
+    part.quantity_lots = order.quantity_lots
+    part.filled_lots = order.filled_lots
+    part.budget = str(order.budget) if order.budget else ""
+    part.client_order_id = order.client_order_id
+    part.maker_fee_ppm = order.maker_fee_ppm
+    part.taker_fee_ppm = order.taker_fee_ppm
+    part.state = order.state  # type: ignore[assignment]
+    part.cancel_cause = order.cancel_cause  # type: ignore[assignment]
+    part.lock_remaining = str(order.lock_remaining)
+
+
+def _write_trade(part: pb.Trade, trade: model.Trade) -> None:
+    part.trade_id = trade.trade_id
+    part.settlement_sequence = trade.settlement_sequence
+    part.price_ticks = trade.price_ticks
+    part.quantity_lots = trade.quantity_lots
+    part.base_amount = str(trade.base_amount)
+    part.quote_amount = str(trade.quote_amount)
+    part.maker_order_id = trade.maker_order_id
+    part.maker_account_id = trade.maker_account_id
+    part.maker_fee = str(trade.maker_fee)
+    part.taker_fee = str(trade.taker_fee)
+    part.maker_remaining_lots = trade.maker_remaining_lots
+    part.maker_lock_remaining = str(trade.maker_lock_remaining)
+
+
+def _write_order_placed(part: pb.OrderPlaced, body: model.OrderPlaced) -> None:
+    _write_order(part.order, body.order)
+    for trade in body.trades:
+        _write_trade(part.trades.add(), trade)
+
+
+def _write_refused(part: pb.Refused, body: model.Refused) -> None:
+    part.reason = body.reason
+    _write_command(part.command, body.command)
+
+
+def _write_transferred(part: pb.Transferred, body: model.Transferred) -> None:
+    _write_transfer(part.transfer, body.transfer)
+    part.settlement_sequence = body.settlement_sequence
+
+
+def _write_deposited(part: pb.Deposited, body: model.Deposited) -> None:
+    _write_deposit(part.deposit, body.deposit)
+    part.asset_id = body.asset_id
+
+
+def _write_asset_created(part: pb.AssetCreated, body: model.AssetCreated) -> None:
+    _copy(part.asset, body.asset)
+    part.settlement_sequence = body.settlement_sequence
+
+
+_EVENT_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
+    model.OrderPlaced: ("order_placed", _write_order_placed),
+    model.OrderCanceled: ("order_canceled", lambda part, body: _write_order(part.order, body.order)),
+    model.Refused: ("refused", _write_refused),
+    model.AccountOpened: ("account_opened", _copy),
+    model.Transferred: ("transferred", _write_transferred),
+    model.Deposited: ("deposited", _write_deposited),
+    model.SettlementFinalized: ("settlement_finalized", _copy),
+    model.AssetCreated: ("asset_created", _write_asset_created),
+    model.MarketCreated: ("market_created", lambda part, body: _write_market(part.market, body.market)),
+    model.MarketChanged: ("market_changed", lambda part, body: _write_market(part.market, body.market)),
+    model.LeaderStarted: ("leader_started", _copy),
+    model.TimeAdvanced: ("time_advanced", _copy),
+    model.SessionOpened: ("session_opened", _copy),
+}
+
+
+def _element(body: bytes) -> bytes:
+    """A message as an element of a repeated field 1: both batches are nothing else."""
+    length = len(body)
+    if length < 0x80:
+        return b"%b%c%b" % (_ELEMENT_TAG, length, body)
+    size = bytearray()
+    while length >= 0x80:
+        size.append(length & 0x7F | 0x80)
+        length >>= 7
+    size.append(length)
+    return _ELEMENT_TAG + bytes(size) + body
+
+
+# Events: from the wire.
+
+
+def elements(data: bytes) -> list[bytes]:
+    """The events of a row one by one, each as `encode_event` gives it.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    try:
+        return [_element(message.SerializeToString()) for message in pb.EventBatch.FromString(data).events]
+    except DecodeError as error:
+        raise ValueError(f"events cannot be read: {error}") from error
+
+
+def events_after(data: bytes, journal_sequence: int) -> bytes:
+    """A serialized EventBatch without what is not after `journal_sequence`."""
+    batch = pb.EventBatch.FromString(data)
+    kept = [event for event in batch.events if event.journal_sequence > journal_sequence]
+    return pb.EventBatch(events=kept).SerializeToString()
