@@ -46,6 +46,7 @@ class Calls:
         self._ending = ending
         self._write_seconds_max = write_seconds_max
         self._log_unary = log_unary
+        self._logger = logger.bind()
 
     def wrap(self, method: str, handler: Any) -> Any:
         """The same RPC, surrounded."""
@@ -80,8 +81,8 @@ class Calls:
             _bind(context)
             meter.open.inc()
             try:
+                source = _Requests(request) if hasattr(request, "__aiter__") else _parsed(request)
                 async with self._ending.guard():
-                    source = _Requests(request) if hasattr(request, "__aiter__") else _parsed(request)
                     response = await self._respond(behavior(source, context), context)
             except BaseException as error:
                 await self._end(error, context, meter, started, "info")
@@ -97,23 +98,27 @@ class Calls:
         """Writes what a generator yields, or awaits a handler that writes by itself (or returns the one response)."""
         if isinstance(answer, Awaitable):
             return await answer
-        async with aclosing(answer) as responses:  # type: ignore[type-var]  # generators, whatever their annotation
+        async with _Watch(self._write_seconds_max) as watch, aclosing(answer) as responses:  # type: ignore[type-var]
+            clock, write = asyncio.get_running_loop().time, context.write
             async for response in responses:
-                await write_bounded(context, response, self._write_seconds_max)
+                watch.writing_since = clock()
+                await write(response)
+                watch.writing_since = 0.0
         return None
 
     async def _end(
         self, error: BaseException, context: Context, meter: "_Meter", started: float, level: log.Level
     ) -> None:
         """Ends a call that did not succeed; raises AbortError, or returns when the error itself must go on."""
-        if isinstance(error, asyncio.CancelledError) or (_gone(context) and not isinstance(error, grpc.aio.AbortError)):
+        if isinstance(error, asyncio.CancelledError):
             self._finish(context, meter, started, grpc.StatusCode.CANCELLED, level)
-            if isinstance(error, asyncio.CancelledError):
-                return
-            raise grpc.aio.AbortError  # the client has left: nobody to tell, and grpcio need not log it
+            return
         if isinstance(error, grpc.aio.AbortError):
             self._finish(context, meter, started, _code(context), level)
             return
+        if isinstance(error, grpc.aio.BaseError) and (context.cancelled() or context.done()):
+            self._finish(context, meter, started, grpc.StatusCode.CANCELLED, level)
+            raise grpc.aio.AbortError from None  # a write to a client that has left: nobody to tell
         if not isinstance(error, Exception):
             return
         status = status_for(error, meter.method)
@@ -126,12 +131,43 @@ class Calls:
         seconds = time.perf_counter() - started
         meter.seconds.observe(seconds)
         meter.count(code).inc()
-        if logger.is_enabled_for(_LEVELS[level]):
-            write = getattr(logger, level)
+        if self._logger.is_enabled_for(_LEVELS[level]):
+            write = getattr(self._logger, level)
             write("rpc", method=meter.method, code=code.name, ms=round(seconds * 1e3, 3), peer=context.peer(), **more)
 
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class _Watch:
+    """Cuts off a reader that has stalled. One timer for a stream: one for each message would cost 11 µs of its 50."""
+
+    def __init__(self, seconds_max: float) -> None:
+        self._seconds_max = seconds_max
+        self.writing_since = 0.0
+
+    async def __aenter__(self) -> "_Watch":
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._stalled = False
+        self._arm()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._stalled and self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+            raise _lagged(self._seconds_max) from None
+
+    def _arm(self) -> None:
+        self._timer = self._loop.call_later(self._seconds_max / 4, self._look)
+
+    def _look(self) -> None:
+        if self.writing_since and self._loop.time() - self.writing_since >= self._seconds_max:
+            self._stalled = True
+            assert self._task is not None
+            self._task.cancel()
+        else:
+            self._arm()
 
 
 class _Meter:
@@ -191,7 +227,7 @@ async def abort(context: Context, status: status_pb2.Status) -> None:
     try:
         async with asyncio.timeout(ABORT_SECONDS_MAX):
             await context.abort(code_of(status), status.message, tuple(trailer))
-    except TimeoutError:
+    except (TimeoutError, grpc.aio.BaseError):
         raise grpc.aio.AbortError from None
 
 
@@ -205,7 +241,11 @@ async def write_bounded(context: Context, message: Any, timeout_seconds: float) 
         async with asyncio.timeout(timeout_seconds):
             await context.write(message)
     except TimeoutError:
-        raise Rejected(Reason.LAGGED, f"nothing was read for {timeout_seconds:g} s") from None
+        raise _lagged(timeout_seconds) from None
+
+
+def _lagged(seconds: float) -> Rejected:
+    return Rejected(Reason.LAGGED, f"nothing was read for {seconds:g} s")
 
 
 def _bind(context: Context) -> None:
@@ -244,7 +284,3 @@ def _code(context: Context) -> grpc.StatusCode:
 
 
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
-
-
-def _gone(context: Context) -> bool:
-    return context.cancelled() or context.done()

@@ -74,7 +74,7 @@ def configure(service: str, level: Level = "info", stream: TextIO | None = None)
         processors=shared + last,
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(out),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # a hot path binds its own once; everybody else sees a new configuration
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(

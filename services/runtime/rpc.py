@@ -71,7 +71,8 @@ class Server:
         self._options = _server_options(message_bytes_max, concurrent_streams_max)
         self._ending = Closing()
         self._calls = Calls(self._ending, write_seconds_max=write_seconds_max, log_unary=log_unary)
-        self._server = grpc.aio.server(options=self._options)
+        self._server: grpc.aio.Server | None = None  # made at the start: grpcio complains of one that never ran
+        self._handlers: list[grpc.GenericRpcHandler] = []
         self._health = health.aio.HealthServicer()
         self._serving: dict[str, bool] = {}
         self._services: list[str] = []
@@ -85,7 +86,7 @@ class Server:
             servicer: the implementation.
             service: its full name, as in "clearbook.v1.OrderService". It is NOT_SERVING until `set_serving`.
         """
-        adder(servicer, _Registrar(self._server, self._calls))
+        adder(servicer, _Registrar(self._handlers, self._calls))
         self._services.append(service)
         self._serving[service] = False
 
@@ -93,34 +94,39 @@ class Server:
         """Listens; returns the port.
 
         Raises:
-            StartError: the address cannot be listened on.
+            StartError: the address cannot be listened on, or half of the key material is missing.
         """
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.add([*self._services, health.SERVICE_NAME], self._server)
+        if self._tls is not None and not (self._tls.key and self._tls.certificate):
+            raise StartError("a server with TLS needs both TLS_CERTIFICATE and TLS_KEY")
+        server = self._server = grpc.aio.server(options=self._options)
+        server.add_generic_rpc_handlers(tuple(self._handlers))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.add([*self._services, health.SERVICE_NAME], server)
         await self._tell_health("", self._all_serving())
         for service, serving in self._serving.items():
             await self._tell_health(service, serving)
         try:
-            self.port = self._bind()
+            self.port = self._bind(server)
         except RuntimeError:
-            self.port = 0
-        if not self.port:
-            raise StartError(f"cannot listen on {self._address}: the port is taken, or the address is not ours")
-        await self._server.start()
+            await server.start()  # without a port; only what has run can be stopped
+            await server.stop(0)
+            taken = f"cannot listen on {self._address}: the port is taken, or the address is not ours"
+            raise StartError(taken) from None
+        await server.start()
         logger.info("listening", address=f"{host_port(self._address).host}:{self.port}", services=self._services)
         return self.port
 
-    def _bind(self) -> int:
+    def _bind(self, server: grpc.aio.Server) -> int:
         if self._tls is None:
-            return self._server.add_insecure_port(self._address)
-        assert self._tls.key is not None, "TLS_KEY is not set"
-        assert self._tls.certificate is not None, "TLS_CERTIFICATE is not set"
+            return server.add_insecure_port(self._address)
+        assert self._tls.key is not None
+        assert self._tls.certificate is not None
         credentials = grpc.ssl_server_credentials(
             [(self._tls.key, self._tls.certificate)],
             root_certificates=self._tls.authority,
             require_client_auth=self._tls.authority is not None,
         )
-        return self._server.add_secure_port(self._address, credentials)
+        return server.add_secure_port(self._address, credentials)
 
     async def set_serving(self, service: str, serving: bool) -> None:
         """Sets the health of a service, or of a part of it ("clearbook.v1.BookService/BTC-USD").
@@ -142,17 +148,18 @@ class Server:
         """NOT_SERVING; streams end with UNAVAILABLE and CLOSING at once; other calls have `grace_seconds`."""
         await self._health.enter_graceful_shutdown()
         self._ending.set()
-        await self._server.stop(grace_seconds)
+        if self._server is not None:
+            await self._server.stop(grace_seconds)
 
 
 class _Registrar:
     """Stands in for the server while generated code adds a servicer, and wraps its handlers."""
 
-    def __init__(self, server: grpc.aio.Server, calls: Calls) -> None:
-        self._server, self._calls = server, calls
+    def __init__(self, wrapped: list[grpc.GenericRpcHandler], calls: Calls) -> None:
+        self._wrapped, self._calls = wrapped, calls
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        self._server.add_generic_rpc_handlers(tuple(_Wrapped(handler, self._calls) for handler in handlers))
+        self._wrapped += [_Wrapped(handler, self._calls) for handler in handlers]
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         """Says the same a second time; grpcio's asyncio server ignores it too."""

@@ -1,19 +1,24 @@
 """Real servers and channels on loopback."""
 
 import asyncio
+import io
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import structlog
 from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
 
 from services.errors import Reason, Rejected
 from services.runtime import db, log, rpc
+from services.runtime.config import Tls, TlsSettings
 from services.runtime.run import Closing, StartError
 
 SERVICE = "test.Echo"
@@ -84,6 +89,14 @@ def add_echo(echo: Echo, server: Any) -> None:
 
 
 Start = Callable[..., Awaitable[tuple[rpc.Server, grpc.aio.Channel]]]
+
+
+@pytest.fixture
+def logged() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    log.configure("test", "info", stream)
+    yield stream
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -242,6 +255,18 @@ async def test_a_stalled_reader_is_cut_off(start: Start) -> None:
     assert rpc.rejected_from(error) is Reason.LAGGED
 
 
+async def test_a_reader_that_vanishes_is_no_bug(start: Start, logged: io.StringIO) -> None:
+    server, _ = await start()
+    for _ in range(5):
+        channel = rpc.connect(f"127.0.0.1:{server.port}")
+        await stream(channel, "Flood")(StringValue()).read()
+        await channel.close()
+    await asyncio.sleep(0.3)
+    lines = [json.loads(line) for line in logged.getvalue().splitlines()]
+    assert [line["code"] for line in lines if line["event"] == "rpc"] == ["CANCELLED"] * 5
+    assert {line["event"] for line in lines} <= {"rpc", "listening"}
+
+
 async def test_stopping_ends_streams_at_once_and_lets_calls_finish(start: Start, echo: Echo) -> None:
     server, channel = await start()
     endless = stream(channel)(StringValue(value="endless"))
@@ -374,15 +399,55 @@ async def test_a_channel_finds_a_restarted_server(echo: Echo) -> None:
         await second.stop(0)
 
 
-async def test_one_line_for_each_call(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
-    import sys
+def certificates(folder: Path) -> tuple[Tls, Tls]:
+    """A server's and a client's key material, signed by one authority of the moment."""
 
-    log.configure("test", "info", stream=sys.stderr)
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl(*new, "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+    for name in ("server", "client"):
+        openssl(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
+        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
+    authority = folder / "ca.pem"
+    server, client = (
+        TlsSettings.load(
+            tls_certificate=folder / f"{n}.pem", tls_key=folder / f"{n}.key", tls_authority=authority
+        ).tls()
+        for n in ("server", "client")
+    )
+    assert server is not None
+    assert client is not None
+    return server, client
+
+
+async def test_tls_asks_both_sides_for_a_certificate(echo: Echo, tmp_path: Path) -> None:
+    ours, theirs = certificates(tmp_path)
+    server = rpc.Server("127.0.0.1:0", tls=ours)
+    server.add(add_echo, echo, SERVICE)
+    address = f"127.0.0.1:{await server.start()}"
+    async with rpc.connect(address, theirs) as known:
+        assert (await unary(known)(StringValue(value="hello"))).value == "hello"
+    for tls in (None, Tls(authority=theirs.authority)):
+        async with rpc.connect(address, tls) as unknown:
+            assert (await failure(unary(unknown)(StringValue()))).code() is grpc.StatusCode.UNAVAILABLE
+    await server.stop(0)
+
+
+async def test_half_of_a_certificate_is_a_start_error() -> None:
+    with pytest.raises(StartError, match="TLS_KEY"):
+        await rpc.Server("127.0.0.1:0", tls=Tls(certificate=b"x")).start()
+
+
+async def test_one_line_for_each_call(start: Start, logged: io.StringIO) -> None:
     _, channel = await start(log_unary="info")
     await unary(channel)(StringValue(value="hello"), metadata=(("x-request-id", "abc"),))
     await failure(unary(channel)(StringValue(value="refuse")))
     await failure(unary(channel)(StringValue(value="bug")))
-    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    lines = [json.loads(line) for line in logged.getvalue().splitlines()]
     calls = [line for line in lines if line["event"] == "rpc"]
     assert [line["code"] for line in calls] == ["OK", "FAILED_PRECONDITION", "INTERNAL"]
     assert calls[0] | {"method": f"/{SERVICE}/Say", "request_id": "abc", "service": "test", "logger": "rpc"} == calls[0]
