@@ -1,0 +1,87 @@
+"""All markets as they are published, and the journal entry that they are as of."""
+
+from services.book.publisher.batch import Batch
+from services.book.publisher.events import AssetEvent, Event, MarketEvent, OrderEvent, Row
+from services.book.publisher.topic import LAG_CHANGES_MAX, Topic
+from services.errors import Reason, Rejected
+from services.units import Asset, market_of
+
+
+class Board:
+    """The fold of the journal into market data.
+
+    Attributes:
+        incarnation: the journal's; "" before its first entry.
+        journal_sequence: the last entry applied.
+        topics: by market_id.
+    """
+
+    def __init__(self, lag_changes_max: int = LAG_CHANGES_MAX) -> None:
+        """Nothing yet."""
+        self.incarnation = ""
+        self.journal_sequence = 0
+        self.topics: dict[int, Topic] = {}
+        self._assets: dict[int, Asset] = {}
+        self._by_symbol: dict[str, Topic] = {}
+        self._lag_changes_max = lag_changes_max
+
+    def topic(self, symbol: str) -> Topic:
+        """A market by name.
+
+        Raises:
+            Rejected: MARKET_NOT_FOUND; INVALID_FIELD when there is no name.
+        """
+        if not symbol:
+            raise Rejected(Reason.INVALID_FIELD, "market is missing", "market")
+        topic = self._by_symbol.get(symbol)
+        if topic is None:
+            raise Rejected(Reason.MARKET_NOT_FOUND, f"no market {symbol[:40]}", "market")
+        return topic
+
+    def by_symbol(self) -> list[Topic]:
+        """All markets, by name."""
+        return [self._by_symbol[symbol] for symbol in sorted(self._by_symbol)]
+
+    def apply(self, row: Row, batch: Batch) -> None:
+        """Takes the next row (or one that begins before and ends after the cursor); notes in `batch` what to store."""
+        assert row.first <= self.journal_sequence + 1, f"row {row.first} does not follow {self.journal_sequence}"
+        assert self.incarnation in {"", row.incarnation}, "another journal"
+        self.incarnation = row.incarnation
+        for sequence, event in row.events:
+            if sequence > self.journal_sequence:
+                self.take(event, row.time_ns, batch)
+        batch.events += max(row.last - self.journal_sequence, 0)
+        self.journal_sequence = max(self.journal_sequence, row.last)
+        batch.incarnation, batch.journal_sequence = self.incarnation, self.journal_sequence
+
+    def take(self, event: Event, time_ns: int, batch: Batch) -> None:
+        """Takes one event."""
+        match event:
+            case OrderEvent():
+                topic = self.topics[event.market_id]
+                change, data = topic.apply(event, time_ns)
+                batch.note(event.market_id, topic.event, topic.fold, change, data)
+            case AssetEvent():
+                self.add_asset(event)
+                batch.assets.append(event)
+            case MarketEvent():
+                topic = self.add_market(event)
+                batch.markets[event.market_id] = (event, topic.fold)
+
+    def add_asset(self, event: AssetEvent) -> None:
+        """An asset exists."""
+        self._assets[event.asset_id] = Asset(event.asset_id, event.symbol, event.decimals)
+
+    def add_market(self, event: MarketEvent) -> Topic:
+        """A market exists, or has changed its state."""
+        topic = self.topics.get(event.market_id)
+        if topic is not None:
+            topic.event = event
+            return topic
+        base, quote = self._assets[event.base_asset_id], self._assets[event.quote_asset_id]
+        market = market_of(
+            event.market_id, event.symbol, base, quote, event.tick_size, event.lot_size, event.notional_min
+        )
+        topic = Topic(market, event, self._lag_changes_max)
+        self.topics[event.market_id] = self._by_symbol[event.symbol] = topic
+        return topic

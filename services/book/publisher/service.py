@@ -1,0 +1,223 @@
+"""BookService: market data for everybody."""
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from clearbook.v1 import book_service_pb2 as pb
+
+from services.book.publisher import wire
+from services.book.publisher.board import Board
+from services.book.publisher.store import Store
+from services.book.publisher.topic import RESUME_CHANGES_MAX, Book, Topic
+from services.book.publisher.window import Reader
+from services.errors import Reason, Rejected
+from services.runtime import metrics
+from services.units import INT64_MAX
+
+SERVICE = "clearbook.v1.BookService"
+DEPTH_DEFAULT_LEVELS = 20
+DEPTH_LEVELS_MAX = 5_000
+PAGE_DEFAULT_TRADES = 100
+PAGE_TRADES_MAX = 1_000
+SUBSCRIPTIONS_MAX = 2_000
+MESSAGES_AT_ONCE = 32
+"""How many messages a subscriber takes before it looks again whether it has fallen too far behind."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_subscribers = metrics.gauge("publisher_subscribers", "Streams being read.", ["kind"])
+_refused = metrics.counter("publisher_refused_subscribers", "Streams refused: there were too many.")
+_lagged = metrics.counter("publisher_lagged", "Snapshots sent to readers who had fallen too far behind.")
+# Readers cut off because they stalled: clearbook_rpc_calls_total{code="RESOURCE_EXHAUSTED"} less those refused.
+
+
+class BookService:
+    """The public face of the board. Streams yield serialized messages: the same bytes go to every subscriber."""
+
+    def __init__(self, board: Board, store: Store, subscriptions_max: int = SUBSCRIPTIONS_MAX) -> None:
+        self._board, self._store = board, store
+        self._subscriptions, self._subscriptions_max = 0, subscriptions_max
+        self.open = False
+        """Whether the board has caught up with the book: until then everything is refused as UNAVAILABLE."""
+
+    async def ListMarkets(self, request: pb.ListMarketsRequest, context: Context) -> pb.ListMarketsResponse:
+        """See the proto."""
+        self._check_open()
+        markets = [wire.market(topic.market, topic.event.halted) for topic in self._board.by_symbol()]
+        return pb.ListMarketsResponse(markets=markets)
+
+    async def GetOrderBook(self, request: pb.GetOrderBookRequest, context: Context) -> pb.GetOrderBookResponse:
+        """See the proto."""
+        topic = self._topic(request.market)
+        depth = _within(request.depth, DEPTH_LEVELS_MAX, "depth") or DEPTH_DEFAULT_LEVELS
+        return wire.book(topic.fold, depth)
+
+    async def StreamOrderBook(self, request: pb.StreamOrderBookRequest, context: Context) -> AsyncIterator[bytes]:
+        """See the proto."""
+        topic = self._topic(request.market)
+        depth = _within(request.depth, DEPTH_LEVELS_MAX, "depth")
+        if depth and request.resume_from_sequence:
+            raise Rejected(Reason.INVALID_FIELD, "resume_from_sequence needs depth 0", "resume_from_sequence")
+        with self._subscribed("book"), topic.subscribed(depth) as book:
+            messages = self._changes(topic, book, self._resumable(topic, request))
+            async for data in messages:
+                yield data
+
+    def _resumable(self, topic: Topic, request: pb.StreamOrderBookRequest) -> int | None:
+        """The sequence to go on from; None: begin with a snapshot."""
+        sequence, head = request.resume_from_sequence, topic.fold.sequence
+        if not sequence or request.incarnation != self._board.incarnation:
+            return None
+        oldest = max(topic.full.window.tail, head - RESUME_CHANGES_MAX)
+        return sequence if oldest <= sequence <= head else None
+
+    async def _changes(self, topic: Topic, book: Book, resume_from: int | None) -> AsyncIterator[bytes]:
+        """One subscriber's messages. What it holds of them is its place in the window."""
+        beats = book.bell.beats
+        if resume_from is None:
+            reader = Reader(book.window, book.window.head, topic.lag_changes_max)
+            sequence, _, data = topic.snapshot(book.depth, False, self._board.incarnation)
+            yield data
+        else:
+            reader = Reader(book.window, resume_from, topic.lag_changes_max)
+            sequence = resume_from
+            if not reader.lag:  # the first message never waits
+                yield wire.heartbeat(sequence, self._board.incarnation)
+        while True:
+            messages = reader.take(MESSAGES_AT_ONCE)
+            if messages is None:
+                reader.skip()
+                _lagged.inc()
+                messages = [topic.snapshot(book.depth, True, self._board.incarnation)]
+                sequence = 0
+            for message in messages:
+                # In a stream with a depth, the first change after a snapshot may follow on one that all others had.
+                fits = message.previous_sequence == sequence
+                data = message.data if fits else wire.chained(message.data, sequence)
+                sequence, beats = message.sequence, book.bell.beats
+                yield data
+            if not reader.lag:
+                if beats == book.bell.beats:
+                    await book.bell.wait()
+                if not reader.lag and beats != book.bell.beats:
+                    beats = book.bell.beats
+                    yield wire.heartbeat(sequence, self._board.incarnation)
+
+    async def ListTrades(self, request: pb.ListTradesRequest, context: Context) -> pb.ListTradesResponse:
+        """See the proto."""
+        topic = self._topic(request.market)
+        size = _within(request.page_size, PAGE_TRADES_MAX, "page_size") or PAGE_DEFAULT_TRADES
+        market_id = topic.market.market_id
+        before = _read_token(request.page_token, market_id) if request.page_token else INT64_MAX
+        stored_before = min(before, topic.tape.tail + 1)
+        trades = topic.tape.newest(before, size)
+        if len(trades) < size and stored_before > 1:
+            trades += await self._store.trades_before(market_id, stored_before, size - len(trades))
+        more = bool(trades) and trades[-1].trade_id > 1
+        return pb.ListTradesResponse(
+            trades=[wire.trade(topic.market, trade) for trade in trades],
+            next_page_token=_token(market_id, trades[-1].trade_id) if more else "",
+        )
+
+    async def StreamTrades(self, request: pb.StreamTradesRequest, context: Context) -> AsyncIterator[bytes]:
+        """See the proto."""
+        topic = self._topic(request.market)
+        last = topic.tape.last_trade_id
+        position = request.after_trade_id if request.HasField("after_trade_id") else last
+        if position > last:
+            message = f"{request.market} has no trade {position} yet, the last is {last}"
+            raise Rejected(Reason.OUT_OF_SEQUENCE, message, "after_trade_id")
+        with self._subscribed("trades"):
+            async for data in self._trades(topic, position):
+                yield data
+
+    async def _trades(self, topic: Topic, position: int) -> AsyncIterator[bytes]:
+        """What follows a trade: out of the store until the tape has it, then as it happens."""
+        tape, bell = topic.tape, topic.tape_bell
+        beats = bell.beats
+        if position == tape.last_trade_id:  # the first message never waits
+            yield wire.trades(topic.market, (), position)
+        while True:
+            while position < tape.tail:
+                commands = await self._store.trades_after(topic.market.market_id, position)
+                assert commands, f"{topic.market.symbol}: trades after {position} are neither stored nor on the tape"
+                for trades in commands:
+                    position = trades[-1].trade_id
+                    yield wire.trades(topic.market, trades, tape.last_trade_id)
+            for entry in tape.after(position, MESSAGES_AT_ONCE):
+                whole = entry.trades[0].trade_id == position + 1
+                rest = () if whole else [trade for trade in entry.trades if trade.trade_id > position]
+                position, beats = entry.last_trade_id, bell.beats
+                yield entry.data if whole else wire.trades(topic.market, rest, tape.last_trade_id)
+            if position == tape.last_trade_id:
+                if beats == bell.beats:
+                    await bell.wait()
+                if position == tape.last_trade_id and beats != bell.beats:
+                    beats = bell.beats
+                    yield wire.trades(topic.market, (), position)
+
+    def _topic(self, symbol: str) -> Topic:
+        self._check_open()
+        return self._board.topic(symbol)
+
+    def _check_open(self) -> None:
+        if not self.open:
+            raise Rejected(Reason.UNAVAILABLE, "still catching up with the book; try again")
+
+    @contextmanager
+    def _subscribed(self, kind: str) -> Iterator[None]:
+        if self._subscriptions >= self._subscriptions_max:
+            _refused.inc()
+            raise Rejected(Reason.OVERLOADED, f"{self._subscriptions_max} streams are being read already")
+        self._subscriptions += 1
+        _subscribers.labels(kind).inc()
+        try:
+            yield
+        finally:
+            self._subscriptions -= 1
+            _subscribers.labels(kind).dec()
+
+
+def _within(value: int, maximum: int, field: str) -> int:
+    if not 0 <= value <= maximum:
+        raise Rejected(Reason.INVALID_FIELD, f"{field} must be 0 to {maximum}, not {value}", field)
+    return value
+
+
+def _token(market_id: int, before: int) -> str:
+    return base64.urlsafe_b64encode(f"{market_id}.{before}".encode()).decode().rstrip("=")
+
+
+def _read_token(token: str, market_id: int) -> int:
+    """The trade id that a page token stands for: the page holds those before it."""
+    try:
+        padded = token + "=" * (-len(token) % 4)
+        market, _, before = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").partition(".")
+        if before.isdecimal() and int(market) == market_id and 0 < int(before) <= INT64_MAX:
+            return int(before)
+    except (binascii.Error, UnicodeError, ValueError):
+        pass  # refused below, like any other text that is not ours
+    raise Rejected(Reason.INVALID_FIELD, "page_token is not one that this market's trades came with", "page_token")
+
+
+def add_to_server(service: BookService, server: Any) -> None:
+    """Registers the service. The streams' messages are bytes already: they need no serializer."""
+    unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "ListMarkets": unary(
+            service.ListMarkets, pb.ListMarketsRequest.FromString, pb.ListMarketsResponse.SerializeToString
+        ),
+        "GetOrderBook": unary(
+            service.GetOrderBook, pb.GetOrderBookRequest.FromString, pb.GetOrderBookResponse.SerializeToString
+        ),
+        "StreamOrderBook": stream(service.StreamOrderBook, pb.StreamOrderBookRequest.FromString, None),
+        "ListTrades": unary(
+            service.ListTrades, pb.ListTradesRequest.FromString, pb.ListTradesResponse.SerializeToString
+        ),
+        "StreamTrades": stream(service.StreamTrades, pb.StreamTradesRequest.FromString, None),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

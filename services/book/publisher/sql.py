@@ -1,0 +1,46 @@
+"""The store's SQL, in the dialect that SQLite and PostgreSQL share. Pure text."""
+
+CURSOR = "SELECT incarnation, journal_sequence FROM journal_cursor WHERE single = 1"
+ASSETS = "SELECT asset_id, symbol, decimals FROM assets"
+MARKETS = (
+    "SELECT market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, halted,"
+    " sequence, checksum, time_ns, last_trade_id FROM markets ORDER BY market_id"
+)
+LEVELS = "SELECT buys, price_ticks, lots FROM levels WHERE market_id = $1"
+CHANGES = "SELECT sequence, data FROM changes WHERE market_id = $1 ORDER BY sequence"
+TRADES_BEFORE = (
+    "SELECT trade_id, sequence, price_ticks, quantity_lots, taker_buys, settlement_sequence, time_ns"
+    " FROM trades WHERE market_id = $1 AND trade_id < $2 ORDER BY trade_id DESC LIMIT $3"
+)
+TRADES_AFTER = (  # a page, and what is missing of its last command
+    "SELECT trade_id, sequence, price_ticks, quantity_lots, taker_buys, settlement_sequence, time_ns"
+    " FROM trades WHERE market_id = $1 AND trade_id > $2 AND sequence <= (SELECT MAX(sequence) FROM"
+    " (SELECT sequence FROM trades WHERE market_id = $1 AND trade_id > $2 ORDER BY trade_id LIMIT $3) AS page)"
+    " ORDER BY trade_id"
+)
+
+MOVE_CURSOR = (
+    "UPDATE journal_cursor SET incarnation = $1, journal_sequence = $2 WHERE single = 1 AND journal_sequence = $3"
+)
+INSERT_ASSET = "INSERT INTO assets (asset_id, symbol, decimals) VALUES ($1, $2, $3)"
+UPSERT_MARKET = (
+    "INSERT INTO markets (market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, halted,"
+    " sequence, checksum, time_ns, last_trade_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+    " ON CONFLICT (market_id) DO UPDATE SET halted = excluded.halted, sequence = excluded.sequence,"
+    " checksum = excluded.checksum, time_ns = excluded.time_ns, last_trade_id = excluded.last_trade_id"
+)
+UPSERT_LEVEL = (
+    "INSERT INTO levels (market_id, buys, price_ticks, lots) VALUES ($1, $2, $3, $4)"
+    " ON CONFLICT (market_id, buys, price_ticks) DO UPDATE SET lots = excluded.lots"
+)
+DELETE_LEVEL = "DELETE FROM levels WHERE market_id = $1 AND buys = $2 AND price_ticks = $3"
+INSERT_CHANGE = "INSERT INTO changes (market_id, sequence, data) VALUES ($1, $2, $3)"
+PRUNE_CHANGES = "DELETE FROM changes WHERE market_id = $1 AND sequence <= $2"
+INSERT_TRADE = (
+    "INSERT INTO trades (market_id, trade_id, sequence, price_ticks, quantity_lots, taker_buys, settlement_sequence,"
+    " time_ns) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+)
+WIPE = (
+    *("DELETE FROM assets", "DELETE FROM markets", "DELETE FROM levels", "DELETE FROM changes", "DELETE FROM trades"),
+    "UPDATE journal_cursor SET incarnation = '', journal_sequence = 0 WHERE single = 1",
+)

@@ -1,0 +1,213 @@
+"""What the publisher remembers: one durable transaction after the other, behind the fan-out and never in its way.
+
+Each transaction moves the cursor and holds everything between two cursors, so whatever is killed whenever, the store is
+the market data as of one journal entry, and the journal has the rest.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from services.book.publisher import sql
+from services.book.publisher.batch import Batch
+from services.book.publisher.board import Board
+from services.book.publisher.events import AssetEvent, MarketEvent
+from services.book.publisher.fold import Fold, Trade
+from services.book.publisher.topic import RESUME_CHANGES_MAX
+from services.runtime import log, metrics
+from services.runtime.db import Conflict, Database, Row, Statement, Unavailable, Value
+from services.runtime.rpc import Backoff
+from services.runtime.run import Closed, Closing, StartError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+UNSTORED_ROWS_MAX = 5_000
+"""The feed waits when so much is noted. Twice that (as much is being written) is less than windows and tapes hold:
+what is not in the store yet is there."""
+CURSOR_EVENTS_MAX = 1_000
+"""A cursor that moves alone, the clock's ticks, is stored after so many events only."""
+FLUSH_SECONDS_MIN = 0.05
+"""From one transaction to the next: what comes meanwhile goes together."""
+RETRY_SECONDS_MAX = 60.0
+"""How long a database may be away before the process gives up."""
+TRADES_PAGE_MAX = 1_000
+
+logger = log.get("store")
+
+_unstored = metrics.gauge("publisher_unstored_events", "Journal entries that were published and are not stored yet.")
+
+
+class Store:
+    """The publisher's database. `batch` is where the feed notes what to write; `run` writes it."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._stored_sequence = 0
+        self._noted, self._plenty, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._finishing = Closing()
+        self.batch = Batch()
+
+    async def load(self, board: Board) -> None:
+        """Fills an empty board with what was stored.
+
+        Raises:
+            StartError: the store is not what it was written as.
+        """
+        ((board.incarnation, board.journal_sequence),) = await self._db.fetch(sql.CURSOR)
+        self._stored_sequence = board.journal_sequence
+        self.batch = Batch(board.incarnation, board.journal_sequence)
+        for asset in await self._db.fetch(sql.ASSETS):
+            board.add_asset(AssetEvent(*asset))
+        for row in await self._db.fetch(sql.MARKETS):
+            topic = board.add_market(_market_event(row))
+            sequence, checksum, time_ns, last_trade_id = row[8:]
+            fold = Fold(topic.market)
+            fold.sequence, fold.time_ns, fold.last_trade_id = sequence, time_ns, last_trade_id
+            await self._load_levels(fold)
+            if fold.top_checksum() != checksum:
+                raise StartError(f"the stored book of {topic.market.symbol} is damaged: start once with --rebuild")
+            fold.checksum = checksum
+            changes = await self._load_changes(topic.market.market_id)
+            if [change[0] for change in changes] != list(range(sequence + 1 - len(changes), sequence + 1)):
+                raise StartError(f"the stored changes of {topic.market.symbol} have gaps: start once with --rebuild")
+            topic.restore(fold, changes)
+
+    async def _load_levels(self, fold: Fold) -> None:
+        for buys, price_ticks, lots in await self._db.fetch(sql.LEVELS, fold.market.market_id):
+            fold.depth.put(bool(buys), price_ticks, lots)
+
+    async def _load_changes(self, market_id: int) -> list[tuple[int, bytes]]:
+        rows = await self._db.fetch(sql.CHANGES, market_id)
+        return [(sequence, bytes(data)) for sequence, data in rows]
+
+    async def wipe(self) -> None:
+        """Forgets everything: the journal will be read from its first entry."""
+        await self._db.write([Statement(text) for text in sql.WIPE])
+
+    async def noted(self) -> None:
+        """To be called after each row that was noted in `batch`: waits, if need be, until there is room for more."""
+        _unstored.set(self.batch.journal_sequence - self._stored_sequence)
+        if self.batch.rows or self.batch.events >= CURSOR_EVENTS_MAX:
+            self._noted.set()
+        if self.batch.rows > UNSTORED_ROWS_MAX // 2:
+            self._plenty.set()
+        while self.batch.rows > UNSTORED_ROWS_MAX:
+            self._room.clear()
+            await self._room.wait()
+
+    async def run(self) -> None:
+        """Writes what is noted until `finish`, and then the rest.
+
+        Raises:
+            StartError: another publisher writes to this store.
+            Unavailable: the database was away for too long.
+        """
+        while True:
+            try:
+                async with self._finishing.guard():
+                    await self._noted.wait()
+                    await self._collect()
+            except Closed:
+                break
+            await self._flush()
+        await self._flush()
+
+    async def _collect(self) -> None:
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS_MIN):
+                await self._plenty.wait()
+        except TimeoutError:
+            return  # what has come is enough
+
+    def finish(self) -> None:
+        """Nothing more will be noted: `run` writes the rest and returns."""
+        self._finishing.set()
+
+    async def _flush(self) -> None:
+        batch, self.batch = self.batch, Batch(self.batch.incarnation, self.batch.journal_sequence)
+        self._noted.clear()
+        self._plenty.clear()
+        self._room.set()
+        if batch.journal_sequence > self._stored_sequence:
+            await self._write(self._statements(batch), batch.journal_sequence)
+
+    async def _write(self, statements: Sequence[Statement], journal_sequence: int) -> None:
+        """Writes until it is known to be written: a failed write may have been done all the same."""
+        backoff, clock = Backoff(), asyncio.get_running_loop().time
+        gives_up = clock() + RETRY_SECONDS_MAX
+        while True:
+            try:
+                ((_, now),) = await self._db.fetch(sql.CURSOR)
+                if now != journal_sequence:
+                    await self._db.write(statements)
+                break
+            except Conflict:
+                raise StartError(
+                    "another publisher writes to this store: give each a PUBLISHER_SCHEMA of its own"
+                ) from None
+            except Unavailable as error:
+                logger.warning("not stored", why=str(error))
+                if clock() > gives_up:
+                    raise
+                if await self._finishing.sleep(backoff.next_seconds()):
+                    return  # nothing is lost: the journal has it
+        self._stored_sequence = journal_sequence
+        _unstored.set(self.batch.journal_sequence - journal_sequence)
+
+    def _statements(self, batch: Batch) -> list[Statement]:
+        # First the guard: of two publishers on one store the second writer conflicts, and dies of it.
+        moved = (batch.incarnation, batch.journal_sequence, self._stored_sequence)
+        statements = [Statement(sql.MOVE_CURSOR, [moved], expect=1)]
+        levels = [(*key, lots) for key, lots in batch.levels.items() if lots]
+        gone = [key for key, lots in batch.levels.items() if not lots]
+        oldest = {market_id: fold.sequence - RESUME_CHANGES_MAX for market_id, (_, fold) in batch.markets.items()}
+        pruned = [(market_id, sequence) for market_id, sequence in oldest.items() if sequence > 0]
+        changes = [change for change in batch.changes if change[1] > oldest[change[0]]]
+        for text, rows in (
+            (sql.INSERT_ASSET, batch.assets),
+            (sql.UPSERT_MARKET, [self._market(event, fold) for event, fold in batch.markets.values()]),
+            (sql.UPSERT_LEVEL, levels),
+            (sql.DELETE_LEVEL, gone),
+            (sql.INSERT_CHANGE, changes),
+            (sql.PRUNE_CHANGES, pruned),
+            (sql.INSERT_TRADE, [(market_id, *trade) for market_id, trade in batch.trades]),
+        ):
+            if rows:
+                statements.append(Statement(text, rows))
+        return statements
+
+    def _market(self, event: MarketEvent, fold: Fold) -> Sequence[Value]:
+        told: tuple[Value, ...] = event
+        state = (
+            self._db.amount(event.notional_min),
+            event.halted,
+            fold.sequence,
+            fold.checksum,
+            fold.time_ns,
+            fold.last_trade_id,
+        )
+        return (*told[:6], *state)
+
+    async def trades_before(self, market_id: int, before: int, n: int) -> list[Trade]:
+        """The at most `n` stored trades with ids below `before`, newest first."""
+        rows = await self._db.fetch(sql.TRADES_BEFORE, market_id, before, n)
+        return [_trade(row) for row in rows]
+
+    async def trades_after(self, market_id: int, after: int) -> list[list[Trade]]:
+        """Stored trades with ids above `after`, by command, oldest first: about a page, whole commands always."""
+        rows = await self._db.fetch(sql.TRADES_AFTER, market_id, after, TRADES_PAGE_MAX)
+        commands: dict[int, list[Trade]] = defaultdict(list)
+        for row in rows:
+            trade = _trade(row)
+            commands[trade.sequence].append(trade)
+        return list(commands.values())
+
+
+def _market_event(row: Row) -> MarketEvent:
+    market_id, symbol, base, quote, tick_size, lot_size, notional_min, halted, *_ = row
+    return MarketEvent(market_id, symbol, base, quote, tick_size, lot_size, int(notional_min), bool(halted))
+
+
+def _trade(row: Row) -> Trade:
+    trade_id, sequence, price_ticks, quantity_lots, taker_buys, settlement_sequence, time_ns = row
+    return Trade(trade_id, sequence, price_ticks, quantity_lots, bool(taker_buys), settlement_sequence, time_ns)

@@ -1,0 +1,141 @@
+"""One market as it is published: its book, its window of changes, its tape, and its books of limited depth."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from services.book.publisher import wire
+from services.book.publisher.bell import Bell
+from services.book.publisher.crop import Crop
+from services.book.publisher.events import MarketEvent, OrderEvent
+from services.book.publisher.fold import Change, Fold
+from services.book.publisher.tape import Print, Tape
+from services.book.publisher.window import Message, Window
+from services.errors import Reason, Rejected
+from services.units import Market
+
+RESUME_CHANGES_MAX = 10_000
+"""How far back a reader may resume: a promise of the public API."""
+LAG_CHANGES_MAX = 2_500
+"""How far a reader may fall behind before it gets a snapshot instead."""
+TAPE_COMMANDS_MAX = 10_000
+DEPTHS_MAX = 64
+"""How many different depths of one market may be subscribed at once: each costs a little at every change."""
+
+
+@dataclass
+class Book:
+    """What subscribers of one depth read: messages, and the bell that rings when there are new ones."""
+
+    depth: int
+    window: Window
+    bell: Bell = field(default_factory=Bell)
+
+
+@dataclass
+class _Cropped:
+    """The book at a limited depth, while somebody reads it."""
+
+    crop: Crop
+    book: Book
+    last_sequence: int
+    readers: int = 0
+
+
+class Topic:
+    """One market. All of it is as of the same change, always.
+
+    Attributes:
+        market: units and names.
+        event: the market as its last event described it.
+        fold: the book.
+        full: what subscribers of the whole book read; its positions are the market's sequences.
+        tape: the newest trades, and the bell of those who read them.
+    """
+
+    def __init__(self, market: Market, event: MarketEvent, lag_changes_max: int = LAG_CHANGES_MAX) -> None:
+        """A market without orders."""
+        self.market, self.event = market, event
+        self.fold = Fold(market)
+        self.tape = Tape(TAPE_COMMANDS_MAX)
+        self.tape_bell = Bell()
+        self.lag_changes_max = lag_changes_max
+        self.full = Book(0, self._window(0))
+        self._cropped: dict[int, _Cropped] = {}
+        self._snapshots: dict[tuple[int, bool], tuple[int, bytes]] = {}
+
+    def restore(self, fold: Fold, changes: list[tuple[int, bytes]]) -> None:
+        """Takes over a stored book and the stored changes (sequence, data) that led to it, without gaps."""
+        self.fold = fold
+        self.tape = Tape(TAPE_COMMANDS_MAX, fold.last_trade_id)
+        self.full = Book(0, self._window(fold.sequence - len(changes)))
+        for sequence, data in changes:
+            assert sequence == self.full.window.head + 1, f"{self.market.symbol}: change {sequence} follows a gap"
+            self.full.window.append(Message(sequence, sequence - 1, data))
+        assert self.full.window.head == fold.sequence, f"{self.market.symbol}: the last changes are missing"
+
+    def apply(self, event: OrderEvent, time_ns: int) -> tuple[Change, bytes]:
+        """Takes the next event; returns what it changed, and that serialized. Wakes who waits for it."""
+        change = self.fold.apply(event, time_ns)
+        data = wire.delta(self.market, change, change.previous_sequence, change.bids, change.asks)
+        self.full.window.append(Message(change.sequence, change.previous_sequence, data))
+        for cropped in self._cropped.values():
+            self._crop(cropped, change)
+        if change.trades:
+            message = wire.trades(self.market, change.trades, change.trades[-1].trade_id)
+            self.tape.append(Print(change.trades, message))
+            self.tape_bell.ring()
+        self.full.bell.ring()
+        return change, data
+
+    def beat(self) -> None:
+        """The heartbeat interval has passed."""
+        for bell in (self.full.bell, self.tape_bell, *(cropped.book.bell for cropped in self._cropped.values())):
+            bell.beat()
+
+    def snapshot(self, depth: int, lagged: bool, incarnation: str) -> Message:
+        """The book as it is, serialized once for all who ask at the same moment."""
+        sequence, data = self._snapshots.get((depth, lagged), (-1, b""))
+        if sequence != self.fold.sequence:
+            data = wire.snapshot(self.fold, depth, lagged, incarnation)
+            self._snapshots[depth, lagged] = (self.fold.sequence, data)
+        return Message(self.fold.sequence, 0, data)
+
+    @contextmanager
+    def subscribed(self, depth: int) -> Iterator[Book]:
+        """The book at a depth (0: all of it), kept as long as somebody is inside.
+
+        Raises:
+            Rejected: OVERLOADED, when too many different depths are being read.
+        """
+        if not depth:
+            yield self.full
+            return
+        cropped = self._cropped.get(depth)
+        if cropped is None:
+            if len(self._cropped) >= DEPTHS_MAX:
+                message = f"{DEPTHS_MAX} different depths of {self.market.symbol} are subscribed already"
+                raise Rejected(Reason.OVERLOADED, message, "depth")
+            book = Book(depth, Window(self.lag_changes_max))
+            cropped = self._cropped[depth] = _Cropped(Crop(depth, self.fold.depth), book, self.fold.sequence)
+        cropped.readers += 1
+        try:
+            yield cropped.book
+        finally:
+            cropped.readers -= 1
+            if not cropped.readers:
+                del self._cropped[depth]
+                for lagged in (False, True):
+                    self._snapshots.pop((depth, lagged), None)
+
+    def _crop(self, cropped: _Cropped, change: Change) -> None:
+        bids, asks = cropped.crop.apply(change, self.fold.depth)
+        if bids or asks:
+            data = wire.delta(self.market, change, cropped.last_sequence, bids, asks)
+            cropped.book.window.append(Message(change.sequence, cropped.last_sequence, data))
+            cropped.last_sequence = change.sequence
+            cropped.book.bell.ring()
+
+    def _window(self, head: int) -> Window:
+        # A reader that resumes at the window's very edge has the lag of any other reader before it falls out.
+        return Window(RESUME_CHANGES_MAX + self.lag_changes_max, head)

@@ -1,0 +1,170 @@
+"""Between protobuf and the publisher's own types."""
+
+from collections.abc import Iterable
+
+from clearbook.internal.v1 import journal_pb2
+from clearbook.internal.v1.matching_service_pb2 import StreamEventsResponse
+from clearbook.v1 import book_service_pb2 as pb
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.book.publisher.events import AssetEvent, Event, Fill, MarketEvent, OrderEvent, Row
+from services.book.publisher.fold import Change, Fold, Level, Trade
+from services.units import Market
+
+NS_PER_SECOND = 1_000_000_000
+
+
+def row(response: StreamEventsResponse) -> Row:
+    """A journal row, with those of its events that concern market data."""
+    batch = journal_pb2.EventBatch.FromString(response.events)
+    events = [(event.journal_sequence, read) for event in batch.events if (read := _event(event)) is not None]
+    return Row(
+        response.first_journal_sequence,
+        response.last_journal_sequence,
+        response.time_ns,
+        response.incarnation,
+        tuple(events),
+    )
+
+
+def _event(event: journal_pb2.Event) -> Event | None:
+    match event.WhichOneof("kind"):
+        case "order_placed" if event.market_sequence:
+            return _placed(event.market_sequence, event.order_placed)
+        case "order_canceled" if event.market_sequence:
+            order = event.order_canceled.order
+            buys, left = order.side == journal_pb2.SIDE_BUY, order.quantity_lots - order.filled_lots
+            return OrderEvent(order.market_id, event.market_sequence, buys, (), order.price_ticks, 0, left)
+        case "asset_created":
+            asset = event.asset_created.asset
+            return AssetEvent(asset.asset_id, asset.symbol, asset.decimals)
+        case "market_created":
+            return _market(event.market_created.market)
+        case "market_changed":
+            return _market(event.market_changed.market)
+        case _:
+            return None
+
+
+def _placed(market_sequence: int, placed: journal_pb2.OrderPlaced) -> OrderEvent:
+    order = placed.order
+    fills = [Fill(t.trade_id, t.price_ticks, t.quantity_lots, t.settlement_sequence) for t in placed.trades]
+    rested = order.quantity_lots - order.filled_lots if order.state == journal_pb2.ORDER_STATE_OPEN else 0
+    buys = order.side == journal_pb2.SIDE_BUY
+    return OrderEvent(order.market_id, market_sequence, buys, tuple(fills), order.price_ticks, rested, 0)
+
+
+def _market(market: journal_pb2.Market) -> MarketEvent:
+    return MarketEvent(
+        market.market_id,
+        market.symbol,
+        market.base_asset_id,
+        market.quote_asset_id,
+        market.tick_size,
+        market.lot_size,
+        int(market.notional_min or "0"),
+        market.state == journal_pb2.MARKET_STATE_HALTED,
+    )
+
+
+def market(market: Market, halted: bool) -> pb.Market:
+    """A market as listed."""
+    return pb.Market(
+        market=market.symbol,
+        base_asset=market.base.symbol,
+        quote_asset=market.quote.symbol,
+        tick_size=market.format_price(1),
+        lot_size=market.format_quantity(1),
+        notional_min=market.quote.format(market.notional_min),
+        state=pb.MARKET_STATE_HALTED if halted else pb.MARKET_STATE_OPEN,
+    )
+
+
+def book(fold: Fold, depth: int) -> pb.GetOrderBookResponse:
+    """The top `depth` levels."""
+    return pb.GetOrderBookResponse(
+        market=fold.market.symbol,
+        sequence=fold.sequence,
+        bids=_levels(fold.market, fold.depth.top(True, depth)),
+        asks=_levels(fold.market, fold.depth.top(False, depth)),
+        checksum=fold.checksum,
+        event_time=_time(fold.time_ns),
+    )
+
+
+def snapshot(fold: Fold, depth: int, lagged: bool, incarnation: str) -> bytes:
+    """The whole book (depth 0) or its top, as a stream's message."""
+    bids = fold.depth.top(True, depth) if depth else fold.depth.all(True)
+    asks = fold.depth.top(False, depth) if depth else fold.depth.all(False)
+    return pb.StreamOrderBookResponse(
+        snapshot=pb.BookSnapshot(
+            market=fold.market.symbol,
+            sequence=fold.sequence,
+            bids=_levels(fold.market, bids),
+            asks=_levels(fold.market, asks),
+            checksum=fold.checksum,
+            lagged=lagged,
+            incarnation=incarnation,
+            event_time=_time(fold.time_ns),
+        )
+    ).SerializeToString()
+
+
+def delta(market: Market, change: Change, previous_sequence: int, bids: list[Level], asks: list[Level]) -> bytes:
+    """A change, as a stream's message. The levels are given: a stream with a depth tells others than the change's."""
+    return pb.StreamOrderBookResponse(
+        delta=pb.BookDelta(
+            sequence=change.sequence,
+            previous_sequence=previous_sequence,
+            bids=_levels(market, bids),
+            asks=_levels(market, asks),
+            checksum=change.checksum,
+            event_time=_time(change.time_ns),
+        )
+    ).SerializeToString()
+
+
+def chained(data: bytes, previous_sequence: int) -> bytes:
+    """A delta that follows on another sequence."""
+    response = pb.StreamOrderBookResponse.FromString(data)
+    response.delta.previous_sequence = previous_sequence
+    return response.SerializeToString()
+
+
+def heartbeat(sequence: int, incarnation: str) -> bytes:
+    """A sign of life in a book's stream."""
+    return pb.StreamOrderBookResponse(
+        heartbeat=pb.BookHeartbeat(sequence=sequence, incarnation=incarnation)
+    ).SerializeToString()
+
+
+def trade(market: Market, trade: Trade) -> pb.Trade:
+    """A public trade."""
+    return pb.Trade(
+        trade_id=trade.trade_id,
+        market=market.symbol,
+        price=market.format_price(trade.price_ticks),
+        quantity=market.format_quantity(trade.quantity_lots),
+        taker_side=pb.TAKER_SIDE_BUY if trade.taker_buys else pb.TAKER_SIDE_SELL,
+        settlement_sequence=trade.settlement_sequence,
+        event_time=_time(trade.time_ns),
+    )
+
+
+def trades(market: Market, trades: Iterable[Trade], last_trade_id: int) -> bytes:
+    """Trades (none: a heartbeat), as a stream's message."""
+    return pb.StreamTradesResponse(
+        trades=[trade(market, each) for each in trades], last_trade_id=last_trade_id
+    ).SerializeToString()
+
+
+def _levels(market: Market, levels: list[Level]) -> list[pb.Level]:
+    price, quantity = market.format_price, market.format_quantity
+    return [pb.Level(price=price(ticks), quantity=quantity(lots)) for ticks, lots in levels]
+
+
+def _time(time_ns: int) -> Timestamp | None:
+    if not time_ns:
+        return None
+    seconds, nanos = divmod(time_ns, NS_PER_SECOND)
+    return Timestamp(seconds=seconds, nanos=nanos)
