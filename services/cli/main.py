@@ -119,6 +119,28 @@ def verify(
     raise typer.Exit(check(url, shard))
 
 
+@app.command()
+def replay(
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="A recording, and its snapshots.")],
+    gateway: Annotated[str, typer.Option(envvar="GATEWAY_ADDRESS")] = "127.0.0.1:50051",
+    publisher: Annotated[str, typer.Option(envvar="PUBLISHER_ADDRESS")] = "127.0.0.1:50052",
+) -> None:
+    """Play a recorded exchange feed into the running exchange, and compare the books."""
+    from rich.console import Console
+
+    from services.cli.replay import replay as play
+
+    console = Console()
+    summary = asyncio.run(play(files, gateway, publisher, console))
+    for text in summary.differences[:50]:
+        console.print(text, style="red")
+    console.print(
+        f"{summary.markets} markets, {summary.levels} levels, {summary.trades} trades, {summary.orders} orders:",
+        f"{len(summary.differences)} differences",
+    )
+    raise typer.Exit(1 if summary.differences else 0)
+
+
 def main() -> None:
     """Entry point."""
     os.environ.setdefault("PYTHONUNBUFFERED", "1")

@@ -1,0 +1,306 @@
+"""`clearbook replay FILE`: a recorded exchange feed, played into the running exchange through its public gRPC API.
+
+Afterwards our order book equals the feed's, level by level, and our tape holds every recorded trade, in order; read
+through public RPCs, or the command says what differs and exits 1.
+"""
+
+import asyncio
+import lzma
+import secrets
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from clearbook.v1 import admin_service_pb2 as admin
+from clearbook.v1 import admin_service_pb2_grpc as admin_grpc
+from clearbook.v1 import book_service_pb2 as book
+from clearbook.v1 import book_service_pb2_grpc as book_grpc
+from clearbook.v1 import order_service_pb2 as orders
+from clearbook.v1 import order_service_pb2_grpc as orders_grpc
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from services.cli.mirror_plan import Cancel, Phase, Plan, Rest, Steps, Take
+from services.cli.recorded import Step, steps
+from services.errors import Reason
+from services.runtime import rpc
+from services.runtime.streams import Backoff
+from services.units import format_fixed, format_plain
+
+CALLS_MAX: Final = 64
+"""Calls under way at once."""
+CALL_SECONDS_MAX: Final = 20.0
+RETRY_SECONDS_MAX: Final = 60.0
+CATCH_UP_SECONDS_MAX: Final = 10.0
+PAGE_ORDERS: Final = 500
+PAGE_TRADES: Final = 1_000
+ASSET_DECIMALS: Final = 18
+GRANT: Final = "10000000000"
+"""Whole units of each asset for each of the two accounts: more than any recorded book asks for."""
+WAIT_FOR: Final = (Reason.FAUCET_EMPTY, Reason.INSUFFICIENT_FUNDS)
+"""Refusals of a grant that end when the settler has funded the faucet on chain."""
+
+Metadata = tuple[tuple[str, str], ...]
+ADMIN: Final[Metadata] = (("x-clearbook-user", "admin"),)
+MIRROR: Final = "replay-mirror"
+TAKER: Final = "replay-taker"
+
+
+@dataclass
+class Summary:
+    """What was played, and what differs afterwards."""
+
+    orders: int = 0
+    trades: int = 0
+    levels: int = 0
+    markets: int = 0
+    differences: list[str] = field(default_factory=list)
+
+
+class Clients:
+    """The public services, with retries of what may be retried."""
+
+    def __init__(self, gateway: grpc.aio.Channel, publisher: grpc.aio.Channel) -> None:
+        """The channels stay the caller's."""
+        self.orders = orders_grpc.OrderServiceStub(gateway)
+        self.admin = admin_grpc.AdminServiceStub(gateway)
+        self.book = book_grpc.BookServiceStub(publisher)
+        self._slots = asyncio.Semaphore(CALLS_MAX)
+
+    async def call(self, method: Any, request: Any, user: Metadata, wait_for: tuple[Reason, ...] = ()) -> Any:
+        """A unary call. While the service is away, or refuses with one of `wait_for`, it is made again, bounded."""
+        backoff = Backoff()
+        deadline = asyncio.get_running_loop().time() + RETRY_SECONDS_MAX
+        async with self._slots:
+            while True:
+                try:
+                    return await method(request, metadata=user, timeout=CALL_SECONDS_MAX)
+                except grpc.aio.AioRpcError as error:
+                    away = error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+                    wanted = away or rpc.rejected_from(error) in wait_for
+                    if not wanted or asyncio.get_running_loop().time() > deadline:
+                        raise
+                await asyncio.sleep(backoff.next_seconds())
+
+
+def user(name: str) -> Metadata:
+    """Open mode's way to say who one is."""
+    return (("x-clearbook-user", name),)
+
+
+class MarketReplay:
+    """One market of the feed: its plan, and the mirror's orders by level."""
+
+    def __init__(self, name: str, decimals: Steps, clients: Clients, run: str, summary: Summary) -> None:
+        """`run` makes this replay's client order ids its own."""
+        self.name, self.plan = name, Plan(decimals)
+        self._decimals, self._clients, self._run, self._summary = decimals, clients, run, summary
+        self._ids: dict[tuple[bool, int], str] = {}
+        self._numbers = count(1)
+        self.trades: list[tuple[str, str, bool]] = []
+        self.first_trade_id = 0
+
+    async def prepare(self) -> None:
+        """Creates the market, cancels what an earlier replay left, and remembers where the tape stands."""
+        step = [format_fixed(1, self._decimals.price), format_fixed(1, self._decimals.quantity)]
+        request = admin.CreateMarketRequest(market=self.name, tick_size=step[0], lot_size=step[1])
+        await self._clients.call(self._clients.admin.CreateMarket, request, ADMIN)
+        while True:
+            mine = orders.ListOrdersRequest(market=self.name, open_only=True, page_size=PAGE_ORDERS)
+            page = await self._clients.call(self._clients.orders.ListOrders, mine, user(MIRROR))
+            if not page.orders:
+                break
+            async with asyncio.TaskGroup() as group:
+                for order in page.orders:
+                    cancel = orders.CancelOrderRequest(order_id=order.order_id)
+                    group.create_task(self._clients.call(self._clients.orders.CancelOrder, cancel, user(MIRROR)))
+        self.first_trade_id = max((trade.trade_id for trade in await self._tape(1)), default=0)
+
+    async def play(self, step: Step) -> None:
+        """One step, phase by phase."""
+        for phase in self.plan.phases(step):
+            await self._phase(phase)
+        for trade in step.trades:
+            price, quantity = self._decimals.level((trade.price, trade.quantity))
+            self.trades.append((self._price(price), self._quantity(quantity), trade.taker_buys))
+            self._summary.trades += 1
+
+    async def _phase(self, phase: Phase) -> None:
+        async with asyncio.TaskGroup() as group:
+            for item in phase:
+                match item:
+                    case Cancel(buys, price):
+                        group.create_task(self._cancel(self._ids.pop((buys, price))))
+                    case Rest(buys, price):
+                        identity = self._identity()
+                        self._ids[buys, price] = identity
+                        group.create_task(self._rest(identity, item))
+                    case Take():
+                        group.create_task(self._take(item))
+        self._summary.orders += len(phase)
+
+    async def _cancel(self, identity: str) -> None:
+        request = orders.CancelOrderRequest(client_order_id=identity)
+        await self._clients.call(self._clients.orders.CancelOrder, request, user(MIRROR))
+
+    async def _rest(self, identity: str, item: Rest) -> None:
+        answer = await self._place(identity, item, orders.TIME_IN_FORCE_GTC, MIRROR)
+        if answer.order.state != orders.ORDER_STATE_OPEN or answer.executions:
+            self._differs(f"{item} did not rest")
+
+    async def _take(self, item: Take) -> None:
+        answer = await self._place(self._identity(), item, orders.TIME_IN_FORCE_IOC, TAKER)
+        if answer.order.state != orders.ORDER_STATE_FILLED or len(answer.executions) != 1:
+            self._differs(f"{item} did not trade at once and whole")
+        maker = (not item.buys, item.price)
+        if item.price not in self.plan.resting[not item.buys]:
+            self._ids.pop(maker, None)
+
+    async def _place(self, identity: str, item: Rest | Take, time_in_force: Any, name: str) -> Any:
+        request = orders.PlaceOrderRequest(
+            client_order_id=identity,
+            market=self.name,
+            side=orders.SIDE_BUY if item.buys else orders.SIDE_SELL,
+            type=orders.ORDER_TYPE_LIMIT,
+            time_in_force=time_in_force,
+            price=self._price(item.price),
+            quantity=self._quantity(item.quantity),
+        )
+        return await self._clients.call(self._clients.orders.PlaceOrder, request, user(name))
+
+    def _identity(self) -> str:
+        return f"{self._run}-{self.name}-{next(self._numbers)}"
+
+    def _price(self, price: int) -> str:
+        return format_fixed(price, self._decimals.price)
+
+    def _quantity(self, quantity: int) -> str:
+        return format_plain(quantity, self._decimals.quantity)
+
+    def _differs(self, text: str) -> None:
+        self._summary.differences.append(f"{self.name}: {text}")
+
+    async def compare(self) -> None:
+        """Compares once the publisher, a projection, has caught up: bounded, and the last comparison counts."""
+        backoff = Backoff()
+        deadline = asyncio.get_running_loop().time() + CATCH_UP_SECONDS_MAX
+        while True:
+            differences = await self._differences()
+            if not differences or asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(backoff.next_seconds())
+        self._summary.levels += sum(map(len, self.plan.wanted.values()))
+        for text in differences:
+            self._differs(text)
+
+    async def _differences(self) -> list[str]:
+        """Our book and tape, as the public API shows them, against the feed's."""
+        found: list[str] = []
+        for buys, ours in zip((True, False), await self._our_book(), strict=True):
+            side = "bid" if buys else "ask"
+            wanted = {
+                self._price(price): self._quantity(quantity) for price, quantity in self.plan.wanted[buys].items()
+            }
+            found += [
+                f"{side} {price}: the feed has {wanted.get(price)}, we have {ours.get(price)}"
+                for price in sorted(wanted.keys() | ours.keys())
+                if wanted.get(price) != ours.get(price)
+            ]
+        tape = [(t.price, t.quantity, t.taker_side == book.TAKER_SIDE_BUY) for t in await self._tape()]
+        if tape != self.trades:
+            found.append(f"the feed has {len(self.trades)} trades, we have {len(tape)}, and they are not the same")
+        return found
+
+    async def _our_book(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The snapshot that opens the stream: all levels. It is as of the last change that the publisher has seen."""
+        stream = self._clients.book.StreamOrderBook(book.StreamOrderBookRequest(market=self.name))
+        async for message in stream:
+            stream.cancel()
+            bids, asks = (
+                {level.price: level.quantity for level in side}
+                for side in (message.snapshot.bids, message.snapshot.asks)
+            )
+            return bids, asks
+        raise ConnectionError("the publisher ended the stream")
+
+    async def _tape(self, limit: int | None = None) -> list[book.Trade]:
+        """Trades since this replay began, oldest first; or the newest `limit` of all."""
+        newest: list[book.Trade] = []
+        token = ""
+        while True:
+            request = book.ListTradesRequest(market=self.name, page_size=limit or PAGE_TRADES, page_token=token)
+            page = await self._clients.call(self._clients.book.ListTrades, request, ())
+            newest += page.trades
+            token = page.next_page_token
+            if limit or not token or newest[-1].trade_id <= self.first_trade_id:
+                return [trade for trade in reversed(newest) if trade.trade_id > self.first_trade_id]
+
+
+async def replay(files: list[Path], gateway: str, publisher: str, console: Console) -> Summary:
+    """Plays recordings that belong together (a stream, and its snapshots) and compares."""
+    feed = list(steps(_lines(files)))
+    decimals: dict[str, Steps] = defaultdict(Steps)
+    for step in feed:
+        decimals[step.market].see(step)
+    summary = Summary(markets=len(decimals))
+    run = secrets.token_hex(4)
+    async with AsyncExitStack() as stack:
+        channels = [await stack.enter_async_context(rpc.connect(address)) for address in (gateway, publisher)]
+        clients = Clients(*channels)
+        markets = {name: MarketReplay(name, found, clients, run, summary) for name, found in decimals.items()}
+        console.print(f"{len(feed)} steps in {len(markets)} markets: {' '.join(markets)}")
+        await _fund(clients, sorted({asset for name in markets for asset in name.split("-")}), run)
+        for market in markets.values():
+            await market.prepare()
+        with _progress(console) as progress:
+            await _play(feed, markets, progress)
+        await asyncio.gather(*(market.compare() for market in markets.values()))
+    return summary
+
+
+async def _fund(clients: Clients, assets: list[str], run: str) -> None:
+    """Creates the assets and gives both accounts enough of each."""
+    for asset in assets:
+        create = admin.CreateAssetRequest(symbol=asset, decimals=ASSET_DECIMALS)
+        await clients.call(clients.admin.CreateAsset, create, ADMIN)
+    async with asyncio.TaskGroup() as group:
+        for asset in assets:
+            for name in (MIRROR, TAKER):
+                identity = f"{run}-{name}-{asset}"
+                grant = admin.GrantFundsRequest(transfer_id=identity, user=name, asset=asset, amount=GRANT)
+                group.create_task(clients.call(clients.admin.GrantFunds, grant, ADMIN, WAIT_FOR))
+
+
+async def _play(feed: list[Step], markets: dict[str, MarketReplay], progress: Progress) -> None:
+    """Markets side by side, the steps of each in order."""
+    bar = progress.add_task("replaying", total=len(feed))
+    queues: dict[str, list[Step]] = defaultdict(list)
+    for step in feed:
+        queues[step.market].append(step)
+
+    async def play(market: MarketReplay, own: list[Step]) -> None:
+        for step in own:
+            await market.play(step)
+            progress.advance(bar)
+
+    async with asyncio.TaskGroup() as group:
+        for name, own in queues.items():
+            group.create_task(play(markets[name], own))
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+
+
+def _lines(files: list[Path]) -> Iterator[str]:
+    """All lines; snapshots (.http) come after the stream, as the procedure of a local book buffers."""
+    for file in sorted(files, key=lambda path: ".http" in path.name):
+        with lzma.open(file, "rt") if file.suffix == ".xz" else file.open() as text:
+            yield from text
