@@ -34,9 +34,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where scripts/test asked for everything, a skip fails the run, and so does a server that nobody spoke to."""
-    wrong = skipped and os.environ.get("CLEARBOOK_NO_SKIPS") == "1"
     unspoken = {"broker", "database", "node"} - servers.spoken_to.keys()
-    wrong = wrong or (unspoken and os.environ.get("CLEARBOOK_SERVERS_REQUIRED") == "1")
+    no_skips = os.environ.get("CLEARBOOK_NO_SKIPS") == "1"
+    all_servers = os.environ.get("CLEARBOOK_SERVERS_REQUIRED") == "1"
+    wrong = bool(no_skips and skipped) or bool(all_servers and unspoken)
     if wrong and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
