@@ -1,0 +1,358 @@
+"""The engine's rules once more, written to be read rather than to be fast: lists, loops and fractions.
+
+It shares nothing with services/book/engine.py but the messages. A book is one list of orders as they came; whoever is
+next is found by looking at all of them; what an order would do is found by doing it on a copy.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from typing import Any
+
+from services.book import model as m
+
+GATEWAY, EPOCH = 2**56, 2**36
+FIXED = {"fees": 1, "faucet": 2, "insurance": 3, "outside": 4}
+
+
+class Wrong(Exception):
+    """The command is refused."""
+
+
+class Resting:
+    """An order in the book."""
+
+    def __init__(self, order_id: int, place: m.PlaceOrder, lots: int) -> None:
+        self.order_id, self.place, self.lots = order_id, place, lots
+
+
+class NaiveMarket:
+    """A market and everything that rests in it, oldest first."""
+
+    def __init__(self, market: m.Market, base_decimals: int, quote_decimals: int) -> None:
+        self.market = market
+        need(decimals(market.tick_size) + decimals(market.lot_size) <= quote_decimals, "INVALID_MARKET")
+        need(decimals(market.lot_size) <= base_decimals, "INVALID_MARKET")
+        self.base_per_lot = whole(Fraction(Decimal(market.lot_size)) * 10**base_decimals)
+        step = Fraction(Decimal(market.tick_size)) * Fraction(Decimal(market.lot_size))
+        self.quote_per_tick_lot = whole(step * 10**quote_decimals)
+        self.resting: list[Resting] = []
+        self.changes = 0
+        self.trades = 0
+
+    def queue(self, side: int) -> list[Resting]:
+        """One side, best price first; equal prices stay as they came."""
+        mine = [resting for resting in self.resting if resting.place.side == side]
+        return sorted(
+            mine, key=lambda resting: -resting.place.price_ticks if side == m.SIDE_BUY else resting.place.price_ticks
+        )
+
+    def against(self, place: m.PlaceOrder) -> list[Resting]:
+        """Who an order could trade with, in order."""
+        other = m.SIDE_SELL if place.side == m.SIDE_BUY else m.SIDE_BUY
+        willing = []
+        for resting in self.queue(other):
+            if place.type == m.ORDER_TYPE_LIMIT:
+                if place.side == m.SIDE_BUY and resting.place.price_ticks > place.price_ticks:
+                    continue
+                if place.side == m.SIDE_SELL and resting.place.price_ticks < place.price_ticks:
+                    continue
+            willing.append(resting)
+        return willing
+
+    def locked(self, place: m.PlaceOrder, lots: int) -> int:
+        """What a resting order sets aside."""
+        if place.side == m.SIDE_SELL:
+            return lots * self.base_per_lot
+        return lots * place.price_ticks * self.quote_per_tick_lot
+
+
+def decimals(step: str) -> int:
+    """How many a step needs: 0.50 needs one."""
+    return len(step.rstrip("0").partition(".")[2]) if "." in step else 0
+
+
+def whole(number: Fraction) -> int:
+    """A fraction that is an integer."""
+    assert number.denominator == 1
+    return number.numerator
+
+
+def need(condition: bool, reason: str) -> None:
+    """Refuses unless the condition holds."""
+    if not condition:
+        raise Wrong(reason)
+
+
+def fee(received: int, ppm: int) -> int:
+    """Rounded up."""
+    return math.ceil(Fraction(received * ppm, 1_000_000))
+
+
+class NaiveEngine:
+    """One shard."""
+
+    def __init__(self) -> None:
+        self.journal_sequence = 0
+        self.settlements = 0
+        self.final = 0
+        self.deposits = 0
+        self.epoch = 0
+        self.names = dict(FIXED)
+        self.assets: list[m.Asset] = []
+        self.markets: list[NaiveMarket] = []
+        self.epochs: dict[int, int] = {}
+
+    def apply(self, command: m.Command) -> m.Event:
+        """One command, one event."""
+        self.journal_sequence += 1
+        change = 0
+        body: Any
+        try:
+            handler = getattr(self, "on_" + type(command.body).__name__)
+            if isinstance(command.body, m.PlaceOrder):
+                body, change = handler(command.command_id, command.body)
+            elif isinstance(command.body, m.CancelOrder):
+                body, change = handler(command.body)
+            else:
+                body = handler(command.body)
+        except Wrong as wrong:
+            body = m.Refused(str(wrong), command)
+        return m.Event(self.journal_sequence, command.command_id, change, body)
+
+    # What can be seen.
+
+    def open_orders(self, market_id: int) -> list[m.Order]:
+        """Bids, then asks, each best first, oldest first."""
+        market = self.markets[market_id - 1]
+        return [
+            self.order(market, resting.order_id, resting.place, resting.lots, m.ORDER_STATE_OPEN, 0)
+            for side in (m.SIDE_BUY, m.SIDE_SELL)
+            for resting in market.queue(side)
+        ]
+
+    def locks(self) -> dict[tuple[int, int], int]:
+        """By account and asset."""
+        locks: dict[tuple[int, int], int] = {}
+        for market in self.markets:
+            for resting in market.resting:
+                buys = resting.place.side == m.SIDE_BUY
+                asset = market.market.quote_asset_id if buys else market.market.base_asset_id
+                key = resting.place.account_id, asset
+                locks[key] = locks.get(key, 0) + market.locked(resting.place, resting.lots)
+        return locks
+
+    def order(
+        self, market: NaiveMarket, order_id: int, place: m.PlaceOrder, lots: int, state: int, cause: int
+    ) -> m.Order:
+        """An order with `lots` left."""
+        return m.Order(
+            order_id=order_id,
+            account_id=place.account_id,
+            market_id=place.market_id,
+            side=place.side,
+            type=place.type,
+            time_in_force=place.time_in_force,
+            post_only=place.post_only,
+            price_ticks=place.price_ticks,
+            quantity_lots=place.quantity_lots,
+            filled_lots=place.quantity_lots - lots,
+            budget=place.budget,
+            client_order_id=place.client_order_id,
+            maker_fee_ppm=place.maker_fee_ppm,
+            taker_fee_ppm=place.taker_fee_ppm,
+            state=state,
+            cancel_cause=cause,
+            lock_remaining=market.locked(place, lots) if state == m.ORDER_STATE_OPEN else 0,
+        )
+
+    def account(self, account_id: int) -> None:
+        """Refuses an unknown one."""
+        need(account_id in self.names.values(), "ACCOUNT_NOT_FOUND")
+
+    # Orders.
+
+    def check(self, place: m.PlaceOrder) -> NaiveMarket:
+        """Whether the order can be taken."""
+        self.account(place.account_id)
+        need(1 <= place.market_id <= len(self.markets), "MARKET_NOT_FOUND")
+        market = self.markets[place.market_id - 1]
+        gtc, ioc, fok = m.TIME_IN_FORCE_GTC, m.TIME_IN_FORCE_IOC, m.TIME_IN_FORCE_FOK
+        need(place.side in (m.SIDE_BUY, m.SIDE_SELL), "INVALID_FIELD")
+        need(place.type in (m.ORDER_TYPE_LIMIT, m.ORDER_TYPE_MARKET), "INVALID_FIELD")
+        limit = place.type == m.ORDER_TYPE_LIMIT
+        need(place.time_in_force in ((gtc, ioc, fok) if limit else (ioc, fok)), "INVALID_FIELD")
+        need(not place.post_only or (limit and place.time_in_force == gtc), "INVALID_FIELD")
+        need(limit or place.price_ticks == 0, "INVALID_FIELD")
+        budgeted = not limit and place.side == m.SIDE_BUY
+        need(0 < place.budget < 2**256 if budgeted else place.budget == 0, "INVALID_FIELD")
+        need(0 <= place.maker_fee_ppm <= 10**6 and 0 <= place.taker_fee_ppm <= 10**6, "INVALID_FIELD")
+        need(0 < place.quantity_lots < 2**63, "INVALID_QUANTITY")
+        if limit:
+            need(0 < place.price_ticks < 2**63, "INVALID_PRICE")
+            notional = place.quantity_lots * place.price_ticks * market.quote_per_tick_lot
+            need(notional >= market.market.notional_min, "NOTIONAL_TOO_SMALL")
+        need(market.market.state == m.MARKET_STATE_OPEN, "MARKET_HALTED")
+        return market
+
+    def on_PlaceOrder(self, order_id: int, place: m.PlaceOrder) -> tuple[m.OrderPlaced, int]:
+        market = self.check(place)
+        if place.post_only and market.against(place):
+            order = self.order(market, order_id, place, place.quantity_lots, m.ORDER_STATE_CANCELED, 4)
+            return m.OrderPlaced(order, []), 0
+        before = copy.deepcopy((market.resting, market.trades, self.settlements))
+        left, cause, trades = self.sweep(market, place)
+        if place.time_in_force == m.TIME_IN_FORCE_FOK and left:
+            market.resting, market.trades, self.settlements = before
+            order = self.order(market, order_id, place, place.quantity_lots, m.ORDER_STATE_CANCELED, m.CANCEL_CAUSE_FOK)
+            return m.OrderPlaced(order, []), 0
+        state = m.ORDER_STATE_CANCELED if left else m.ORDER_STATE_FILLED
+        if left and not cause:
+            if place.time_in_force == m.TIME_IN_FORCE_GTC:
+                state = m.ORDER_STATE_OPEN
+                market.resting.append(Resting(order_id, place, left))
+            else:
+                cause = m.CANCEL_CAUSE_IOC
+        changed = bool(trades) or state == m.ORDER_STATE_OPEN
+        market.changes += changed
+        order = self.order(market, order_id, place, left, state, cause)
+        return m.OrderPlaced(order, trades), market.changes if changed else 0
+
+    def sweep(self, market: NaiveMarket, place: m.PlaceOrder) -> tuple[int, int, list[m.Trade]]:
+        """Trades maker by maker. Returns what is left, why it must go, and the trades."""
+        trades: list[m.Trade] = []
+        left, budget = place.quantity_lots, place.budget
+        for maker in market.against(place):
+            price_of_lot = maker.place.price_ticks * market.quote_per_tick_lot
+            lots = min(left, maker.lots)
+            if place.type == m.ORDER_TYPE_MARKET and place.side == m.SIDE_BUY:
+                while lots and lots * price_of_lot > budget:
+                    lots = min(lots - 1, budget // price_of_lot)
+                if lots == 0:
+                    return left, m.CANCEL_CAUSE_BUDGET, trades
+            if maker.place.account_id == place.account_id:
+                return left, m.CANCEL_CAUSE_SELF_TRADE, trades
+            left -= lots
+            maker.lots -= lots
+            budget -= lots * price_of_lot
+            trades.append(self.trade(market, maker, place, lots))
+            if maker.lots == 0:
+                market.resting.remove(maker)
+            if left == 0:
+                break
+        spent_out = left and place.type == m.ORDER_TYPE_MARKET and place.side == m.SIDE_BUY and market.against(place)
+        return left, m.CANCEL_CAUSE_BUDGET if spent_out else 0, trades
+
+    def trade(self, market: NaiveMarket, maker: Resting, taker: m.PlaceOrder, lots: int) -> m.Trade:
+        """Numbers it and divides the money."""
+        market.trades += 1
+        self.settlements += 1
+        base = lots * market.base_per_lot
+        quote = lots * maker.place.price_ticks * market.quote_per_tick_lot
+        buyer_is_maker = maker.place.side == m.SIDE_BUY
+        return m.Trade(
+            trade_id=market.trades,
+            settlement_sequence=self.settlements,
+            price_ticks=maker.place.price_ticks,
+            quantity_lots=lots,
+            base_amount=base,
+            quote_amount=quote,
+            maker_order_id=maker.order_id,
+            maker_account_id=maker.place.account_id,
+            maker_fee=fee(base if buyer_is_maker else quote, maker.place.maker_fee_ppm),
+            taker_fee=fee(quote if buyer_is_maker else base, taker.taker_fee_ppm),
+            maker_remaining_lots=maker.lots,
+            maker_lock_remaining=market.locked(maker.place, maker.lots),
+        )
+
+    def on_CancelOrder(self, cancel: m.CancelOrder) -> tuple[m.OrderCanceled, int]:
+        for market in self.markets:
+            for resting in market.resting:
+                if resting.order_id == cancel.order_id and resting.place.account_id == cancel.account_id:
+                    market.resting.remove(resting)
+                    market.changes += 1
+                    order = self.order(market, resting.order_id, resting.place, resting.lots, m.ORDER_STATE_CANCELED, 1)
+                    return m.OrderCanceled(order), market.changes
+        raise Wrong("ORDER_NOT_FOUND")
+
+    # The rest.
+
+    def on_LeaderStarted(self, leader: m.LeaderStarted) -> m.LeaderStarted:
+        return leader
+
+    def on_AdvanceTime(self, _: m.AdvanceTime) -> m.TimeAdvanced:
+        return m.TimeAdvanced()
+
+    def on_OpenSession(self, opening: m.OpenSession) -> m.SessionOpened:
+        need(1 <= opening.gateway <= 127, "INVALID_FIELD")
+        self.epochs[opening.gateway] = self.epochs.get(opening.gateway, 0) + 1
+        return m.SessionOpened(opening.gateway, self.epochs[opening.gateway])
+
+    def on_OpenAccount(self, opening: m.OpenAccount) -> m.AccountOpened:
+        need(1 <= len(opening.name) <= 256, "INVALID_FIELD")
+        need(opening.name not in self.names, "ALREADY_EXISTS")
+        self.names[opening.name] = 1001 + len(self.names) - len(FIXED)
+        return m.AccountOpened(self.names[opening.name], opening.name)
+
+    def on_Transfer(self, transfer: m.Transfer) -> m.Transferred:
+        self.account(transfer.from_account_id)
+        self.account(transfer.to_account_id)
+        need(1 <= transfer.asset_id <= len(self.assets), "ASSET_NOT_FOUND")
+        need(0 < transfer.amount < 2**256 and transfer.transfer_id != "", "INVALID_FIELD")
+        need(transfer.from_account_id != transfer.to_account_id, "INVALID_FIELD")
+        self.settlements += 1
+        return m.Transferred(transfer, self.settlements)
+
+    def on_DepositFinal(self, deposit: m.DepositFinal) -> m.Deposited:
+        need(deposit.deposit_index == self.deposits + 1, "OUT_OF_SEQUENCE")
+        self.account(deposit.account_id)
+        symbols = [asset.symbol for asset in self.assets]
+        need(deposit.asset in symbols, "ASSET_NOT_FOUND")
+        need(0 < deposit.amount < 2**256, "INVALID_FIELD")
+        self.deposits += 1
+        return m.Deposited(deposit, symbols.index(deposit.asset) + 1)
+
+    def on_SettlementFinal(self, final: m.SettlementFinal) -> m.SettlementFinalized:
+        need(self.final < final.through_settlement_sequence <= self.settlements, "OUT_OF_SEQUENCE")
+        self.final = final.through_settlement_sequence
+        return m.SettlementFinalized(self.final)
+
+    def on_CreateAsset(self, creation: m.CreateAsset) -> m.AssetCreated:
+        symbol, decimals = creation.asset.symbol, creation.asset.decimals
+        good = symbol.isascii() and symbol.isalnum() and symbol.upper() == symbol and len(symbol) <= 16
+        need(good and 0 <= decimals <= 36, "INVALID_FIELD")
+        need(symbol not in [asset.symbol for asset in self.assets], "ALREADY_EXISTS")
+        self.assets.append(m.Asset(len(self.assets) + 1, symbol, decimals))
+        self.settlements += 1
+        return m.AssetCreated(self.assets[-1], self.settlements)
+
+    def on_CreateMarket(self, creation: m.CreateMarket) -> m.MarketCreated:
+        asked = creation.market
+        need(asked.symbol not in [market.market.symbol for market in self.markets], "ALREADY_EXISTS")
+        ids = [asset.asset_id for asset in self.assets]
+        need(asked.base_asset_id in ids and asked.quote_asset_id in ids, "ASSET_NOT_FOUND")
+        need(asked.base_asset_id != asked.quote_asset_id, "INVALID_MARKET")
+        base, quote = self.assets[asked.base_asset_id - 1], self.assets[asked.quote_asset_id - 1]
+        need(asked.symbol == base.symbol + "-" + quote.symbol, "INVALID_FIELD")
+        need(0 <= asked.notional_min < 2**256 and asked.state in (0, 1, 2), "INVALID_FIELD")
+        for step in (asked.tick_size, asked.lot_size):
+            try:
+                need(step.replace(".", "").isdecimal() and Decimal(step) > 0, "INVALID_FIELD")
+            except InvalidOperation:
+                raise Wrong("INVALID_FIELD") from None
+        market = copy.copy(asked)
+        market.market_id = len(self.markets) + 1
+        market.state = asked.state or m.MARKET_STATE_OPEN
+        self.markets.append(NaiveMarket(market, base.decimals, quote.decimals))
+        return m.MarketCreated(copy.copy(market))
+
+    def on_ChangeMarket(self, change: m.ChangeMarket) -> m.MarketChanged:
+        need(1 <= change.market_id <= len(self.markets), "MARKET_NOT_FOUND")
+        need(change.state in (1, 2), "INVALID_FIELD")
+        market = self.markets[change.market_id - 1]
+        market.market = copy.copy(market.market)
+        market.market.state = change.state
+        return m.MarketChanged(copy.copy(market.market))

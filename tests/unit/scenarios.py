@@ -1,0 +1,359 @@
+"""Tables of engine scenarios to read aloud: one row a command, what it does, and the book after it.
+
+    WHO buys|sells LOTS @ PRICE [ioc|fok|post-only]        a limit order, good till canceled unless it says otherwise
+    WHO buys LOTS for BUDGET [fok]                          a market buy that may spend so much
+    WHO sells LOTS at market [fok]                          a market sell
+    WHO cancels N [of OTHER]                                the Nth order that WHO (or OTHER) sent
+    halt | open                                             the market
+
+MAX is the largest int64, 2^63 the number after it.
+
+The book before a row is the one drawn in the row above; the first row starts from an empty book. It is drawn as
+bids | asks, each best price first, at each price who stands there with what, oldest first. One lot at price 1 is worth
+one base unit, so that the sums are easy to check. No pytest here: planted faults are run against these tables too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from services.book import model as m
+from services.book.engine import Engine, command_id_of
+from services.units import INT64_MAX
+
+WHO = {"ann": 1001, "bob": 1002, "cat": 1003, "dan": 1004}
+NAMES = {account_id: name for name, account_id in WHO.items()}
+GATEWAY = 1
+NOTIONAL_MIN = 10
+CAUSES = {
+    m.CANCEL_CAUSE_USER: "USER",
+    m.CANCEL_CAUSE_IOC: "IOC",
+    m.CANCEL_CAUSE_FOK: "FOK",
+    m.CANCEL_CAUSE_POST_ONLY: "POST_ONLY",
+    m.CANCEL_CAUSE_SELF_TRADE: "SELF_TRADE",
+    m.CANCEL_CAUSE_BUDGET: "BUDGET",
+}
+TIMES = {
+    "": m.TIME_IN_FORCE_GTC,
+    "ioc": m.TIME_IN_FORCE_IOC,
+    "fok": m.TIME_IN_FORCE_FOK,
+    "post-only": m.TIME_IN_FORCE_GTC,
+}
+
+ROWS = """
+# A limit order rests, and others queue beside it
+ann buys 5 @ 100            => rests 5                            => 100 ann 5 |
+bob buys 3 @ 101            => rests 3                            => 101 bob 3, 100 ann 5 |
+cat buys 2 @ 100            => rests 2                            => 101 bob 3, 100 ann 5 cat 2 |
+dan buys 1 @ 99             => rests 1                            => 101 bob 3, 100 ann 5 cat 2, 99 dan 1 |
+ann sells 4 @ 103           => rests 4                            => 101 bob 3, 100 ann 5 cat 2, 99 dan 1 | 103 ann 4
+bob sells 4 @ 102 => rests 4 => 101 bob 3, 100 ann 5 cat 2, 99 dan 1 | 102 bob 4, 103 ann 4
+cat sells 1 @ 102 => rests 1 => 101 bob 3, 100 ann 5 cat 2, 99 dan 1 | 102 bob 4 cat 1, 103 ann 4
+
+# Equal prices trade whole, and both orders are gone
+ann sells 5 @ 100           => rests 5                            => | 100 ann 5
+bob buys 5 @ 100            => 5 @ 100 ann: filled                => |
+
+# The better price trades first, whoever came first, and the maker's price is the price
+ann sells 3 @ 102           => rests 3                            => | 102 ann 3
+bob sells 2 @ 101           => rests 2                            => | 101 bob 2, 102 ann 3
+cat buys 4 @ 105            => 2 @ 101 bob, 2 @ 102 ann: filled   => | 102 ann 1
+
+# The same on the other side: the highest bid sells first
+ann buys 3 @ 98             => rests 3                            => 98 ann 3 |
+bob buys 2 @ 99             => rests 2                            => 99 bob 2, 98 ann 3 |
+cat sells 4 @ 95            => 2 @ 99 bob, 2 @ 98 ann: filled     => 98 ann 1 |
+
+# At one price the oldest trades first
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+bob sells 2 @ 100           => rests 2                            => | 100 ann 2 bob 2
+cat sells 2 @ 100           => rests 2                            => | 100 ann 2 bob 2 cat 2
+dan buys 3 @ 100            => 2 @ 100 ann, 1 @ 100 bob: filled   => | 100 bob 1 cat 2
+dan buys 2 @ 100            => 1 @ 100 bob, 1 @ 100 cat: filled   => | 100 cat 1
+
+# An order that was filled in part keeps its place
+ann buys 5 @ 100            => rests 5                            => 100 ann 5 |
+bob buys 5 @ 100            => rests 5                            => 100 ann 5 bob 5 |
+cat sells 2 @ 100           => 2 @ 100 ann: filled                => 100 ann 3 bob 5 |
+cat sells 4 @ 100           => 3 @ 100 ann, 1 @ 100 bob: filled   => 100 bob 4 |
+
+# What does not trade rests at its own price
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+bob buys 5 @ 101            => 2 @ 100 ann: rests 3               => 101 bob 3 |
+cat sells 1 @ 101           => 1 @ 101 bob: filled                => 101 bob 2 |
+
+# A limit stops at its price
+ann sells 1 @ 100           => rests 1                            => | 100 ann 1
+ann sells 1 @ 101           => rests 1                            => | 100 ann 1, 101 ann 1
+ann sells 1 @ 102           => rests 1                            => | 100 ann 1, 101 ann 1, 102 ann 1
+bob buys 3 @ 101            => 1 @ 100 ann, 1 @ 101 ann: rests 1  => 101 bob 1 | 102 ann 1
+
+# Immediate or cancel: what it can, and never rests
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+bob buys 5 @ 99 ioc         => canceled 5 IOC                     => | 100 ann 2
+bob buys 1 @ 100 ioc        => 1 @ 100 ann: filled                => | 100 ann 1
+bob buys 5 @ 100 ioc        => 1 @ 100 ann: canceled 4 IOC        => |
+bob sells 5 @ 100 ioc       => canceled 5 IOC                     => |
+
+# Fill or kill: all of it or nothing
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+cat sells 2 @ 101           => rests 2                            => | 100 ann 2, 101 cat 2
+bob buys 5 @ 101 fok        => canceled 5 FOK                     => | 100 ann 2, 101 cat 2
+bob buys 3 @ 100 fok        => canceled 3 FOK                     => | 100 ann 2, 101 cat 2
+bob buys 3 @ 99 fok         => canceled 3 FOK                     => | 100 ann 2, 101 cat 2
+bob buys 3 @ 101 fok        => 2 @ 100 ann, 1 @ 101 cat: filled   => | 101 cat 1
+bob sells 1 @ 101 fok       => canceled 1 FOK                     => | 101 cat 1
+bob buys 1 @ 101 fok        => 1 @ 101 cat: filled                => |
+
+# Post-only: rests, or is canceled if it would trade
+ann buys 2 @ 100 post-only  => rests 2                            => 100 ann 2 |
+bob sells 2 @ 100 post-only => canceled 2 POST_ONLY               => 100 ann 2 |
+bob sells 2 @ 99 post-only  => canceled 2 POST_ONLY               => 100 ann 2 |
+ann sells 1 @ 100 post-only => canceled 1 POST_ONLY               => 100 ann 2 |
+bob sells 2 @ 101 post-only => rests 2                            => 100 ann 2 | 101 bob 2
+cat sells 1 @ 100           => 1 @ 100 ann: filled                => 100 ann 1 | 101 bob 2
+
+# Nobody trades with himself: the newer order ends, its trades before that stand
+ann sells 2 @ 101           => rests 2                            => | 101 ann 2
+bob sells 2 @ 100           => rests 2                            => | 100 bob 2, 101 ann 2
+ann buys 5 @ 101            => 2 @ 100 bob: canceled 3 SELF_TRADE => | 101 ann 2
+ann buys 5 @ 101 ioc        => canceled 5 SELF_TRADE              => | 101 ann 2
+ann buys 1 for 500          => canceled 1 SELF_TRADE              => | 101 ann 2
+ann buys 5 @ 100            => rests 5                            => 100 ann 5 | 101 ann 2
+ann sells 1 at market       => canceled 1 SELF_TRADE              => 100 ann 5 | 101 ann 2
+
+# One's own order further back is not in the way
+bob sells 2 @ 100           => rests 2                            => | 100 bob 2
+ann sells 2 @ 100           => rests 2                            => | 100 bob 2 ann 2
+ann buys 2 @ 100            => 2 @ 100 bob: filled                => | 100 ann 2
+bob sells 1 @ 100           => rests 1                            => | 100 ann 2 bob 1
+ann buys 1 @ 100            => canceled 1 SELF_TRADE              => | 100 ann 2 bob 1
+
+# Fill or kill counts one's own orders as not to be had
+bob sells 2 @ 100           => rests 2                            => | 100 bob 2
+ann sells 2 @ 100           => rests 2                            => | 100 bob 2 ann 2
+ann buys 3 @ 100 fok        => canceled 3 FOK                     => | 100 bob 2 ann 2
+ann buys 2 @ 100 fok        => 2 @ 100 bob: filled                => | 100 ann 2
+
+# A market sell takes every bid there is
+ann buys 2 @ 100            => rests 2                            => 100 ann 2 |
+bob buys 2 @ 10             => rests 2                            => 100 ann 2, 10 bob 2 |
+cat sells 3 at market       => 2 @ 100 ann, 1 @ 10 bob: filled    => 10 bob 1 |
+cat sells 3 at market       => 1 @ 10 bob: canceled 2 IOC         => |
+cat sells 3 at market       => canceled 3 IOC                     => |
+
+# A market buy spends at most its budget
+ann sells 3 @ 100           => rests 3                            => | 100 ann 3
+bob sells 3 @ 110           => rests 3                            => | 100 ann 3, 110 bob 3
+cat buys 1 for 99           => canceled 1 BUDGET                  => | 100 ann 3, 110 bob 3
+cat buys 1 for 100          => 1 @ 100 ann: filled                => | 100 ann 2, 110 bob 3
+cat buys 9 for 199          => 1 @ 100 ann: canceled 8 BUDGET     => | 100 ann 1, 110 bob 3
+cat buys 9 for 325          => 1 @ 100 ann, 2 @ 110 bob: canceled 6 BUDGET => | 110 bob 1
+cat buys 9 for 999          => 1 @ 110 bob: canceled 8 IOC        => |
+cat buys 9 for 999          => canceled 9 IOC                     => |
+
+# A market order that fills or is killed, budget and all
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+bob sells 2 @ 110           => rests 2                            => | 100 ann 2, 110 bob 2
+cat buys 3 for 309 fok      => canceled 3 FOK                     => | 100 ann 2, 110 bob 2
+cat buys 5 for 999 fok      => canceled 5 FOK                     => | 100 ann 2, 110 bob 2
+cat buys 3 for 310 fok      => 2 @ 100 ann, 1 @ 110 bob: filled   => | 110 bob 1
+cat sells 1 at market fok   => canceled 1 FOK                     => | 110 bob 1
+
+# One's own order counts only where the budget reaches it
+ann sells 1 @ 110           => rests 1                            => | 110 ann 1
+ann buys 1 for 109          => canceled 1 BUDGET                  => | 110 ann 1
+ann buys 1 for 110          => canceled 1 SELF_TRADE              => | 110 ann 1
+
+# Cancel: first, last, middle and only one of a price
+ann buys 1 @ 100            => rests 1                            => 100 ann 1 |
+bob buys 2 @ 100            => rests 2                            => 100 ann 1 bob 2 |
+cat buys 3 @ 100            => rests 3                            => 100 ann 1 bob 2 cat 3 |
+dan buys 4 @ 100            => rests 4                            => 100 ann 1 bob 2 cat 3 dan 4 |
+bob cancels 1               => canceled 2 USER                    => 100 ann 1 cat 3 dan 4 |
+ann cancels 1               => canceled 1 USER                    => 100 cat 3 dan 4 |
+dan cancels 1               => canceled 4 USER                    => 100 cat 3 |
+cat cancels 1               => canceled 3 USER                    => |
+
+# A canceled price is gone, and the next best is the best
+ann sells 1 @ 100           => rests 1                            => | 100 ann 1
+ann sells 1 @ 101           => rests 1                            => | 100 ann 1, 101 ann 1
+ann sells 1 @ 102           => rests 1                            => | 100 ann 1, 101 ann 1, 102 ann 1
+ann cancels 2               => canceled 1 USER                    => | 100 ann 1, 102 ann 1
+ann cancels 1               => canceled 1 USER                    => | 102 ann 1
+bob buys 1 @ 105            => 1 @ 102 ann: filled                => |
+
+# What is left of a part-filled order can be canceled, and not twice
+ann sells 5 @ 100           => rests 5                            => | 100 ann 5
+bob buys 2 @ 100            => 2 @ 100 ann: filled                => | 100 ann 3
+ann cancels 1               => canceled 3 USER                    => |
+ann cancels 1               => refused ORDER_NOT_FOUND            => |
+bob cancels 1               => refused ORDER_NOT_FOUND            => |
+
+# Other people's orders are not found
+ann buys 5 @ 100            => rests 5                            => 100 ann 5 |
+bob cancels 1 of ann        => refused ORDER_NOT_FOUND            => 100 ann 5 |
+ann cancels 1               => canceled 5 USER                    => |
+
+# A filled order cannot be canceled
+ann buys 5 @ 100            => rests 5                            => 100 ann 5 |
+bob sells 5 @ 100           => 5 @ 100 ann: filled                => |
+ann cancels 1               => refused ORDER_NOT_FOUND            => |
+
+# A halted market takes cancels only, and trades on when it is open again
+ann buys 5 @ 100            => rests 5                            => 100 ann 5 |
+bob buys 5 @ 100            => rests 5                            => 100 ann 5 bob 5 |
+halt                        => halted                             => 100 ann 5 bob 5 |
+cat sells 1 @ 100           => refused MARKET_HALTED              => 100 ann 5 bob 5 |
+cat sells 1 at market       => refused MARKET_HALTED              => 100 ann 5 bob 5 |
+ann cancels 1               => canceled 5 USER                    => 100 bob 5 |
+open                        => opened                             => 100 bob 5 |
+cat sells 1 @ 100           => 1 @ 100 bob: filled                => 100 bob 4 |
+
+# Too small, too large, and exactly at the edge
+ann buys 1 @ 9              => refused NOTIONAL_TOO_SMALL         => |
+ann buys 1 @ 10             => rests 1                            => 10 ann 1 |
+ann buys 0 @ 100            => refused INVALID_QUANTITY           => 10 ann 1 |
+ann buys 2^63 @ 100         => refused INVALID_QUANTITY           => 10 ann 1 |
+ann buys 100 @ 0            => refused INVALID_PRICE              => 10 ann 1 |
+ann buys 1 @ 2^63           => refused INVALID_PRICE              => 10 ann 1 |
+ann buys 1 for 0            => refused INVALID_FIELD              => 10 ann 1 |
+bob sells MAX @ MAX         => rests MAX                          => 10 ann 1 | MAX bob MAX
+cat sells MAX @ MAX         => rests MAX                          => 10 ann 1 | MAX bob MAX cat MAX
+dan buys MAX @ MAX          => MAX @ MAX bob: filled              => 10 ann 1 | MAX cat MAX
+"""
+
+
+class Row(NamedTuple):
+    """One command."""
+
+    command: str
+    outcome: str
+    book: str
+
+
+class Scenario(NamedTuple):
+    """A title and its rows."""
+
+    title: str
+    rows: list[Row]
+
+
+def scenarios() -> Iterator[Scenario]:
+    """The tables above."""
+    text = ROWS.replace("MAX", str(INT64_MAX)).replace("2^63", str(INT64_MAX + 1))
+    for block in text.strip().split("\n\n"):
+        title, *lines = block.splitlines()
+        yield Scenario(title.removeprefix("# "), [Row(*(cell.strip() for cell in line.split("=>"))) for line in lines])
+
+
+class Floor:
+    """An engine with one market and four people, who are spoken to in plain words."""
+
+    def __init__(self) -> None:
+        self.engine = Engine()
+        self.number = 0
+        self.order_ids: dict[str, list[int]] = {name: [] for name in WHO}
+        market = m.Market(0, "BTC-USD", 1, 2, "1", "1", NOTIONAL_MIN)
+        bodies: list[m.CommandBody] = [
+            m.LeaderStarted(1, "tables"),
+            m.OpenSession(GATEWAY),
+            m.CreateAsset(m.Asset(0, "BTC", 0)),
+            m.CreateAsset(m.Asset(0, "USD", 0)),
+            m.CreateMarket(market),
+            *(m.OpenAccount(name) for name in WHO),
+        ]
+        for body in bodies:
+            self.engine.apply(m.Command(0, body), 0)
+
+    def say(self, text: str) -> m.Event:
+        """Applies one command in words."""
+        if text in {"halt", "open"}:
+            state = m.MARKET_STATE_HALTED if text == "halt" else m.MARKET_STATE_OPEN
+            return self.engine.apply(m.Command(0, m.ChangeMarket(1, state)), self.number)
+        self.number += 1
+        command_id = command_id_of(GATEWAY, 1, self.number)
+        body = self._cancel(text) or self._place(text, command_id)
+        return self.engine.apply(m.Command(command_id, body), self.number)
+
+    def _cancel(self, text: str) -> m.CancelOrder | None:
+        match = re.fullmatch(r"(\w+) cancels (\d+)(?: of (\w+))?", text)
+        if match is None:
+            return None
+        return m.CancelOrder(WHO[match[1]], self.order_ids[match[3] or match[1]][int(match[2]) - 1])
+
+    def _place(self, text: str, command_id: int) -> m.PlaceOrder:
+        match = re.fullmatch(r"(\w+) (buys|sells) (\d+) (?:@ (\d+)|for (\d+)|at market) ?(ioc|fok|post-only|)", text)
+        assert match is not None, f"unreadable: {text}"
+        who, verb, lots, price, budget, how = match.groups()
+        self.order_ids[who].append(command_id)
+        return m.PlaceOrder(
+            WHO[who],
+            1,
+            m.SIDE_BUY if verb == "buys" else m.SIDE_SELL,
+            m.ORDER_TYPE_LIMIT if price else m.ORDER_TYPE_MARKET,
+            TIMES[how] if price or how else m.TIME_IN_FORCE_IOC,
+            how == "post-only",
+            int(price or 0),
+            int(lots),
+            int(budget or 0),
+        )
+
+    def book(self) -> str:
+        """The book, drawn."""
+        return " ".join(f"{self._side(m.SIDE_BUY)} | {self._side(m.SIDE_SELL)}".split())
+
+    def _side(self, side: int) -> str:
+        levels: dict[int, list[str]] = {}
+        for order in self.engine.open_orders(1):
+            if order.side == side:
+                entry = f"{NAMES[order.account_id]} {order.quantity_lots - order.filled_lots}"
+                levels.setdefault(order.price_ticks, []).append(entry)
+        return ", ".join(f"{price} {' '.join(entries)}" for price, entries in levels.items())
+
+
+def outcome(event: m.Event) -> str:
+    """What a command did, in words."""
+    body = event.body
+    if isinstance(body, m.Refused):
+        return f"refused {body.reason}"
+    if isinstance(body, m.MarketChanged):
+        return "halted" if body.market.state == m.MARKET_STATE_HALTED else "opened"
+    assert isinstance(body, m.OrderPlaced | m.OrderCanceled)
+    order = body.order
+    left = order.quantity_lots - order.filled_lots
+    if order.state == m.ORDER_STATE_OPEN:
+        end = f"rests {left}"
+    elif order.state == m.ORDER_STATE_FILLED:
+        end = "filled" if left == 0 and order.cancel_cause == 0 else f"filled with {left} left"
+    else:
+        end = f"canceled {left} {CAUSES[order.cancel_cause]}"
+    trades = body.trades if isinstance(body, m.OrderPlaced) else []
+    told = ", ".join(f"{t.quantity_lots} @ {t.price_ticks} {NAMES[t.maker_account_id]}" for t in trades)
+    return f"{told}: {end}" if told else end
+
+
+def drawn_locks(book: str) -> dict[tuple[int, int], int]:
+    """What the drawn orders set aside, where one lot at price 1 is one base unit: bids in USD (2), asks in BTC (1)."""
+    locks: dict[tuple[int, int], int] = {}
+    for asset_id, side in zip((2, 1), book.split("|"), strict=True):
+        for level in filter(None, (text.strip() for text in side.split(","))):
+            price, *entries = level.split()
+            for name, lots in zip(entries[::2], entries[1::2], strict=True):
+                key = WHO[name], asset_id
+                locks[key] = locks.get(key, 0) + int(lots) * (int(price) if asset_id == 2 else 1)
+    return locks
+
+
+def play(scenario: Scenario) -> None:
+    """Plays every row. Raises AssertionError at the first that is not as written."""
+    floor = Floor()
+    for row in scenario.rows:
+        event = floor.say(row.command)
+        where = f"{scenario.title}: {row.command}"
+        assert outcome(event) == row.outcome, where
+        assert floor.book() == row.book, where
+        assert floor.engine.locks() == drawn_locks(row.book), where
+        floor.engine.validate()
