@@ -40,6 +40,7 @@ PURE = BASE | {
     "services.order_gateway.fees",
     "services.settler.batch",
     "services.settler.model",
+    "services.settler.model",
 }
 PURE_LIBRARIES = {
     *("__future__", "abc", "bisect", "collections", "dataclasses", "decimal", "enum", "functools", "hashlib", "heapq"),

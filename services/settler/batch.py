@@ -1,0 +1,176 @@
+"""Batches: contiguous entries of the settlement sequence, netted per token and account. Pure and deterministic.
+
+A batch moves nothing that its entries do not move: each trade's and transfer's moves sum to zero per asset, so every
+token of a batch does. Amounts are whole base units, accounts are ids, tokens are 0x-addresses.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+FEES_ACCOUNT = 1
+"""Receives the fees of every trade."""
+LEGS_MAX = 200
+"""Legs that the contract takes in one batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewAsset:
+    """An asset from here on: its token must be listed before this entry is settled. Moves nothing."""
+
+    symbol: str
+    decimals: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """A trade: base from seller to buyer, quote from buyer to seller, a fee out of what each receives."""
+
+    market: str
+    trade_id: int
+    base: str
+    quote: str
+    buyer: int
+    seller: int
+    base_amount: int
+    quote_amount: int
+    buyer_fee: int
+    seller_fee: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Funds from one account to another."""
+
+    transfer_id: str
+    sender: int
+    receiver: int
+    asset: str
+    amount: int
+
+
+Body: TypeAlias = NewAsset | Trade | Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that the chain must mirror."""
+
+    settlement_sequence: int
+    body: Body
+
+
+class Move(NamedTuple):
+    """`amount` base units of `asset` (signed) for an account."""
+
+    asset: str
+    account_id: int
+    amount: int
+
+
+class Leg(NamedTuple):
+    """What an account nets in a batch; never zero."""
+
+    token: str
+    account_id: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Entries `first` to `last` and their legs, in the contract's order: by token, then by account."""
+
+    first: int
+    last: int
+    legs: tuple[Leg, ...]
+
+
+def moves(body: Body) -> tuple[Move, ...]:
+    """What an entry moves; sums to zero per asset."""
+    match body:
+        case Trade():
+            return (
+                Move(body.base, body.seller, -body.base_amount),
+                Move(body.base, body.buyer, body.base_amount - body.buyer_fee),
+                Move(body.base, FEES_ACCOUNT, body.buyer_fee),
+                Move(body.quote, body.buyer, -body.quote_amount),
+                Move(body.quote, body.seller, body.quote_amount - body.seller_fee),
+                Move(body.quote, FEES_ACCOUNT, body.seller_fee),
+            )
+        case Transfer():
+            return (
+                Move(body.asset, body.sender, -body.amount),
+                Move(body.asset, body.receiver, body.amount),
+            )
+        case NewAsset():
+            return ()
+
+
+class _Nets:
+    """Running nets, and how many of them are not zero."""
+
+    def __init__(self) -> None:
+        self.amounts: dict[tuple[str, int], int] = {}
+        self.legs = 0
+
+    def add(self, body: Body, sign: int = 1) -> None:
+        for asset, account_id, amount in moves(body):
+            before = self.amounts.get((asset, account_id), 0)
+            after = before + sign * amount
+            self.amounts[asset, account_id] = after
+            self.legs += (after != 0) - (before != 0)
+
+
+def cut(
+    entries: Sequence[Entry], tokens: Mapping[str, str], *, entries_max: int, legs_max: int = LEGS_MAX
+) -> Cut | None:
+    """The batch that begins with the first entry: as many as fit, from the front.
+
+    It ends before an entry whose asset has no token yet, and before the one that would bring it past a limit.
+
+    Args:
+        entries: contiguous, in order.
+        tokens: asset symbol to listed token.
+        entries_max: at most so many entries.
+        legs_max: at most so many legs; at least 6, what one trade can need.
+
+    Returns:
+        None if there is nothing to cut: no entries, or the first one waits for a token.
+    """
+    nets = _Nets()
+    taken = 0
+    for entry in entries[:entries_max]:
+        assert entry.settlement_sequence == entries[0].settlement_sequence + taken, "entries are not contiguous"
+        if waits_for(entry.body, tokens) is not None:
+            break
+        nets.add(entry.body)
+        if nets.legs > legs_max:
+            nets.add(entry.body, sign=-1)
+            break
+        taken += 1
+    if taken == 0:
+        return None
+    legs = [Leg(tokens[asset], account, amount) for (asset, account), amount in nets.amounts.items() if amount]
+    legs.sort(key=lambda leg: (int(leg.token, 16), leg.account_id))
+    return Cut(entries[0].settlement_sequence, entries[taken - 1].settlement_sequence, tuple(legs))
+
+
+def waits_for(body: Body, tokens: Mapping[str, str]) -> str | None:
+    """The asset without whose token this entry cannot be settled, or None."""
+    return next((asset for asset in assets(body) if asset not in tokens), None)
+
+
+def assets(body: Body) -> tuple[str, ...]:
+    """The symbols that an entry names."""
+    match body:
+        case Trade():
+            return (body.base, body.quote)
+        case Transfer():
+            return (body.asset,)
+        case NewAsset():
+            return (body.symbol,)
+
+
+def new_assets(entries: Sequence[Entry], tokens: Mapping[str, str]) -> Iterator[NewAsset]:
+    """The assets that begin in these entries and have no token yet, in order."""
+    return (entry.body for entry in entries if isinstance(entry.body, NewAsset) and entry.body.symbol not in tokens)

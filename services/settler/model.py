@@ -1,0 +1,135 @@
+"""What the settler remembers of batches and their states. Pure."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """Where an entry stands; the numbers are the public enum's."""
+
+    MATCHED = 1
+    BATCHED = 2
+    SUBMITTED = 3
+    MINED = 4
+    CONFIRMED = 5
+    FINAL = 6
+    REORGED = 7
+
+
+class Kind(IntEnum):
+    """What an entry is; the numbers are the public enum's."""
+
+    ASSET = 1
+    TRADE = 2
+    TRANSFER = 3
+
+
+class NonceState(IntEnum):
+    """What became of a nonce. OPEN: one of its transactions may yet be mined."""
+
+    OPEN = 1
+    MINED = 2
+    REVERTED = 3
+    LOST = 4
+    """Used by a transaction that is not ours."""
+
+
+WAITING = frozenset({State.BATCHED, State.SUBMITTED})
+"""States of a batch that is not on chain."""
+ON_CHAIN = frozenset({State.MINED, State.CONFIRMED, State.FINAL})
+"""States of a batch that is."""
+
+FOLLOWS = {
+    State.BATCHED: frozenset({State.SUBMITTED, State.MINED}),
+    State.SUBMITTED: frozenset({State.SUBMITTED, State.MINED}),
+    State.MINED: frozenset({State.CONFIRMED, State.REORGED}),
+    State.CONFIRMED: frozenset({State.FINAL, State.REORGED}),
+    State.REORGED: frozenset({State.SUBMITTED, State.MINED}),
+}
+"""What may follow a batch's state. BATCHED to MINED: another settler sent the same batch. FINAL stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A stored batch: never cut again.
+
+    Attributes:
+        batch_id: from 1.
+        first: settlement sequence of its first entry.
+        last: of its last.
+        calldata: of `settle`; empty if another settler made the batch.
+        chained: the contract's batch hash after it.
+        legs: how many.
+        state: one of BATCHED, SUBMITTED, MINED, CONFIRMED, FINAL.
+        transaction_hash: of the newest attempt, or of the one that was mined; empty before SUBMITTED.
+        block_number: 0 before MINED.
+        block_hash: empty before MINED.
+    """
+
+    batch_id: int
+    first: int
+    last: int
+    calldata: bytes
+    chained: bytes
+    legs: int
+    state: State = State.BATCHED
+    transaction_hash: str = ""
+    block_number: int = 0
+    block_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Entries `first` to `last` reached a state together."""
+
+    index: int
+    first: int
+    last: int
+    state: State
+    batch_id: int
+    transaction_hash: str
+    block_number: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What the look-ups know of an entry."""
+
+    settlement_sequence: int
+    kind: Kind
+    market: str
+    trade_id: int
+    transfer_id: str
+    asset: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A nonce of ours and the signed transactions that carry it: all with the same calldata.
+
+    Attributes:
+        nonce: of the key's address.
+        batch_id: what it settles; 0 for another transaction (a deployment, a listing).
+        hashes: of all its transactions.
+        raw: the newest of them, signed.
+        state: what became of it.
+    """
+
+    nonce: int
+    batch_id: int
+    hashes: tuple[str, ...]
+    raw: bytes
+    state: NonceState = NonceState.OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class DepositSeen:
+    """A deposit that is final on chain. `account` is the contract's 32-byte key as an int."""
+
+    deposit_index: int
+    account: int
+    asset: str
+    amount: int
+    block_number: int
+    transaction_hash: str

@@ -1,0 +1,137 @@
+"""What the chain does afterwards: batches become CONFIRMED and FINAL by depth, or are reorganised away; deposits come.
+
+Only what lies at the final depth is told to the book: finality here is a depth of our own.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from services.runtime import log
+from services.runtime.streams import Backoff
+from services.settler.alarms import Alarms, Halted
+from services.settler.contract import ChainUnavailable, SettlementContract
+from services.settler.model import Batch, DepositSeen, State
+from services.settler.store import Store
+
+RPC_DELAY_SECONDS_MAX: Final = 10.0
+BLOCKS_PER_STEP_MAX: Final = 1_000
+"""Blocks searched for deposits in one step."""
+
+logger = log.get("watcher")
+
+
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """Blocks under which a batch lies, its own included: 1 is final as soon as it is mined.
+
+    `poll_seconds`: how often the chain is asked.
+    """
+
+    confirmed_blocks: int
+    final_blocks: int
+    poll_seconds: float
+
+
+class Watcher:
+    """Run :meth:`run`."""
+
+    def __init__(self, contract: SettlementContract, store: Store, alarms: Alarms, depths: Depths) -> None:
+        self._contract = contract
+        self._chain = contract.chain
+        self._store = store
+        self._alarms = alarms
+        self._depths = depths
+        self._assets: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """Watches for ever; cancel it to end it."""
+        backoff = Backoff(seconds_max=RPC_DELAY_SECONDS_MAX)
+        while True:
+            try:
+                await self.step()
+                self._alarms.clear("watch")
+                backoff.reset()
+                wait = self._depths.poll_seconds
+            except Halted as halted:
+                self._alarms.raise_("watch", str(halted))
+                wait = backoff.next_seconds()
+            except ChainUnavailable as error:
+                self._alarms.raise_("watch", str(error), halts=False)
+                wait = backoff.next_seconds()
+            await self._news(wait)
+
+    async def _news(self, seconds: float) -> None:
+        """Until the next look: at once when a batch or a transaction of ours was mined."""
+        mined, open_nonces = self._store.mined_through, len(self._store.tickets)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        while (left := deadline - clock()) > 0:
+            await self._store.news.wait(left)
+            if self._store.mined_through != mined or len(self._store.tickets) < open_nonces:
+                return
+
+    async def step(self) -> None:
+        """One look at the head and what it means.
+
+        Raises:
+            Halted: the chain went back behind what was final.
+            ChainUnavailable: try again.
+        """
+        head = await self._chain.block_number()
+        for batch in self._store.on_chain():
+            if not await self._follow(batch, head):
+                break
+        await self._search_deposits(head - self._depths.final_blocks + 1)
+
+    async def _follow(self, batch: Batch, head: int) -> bool:
+        """Moves a batch on by its depth; False if those after it need no look."""
+        if await self._chain.block_hash(batch.block_number) != batch.block_hash:
+            await self._reorganised(batch)
+            return False
+        depth = head - batch.block_number + 1
+        if batch.state is State.MINED and depth >= self._depths.confirmed_blocks:
+            batch = await self._store.deeper(batch, State.CONFIRMED)
+        if batch.state is State.CONFIRMED and depth >= self._depths.final_blocks:
+            await self._store.deeper(batch, State.FINAL)
+            return True
+        return batch.state is State.CONFIRMED
+
+    async def _reorganised(self, batch: Batch) -> None:
+        """The batch's block is not on the chain any more, so neither are those of the batches after it."""
+        gone = [each for each in self._store.on_chain() if each.first >= batch.first]
+        if any(not each.calldata for each in gone):
+            raise Halted("a batch of another settler was reorganised away: nothing here can send it again")
+        why = f"batches {gone[0].batch_id} to {gone[-1].batch_id} (entries {gone[0].first} to {gone[-1].last})"
+        self._alarms.once("reorg", f"{why} were reorganised away and are sent again")
+        await self._store.reorganised(gone)
+
+    async def _search_deposits(self, final: int) -> None:
+        searched = self._store.number("searched_block")
+        if final < searched:
+            if final + self._depths.final_blocks - 1 < searched:
+                raise Halted(f"the chain is behind block {searched}, which was final")
+            return
+        last = min(final, searched + BLOCKS_PER_STEP_MAX)
+        if last <= searched:
+            return
+        found = await self._contract.deposits(searched + 1, last)
+        seen = [
+            DepositSeen(
+                deposit_index=each.index,
+                account=int.from_bytes(each.account, "big"),
+                asset=await self._asset(each.token),
+                amount=each.amount,
+                block_number=each.block_number,
+                transaction_hash=each.transaction_hash,
+            )
+            for each in found
+        ]
+        await self._store.see_deposits(seen, last)
+
+    async def _asset(self, token: str) -> str:
+        """The symbol under which a token is listed; a deposit takes listed tokens only."""
+        if token not in self._assets:
+            answer = await self._chain.call(self._contract.address, self._contract.calldata("asset_of", token))
+            self._assets[token] = answer.rstrip(b"\0").decode("ascii")
+        return self._assets[token]

@@ -1,0 +1,287 @@
+"""Between the settler's own types and the protos: settlement messages in, commands and states out."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import grpc
+from clearbook.internal.v1 import journal_pb2, matching_service_pb2, matching_service_pb2_grpc, settlement_pb2
+from clearbook.v1 import settlement_service_pb2
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.settler.batch import Body, Entry, NewAsset, Trade, Transfer
+from services.settler.model import Change, DepositSeen, Item, Kind
+
+if TYPE_CHECKING:
+    from clearbook.internal.v1.matching_service_pb2_grpc import MatchingServiceAsyncStub
+
+Stub: TypeAlias = "MatchingServiceAsyncStub"
+"""The book's door."""
+
+AMOUNT_DIGITS_MAX = 76
+"""Fits the contract's int256."""
+ACCOUNT_MAX = 2**63 - 1
+SEQUENCE_MAX = 2**63 - 1
+TEXT_CHARS_MAX = 256
+NUMBER_BITS = 36
+EPOCH_BITS = 20
+
+_AMOUNT = re.compile(rf"[0-9]{{1,{AMOUNT_DIGITS_MAX}}}", re.ASCII)
+_SYMBOL = re.compile(r"[A-Z0-9]{1,16}", re.ASCII)
+
+
+class Malformed(Exception):
+    """A settlement message that cannot be read. One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An entry, what it is looked up by, and its bytes to be kept."""
+
+    entry: Entry
+    item: Item
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Contiguous entries of one journal."""
+
+    shard: int
+    incarnation: str
+    received: tuple[Received, ...]
+
+    @property
+    def first(self) -> int:
+        """Its first settlement sequence."""
+        return self.received[0].entry.settlement_sequence
+
+    @property
+    def last(self) -> int:
+        """Its last."""
+        return self.received[-1].entry.settlement_sequence
+
+
+def stub(channel: grpc.aio.Channel) -> Stub:
+    """The book's door."""
+    return matching_service_pb2_grpc.MatchingServiceStub(channel)
+
+
+# Settlement messages
+
+
+def message_of_bytes(body: bytes) -> Message:
+    """A message as it lies on RabbitMQ. Raises Malformed."""
+    try:
+        return message_of(settlement_pb2.SettlementMessage.FromString(body))
+    except DecodeError as error:
+        raise Malformed(f"not a settlement message: {error}") from None
+
+
+def message_of(message: settlement_pb2.SettlementMessage) -> Message:
+    """A message, checked. Raises Malformed."""
+    received = tuple(_received(entry) for entry in message.entries)
+    if not received:
+        raise Malformed("a settlement message without entries")
+    first = received[0].entry.settlement_sequence
+    if any(each.entry.settlement_sequence != first + place for place, each in enumerate(received)):
+        raise Malformed(f"settlement sequences are not contiguous from {first} on")
+    return Message(message.shard, message.incarnation, received)
+
+
+def entry_of_bytes(body: bytes) -> Entry:
+    """An entry that was kept."""
+    return _received(settlement_pb2.SettlementEntry.FromString(body)).entry
+
+
+def _received(entry: settlement_pb2.SettlementEntry) -> Received:
+    sequence = entry.settlement_sequence
+    if not 1 <= sequence <= SEQUENCE_MAX:
+        raise Malformed(f"settlement sequence {sequence}")
+    kind = entry.WhichOneof("kind")
+    body: Body
+    if kind == "trade":
+        body = _trade(entry.trade)
+        item = Item(sequence, Kind.TRADE, body.market, body.trade_id, "", "")
+    elif kind == "transfer":
+        body = _transfer(entry.transfer)
+        item = Item(sequence, Kind.TRANSFER, "", 0, body.transfer_id, body.asset)
+    elif kind == "asset":
+        body = NewAsset(_symbol(entry.asset.symbol), entry.asset.decimals)
+        item = Item(sequence, Kind.ASSET, "", 0, "", body.symbol)
+    else:
+        raise Malformed(f"entry {sequence} is of no known kind")
+    return Received(Entry(sequence, body), item, entry.SerializeToString(deterministic=True))
+
+
+def _trade(trade: settlement_pb2.SettlementTrade) -> Trade:
+    if not 1 <= trade.trade_id <= SEQUENCE_MAX:
+        raise Malformed(f"trade id {trade.trade_id}")
+    return Trade(
+        market=_text(trade.market),
+        trade_id=trade.trade_id,
+        base=_symbol(trade.base_asset),
+        quote=_symbol(trade.quote_asset),
+        buyer=_account(trade.buyer_account_id),
+        seller=_account(trade.seller_account_id),
+        base_amount=_amount(trade.base_amount),
+        quote_amount=_amount(trade.quote_amount),
+        buyer_fee=_amount(trade.buyer_fee),
+        seller_fee=_amount(trade.seller_fee),
+    )
+
+
+def _transfer(transfer: settlement_pb2.SettlementTransfer) -> Transfer:
+    return Transfer(
+        transfer_id=_text(transfer.transfer_id),
+        sender=_account(transfer.from_account_id),
+        receiver=_account(transfer.to_account_id),
+        asset=_symbol(transfer.asset),
+        amount=_amount(transfer.amount),
+    )
+
+
+def _amount(text: str) -> int:
+    """Base units; an empty string is none."""
+    if not text:
+        return 0
+    if _AMOUNT.fullmatch(text) is None:
+        raise Malformed(f"not an amount of base units: {text[:TEXT_CHARS_MAX]!r}")
+    return int(text)
+
+
+def _symbol(text: str) -> str:
+    if _SYMBOL.fullmatch(text) is None:
+        raise Malformed(f"not an asset symbol: {text[:TEXT_CHARS_MAX]!r}")
+    return text
+
+
+def _text(text: str) -> str:
+    if not 1 <= len(text) <= TEXT_CHARS_MAX or "\0" in text:
+        raise Malformed(f"not a name: {text[:TEXT_CHARS_MAX]!r}")
+    return text
+
+
+def _account(number: int) -> int:
+    if not 1 <= number <= ACCOUNT_MAX:
+        raise Malformed(f"account {number}")
+    return number
+
+
+def messages_request(after: int) -> matching_service_pb2.StreamSettlementMessagesRequest:
+    """Asks the book for what follows a settlement sequence."""
+    return matching_service_pb2.StreamSettlementMessagesRequest(after_settlement_sequence=after)
+
+
+# The settler's session at the book
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What some rows of the journal mean to the settler.
+
+    Attributes:
+        journal_sequence: the last of the rows' events.
+        incarnation: the journal's.
+        settlement_sequence: the highest in the rows; 0 if none.
+        final_through: the last SettlementFinal that the book took; 0 if none.
+        deposit_index: the last DepositFinal that the book took; 0 if none.
+        outcomes: (command id, why refused or "") of this gateway's commands.
+    """
+
+    journal_sequence: int
+    incarnation: str
+    settlement_sequence: int
+    final_through: int
+    deposit_index: int
+    outcomes: tuple[tuple[int, str], ...]
+
+
+def folded(response: matching_service_pb2.StreamEventsResponse, gateway: int) -> Folded:
+    """Reads what concerns the settler out of committed rows."""
+    settlement = final = deposit = 0
+    outcomes = []
+    for event in journal_pb2.EventBatch.FromString(response.events).events:
+        kind = event.WhichOneof("kind")
+        if kind == "order_placed":
+            trades = event.order_placed.trades
+            if trades:
+                settlement = trades[-1].settlement_sequence
+        elif kind == "transferred":
+            settlement = event.transferred.settlement_sequence
+        elif kind == "asset_created":
+            settlement = event.asset_created.settlement_sequence
+        elif kind == "settlement_finalized":
+            final = event.settlement_finalized.through_settlement_sequence
+        elif kind == "deposited":
+            deposit = event.deposited.deposit.deposit_index
+        if event.command_id >> (NUMBER_BITS + EPOCH_BITS) == gateway:
+            outcomes.append((event.command_id, event.refused.reason if kind == "refused" else ""))
+    return Folded(response.last_journal_sequence, response.incarnation, settlement, final, deposit, tuple(outcomes))
+
+
+def command_id(gateway: int, epoch: int, number: int) -> int:
+    """The id of a session's command."""
+    return gateway << (NUMBER_BITS + EPOCH_BITS) | epoch << NUMBER_BITS | number
+
+
+def session_request(gateway: int) -> matching_service_pb2.OpenSessionRequest:
+    """Asks for a session."""
+    return matching_service_pb2.OpenSessionRequest(gateway=gateway)
+
+
+def events_request(after: int, incarnation: str) -> matching_service_pb2.StreamEventsRequest:
+    """Asks for the journal from a cursor on."""
+    return matching_service_pb2.StreamEventsRequest(
+        after_journal_sequence=after, incarnation=incarnation if after else ""
+    )
+
+
+def deposit_command(number: int, seen: DepositSeen) -> journal_pb2.Command:
+    """A DepositFinal."""
+    return journal_pb2.Command(
+        command_id=number,
+        deposit_final=journal_pb2.DepositFinal(
+            deposit_index=seen.deposit_index,
+            account_id=seen.account,
+            asset=seen.asset,
+            amount=str(seen.amount),
+            transaction_hash=seen.transaction_hash,
+        ),
+    )
+
+
+def final_command(number: int, through: int) -> journal_pb2.Command:
+    """A SettlementFinal."""
+    return journal_pb2.Command(
+        command_id=number, settlement_final=journal_pb2.SettlementFinal(through_settlement_sequence=through)
+    )
+
+
+def submit_request(commands: Sequence[journal_pb2.Command]) -> matching_service_pb2.SubmitRequest:
+    """Commands in order."""
+    return matching_service_pb2.SubmitRequest(commands=commands)
+
+
+# States
+
+
+def settlement_of(item: Item, change: Change) -> settlement_service_pb2.Settlement:
+    """An entry's settlement as it was at a change."""
+    when = Timestamp()
+    when.FromNanoseconds(change.time_ns)
+    return settlement_service_pb2.Settlement(
+        settlement_sequence=item.settlement_sequence,
+        kind=settlement_service_pb2.SettlementKind.ValueType(item.kind),
+        market=item.market,
+        trade_id=item.trade_id,
+        transfer_id=item.transfer_id,
+        asset=item.asset,
+        state=settlement_service_pb2.SettlementState.ValueType(change.state),
+        batch_id=change.batch_id,
+        transaction_hash=change.transaction_hash,
+        block_number=change.block_number,
+        event_time=when,
+    )
