@@ -29,6 +29,8 @@ ACCOUNTS = [account_key(n) for n in (1, 2, 1001, 1002)]
 DECIMALS = (0, 6, 18)
 SHARDS = (0, 3)
 
+CASES = int(os.environ.get("CLEARBOOK_CONTRACT_CASES", "20"))
+
 tokens = st.integers(0, len(DECIMALS) - 1)
 accounts = st.sampled_from(ACCOUNTS)
 shards = st.sampled_from(SHARDS)
@@ -147,9 +149,9 @@ class ContractWalk(RuleBasedStateMachine):
             assert self.book.get("batch_hash", shard) == self.chain[shard]
 
 
-TestContractWalk = ContractWalk.TestCase
+TestContractWalk = pytest.mark.timeout(60 + 10 * CASES)(ContractWalk.TestCase)
 TestContractWalk.settings = settings(
-    max_examples=int(os.environ.get("CLEARBOOK_CONTRACT_CASES", "20")),
+    max_examples=CASES,
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
