@@ -1,0 +1,177 @@
+"""Commands and events to the wire and back; what cannot be represented is refused by name."""
+
+import pytest
+from clearbook.internal.v1 import journal_pb2 as journal
+from clearbook.internal.v1 import matching_service_pb2 as pb
+
+from services.book import model, wire
+from services.errors import Reason, Rejected
+
+HUGE = 2**256 - 1
+PLACE = model.PlaceOrder(1001, 1, 1, 2, 2, False, 0, 5, HUGE, "mine", 100, 200)
+ORDER = model.Order(7, 1001, 1, 2, 1, 1, True, 300, 9, 4, 0, "mine", 100, 200, 3, 5, 12345678901234567890)
+TRADE = model.Trade(1, 2, 300, 4, HUGE, 5, 6, 1002, 7, 8, 9, 10)
+MARKET = model.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 10**30, 2)
+TRANSFER = model.Transfer("t1", 2, 1001, 1, HUGE)
+DEPOSIT = model.DepositFinal(1, 2, "BTC", HUGE, "0x" + "ab" * 32)
+
+SUBMITTED: list[model.CommandBody] = [
+    PLACE,
+    model.PlaceOrder(1001, 1, 2, 1, 1, True, 300, 5),
+    model.CancelOrder(1001, 7),
+    model.OpenAccount("Zoë"),
+    TRANSFER,
+    DEPOSIT,
+    model.SettlementFinal(3),
+    model.CreateAsset(model.Asset(0, "BTC", 18)),
+    model.CreateMarket(MARKET),
+    model.ChangeMarket(1, 2),
+]
+OWN: list[model.CommandBody] = [model.LeaderStarted(1, "name"), model.AdvanceTime(), model.OpenSession(1)]
+EVENTS: list[model.EventBody] = [
+    model.OrderPlaced(ORDER, [TRADE, TRADE]),
+    model.OrderCanceled(ORDER),
+    model.Refused("ORDER_NOT_FOUND", model.Command(7, model.CancelOrder(1, 2))),
+    model.AccountOpened(1001, "Zoë"),
+    model.Transferred(TRANSFER, 4),
+    model.Deposited(DEPOSIT, 1),
+    model.SettlementFinalized(3),
+    model.AssetCreated(model.Asset(1, "BTC", 18), 1),
+    model.MarketCreated(MARKET),
+    model.MarketChanged(MARKET),
+    model.LeaderStarted(1, "name"),
+    model.TimeAdvanced(),
+    model.SessionOpened(1, 2),
+]
+
+
+def name_of(value: object) -> str:
+    return type(value).__name__
+
+
+@pytest.mark.parametrize("body", SUBMITTED + OWN, ids=name_of)
+def test_a_command_comes_back_as_it_went(body: model.CommandBody) -> None:
+    command = model.Command(1 << 56 | 1, body)
+    assert wire.decode_commands(wire.encode_command(command)) == [command]
+
+
+@pytest.mark.parametrize("body", SUBMITTED, ids=name_of)
+def test_a_submitted_command_is_journaled_as_it_was_read(body: model.CommandBody) -> None:
+    command = model.Command(1 << 56 | 1, body)
+    request = pb.SubmitRequest.FromString(wire.encode_command(command))
+    ((taken, encoded),) = wire.submitted(request)
+    assert taken == command
+    assert wire.decode_commands(encoded) == [command]
+
+
+def test_a_field_that_nobody_knows_is_not_journaled() -> None:
+    command = journal.Command(command_id=1, open_account=journal.OpenAccount(name="a"))
+    strange = command.SerializeToString() + b"\xf8\x3f\x01"  # field 1023
+    request = pb.SubmitRequest.FromString(b"\x0a" + bytes([len(strange)]) + strange)
+    ((_, encoded),) = wire.submitted(request)
+    assert encoded == wire.encode_command(model.Command(1, model.OpenAccount("a")))
+
+
+@pytest.mark.parametrize("body", EVENTS, ids=name_of)
+def test_an_event_says_everything(body: model.EventBody) -> None:
+    data = wire.encode_event(model.Event(5, 7, 3, body))
+    (event,) = journal.EventBatch.FromString(data).events
+    assert (event.journal_sequence, event.command_id, event.market_sequence) == (5, 7, 3)
+    kind = event.WhichOneof("kind")
+    assert kind is not None
+    assert kind.replace("_", "") == type(body).__name__.lower()
+    says_the_same(getattr(event, kind), body)
+
+
+def says_the_same(message: object, record: object) -> None:
+    """Field by field, by name: amounts are strings, records nest."""
+    for name in record.__match_args__:  # type: ignore[attr-defined]
+        value, said = getattr(record, name), getattr(message, name)
+        if isinstance(value, model.Command):
+            kind = said.WhichOneof("kind")
+            assert said.command_id == value.command_id
+            says_the_same(getattr(said, kind), value.body)
+        elif isinstance(value, model.Record):
+            says_the_same(said, value)
+        elif isinstance(value, list):
+            assert len(said) == len(value)
+            for one, other in zip(said, value, strict=True):
+                says_the_same(one, other)
+        elif isinstance(said, str) and isinstance(value, int):
+            assert int(said or "0") == value, name
+        else:
+            assert said == value, name
+
+
+def submitted(**kind: object) -> pb.SubmitRequest:
+    fine = journal.Command(command_id=1, open_account=journal.OpenAccount(name="a"))
+    return pb.SubmitRequest(commands=[fine, journal.Command(command_id=2, **kind)])  # type: ignore[arg-type]
+
+
+def place(**fields: object) -> pb.SubmitRequest:
+    good = {"account_id": 1001, "market_id": 1, "side": 1, "type": 1, "time_in_force": 1, "quantity_lots": 1}
+    return submitted(place_order=journal.PlaceOrder(**(good | fields)))  # type: ignore[arg-type]
+
+
+def transfer(amount: str) -> pb.SubmitRequest:
+    return submitted(transfer=journal.Transfer(transfer_id="t", amount=amount))
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (pb.SubmitRequest(), "commands"),
+        (pb.SubmitRequest(commands=[journal.Command(command_id=1)] * 1025), "commands"),
+        (submitted(), "commands[1].kind"),
+        (submitted(leader_started=journal.LeaderStarted(epoch=1)), "commands[1].kind"),
+        (submitted(advance_time=journal.AdvanceTime()), "commands[1].kind"),
+        (submitted(open_session=journal.OpenSession(gateway=1)), "commands[1].kind"),
+        (place(side=0), "commands[1].place_order.side"),
+        (place(side=99), "commands[1].place_order.side"),
+        (place(type=3), "commands[1].place_order.type"),
+        (place(time_in_force=-1), "commands[1].place_order.time_in_force"),
+        (place(budget="1.5"), "commands[1].place_order.budget"),
+        (place(client_order_id="x" * 257), "commands[1].place_order.client_order_id"),
+        (transfer(""), "commands[1].transfer.amount"),
+        (transfer("-1"), "commands[1].transfer.amount"),
+        (transfer("1e9"), "commands[1].transfer.amount"),
+        (transfer("1_000"), "commands[1].transfer.amount"),
+        (transfer(" 1"), "commands[1].transfer.amount"),
+        (transfer("１"), "commands[1].transfer.amount"),
+        (transfer("9" * 79), "commands[1].transfer.amount"),
+        (submitted(change_market=journal.ChangeMarket(market_id=1, state=7)), "commands[1].change_market.state"),  # type: ignore[arg-type]
+        (submitted(open_account=journal.OpenAccount(name="n" * 257)), "commands[1].open_account.name"),
+    ],
+)
+def test_what_cannot_be_represented_is_refused_by_name(request_: pb.SubmitRequest, field: str) -> None:
+    with pytest.raises(Rejected) as refused:
+        wire.submitted(request_)
+    assert refused.value.reason is Reason.INVALID_FIELD
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize("data", [b"\x0a\x05ab", b"\xff", wire.encode_command(model.Command(1, PLACE))[:-1]])
+def test_commands_that_cannot_be_read(data: bytes) -> None:
+    with pytest.raises(ValueError, match="cannot be read"):
+        wire.decode_commands(data)
+
+
+def test_a_row_is_the_concatenation_of_its_events() -> None:
+    encoded = [wire.encode_event(model.Event(n, 0, 0, body)) for n, body in enumerate(EVENTS, 1)]
+    many = wire.encode_event(model.Event(99, 0, 0, model.OrderPlaced(ORDER, [TRADE] * 500)))
+    assert len(many) > 0x4000, "a length of three bytes"
+    data = b"".join([*encoded, many])
+    assert len(journal.EventBatch.FromString(data).events) == len(encoded) + 1
+    assert wire.elements(data) == [*encoded, many]
+
+
+@pytest.mark.parametrize("cursor", range(len(EVENTS) + 1))
+def test_a_row_is_cut_at_a_cursor(cursor: int) -> None:
+    encoded = [wire.encode_event(model.Event(n, 0, 0, body)) for n, body in enumerate(EVENTS, 1)]
+    assert wire.events_after(b"".join(encoded), cursor) == b"".join(encoded[cursor:])
+
+
+@pytest.mark.parametrize("gateway", [0, 128, 2**32 - 1])
+def test_gateways_have_small_numbers(gateway: int) -> None:
+    with pytest.raises(Rejected):
+        wire.gateway_number(pb.OpenSessionRequest(gateway=gateway))
