@@ -36,10 +36,10 @@ PURE = BASE | {
     "services.book.publisher.window",
     "services.book.publisher.tape",
     "services.book.publisher.batch",
+    "services.order_gateway.model",
     "services.order_gateway.account",
     "services.order_gateway.fees",
     "services.settler.batch",
-    "services.settler.model",
     "services.settler.model",
 }
 PURE_LIBRARIES = {
