@@ -12,8 +12,8 @@ from clearbook.v1 import book_service_pb2 as pb
 from services.book.publisher import wire
 from services.book.publisher.board import Board
 from services.book.publisher.store import Store
-from services.book.publisher.topic import RESUME_CHANGES_MAX, Book, Topic
-from services.book.publisher.window import Reader
+from services.book.publisher.subscriber import MESSAGES_AT_ONCE, Subscriber
+from services.book.publisher.topic import Topic
 from services.errors import Reason, Rejected
 from services.runtime import metrics
 from services.units import INT64_MAX
@@ -24,14 +24,11 @@ DEPTH_LEVELS_MAX = 5_000
 PAGE_DEFAULT_TRADES = 100
 PAGE_TRADES_MAX = 1_000
 SUBSCRIPTIONS_MAX = 2_000
-MESSAGES_AT_ONCE = 32
-"""How many messages a subscriber takes before it looks again whether it has fallen too far behind."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _subscribers = metrics.gauge("publisher_subscribers", "Streams being read.", ["kind"])
 _refused = metrics.counter("publisher_refused_subscribers", "Streams refused: there were too many.")
-_lagged = metrics.counter("publisher_lagged", "Snapshots sent to readers who had fallen too far behind.")
 # Readers cut off because they stalled: clearbook_rpc_calls_total{code="RESOURCE_EXHAUSTED"} less those refused.
 
 
@@ -63,49 +60,20 @@ class BookService:
         if depth and request.resume_from_sequence:
             raise Rejected(Reason.INVALID_FIELD, "resume_from_sequence needs depth 0", "resume_from_sequence")
         with self._subscribed("book"), topic.subscribed(depth) as book:
-            messages = self._changes(topic, book, self._resumable(topic, request))
-            async for data in messages:
-                yield data
+            subscriber = Subscriber(topic, book, self._board.incarnation, self._resume_from(topic, request))
+            while True:
+                messages = subscriber.ready()
+                for data in messages:
+                    yield data
+                if not messages:
+                    await book.bell.wait()
 
-    def _resumable(self, topic: Topic, request: pb.StreamOrderBookRequest) -> int | None:
+    def _resume_from(self, topic: Topic, request: pb.StreamOrderBookRequest) -> int | None:
         """The sequence to go on from; None: begin with a snapshot."""
-        sequence, head = request.resume_from_sequence, topic.fold.sequence
+        sequence = request.resume_from_sequence
         if not sequence or request.incarnation != self._board.incarnation:
             return None
-        oldest = max(topic.full.window.tail, head - RESUME_CHANGES_MAX)
-        return sequence if oldest <= sequence <= head else None
-
-    async def _changes(self, topic: Topic, book: Book, resume_from: int | None) -> AsyncIterator[bytes]:
-        """One subscriber's messages. What it holds of them is its place in the window."""
-        beats = book.bell.beats
-        if resume_from is None:
-            reader = Reader(book.window, book.window.head, topic.lag_changes_max)
-            sequence, _, data = topic.snapshot(book.depth, False, self._board.incarnation)
-            yield data
-        else:
-            reader = Reader(book.window, resume_from, topic.lag_changes_max)
-            sequence = resume_from
-            if not reader.lag:  # the first message never waits
-                yield wire.heartbeat(sequence, self._board.incarnation)
-        while True:
-            messages = reader.take(MESSAGES_AT_ONCE)
-            if messages is None:
-                reader.skip()
-                _lagged.inc()
-                messages = [topic.snapshot(book.depth, True, self._board.incarnation)]
-                sequence = 0
-            for message in messages:
-                # In a stream with a depth, the first change after a snapshot may follow on one that all others had.
-                fits = message.previous_sequence == sequence
-                data = message.data if fits else wire.chained(message.data, sequence)
-                sequence, beats = message.sequence, book.bell.beats
-                yield data
-            if not reader.lag:
-                if beats == book.bell.beats:
-                    await book.bell.wait()
-                if not reader.lag and beats != book.bell.beats:
-                    beats = book.bell.beats
-                    yield wire.heartbeat(sequence, self._board.incarnation)
+        return sequence if Subscriber.resumable(topic, sequence) else None
 
     async def ListTrades(self, request: pb.ListTradesRequest, context: Context) -> pb.ListTradesResponse:
         """See the proto."""

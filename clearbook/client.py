@@ -1,0 +1,261 @@
+"""A small asyncio client of Clearbook: place orders, and follow a book without ever being wrong about it.
+
+    async with Client(user="alice") as client:
+        await client.place_order("BTC-USD", "buy", quantity="0.001", price="30000.00")
+        async for book in client.follow_book("BTC-USD"):
+            print(book.bids[:3], book.asks[:3])
+
+Numbers are plain decimal strings, in and out, exactly as on the wire: make Decimals of them, never floats.
+"""
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from heapq import nlargest, nsmallest
+from types import TracebackType
+from typing import Self, TypeVar
+from zlib import crc32
+
+import grpc
+from clearbook.v1 import book_service_pb2 as book_pb
+from clearbook.v1 import book_service_pb2_grpc as book_grpc
+from clearbook.v1 import order_service_pb2 as order_pb
+from clearbook.v1 import order_service_pb2_grpc as order_grpc
+
+CHECKSUM_LEVELS = 10
+CALL_SECONDS_MAX = 10.0
+"""How long a call is tried, again and again while the exchange is away."""
+SILENCE_SECONDS_MAX = 20.0
+"""A stream that says nothing for so long is dead: heartbeats come more often."""
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 2.0
+
+_AGAIN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+_LOST = _AGAIN | {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
+
+T = TypeVar("T")
+Level = tuple[str, str]
+"""(price, quantity)."""
+
+
+class OutOfStep(Exception):
+    """A change that does not follow, or a checksum that does not fit: begin again with a snapshot."""
+
+
+class LocalBook:
+    """One market's book, kept by the messages of StreamOrderBook in the order in which they come.
+
+    Attributes:
+        sequence: of the last change applied.
+        incarnation: of the journal that it belongs to; "" before the first snapshot or heartbeat.
+        lagged: whether the last snapshot came because we had been too slow.
+    """
+
+    def __init__(self, market: book_pb.Market, depth: int = 0) -> None:
+        """An empty book of a market as listed; `depth`: the one that is subscribed."""
+        self._price_decimals = _decimals(market.tick_size)
+        self._quantity_decimals = _decimals(market.lot_size)
+        self._checks = depth == 0 or depth >= CHECKSUM_LEVELS
+        self._bids: dict[int, Level] = {}
+        self._asks: dict[int, Level] = {}
+        self.sequence = 0
+        self.incarnation = ""
+        self.lagged = False
+
+    @property
+    def bids(self) -> list[Level]:
+        """Best (highest) first."""
+        return [self._bids[key] for key in sorted(self._bids, reverse=True)]
+
+    @property
+    def asks(self) -> list[Level]:
+        """Best (lowest) first."""
+        return [self._asks[key] for key in sorted(self._asks)]
+
+    def apply(self, message: book_pb.StreamOrderBookResponse) -> bool:
+        """Takes the next message; returns whether the book changed.
+
+        Raises:
+            OutOfStep: something was missed. The book is not to be used any more until the next snapshot.
+        """
+        match message.WhichOneof("kind"):
+            case "snapshot":
+                self._bids, self._asks = {}, {}
+                self._set(message.snapshot)
+                self.incarnation, self.lagged = message.snapshot.incarnation, message.snapshot.lagged
+            case "delta":
+                previous = message.delta.previous_sequence
+                if previous != self.sequence:
+                    raise OutOfStep(f"change {message.delta.sequence} follows {previous}, we have {self.sequence}")
+                self._set(message.delta)
+            case "heartbeat":
+                if message.heartbeat.sequence != self.sequence:
+                    raise OutOfStep(f"the book is at {message.heartbeat.sequence}, we have {self.sequence}")
+                self.incarnation = message.heartbeat.incarnation
+                return False
+            case _:
+                return False  # a kind of message that is younger than this client
+        return True
+
+    def checksum(self) -> int:
+        """CRC32 of the top ten: prices, then quantities, as whole counts of the market's last decimals."""
+        best = [(self._asks, key) for key in nsmallest(CHECKSUM_LEVELS, self._asks)]
+        best += [(self._bids, key) for key in nlargest(CHECKSUM_LEVELS, self._bids)]
+        text = "".join(f"{key}{_scaled(side[key][1], self._quantity_decimals)}" for side, key in best)
+        return crc32(text.encode("ascii"))
+
+    def _set(self, part: book_pb.BookSnapshot | book_pb.BookDelta) -> None:
+        for side, levels in ((self._bids, part.bids), (self._asks, part.asks)):
+            for level in levels:
+                key = _scaled(level.price, self._price_decimals)
+                if level.quantity == "0":
+                    side.pop(key, None)
+                else:
+                    side[key] = (level.price, level.quantity)
+        self.sequence = part.sequence
+        if self._checks and self.checksum() != part.checksum:
+            raise OutOfStep(f"the book's checksum is wrong after change {part.sequence}")
+
+
+class Client:
+    """Talks to a running exchange. Use with `async with`."""
+
+    def __init__(
+        self, orders: str = "127.0.0.1:50051", market_data: str = "127.0.0.1:50052", *, user: str = "", token: str = ""
+    ) -> None:
+        """Says who is calling.
+
+        Args:
+            orders: order_gateway's address.
+            market_data: publisher's address.
+            user: who is calling, where the exchange is in open mode.
+            token: a bearer token, where it is not.
+        """
+        self._channels = (grpc.aio.insecure_channel(orders), grpc.aio.insecure_channel(market_data))
+        self._orders: order_grpc.OrderServiceAsyncStub = order_grpc.OrderServiceStub(self._channels[0])
+        self._books: book_grpc.BookServiceAsyncStub = book_grpc.BookServiceStub(self._channels[1])
+        self._who = (("authorization", f"Bearer {token}"),) if token else (("x-clearbook-user", user),)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        for channel in self._channels:
+            await channel.close()
+
+    async def place_order(
+        self, market: str, side: str, *, quantity: str, price: str = "", client_order_id: str = ""
+    ) -> order_pb.PlaceOrderResponse:
+        """Places a limit order, or without a price a market order, and returns its outcome.
+
+        It is sent again with the same id while the exchange is away, which never makes two orders of it.
+
+        Args:
+            market: for example BTC-USD.
+            side: "buy" or "sell".
+            quantity: in the base asset.
+            price: limit price; empty for a market order.
+            client_order_id: our idempotency key; a fresh one when empty.
+
+        Raises:
+            grpc.aio.AioRpcError: refused; or away for longer than CALL_SECONDS_MAX: then ask with get_order.
+        """
+        request = order_pb.PlaceOrderRequest(
+            client_order_id=client_order_id or str(uuid.uuid4()),
+            market=market,
+            side={"buy": order_pb.SIDE_BUY, "sell": order_pb.SIDE_SELL}[side],
+            type=order_pb.ORDER_TYPE_LIMIT if price else order_pb.ORDER_TYPE_MARKET,
+            price=price,
+            quantity=quantity,
+        )
+        return await _insist(lambda seconds: self._orders.PlaceOrder(request, metadata=self._who, timeout=seconds))
+
+    async def cancel_order(self, client_order_id: str) -> order_pb.CancelOrderResponse:
+        """Cancels an open order of ours."""
+        request = order_pb.CancelOrderRequest(client_order_id=client_order_id)
+        return await _insist(lambda seconds: self._orders.CancelOrder(request, metadata=self._who, timeout=seconds))
+
+    async def get_order(self, client_order_id: str) -> order_pb.GetOrderResponse:
+        """Returns an order of ours and what it traded."""
+        request = order_pb.GetOrderRequest(client_order_id=client_order_id)
+        return await _insist(lambda seconds: self._orders.GetOrder(request, metadata=self._who, timeout=seconds))
+
+    async def markets(self) -> dict[str, book_pb.Market]:
+        """All markets, by name."""
+        request = book_pb.ListMarketsRequest()
+        response = await _insist(lambda seconds: self._books.ListMarkets(request, timeout=seconds))
+        return {market.market: market for market in response.markets}
+
+    async def follow_book(self, market: str, depth: int = 0) -> AsyncIterator[LocalBook]:
+        """Yields the market's book, the same object, after its first snapshot and after every change. Ends never.
+
+        When the connection is lost it goes on where it was; when anything does not fit, from a snapshot.
+
+        Args:
+            market: for example BTC-USD.
+            depth: levels a side; 0: all.
+
+        Raises:
+            KeyError: no such market.
+        """
+        book = LocalBook((await self.markets())[market], depth)
+        delay, resume = RETRY_SECONDS_MIN, False
+        while True:
+            request = book_pb.StreamOrderBookRequest(market=market, depth=depth)
+            if resume and not depth:
+                request.resume_from_sequence, request.incarnation = book.sequence, book.incarnation
+            call = self._books.StreamOrderBook(request)
+            try:
+                async for message in _alive(call):
+                    if book.apply(message):
+                        yield book
+                    resume, delay = True, RETRY_SECONDS_MIN
+            except OutOfStep:
+                resume = False
+            except TimeoutError:
+                pass  # it went silent: again
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in _LOST:
+                    raise
+            finally:
+                call.cancel()
+            await asyncio.sleep(random.uniform(delay / 2, delay))
+            delay = min(delay * 2, RETRY_SECONDS_MAX)
+
+
+async def _alive(
+    call: grpc.aio.UnaryStreamCall[book_pb.StreamOrderBookRequest, book_pb.StreamOrderBookResponse],
+) -> AsyncIterator[book_pb.StreamOrderBookResponse]:
+    """The messages of a stream until it ends. Raises TimeoutError when it goes silent."""
+    while True:
+        async with asyncio.timeout(SILENCE_SECONDS_MAX):
+            message = await call.read()
+        if isinstance(message, book_pb.StreamOrderBookResponse):
+            yield message
+        else:
+            return
+
+
+async def _insist(call: Callable[[float], Awaitable[T]]) -> T:
+    """Calls until there is an answer or a refusal, for CALL_SECONDS_MAX at most."""
+    clock = asyncio.get_running_loop().time
+    ends, delay = clock() + CALL_SECONDS_MAX, RETRY_SECONDS_MIN
+    while True:
+        try:
+            return await call(max(ends - clock(), RETRY_SECONDS_MIN))
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _AGAIN or clock() + delay >= ends:
+                raise
+        await asyncio.sleep(random.uniform(delay / 2, delay))
+        delay = min(delay * 2, RETRY_SECONDS_MAX)
+
+
+def _decimals(step: str) -> int:
+    """How many decimals a market's step has: "0.01" has 2."""
+    return len(step.partition(".")[2])
+
+
+def _scaled(number: str, decimals: int) -> int:
+    """The digits without point and leading zeros: "29999.5" with 2 decimals is 2999950."""
+    whole, _, fraction = number.partition(".")
+    return int(whole + fraction.ljust(decimals, "0"))

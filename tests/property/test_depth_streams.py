@@ -1,0 +1,92 @@
+"""Snapshot at s plus the changes after it is the book, at every s, at every depth, whatever happens in the market.
+
+Clients are real ones: clearbook.client.LocalBook checks the chain and the checksum of every message.
+"""
+
+from __future__ import annotations
+
+from clearbook.v1 import book_service_pb2 as pb
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clearbook.client import LocalBook
+from services.book.publisher import wire
+from services.book.publisher.batch import Batch
+from services.book.publisher.board import Board
+from services.book.publisher.subscriber import Subscriber
+from services.book.publisher.topic import Topic
+from tests.book_flow import Flow, Levels
+
+DEPTHS = (0, 1, 2, 5, 10, 50)
+
+
+class Client:
+    """A subscriber that takes whatever is there at once."""
+
+    def __init__(self, topic: Topic, depth: int) -> None:
+        self.topic, self.depth = topic, depth
+        self.book = LocalBook(wire.market(topic.market, halted=False), depth)
+        self._kept = topic.subscribed(depth)
+        self._subscriber = Subscriber(topic, self._kept.__enter__(), "flow")
+        self.sequences: list[int] = []
+
+    def drain(self) -> None:
+        while told := self._subscriber.ready():
+            for data in told:
+                message = pb.StreamOrderBookResponse.FromString(data)
+                assert self.book.apply(message)
+                if message.WhichOneof("kind") == "delta":
+                    self.sequences.append(message.delta.sequence)
+
+    def leave(self) -> None:
+        self._kept.__exit__(None, None, None)
+
+    def expect(self, flow: Flow) -> None:
+        market_id = self.topic.market.market_id
+        assert self.book.bids == self._printed(flow.levels(market_id, buys=True))
+        assert self.book.asks == self._printed(flow.levels(market_id, buys=False))
+
+    def _printed(self, levels: Levels) -> list[tuple[str, str]]:
+        market = self.topic.market
+        shown = levels[: self.depth] if self.depth else levels
+        return [(market.format_price(ticks), market.format_quantity(lots)) for ticks, lots in shown]
+
+
+@given(seed=st.integers(0, 2**32), rows=st.lists(st.sampled_from([1, 1, 1, 2, 5, 20]), min_size=1, max_size=60))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_snapshot_and_changes_are_the_book_at_every_step(seed: int, rows: list[int]) -> None:
+    flow, board, batch = Flow(seed), Board(), Batch()
+    for row in flow.rows:
+        board.apply(wire.row(row), batch)
+    topic = board.topics[1]
+    clients = [Client(topic, depth) for depth in DEPTHS]
+    for number, commands in enumerate(rows):
+        before = topic.fold.sequence
+        board.apply(wire.row(flow.some(commands)), batch)
+        if number % 7 == 3:  # somebody comes in the middle, of each depth
+            clients += [Client(topic, depth) for depth in DEPTHS]
+        for client in clients:
+            client.drain()
+            client.expect(flow)
+        told = clients[0].sequences[-(topic.fold.sequence - before) or len(clients[0].sequences) :]
+        assert told == list(range(before + 1, topic.fold.sequence + 1))
+    for client in clients:
+        client.leave()
+
+
+@given(seed=st.integers(0, 2**32), commands=st.integers(1, 200))
+@settings(max_examples=40, deadline=None)
+def test_the_stored_levels_are_the_depth_and_trades_have_no_gaps(seed: int, commands: int) -> None:
+    flow, board, batch = Flow(seed), Board(), Batch()
+    flow.some(commands)
+    for row in flow.rows:
+        board.apply(wire.row(row), batch)
+    for market_id in board.topics:
+        for buys in (True, False):
+            stored = {key[2]: lots for key, lots in batch.levels.items() if key[:2] == (market_id, buys) and lots}
+            assert stored == dict(flow.levels(market_id, buys))
+        ids = [trade.trade_id for where, trade in batch.trades if where == market_id]
+        assert ids == list(range(1, len(ids) + 1))
+        sequences = [sequence for where, sequence, _ in batch.changes if where == market_id]
+        assert sequences == list(range(1, len(sequences) + 1))
+    assert batch.journal_sequence == flow.engine.journal_sequence == batch.events
