@@ -89,6 +89,8 @@ def _coinbase(messages: Iterator[Message]) -> Iterator[Step]:
     for _, message in messages:
         kind, market = message.get("type"), message.get("product_id", "")
         if kind == "snapshot":
+            if market in waiting:
+                yield waiting.pop(market)[1]
             bids, asks = ([(level[0], level[1]) for level in message[side]] for side in ("bids", "asks"))
             yield Step(market, bids=bids, asks=asks, snapshot=True)
         elif kind in {"l2update", "match"}:

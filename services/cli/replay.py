@@ -243,7 +243,7 @@ class MarketReplay:
 
 async def replay(files: list[Path], gateway: str, publisher: str, console: Console) -> Summary:
     """Plays recordings that belong together (a stream, and its snapshots) and compares."""
-    feed = list(steps(_lines(files)))
+    feed = list(steps(lines_of(files)))
     decimals: dict[str, Steps] = defaultdict(Steps)
     for step in feed:
         decimals[step.market].see(step)
@@ -299,7 +299,7 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _lines(files: list[Path]) -> Iterator[str]:
+def lines_of(files: list[Path]) -> Iterator[str]:
     """All lines; snapshots (.http) come after the stream, as the procedure of a local book buffers."""
     for file in sorted(files, key=lambda path: ".http" in path.name):
         with lzma.open(file, "rt") if file.suffix == ".xz" else file.open() as text:
