@@ -9,13 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway_http import routes, stream
-from gateway_http.state import State
 from gateway_http.errors import problem
 from gateway_http.routes import JSON
+from gateway_http.state import State
 from services.errors import Reason, Rejected
 from services.runtime import log, metrics
 
-REQUEST_ID_CHARS_MAX: Final = 64
+CLIENT_GONE: Final = 499
+"""What is counted, by nginx's custom, when the client left before the answer began."""
 
 _HTTP_REASONS: Final = {404: Reason.ROUTE_NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED}
 
@@ -33,7 +34,6 @@ def build(state: State) -> FastAPI:
     app.add_exception_handler(Rejected, _on_rejected)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(_Observed)
     return app
 
@@ -64,13 +64,8 @@ async def _on_http(_request: Request, error: Exception) -> Response:
     return response
 
 
-async def _on_bug(request: Request, error: Exception) -> Response:
-    logger.error("bug", path=request.url.path, exc_info=error)
-    return _answer(Rejected(Reason.INTERNAL))
-
-
 class _Observed:
-    """Binds the request id, sends it back, counts and times."""
+    """Binds the request id, sends it back, counts and times; a bug becomes an answer and a line in the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -80,8 +75,8 @@ class _Observed:
             await self._app(scope, receive, send)
             return
         given = next((value.decode("latin-1") for key, value in scope["headers"] if key == b"x-request-id"), None)
-        request_id = log.bind_request(given if given and _clean(given) else None)
-        started, status = time.perf_counter(), 500
+        request_id = log.bind_request(given)
+        started, status = time.perf_counter(), 0
 
         async def observed(message: Message) -> None:
             nonlocal status
@@ -92,11 +87,12 @@ class _Observed:
 
         try:
             await self._app(scope, receive, observed)
+        except Exception:
+            logger.exception("bug", path=scope["path"])
+            if status:
+                raise  # the answer has begun: the server cuts it off
+            await _answer(Rejected(Reason.INTERNAL))(scope, receive, observed)
         finally:
             route = getattr(scope.get("route"), "path", "none")
-            _requests.labels(route, status).inc()
+            _requests.labels(route, status or CLIENT_GONE).inc()
             _seconds.labels(route).observe(time.perf_counter() - started)
-
-
-def _clean(request_id: str) -> bool:
-    return request_id.isascii() and request_id.isprintable() and len(request_id) <= REQUEST_ID_CHARS_MAX

@@ -18,7 +18,7 @@ from services.runtime.streams import reconnecting
 FRAME_LEVELS: Final = 20
 FRAMES_WAITING_MAX: Final = 64
 MARKETS_MAX: Final = 1_000
-FIRST_BOOK_SECONDS_MAX: Final = 10.0
+BOOK_SECONDS_MAX: Final = 5.0
 LOOK_UP_SECONDS_MAX: Final = 5.0
 RECONNECT_SECONDS_MAX: Final = 1.0
 
@@ -56,13 +56,14 @@ class Feed:
         self.market, self._lot_size = market, lot_size
         self.book = Book(lot_size)
         self.subscribers: set[Subscriber] = set()
-        self._known = asyncio.Event()
+        self._live = asyncio.Event()
+        """Set while a subscription stands and the book is as it says. Without one the book may be of yesterday."""
 
     async def current(self) -> Book:
-        """The book, once there is one. Raises Rejected(UNAVAILABLE)."""
+        """The book as it is now. Raises Rejected(UNAVAILABLE) if there is no subscription within the limit."""
         try:
-            async with asyncio.timeout(FIRST_BOOK_SECONDS_MAX):
-                await self._known.wait()
+            async with asyncio.timeout(BOOK_SECONDS_MAX):
+                await self._live.wait()
         except TimeoutError:
             raise Rejected(Reason.UNAVAILABLE, "market data is not available now; try again") from None
         return self.book
@@ -76,16 +77,21 @@ class Feed:
         request = wire.StreamOrderBookRequest(
             market=self.market, resume_from_sequence=self.book.sequence, incarnation=self.book.incarnation
         )
+        call = stub.StreamOrderBook(request)
         try:
-            async for message in stub.StreamOrderBook(request):
-                if self.book.apply(message):
+            async for message in call:
+                changed = self.book.apply(message)
+                self._live.set()
+                if changed:
                     self._publish()
         except OutOfStep as error:
             logger.warning("book out of step", market=self.market, why=str(error))
             self.book = Book(self._lot_size)
+        finally:
+            self._live.clear()
+            call.cancel()
 
     def _publish(self) -> None:
-        self._known.set()
         if self.subscribers:
             frame = self.frame()
             for subscriber in self.subscribers:

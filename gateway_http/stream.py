@@ -10,8 +10,8 @@ from typing import Final
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from gateway_http.state import State
 from gateway_http.feeds import Feed, Subscriber
+from gateway_http.state import State
 from services.errors import Reason, Rejected
 from services.runtime import metrics
 from services.runtime.run import Closed
