@@ -203,12 +203,10 @@ class NaiveEngine:
         if place.post_only and market.against(place):
             order = self.order(market, order_id, place, place.quantity_lots, m.ORDER_STATE_CANCELED, 4)
             return m.OrderPlaced(order, []), 0
-        before = copy.deepcopy((market.resting, market.trades, self.settlements))
-        left, cause, trades = self.sweep(market, place)
-        if place.time_in_force == m.TIME_IN_FORCE_FOK and left:
-            market.resting, market.trades, self.settlements = before
+        if place.time_in_force == m.TIME_IN_FORCE_FOK and copy.deepcopy(self).sweep(copy.deepcopy(market), place)[0]:
             order = self.order(market, order_id, place, place.quantity_lots, m.ORDER_STATE_CANCELED, m.CANCEL_CAUSE_FOK)
             return m.OrderPlaced(order, []), 0
+        left, cause, trades = self.sweep(market, place)
         state = m.ORDER_STATE_CANCELED if left else m.ORDER_STATE_FILLED
         if left and not cause:
             if place.time_in_force == m.TIME_IN_FORCE_GTC:

@@ -1,0 +1,64 @@
+"""The engine against the naive one: the same events, the same book, after every command, whatever is asked."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.book import model as m
+from tests.property.walk import Pair, body, walk
+
+COMMANDS = 4_000
+EVERYTHING = """
+OrderPlaced OrderCanceled Refused AccountOpened Transferred Deposited SettlementFinalized AssetCreated MarketCreated
+MarketChanged TimeAdvanced SessionOpened trades partly
+state_1 state_2 state_3 cause_0 cause_2 cause_3 cause_4 cause_5 cause_6
+ACCOUNT_NOT_FOUND MARKET_NOT_FOUND ASSET_NOT_FOUND ORDER_NOT_FOUND INVALID_FIELD INVALID_PRICE INVALID_QUANTITY
+MARKET_HALTED NOTIONAL_TOO_SMALL INVALID_MARKET ALREADY_EXISTS OUT_OF_SEQUENCE
+"""
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> m.CommandBody:
+    return body(lambda choices: draw(st.sampled_from(choices)))
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(bodies(), max_size=40))
+def test_same_events_and_same_book(asked: list[m.CommandBody]) -> None:
+    pair = Pair()
+    for command in asked:
+        pair.say(command)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(bodies(), max_size=30))
+def test_restarted_from_its_snapshot_before_every_command(asked: list[m.CommandBody]) -> None:
+    pair, restarted = Pair(), Pair(restart=True)
+    for command in asked:
+        assert pair.say(command) == restarted.say(command)
+    assert pair.digest() == restarted.digest()
+
+
+def test_a_walk_and_its_restarts() -> None:
+    assert walk(2, COMMANDS // 8, restart=True) == walk(2, COMMANDS // 8)
+
+
+def test_a_long_walk_that_goes_everywhere() -> None:
+    """Otherwise the comparisons above would compare nothing."""
+    chance, pair, seen = random.Random(5), Pair(), Counter[str]()
+    for _ in range(COMMANDS):
+        event = pair.say(body(chance.choice))
+        seen[type(event.body).__name__] += 1
+        if isinstance(event.body, m.Refused):
+            seen[event.body.reason] += 1
+        if isinstance(event.body, m.OrderPlaced):
+            seen[f"state_{event.body.order.state}"] += 1
+            seen[f"cause_{event.body.order.cancel_cause}"] += 1
+            seen["trades"] += len(event.body.trades)
+            seen["partly"] += event.body.order.cancel_cause > 0 and event.body.order.filled_lots > 0
+    expected = set(EVERYTHING.split())
+    assert expected <= {name for name, count in seen.items() if count}, expected - set(seen)

@@ -1,0 +1,218 @@
+"""Random commands for the engine and for the naive one, side by side, compared after every command.
+
+`body(pick)` draws a command by any means of picking from a sequence: a seeded random's choice here, hypothesis in
+test_engine_naive.py. What must refer to the state is drawn relative to it and made absolute by `Pair`: a cancel's
+order_id is an index into the orders placed so far, a deposit's index and a final sequence are distances.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from services.book import model as m
+from services.book.engine import Engine, command_id_of
+from services.locks import lock
+from tests.property.naive import NaiveEngine
+
+T = TypeVar("T")
+Pick = Callable[[Sequence[T]], T]
+
+ACCOUNTS = (1001, 1002, 1003)
+OWNER = 0
+"""The account of a cancel that is its order's owner's."""
+PRICES, LOTS = tuple(range(95, 106)), tuple(range(1, 7))
+WRONG = (0, -1, 2**63, 99)
+RATES_PPM = (0, 1, 333, 1_000, 2_500, 1_000_000)
+SCALES = ((10**3, 10**11), (2 * 10**4, 10**3))
+"""base_per_lot and quote_per_tick_lot of the two markets, worked out by hand from what `prelude` creates."""
+ASSETS_OF = ((1, 2), (3, 1))
+
+
+def prelude() -> list[m.CommandBody]:
+    """Two markets that feed each other, with steps that are no powers of ten in one, and three users."""
+    return [
+        m.LeaderStarted(1, "walk"),
+        m.OpenSession(1),
+        m.CreateAsset(m.Asset(0, "BTC", 8)),
+        m.CreateAsset(m.Asset(0, "USD", 18)),
+        m.CreateAsset(m.Asset(0, "ETH", 6)),
+        m.CreateMarket(m.Market(0, "BTC-USD", 1, 2, "0.010", "0.00001", 0)),
+        m.CreateMarket(m.Market(0, "ETH-BTC", 3, 1, "0.0005", "0.02", 100 * 10**3, m.MARKET_STATE_UNSPECIFIED)),
+        *(m.OpenAccount(f"user-{account_id}") for account_id in ACCOUNTS),
+    ]
+
+
+def body(pick: Pick[Any]) -> m.CommandBody:
+    """One command: mostly orders, a fifth cancels, now and then something else or something wrong."""
+    kind = pick(range(20))
+    if kind < 14:
+        return place(pick)
+    if kind < 17:
+        return m.CancelOrder(pick((OWNER, OWNER, OWNER, *ACCOUNTS)), pick(range(40)))
+    return rare(pick) if kind < 19 else wrong_place(pick)
+
+
+def place(pick: Pick[Any]) -> m.PlaceOrder:
+    """An order that can be taken."""
+    side, limit = pick((m.SIDE_BUY, m.SIDE_SELL)), pick(range(5)) > 0
+    time_in_force = pick((1, 1, 1, 1, 2, 3) if limit else (2, 2, 3))
+    return m.PlaceOrder(
+        account_id=pick(ACCOUNTS),
+        market_id=pick((1, 1, 2)),
+        side=side,
+        type=m.ORDER_TYPE_LIMIT if limit else m.ORDER_TYPE_MARKET,
+        time_in_force=time_in_force,
+        post_only=limit and time_in_force == m.TIME_IN_FORCE_GTC and pick(range(6)) == 0,
+        price_ticks=pick(PRICES) if limit else 0,
+        quantity_lots=pick(LOTS),
+        budget=0 if limit or side == m.SIDE_SELL else pick((1, 99, 100, 250, 505, 1_000)) * pick(SCALES)[1],
+        client_order_id=pick(("", "mine")),
+        maker_fee_ppm=pick(RATES_PPM),
+        taker_fee_ppm=pick(RATES_PPM),
+    )
+
+
+def wrong_place(pick: Pick[Any]) -> m.PlaceOrder:
+    """An order with one field that may be wrong."""
+    order = place(pick)
+    fields = ("account_id", "market_id", "side", "type", "time_in_force", "price_ticks", "quantity_lots", "budget")
+    field = pick((*fields, "post_only", "maker_fee_ppm", "taker_fee_ppm"))
+    setattr(order, field, not order.post_only if field == "post_only" else pick((*WRONG, 3, 1_000_001, 2**256)))
+    return order
+
+
+def rare(pick: Pick[Any]) -> m.CommandBody:
+    """Everything that is not about orders; markets change most often, so that none stays halted for long."""
+    account, other = pick((*ACCOUNTS, 1, 5)), pick((*ACCOUNTS, 2, 2_000))
+    amount = pick((1, 10**30, 2**256 - 1, 0, -5, 2**256))
+    asset = m.Asset(9, pick(("SOL", "TOOLONGASYMBOLXYZ", "sol", "", "A B", "É1")), pick((0, 36, 37)))
+    symbol, base, quote = pick(
+        (("BTC-USD", 1, 2), ("ETH-USD", 3, 2), ("ETH-ETH", 3, 3), ("X-USD", 1, 2), ("X-Y", 1, 9))
+    )
+    tick, lot = pick(
+        (("0.01", "0.00001"), ("5", "0.1"), ("1", "1"), ("0", "1"), ("1", "1e3"), ("", "1"), ("0.1", "0.0000001"))
+    )
+    market = m.Market(9, symbol, base, quote, tick, lot, pick((0, 7, 7, -1)), pick((0, 1, 2, 3)))
+    bodies: tuple[m.CommandBody, ...] = (
+        m.AdvanceTime(),
+        m.OpenSession(pick((1, 1, 2, 0, 128))),
+        m.OpenAccount(pick(("user-1001", "new", "newer", "", "fees", "x" * 257))),
+        m.Transfer(pick(("t", "")), account, other, pick((1, 2, 99)), amount),
+        m.DepositFinal(pick((1, 1, 1, 0, 2)), account, pick(("BTC", "USD", "NONE")), amount, "0x"),
+        m.SettlementFinal(pick((0, 1, 5, -1))),
+        m.CreateAsset(asset),
+        m.CreateMarket(market),
+        m.ChangeMarket(pick((1, 2, 9)), pick((1, 1, 1, 2, 3, 0))),
+    )
+    chosen: m.CommandBody = bodies[min(pick(range(len(bodies) + 4)), len(bodies) - 1)]
+    return chosen
+
+
+class Pair:
+    """Both engines in step.
+
+    With `restart`, the real one comes out of its own snapshot before every command.
+    """
+
+    def __init__(self, restart: bool = False) -> None:
+        self.real, self.naive, self.restart = Engine(), NaiveEngine(), restart
+        self.epoch, self.number, self.time_ns = 1, 0, 0
+        self.order_ids: list[tuple[int, int]] = []
+        self.locked: dict[int, int] = {}
+        self.history = sha256()
+        for setup in prelude():
+            self._apply(m.Command(0, setup))
+
+    def say(self, drawn: m.CommandBody) -> m.Event:
+        """Applies one drawn command to both, and compares all there is. Raises AssertionError."""
+        asked = self._absolute(drawn)
+        if isinstance(asked, m.AdvanceTime | m.OpenSession | m.LeaderStarted):
+            event = self._apply(m.Command(0, asked))
+            if isinstance(event.body, m.SessionOpened) and event.body.gateway == 1:
+                self.epoch, self.number = event.body.epoch, 0
+            return event
+        self.number += 1
+        command_id = command_id_of(1, self.epoch, self.number)
+        if isinstance(asked, m.PlaceOrder):
+            self.order_ids.append((command_id, asked.account_id))
+        return self._apply(m.Command(command_id, asked))
+
+    def digest(self) -> str:
+        """Of everything that happened and of where it led."""
+        return f"{self.history.hexdigest()} {self.real.digest()}"
+
+    def _absolute(self, drawn: m.CommandBody) -> m.CommandBody:
+        if isinstance(drawn, m.CancelOrder):
+            order_id, owner = self.order_ids[-1 - drawn.order_id % len(self.order_ids)] if self.order_ids else (7, 1001)
+            return m.CancelOrder(drawn.account_id or owner, order_id)
+        if isinstance(drawn, m.DepositFinal):
+            index = self.naive.deposits + drawn.deposit_index
+            return m.DepositFinal(index, drawn.account_id, drawn.asset, drawn.amount, drawn.transaction_hash)
+        if isinstance(drawn, m.SettlementFinal):
+            return m.SettlementFinal(self.naive.settlements - drawn.through_settlement_sequence)
+        return drawn
+
+    def _apply(self, command: m.Command) -> m.Event:
+        self.time_ns += 1
+        if self.restart:
+            snapshot = self.real.snapshot()
+            self.real = Engine.restore(snapshot)
+            assert self.real.snapshot() == snapshot, "a snapshot is not what it restores"
+        event, expected = self.real.apply(command, self.time_ns), self.naive.apply(command)
+        assert event == expected, f"{command}\nbecame   {event}\nand not  {expected}"
+        self.real.validate()
+        for market_id in self.real.books:
+            assert list(self.real.open_orders(market_id)) == self.naive.open_orders(market_id), command
+        assert self.real.locks() == self.naive.locks(), command
+        self._check_money(event.body)
+        self.history.update(repr(event).encode())
+        return event
+
+    def _check_money(self, happened: m.EventBody) -> None:
+        """What trades move is whole, fees are rounded up, and nobody pays more than was set aside."""
+        if not isinstance(happened, m.OrderPlaced | m.OrderCanceled) or happened.order.market_id > len(SCALES):
+            return
+        order = happened.order
+        if isinstance(happened, m.OrderCanceled):
+            assert self.locked.pop(order.order_id) > 0
+            assert order.lock_remaining == 0
+            return
+        buys, limit = order.side == m.SIDE_BUY, order.type == m.ORDER_TYPE_LIMIT
+        base_per_lot, quote_per_tick_lot = SCALES[order.market_id - 1]
+        aside = lock(
+            buys, limit, order.price_ticks, order.quantity_lots, order.budget, base_per_lot, quote_per_tick_lot
+        )
+        paid = 0
+        for trade in happened.trades:
+            assert trade.base_amount == trade.quantity_lots * base_per_lot > 0
+            assert trade.quote_amount == trade.quantity_lots * trade.price_ticks * quote_per_tick_lot > 0
+            received, given = trade.base_amount, trade.quote_amount
+            if not buys:
+                received, given = given, received
+            check_fee(trade.taker_fee, received, order.taker_fee_ppm)
+            assert 0 <= trade.maker_fee <= given
+            assert self.locked[trade.maker_order_id] - received == trade.maker_lock_remaining >= 0
+            self.locked[trade.maker_order_id] = trade.maker_lock_remaining
+            paid += given
+        assert paid + order.lock_remaining <= aside, "more was spent than set aside"
+        assert sum(trade.quantity_lots for trade in happened.trades) == order.filled_lots <= order.quantity_lots
+        if order.state == m.ORDER_STATE_OPEN:
+            self.locked[order.order_id] = order.lock_remaining
+
+
+def check_fee(fee: int, received: int, rate_ppm: int) -> None:
+    """The smallest whole fee that is not less than the rate asks."""
+    assert (fee - 1) * 10**6 < received * rate_ppm <= fee * 10**6
+    assert 0 <= fee <= received
+
+
+def walk(seed: int, commands: int, restart: bool = False) -> str:
+    """Compares both engines over a random walk; the digest of it."""
+    chance = random.Random(seed)
+    pair = Pair(restart)
+    for _ in range(commands):
+        pair.say(body(chance.choice))
+    return pair.digest()
