@@ -117,9 +117,9 @@ class Suite:
         """Base URL of the shim."""
         return f"http://{self.plan.http}"
 
-    def start(self, name: str, **env: str) -> None:
-        """Starts one process. Its output goes to NAME.log."""
-        spec = self._specs[name]
+    def start(self, name: str, *, as_name: str = "", **env: str) -> None:
+        """Starts one process. Its output goes to NAME.log. `as_name`: one more of its kind, under a name of its own."""
+        spec, name = self._specs[name], as_name or name
         log = self._logs.setdefault(name, (self.folder / f"{name}.log").open("ab"))
         child = subprocess.Popen(
             list(spec.argv),
@@ -161,7 +161,7 @@ class Suite:
 
     async def stop_all(self) -> None:
         """Stops what runs, from the last to the first; kills what does not stop."""
-        for name in reversed(self.names):
+        for name in [*(self._running.keys() - set(self.names)), *reversed(self.names)]:
             child = self._running.get(name)
             if child is None or child.poll() is not None:
                 continue

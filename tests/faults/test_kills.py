@@ -1,0 +1,99 @@
+"""Random kill -9 of every process under load, on both sets of backends: nothing that was answered is lost, nothing is
+done twice, and every projection finds back.
+
+FAULT_KILLS says how often each process is killed (scripts/soak: 20).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway_http.book import Book
+from tests.faults.checks import check_all
+from tests.faults.witness import MARKETS, BookWatcher, Witness
+from tests.suite import Suite
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.backends import Backends
+
+KILLS = int(os.environ.get("FAULT_KILLS", "2"))
+SEED = int(os.environ.get("FAULT_SEED", "1"))
+VICTIMS = ["book", "publisher", "gateway", "settler", "http"]
+ORDERS_PER_SECOND_MIN = 200
+UNDISTURBED_SECONDS = 2.0
+
+
+async def rampage(suite: Suite, kills: int, seed: int, broker: Backends | None = None) -> str:
+    """Load, kills in random order at random moments, then all checks. Returns a line of figures."""
+    dice = random.Random(seed)
+    witness, over = Witness(suite, seed), asyncio.Event()
+    watchers = [BookWatcher(market, Book(lot)) for market, (_, _, lot) in MARKETS.items()]
+    order = [name for name in [*VICTIMS, *(["broker"] if broker else [])] for _ in range(kills)]
+    dice.shuffle(order)
+    clock = asyncio.get_running_loop().time
+    async with suite.clients() as clients:
+        watching = [asyncio.create_task(watcher.run(clients)) for watcher in watchers]
+        loading = asyncio.create_task(witness.run(over))
+        try:
+            await asyncio.sleep(UNDISTURBED_SECONDS)
+            calm = len(witness.answers)
+            assert calm, f"no order was answered: {witness.refused[:3]}"
+            started = clock()
+            for name in order:
+                await asyncio.sleep(dice.uniform(0.0, 1.0))
+                await _kill(suite, name, broker)
+            await asyncio.sleep(UNDISTURBED_SECONDS)
+            under_fire = clock() - started
+            over.set()
+            await loading
+            figures = await check_all(suite, witness, watchers)
+        finally:
+            for task in [loading, *watching]:
+                task.cancel()
+            results = await asyncio.gather(*watching, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return f"{len(order)} kills in {under_fire:.0f} s; {figures}"
+
+
+async def _kill(suite: Suite, name: str, broker: Backends | None) -> None:
+    if name == "broker":
+        assert broker is not None
+        await broker.broker_kill()
+        await broker.broker_start()
+        return
+    await suite.kill(name)
+    suite.start(name)
+    await suite.ready(name)
+
+
+async def test_kills_on_embedded_backends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite = Suite.embedded(tmp_path)
+    try:
+        await suite.start_all()
+        figures = await rampage(suite, KILLS, SEED)
+    finally:
+        await suite.stop_all()
+    with capsys.disabled():
+        print(f"\n[embedded] {figures}")
+
+
+async def test_kills_on_production_backends(
+    tmp_path: Path, own_backends: Backends, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = await Suite.production(tmp_path, own_backends)
+    try:
+        await suite.start_all()
+        figures = await rampage(suite, KILLS, SEED, own_backends)
+    finally:
+        await suite.stop_all()
+    with capsys.disabled():
+        print(f"\n[RabbitMQ, PostgreSQL, Anvil] {figures}")
