@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from clearbook.internal.v1 import journal_pb2 as journal
@@ -25,7 +25,8 @@ from services.runtime.run import Closing
 
 START_SECONDS_MAX = 30.0
 STEP_SECONDS_MAX = 20.0
-Stub = matching_service_pb2_grpc.MatchingServiceAsyncStub
+if TYPE_CHECKING:
+    Stub = matching_service_pb2_grpc.MatchingServiceAsyncStub
 
 
 def settings(database_url: str, **more: Any) -> BookSettings:
@@ -102,7 +103,7 @@ class Gateway:
         for _ in range(count):
             n = self.number + 1
             made.append(
-                self.order(1001 + n % 2, 1 + n % 2, 3_000_000 + (n * 7919) % 41 * (1 if n % 2 else -1), 1 + n % 9)
+                self.order(1001 + n % 2, 1 + n % 2, 3_000_000 + (n * 7919) % 41 * (-1 if n % 2 else 1), 1 + n % 9)
             )
         return made
 

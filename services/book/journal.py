@@ -128,7 +128,7 @@ class Row:
         """Raises Damaged unless the row is as it was written."""
         try:
             whole = self.computed_hash() == self.hash
-        except struct.error:
+        except (struct.error, TypeError):  # a negative number, or not even bytes
             whole = False
         if not whole:
             raise Damaged(self.first_sequence, f"the row {self._name} does not have its hash")
