@@ -227,6 +227,8 @@ async def abort(context: Context, status: status_pb2.Status) -> None:
     try:
         async with asyncio.timeout(ABORT_SECONDS_MAX):
             await context.abort(code_of(status), status.message, tuple(trailer))
+    except grpc.aio.AbortError:
+        raise  # grpcio insists on seeing its own again, and on no other
     except (TimeoutError, grpc.aio.BaseError):
         raise grpc.aio.AbortError from None
 
