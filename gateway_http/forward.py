@@ -1,10 +1,12 @@
 """Everybody's requests over one ForwardService stream to order_gateway.
 
 A request that was on its way when the stream broke is sent again on the next one: the documented order carries the
-client's id, so order_gateway answers it once. Whoever waits longer than the limit gets DEADLINE_EXCEEDED.
+client's id, so order_gateway answers it once. Whoever waits longer than the limits is told UNAVAILABLE if the request
+never left, DEADLINE if its outcome is unknown.
 """
 
 import asyncio
+from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
@@ -19,10 +21,29 @@ from services.runtime.run import Closing
 from services.runtime.streams import reconnecting
 
 OPEN_ITEMS_MAX: Final = 2_000
+SEND_SECONDS_MAX: Final = 5.0
+"""How long a request waits for a stream."""
 ANSWER_SECONDS_MAX: Final = 15.0
+"""How long a request that was sent waits for its answer."""
 RECONNECT_SECONDS_MAX: Final = 1.0
 
 Call = grpc.aio.StreamStreamCall[wire.ForwardRequest, wire.ForwardResponse]
+
+
+@dataclass(slots=True)
+class _Item:
+    """A request that somebody waits for."""
+
+    request: wire.ForwardRequest
+    answer: asyncio.Future[bytes]
+    limit: asyncio.Timeout
+    sent: bool = False
+
+    def leaves(self) -> None:
+        """From now on its outcome is unknown until it is answered."""
+        if not self.sent:
+            self.sent = True
+            self.limit.reschedule(asyncio.get_running_loop().time() + ANSWER_SECONDS_MAX)
 
 
 class Forward:
@@ -32,26 +53,27 @@ class Forward:
         """`address` of ForwardService, "host:port"."""
         self._address = address
         self._ids = count(1)
-        self._open: dict[int, tuple[wire.ForwardRequest, asyncio.Future[bytes]]] = {}
-        self._waiting: asyncio.Queue[wire.ForwardRequest] = asyncio.Queue()
+        self._open: dict[int, _Item] = {}
+        self._waiting: asyncio.Queue[int] = asyncio.Queue()
 
     async def call(self, method: str, request: bytes, metadata: dict[str, str], peer: str) -> bytes:
         """The serialized response of a unary method that may safely be sent twice.
 
-        Raises Rejected: order_gateway's refusal, OVERLOADED past the limit of open items, DEADLINE.
+        Raises Rejected: order_gateway's refusal, OVERLOADED past the limit of open items, UNAVAILABLE, DEADLINE.
         """
         if len(self._open) >= OPEN_ITEMS_MAX:
             raise Rejected(Reason.OVERLOADED)
         number = next(self._ids)
-        item = wire.ForwardRequest(id=number, method=method, request=request, metadata=metadata, peer=peer)
+        message = wire.ForwardRequest(id=number, method=method, request=request, metadata=metadata, peer=peer)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._open[number] = (item, answer)
-        self._waiting.put_nowait(item)
+        limit = asyncio.timeout(SEND_SECONDS_MAX)
+        item = self._open[number] = _Item(message, answer, limit)
         try:
-            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            async with limit:
+                self._waiting.put_nowait(number)
                 return await answer
         except TimeoutError:
-            raise Rejected(Reason.DEADLINE) from None
+            raise Rejected(Reason.DEADLINE if item.sent else Reason.UNAVAILABLE) from None
         finally:
             del self._open[number]
 
@@ -61,10 +83,11 @@ class Forward:
 
     async def _session(self) -> None:
         self._waiting = asyncio.Queue()
-        for item, _ in self._open.values():
-            self._waiting.put_nowait(item)
+        for number in self._open:
+            self._waiting.put_nowait(number)
         async with rpc.connect(self._address) as channel:
             call = services.ForwardServiceStub(channel).Forward()
+            await call.wait_for_connection()  # what waits for a dead gateway has not been sent
             writing = asyncio.create_task(self._write(call), name="forward items")
             try:
                 async for response in call:
@@ -76,15 +99,16 @@ class Forward:
     async def _write(self, call: Call) -> None:
         waiting = self._waiting
         while True:
-            item = await waiting.get()
-            if item.id in self._open:  # nobody waits for it any more otherwise
-                await call.write(item)
+            item = self._open.get(await waiting.get())
+            if item is not None:  # else nobody waits for it any more
+                item.leaves()
+                await call.write(item.request)
 
     def _resolve(self, response: wire.ForwardResponse) -> None:
-        _, answer = self._open.get(response.id, (None, None))
-        if answer is None or answer.done():
+        item = self._open.get(response.id)
+        if item is None or item.answer.done():
             return
         if response.status:
-            answer.set_exception(refused(response.status))
+            item.answer.set_exception(refused(response.status))
         else:
-            answer.set_result(response.response)
+            item.answer.set_result(response.response)
