@@ -38,7 +38,11 @@ PURE = BASE | {
     "services.book.publisher.batch",
     "services.order_gateway.model",
     "services.order_gateway.account",
+    "services.order_gateway.budget",
+    "services.order_gateway.check",
     "services.order_gateway.fees",
+    "services.order_gateway.ledger",
+    "services.order_gateway.seen",
     "services.settler.batch",
     "services.settler.model",
 }

@@ -1,0 +1,241 @@
+"""The order gateway: `python -m services.order_gateway`."""
+
+import asyncio
+from typing import Annotated, Literal
+
+import grpc
+from pydantic import AfterValidator, Field
+
+from services.order_gateway.accounts import Accounts
+from services.order_gateway.admin import Admin
+from services.order_gateway.auth import Authenticator, OpenAuthenticator, TokenAuthenticator
+from services.order_gateway.executions import Executions
+from services.order_gateway.faucet import TRANSFER_ID_PREFIX, Faucet, parse_grants
+from services.order_gateway.fees import Rates, Schedule
+from services.order_gateway.health import Health
+from services.order_gateway.ledger import ENDED_ORDERS_MAX, Ledger
+from services.order_gateway.orders import Orders
+from services.order_gateway.service import FORWARD, SETTLEMENTS, WORK, Handlers, add_forward, add_public
+from services.order_gateway.session import GATEWAY_MAX, Session
+from services.order_gateway.store import MIGRATIONS, Store
+from services.order_gateway.watch import Watches
+from services.runtime import log, metrics, rpc
+from services.runtime.config import (
+    Address,
+    DatabaseSettings,
+    LogSettings,
+    MetricsSettings,
+    TlsSettings,
+    host_port,
+)
+from services.runtime.db import Database, Unavailable
+from services.runtime.migrate import migrate
+from services.runtime.run import Closing, StartError, freeze_gc, run
+from services.units import FAUCET_ACCOUNT, PPM
+
+BOOK_BYTES_MAX = 64 * 1024 * 1024
+"""Of one message from the book: an event is never split, however many trades it holds."""
+DRAIN_SECONDS_MAX = 5.0
+"""At the end, for the answers that are still on their way."""
+SCHEMA = "gateway"
+
+
+def _checked_grants(text: str) -> str:
+    parse_grants(text)
+    return text
+
+
+class GatewaySettings(LogSettings, DatabaseSettings, TlsSettings, MetricsSettings):
+    """The gateway's settings, each an environment variable in capitals."""
+
+    gateway_address: Address = "127.0.0.1:50051"
+    """Where it listens, and where others find it."""
+    gateway_listen: Address | None = None
+    """Where it listens, if that is not where others find it."""
+    forward_address: Address = "127.0.0.1:50063"
+    """Where the shim finds it."""
+    forward_listen: Address | None = None
+    book_address: Address = "127.0.0.1:50061"
+    settler_address: Address = "127.0.0.1:50062"
+    metrics_port: int = 9103
+    gateway_number: int = Field(default=1, ge=1, le=GATEWAY_MAX)
+    """Of this process alone among all that submit to one book."""
+    clearbook_auth: Literal["open", "token"] = "open"
+    clearbook_open_bind: bool = False
+    """Let everybody who can reach us be whoever they say."""
+    clearbook_admin_token: str = Field(default="", repr=False)
+    clearbook_demo_funds: bool | None = None
+    """Default: in open mode."""
+    faucet_grants: Annotated[str, AfterValidator(_checked_grants)] = "BTC=100,ETH=1000,USD=10000000"
+    """What a new user is given, in whole units."""
+    maker_fee_ppm: int = Field(default=1_000, ge=0, le=PPM)
+    taker_fee_ppm: int = Field(default=2_000, ge=0, le=PPM)
+    open_orders_max: int = Field(default=100_000, ge=1)
+    """Of one account."""
+    ledger_check_seconds: float = Field(default=10.0, gt=0)
+
+    @property
+    def grants(self) -> dict[str, str]:
+        """Demo funds by asset."""
+        wanted = self.clearbook_auth == "open" if self.clearbook_demo_funds is None else self.clearbook_demo_funds
+        return parse_grants(self.faucet_grants) if wanted else {}
+
+    def check_exposure(self) -> None:
+        """Raises StartError if strangers could name themselves."""
+        if self.clearbook_auth != "open" or self.clearbook_open_bind:
+            return
+        for address in (self.gateway_listen or self.gateway_address, self.forward_listen or self.forward_address):
+            if not host_port(address).loopback:
+                raise StartError(
+                    f"CLEARBOOK_AUTH=open on {address} would let everybody who can reach it act as anybody: listen on "
+                    "127.0.0.1, set CLEARBOOK_AUTH=token, or say CLEARBOOK_OPEN_BIND=1"
+                )
+
+
+class Gateway:
+    """A running gateway.
+
+    Attributes:
+        ready: set once it serves.
+        ledger: the fold; set before `ready`.
+    """
+
+    ledger: Ledger
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        settings.check_exposure()
+        self._settings = settings
+        tls = settings.tls()
+        self._public = rpc.Server(settings.gateway_listen or settings.gateway_address, tls=tls)
+        self._internal = rpc.Server(settings.forward_listen or settings.forward_address, tls=tls)
+        self._handlers: Handlers
+        self.ready = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        """Where the public services listen."""
+        return self._public.port
+
+    @property
+    def forward_port(self) -> int:
+        """Where the shim's entrance listens."""
+        return self._internal.port
+
+    async def run(self, closing: Closing) -> None:
+        """Loads, follows the book and serves until `closing`, and ends in order.
+
+        Raises:
+            StartError: a port is taken, the database is away, the journal is another one than ours.
+        """
+        settings = self._settings
+        url = settings.database(SCHEMA)
+        try:
+            await migrate(url, SCHEMA, MIGRATIONS)
+            database = await Database.open(url, SCHEMA)
+        except (Unavailable, ValueError) as error:
+            raise StartError(str(error)) from None
+        tls = settings.tls()
+        async with (
+            database,
+            rpc.connect(settings.book_address, tls, message_bytes_max=BOOK_BYTES_MAX) as book,
+            rpc.connect(settings.settler_address, tls) as settler,
+        ):
+            await self._serve(Store(database), book, settler, closing)
+
+    async def _serve(self, store: Store, book: grpc.aio.Channel, settler: grpc.aio.Channel, closing: Closing) -> None:
+        settings = self._settings
+        self.ledger = ledger = Ledger(await store.load(ENDED_ORDERS_MAX))
+        session = Session(ledger, settings.gateway_number)
+        executions = Executions(ledger, session, store)
+        faucet = Faucet(ledger, session, settings.grants, await store.transfers_to(FAUCET_ACCOUNT, TRANSFER_ID_PREFIX))
+        fees = Schedule(Rates(settings.maker_fee_ppm, settings.taker_fee_ppm))
+        orders = Orders(ledger, session, store, fees, settings.open_orders_max)
+        await orders.load_seen()
+        watches, accounts = Watches(ledger), Accounts(ledger, session, faucet)
+        authenticator, tokens = await self._authenticator(store)
+        admin = Admin(ledger, session, store, accounts, tokens)
+        self._handlers = Handlers(ledger, authenticator, accounts, orders, watches, admin, settler)
+        health = Health(ledger, self._tell)
+        executions.listen(faucet.tell)
+        executions.listen(watches.tell)
+        executions.watch_session(faucet.session_changed)
+        executions.watch_session(health.session_changed)
+        add_public(self._public, self._handlers)
+        add_forward(self._internal, self._handlers)
+        freeze_gc()
+        try:
+            # The ports first: who cannot listen must not take the session of somebody who can.
+            await self._public.start()
+            await self._internal.start()
+            await self._run(store, executions, faucet, orders, health, book, closing)
+        finally:
+            await self._stop(0)
+
+    async def _run(
+        self,
+        store: Store,
+        executions: Executions,
+        faucet: Faucet,
+        orders: Orders,
+        health: Health,
+        book: grpc.aio.Channel,
+        closing: Closing,
+    ) -> None:
+        """Everything at once, until `closing`; then what depends on others ends before what they depend on."""
+        following = Closing()
+        async with asyncio.TaskGroup() as group:
+            storing = group.create_task(store.follow(self.ledger, orders.forget), name="store")
+            line = group.create_task(executions.follow(following, book), name="book")
+            others = [
+                group.create_task(faucet.run(), name="faucet"),
+                group.create_task(health.run(), name="health"),
+                group.create_task(health.check(closing, self._settings.ledger_check_seconds), name="check"),
+                group.create_task(self._open(executions), name="opening"),
+            ]
+            await closing.wait()
+            for task in others:
+                task.cancel()
+            await self._tell(False)
+            await self._stop(DRAIN_SECONDS_MAX)
+            following.set()
+            await asyncio.wait([line])
+            store.finish()
+            await asyncio.wait([storing])
+
+    async def _open(self, executions: Executions) -> None:
+        """Serves once the fold has passed the beginning of our first session."""
+        await executions.ready.wait()
+        self._handlers.open = True
+        await self._public.set_serving(SETTLEMENTS, True)
+        self.ready.set()
+
+    async def _tell(self, serving: bool) -> None:
+        for service in WORK:
+            await self._public.set_serving(service, serving)
+        await self._internal.set_serving(FORWARD, serving)
+
+    async def _stop(self, grace_seconds: float) -> None:
+        await asyncio.gather(self._internal.stop(grace_seconds), self._public.stop(grace_seconds))
+
+    async def _authenticator(self, store: Store) -> tuple[Authenticator, TokenAuthenticator | None]:
+        if self._settings.clearbook_auth == "open":
+            return OpenAuthenticator(), None
+        tokens = TokenAuthenticator(await store.tokens(), self._settings.clearbook_admin_token)
+        return tokens, tokens
+
+
+async def main(closing: Closing) -> None:
+    """Runs the gateway as the environment says."""
+    settings = GatewaySettings.load()
+    log.configure("gateway", settings.log_level)
+    async with await metrics.serve(settings.metrics_port, settings.metrics_host):
+        await Gateway(settings).run(closing)
+
+
+def run_service() -> None:
+    """Runs the process and exits it."""
+    run(main)
+
+
+if __name__ == "__main__":
+    run_service()

@@ -1,0 +1,185 @@
+"""The rules of money: what one event of the journal does to balances and orders. Pure.
+
+Every rule gives postings in double entry: for each asset they sum to zero. A disagreement with the engine about an
+amount is a bug somewhere, so it is an assertion: the process stops before it believes a wrong sum.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+from services.order_gateway.fees import net_of_fee
+from services.order_gateway.model import (
+    CancelCause,
+    Deposited,
+    Execution,
+    Order,
+    OrderCanceled,
+    OrderPlaced,
+    OrderState,
+    Trade,
+    Transferred,
+)
+from services.units import FEES_ACCOUNT, OUTSIDE_ACCOUNT, Market
+
+
+class PostingKind(IntEnum):
+    """What a posting is part of. The numbers are stored."""
+
+    TRADE = 1
+    FEE = 2
+    TRANSFER = 3
+    DEPOSIT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """So much more (or less) of an asset in an account, in base units."""
+
+    account_id: int
+    asset_id: int
+    amount: int
+    kind: PostingKind
+
+
+@dataclass(slots=True)
+class Effects:
+    """What one event does: postings, orders as they are after it, executions with the taker's and the maker's side."""
+
+    postings: list[Posting] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
+    executions: list[Execution] = field(default_factory=list)
+
+
+def placed(event: OrderPlaced, market: Market, resting: Mapping[int, Order]) -> Effects:
+    """An order was taken, with all of its trades.
+
+    Args:
+        event: with the taker after all trades.
+        market: the order's.
+        resting: open orders by id, the makers among them.
+    """
+    taker, effects = event.order, Effects()
+    assert sum(trade.quantity_lots for trade in event.trades) == taker.filled_lots, f"{taker} does not add up"
+    assert taker.filled_lots <= taker.quantity_lots, f"{taker} is overfilled"
+    assert taker.is_open or taker.lock == 0, f"{taker} ended and still locks"
+    makers: dict[int, Order] = {}
+    for trade in event.trades:
+        maker = makers.get(trade.maker_order_id) or resting[trade.maker_order_id]
+        _check(trade, taker, maker, market)
+        makers[maker.order_id] = _maker_after(maker, trade, taker)
+        effects.postings += _exchange(trade, taker, maker, market)
+        effects.executions.append(_execution(trade, taker, trade.taker_fee, taker, is_maker=False))
+        effects.executions.append(_execution(trade, maker, trade.maker_fee, taker, is_maker=True))
+    effects.orders = [*makers.values(), taker]
+    return effects
+
+
+def canceled(event: OrderCanceled, before: Order, sequence: int, time_ns: int) -> Effects:
+    """An order was canceled on request: it keeps what it traded and sets nothing aside any more."""
+    assert before.filled_lots == event.filled_lots, f"{before} was canceled with {event.filled_lots} lots filled"
+    after = replace(
+        before, state=OrderState.CANCELED, cause=event.cause, lock=0, event_sequence=sequence, event_ns=time_ns
+    )
+    return Effects(orders=[after])
+
+
+def transferred(event: Transferred) -> Effects:
+    """Funds moved from one account to another."""
+    move = event.transfer
+    return Effects(
+        postings=[
+            Posting(move.from_account_id, move.asset_id, -move.amount, PostingKind.TRANSFER),
+            Posting(move.to_account_id, move.asset_id, move.amount, PostingKind.TRANSFER),
+        ]
+    )
+
+
+def deposited(event: Deposited) -> Effects:
+    """Funds came in: account `outside` owes them to the world, so its balance is minus all that came in."""
+    return Effects(
+        postings=[
+            Posting(OUTSIDE_ACCOUNT, event.asset_id, -event.amount, PostingKind.DEPOSIT),
+            Posting(event.account_id, event.asset_id, event.amount, PostingKind.DEPOSIT),
+        ]
+    )
+
+
+def sums_to_zero(postings: Iterable[Posting]) -> bool:
+    """Whether each asset's postings cancel out."""
+    sums: dict[int, int] = {}
+    for posting in postings:
+        sums[posting.asset_id] = sums.get(posting.asset_id, 0) + posting.amount
+    return not any(sums.values())
+
+
+def _exchange(trade: Trade, taker: Order, maker: Order, market: Market) -> list[Posting]:
+    """The seller gives base, the buyer quote; each receives the other, less a fee of what it receives."""
+    buyer, seller = (taker, maker) if taker.buys else (maker, taker)
+    buyer_fee, seller_fee = (trade.taker_fee, trade.maker_fee) if taker.buys else (trade.maker_fee, trade.taker_fee)
+    base, quote = market.base.asset_id, market.quote.asset_id
+    postings = [
+        Posting(seller.account_id, base, -trade.base_amount, PostingKind.TRADE),
+        Posting(buyer.account_id, base, trade.base_amount - buyer_fee, PostingKind.TRADE),
+        Posting(buyer.account_id, quote, -trade.quote_amount, PostingKind.TRADE),
+        Posting(seller.account_id, quote, trade.quote_amount - seller_fee, PostingKind.TRADE),
+    ]
+    if buyer_fee:
+        postings.append(Posting(FEES_ACCOUNT, base, buyer_fee, PostingKind.FEE))
+    if seller_fee:
+        postings.append(Posting(FEES_ACCOUNT, quote, seller_fee, PostingKind.FEE))
+    return postings
+
+
+def _check(trade: Trade, taker: Order, maker: Order, market: Market) -> None:
+    """What must hold of every trade, whoever says so."""
+    lots, ticks = trade.quantity_lots, trade.price_ticks
+    assert lots > 0, f"trade {trade.trade_id} of {market.symbol} has no quantity"
+    assert maker.account_id == trade.maker_account_id, f"{trade}: order {maker.order_id} is of {maker.account_id}"
+    assert maker.account_id != taker.account_id, f"{trade} is a self-trade"
+    assert maker.market_id == taker.market_id, f"{trade} joins two markets"
+    assert maker.buys != taker.buys, f"{trade} joins two orders of one side"
+    assert ticks == maker.price_ticks, f"{trade} is not at the maker's price {maker.price_ticks}"
+    assert maker.remaining_lots - lots == trade.maker_remaining_lots >= 0, f"{trade} does not fit {maker}"
+    if taker.limit:
+        assert ticks <= taker.price_ticks if taker.buys else ticks >= taker.price_ticks, f"{trade} is beyond {taker}"
+    assert trade.base_amount == market.base_amount(lots), f"{trade} has another base amount"
+    assert trade.quote_amount == market.quote_amount(ticks, lots), f"{trade} has another quote amount"
+    of_taker, of_maker = (
+        (trade.base_amount, trade.quote_amount) if taker.buys else (trade.quote_amount, trade.base_amount)
+    )
+    assert net_of_fee(of_taker, taker.taker_fee_ppm)[1] == trade.taker_fee, f"{trade} has another taker fee"
+    assert net_of_fee(of_maker, maker.maker_fee_ppm)[1] == trade.maker_fee, f"{trade} has another maker fee"
+
+
+def _maker_after(maker: Order, trade: Trade, taker: Order) -> Order:
+    filled = trade.maker_remaining_lots == 0
+    assert not (filled and trade.maker_lock), f"{trade} leaves a lock on a filled order"
+    return replace(
+        maker,
+        filled_lots=maker.filled_lots + trade.quantity_lots,
+        filled_quote=maker.filled_quote + trade.quote_amount,
+        state=OrderState.FILLED if filled else OrderState.OPEN,
+        cause=CancelCause.NONE,
+        lock=trade.maker_lock,
+        event_sequence=taker.event_sequence,
+        event_ns=taker.event_ns,
+    )
+
+
+def _execution(trade: Trade, mine: Order, fee: int, taker: Order, *, is_maker: bool) -> Execution:
+    return Execution(
+        trade_id=trade.trade_id,
+        market_id=mine.market_id,
+        order_id=mine.order_id,
+        account_id=mine.account_id,
+        client_order_id=mine.client_order_id,
+        buys=mine.buys,
+        price_ticks=trade.price_ticks,
+        quantity_lots=trade.quantity_lots,
+        fee=fee,
+        is_maker=is_maker,
+        settlement_sequence=trade.settlement_sequence,
+        event_sequence=taker.event_sequence,
+        event_ns=taker.event_ns,
+    )

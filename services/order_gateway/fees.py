@@ -1,0 +1,34 @@
+"""Fees: the rates that the gateway stamps on an order, and what a rate makes of an amount. Pure."""
+
+from dataclasses import dataclass
+
+from services.units import PPM, fee
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Parts per million of what a side receives, as maker and as taker."""
+
+    maker_ppm: int
+    taker_ppm: int
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.maker_ppm <= PPM, f"maker fee {self.maker_ppm} ppm"
+        assert 0 <= self.taker_ppm <= PPM, f"taker fee {self.taker_ppm} ppm"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Who pays which rates. One for all, today: an account's own tier goes here."""
+
+    standard: Rates
+
+    def rates(self, account_id: int) -> Rates:  # noqa: ARG002 - the seam for tiers
+        """The rates for the next order of an account."""
+        return self.standard
+
+
+def net_of_fee(received: int, rate_ppm: int) -> tuple[int, int]:
+    """`received` base units as (what the side keeps, what account `fees` gets): exact, the parts make the whole."""
+    taken = fee(received, rate_ppm)
+    return received - taken, taken

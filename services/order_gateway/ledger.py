@@ -1,0 +1,296 @@
+"""The fold: everything that the journal says about money and orders, in memory, as of the last event applied.
+
+No clock, no await, no I/O. Beside the fold it knows one thing that the journal does not: what commands now in flight
+have reserved. For every account and asset `available = total - held - reserved`, and none of the four is ever negative
+(but for account `outside`, whose total is minus what came in).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from services.depth import Depth
+from services.order_gateway import account
+from services.order_gateway.account import Effects
+from services.order_gateway.model import (
+    AccountOpened,
+    AssetCreated,
+    Deposited,
+    Event,
+    EventBody,
+    MarketChanged,
+    MarketCreated,
+    Order,
+    OrderCanceled,
+    OrderPlaced,
+    Transferred,
+)
+from services.units import (
+    FAUCET_ACCOUNT,
+    FEES_ACCOUNT,
+    INSURANCE_ACCOUNT,
+    OUTSIDE_ACCOUNT,
+    Asset,
+    Market,
+    market_of,
+)
+
+ENDED_ORDERS_MAX = 50_000
+"""Ended orders that stay in memory though the database has them: the resent and the just canceled are among them."""
+CLIENT_ID_WINDOW_NS = 24 * 3600 * 10**9
+"""How long after an order's end its client_order_id stays taken, in journal time."""
+SYSTEM_ACCOUNTS = {
+    "fees": FEES_ACCOUNT,
+    "faucet": FAUCET_ACCOUNT,
+    "insurance": INSURANCE_ACCOUNT,
+    "outside": OUTSIDE_ACCOUNT,
+}
+
+
+@dataclass(slots=True)
+class Balance:
+    """What an account has of an asset, in base units."""
+
+    total: int = 0
+    held: int = 0
+    reserved: int = 0
+
+    @property
+    def available(self) -> int:
+        """Free to trade or to move."""
+        return self.total - self.held - self.reserved
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What a command in flight needs, until its event says what came of it."""
+
+    account_id: int
+    asset_id: int
+    amount: int
+
+
+@dataclass(slots=True)
+class MarketBook:
+    """What changes of a market: whether it takes orders, and its shape."""
+
+    halted: bool
+    depth: Depth = field(default_factory=Depth)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event and what it did."""
+
+    sequence: int
+    time_ns: int
+    command_id: int
+    body: EventBody
+    effects: Effects
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a ledger is loaded from."""
+
+    sequence: int = 0
+    time_ns: int = 0
+    incarnation: str = ""
+    assets: tuple[Asset, ...] = ()
+    markets: tuple[MarketCreated, ...] = ()
+    accounts: tuple[AccountOpened, ...] = ()
+    balances: tuple[tuple[int, int, int, int], ...] = ()
+    """account_id, asset_id, total, held."""
+    orders: tuple[Order, ...] = ()
+    """All open ones, and ended ones in the order in which they ended."""
+
+
+class Ledger:
+    """Balances, orders, markets and accounts as of `sequence`."""
+
+    def __init__(self, snapshot: Snapshot | None = None) -> None:
+        loaded = snapshot or Snapshot()
+        self.sequence, self.time_ns, self.incarnation = loaded.sequence, loaded.time_ns, loaded.incarnation
+        self.assets: dict[int, Asset] = {}
+        self.assets_by_symbol: dict[str, Asset] = {}
+        self.markets: dict[int, Market] = {}
+        self.markets_by_symbol: dict[str, Market] = {}
+        self.books: dict[int, MarketBook] = {}
+        self.account_ids: dict[str, int] = dict(SYSTEM_ACCOUNTS)
+        self.balances: dict[int, dict[int, Balance]] = {}
+        self.orders: dict[int, Order] = {}
+        self.open: dict[int, Order] = {}
+        self.open_by_account: dict[int, dict[int, Order]] = {}
+        self._by_client: dict[tuple[int, str], int] = {}
+        self._ended: dict[int, None] = {}
+        self._load(loaded)
+
+    # What is asked of it.
+
+    def balance(self, account_id: int, asset_id: int) -> Balance:
+        """The balance; one of nothing if the account never held the asset."""
+        return self.balances.get(account_id, {}).get(asset_id) or Balance()
+
+    def open_orders(self, account_id: int) -> dict[int, Order]:
+        """The account's open orders by id, oldest first. Not to be changed."""
+        return self.open_by_account.get(account_id, {})
+
+    def order_by_client(self, account_id: int, client_order_id: str) -> Order | None:
+        """The last order under that id which is in memory."""
+        order_id = self._by_client.get((account_id, client_order_id))
+        return None if order_id is None else self.orders[order_id]
+
+    def holds_client_id(self, order: Order) -> bool:
+        """Whether the order still takes up its client_order_id."""
+        return order.is_open or self.time_ns - order.event_ns < CLIENT_ID_WINDOW_NS
+
+    def reserve(self, reservation: Reservation) -> None:
+        """Sets funds aside for a command in flight. The caller has looked at what is available."""
+        balance = self._balance(reservation.account_id, reservation.asset_id)
+        balance.reserved += reservation.amount
+        assert balance.available >= 0, f"{reservation} overdraws {balance}"
+
+    def release(self, reservation: Reservation) -> None:
+        """Undoes `reserve`."""
+        balance = self._balance(reservation.account_id, reservation.asset_id)
+        balance.reserved -= reservation.amount
+        assert balance.reserved >= 0, f"{reservation} was released twice"
+
+    # What the journal tells it.
+
+    def apply(self, event: Event, time_ns: int) -> Change:
+        """Takes the next event. What it says of orders and money becomes true at once."""
+        assert event.sequence == self.sequence + 1, f"event {event.sequence} after {self.sequence}"
+        self.sequence, self.time_ns = event.sequence, time_ns
+        effects = self._effects(event)
+        assert account.sums_to_zero(effects.postings), f"event {event.sequence} makes money: {effects.postings}"
+        touched = [self._post(posting.account_id, posting.asset_id, posting.amount) for posting in effects.postings]
+        touched += [held for order in effects.orders if (held := self._put(order)) is not None]
+        for account_id, balance in touched:
+            _check(account_id, balance, event.sequence)
+        return Change(event.sequence, time_ns, event.command_id, event.body, effects)
+
+    def forget_ended(self, stored_sequence: int) -> Iterator[Order]:
+        """Drops and yields the longest-ended orders beyond ENDED_ORDERS_MAX that the database has."""
+        while len(self._ended) > ENDED_ORDERS_MAX:
+            order = self.orders[next(iter(self._ended))]
+            if order.event_sequence > stored_sequence:
+                return
+            del self._ended[order.order_id], self.orders[order.order_id]
+            if self._by_client.get(key := (order.account_id, order.client_order_id)) == order.order_id:
+                del self._by_client[key]
+            yield order
+
+    # The rules.
+
+    def _effects(self, event: Event) -> Effects:
+        match event.body:
+            case OrderPlaced() as body:
+                effects = account.placed(body, self.markets[body.order.market_id], self.open)
+                self._reshape(self.books[body.order.market_id].depth, body)
+                return effects
+            case OrderCanceled() as body:
+                before = self.open[body.order_id]
+                self.books[before.market_id].depth.cancel(before.buys, before.price_ticks, before.remaining_lots)
+                return account.canceled(body, before, event.sequence, self.time_ns)
+            case Transferred() as body:
+                return account.transferred(body)
+            case Deposited() as body:
+                return account.deposited(body)
+            case AccountOpened(account_id, name):
+                assert name not in self.account_ids, f"account {name} was opened twice"
+                self.account_ids[name] = account_id
+            case AssetCreated(asset):
+                self._add_asset(asset)
+            case MarketCreated() as body:
+                self._add_market(body)
+            case MarketChanged(market_id, halted):
+                self.books[market_id].halted = halted
+        return Effects()
+
+    def _reshape(self, depth: Depth, placed: OrderPlaced) -> None:
+        order = placed.order
+        for trade in placed.trades:
+            depth.take(order.buys, trade.price_ticks, trade.quantity_lots)
+        if order.is_open:
+            depth.rest(order.buys, order.price_ticks, order.remaining_lots)
+
+    def _post(self, account_id: int, asset_id: int, amount: int) -> tuple[int, Balance]:
+        balance = self._balance(account_id, asset_id)
+        balance.total += amount
+        return account_id, balance
+
+    def _put(self, order: Order) -> tuple[int, Balance] | None:
+        """Makes `order` the present state of its id, and of what it holds."""
+        before = self.open.get(order.order_id)
+        self.orders[order.order_id] = order
+        mine = self.open_by_account.setdefault(order.account_id, {})
+        if order.is_open:
+            self.open[order.order_id] = mine[order.order_id] = order
+        elif before is not None:
+            del self.open[order.order_id], mine[order.order_id]
+        if not mine:
+            del self.open_by_account[order.account_id]
+        if not order.is_open:
+            self._ended[order.order_id] = None
+        if before is None:
+            self._by_client[order.account_id, order.client_order_id] = order.order_id
+        change = order.lock - (before.lock if before is not None else 0)
+        if not change:
+            return None
+        market = self.markets[order.market_id]
+        balance = self._balance(order.account_id, order.lock_asset(market).asset_id)
+        balance.held += change
+        return order.account_id, balance
+
+    def _balance(self, account_id: int, asset_id: int) -> Balance:
+        mine = self.balances.get(account_id)
+        if mine is None:
+            mine = self.balances[account_id] = {}
+        balance = mine.get(asset_id)
+        if balance is None:
+            balance = mine[asset_id] = Balance()
+        return balance
+
+    def _add_asset(self, asset: Asset) -> None:
+        self.assets[asset.asset_id] = self.assets_by_symbol[asset.symbol] = asset
+
+    def _add_market(self, made: MarketCreated) -> None:
+        base, quote = self.assets[made.base_asset_id], self.assets[made.quote_asset_id]
+        market = market_of(made.market_id, made.symbol, base, quote, made.tick_size, made.lot_size, made.notional_min)
+        self.markets[made.market_id] = self.markets_by_symbol[made.symbol] = market
+        self.books[made.market_id] = MarketBook(made.halted)
+
+    def _load(self, loaded: Snapshot) -> None:
+        for asset in loaded.assets:
+            self._add_asset(asset)
+        for market in loaded.markets:
+            self._add_market(market)
+        self.account_ids.update((opened.name, opened.account_id) for opened in loaded.accounts)
+        for account_id, asset_id, total, _ in loaded.balances:
+            self._balance(account_id, asset_id).total = total
+        for order in sorted(loaded.orders, key=lambda order: order.event_sequence):
+            self._put(order)
+        for order in self.open.values():
+            self.books[order.market_id].depth.rest(order.buys, order.price_ticks, order.remaining_lots)
+        self._load_client_ids(loaded.orders)
+        for account_id, asset_id, _, held in loaded.balances:
+            balance = self._balance(account_id, asset_id)
+            assert balance.held == held, (
+                f"account {account_id}: open orders lock {balance.held}, the database has {held}"
+            )
+            _check(account_id, balance, loaded.sequence)
+
+    def _load_client_ids(self, orders: Iterable[Order]) -> None:
+        """Of several orders under one id the last placed counts."""
+        for order in sorted(orders, key=lambda order: order.create_sequence):
+            self._by_client[order.account_id, order.client_order_id] = order.order_id
+        for mine in self.open_by_account.values():
+            oldest_first = sorted(mine.items(), key=lambda item: item[1].create_sequence)
+            mine.clear()
+            mine.update(oldest_first)
+
+
+def _check(account_id: int, balance: Balance, sequence: int) -> None:
+    assert balance.held >= 0, f"account {account_id} holds {balance} after event {sequence}"
+    if account_id != OUTSIDE_ACCOUNT:
+        assert balance.available >= 0, f"account {account_id} has {balance} after event {sequence}"

@@ -1,0 +1,371 @@
+"""What the gateway knows of orders, money and the journal, as plain values: the wire stops at wire.py. Pure.
+
+Sizes are lots, prices ticks, amounts unbounded ints of base units, times nanoseconds since the Unix epoch.
+"""
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from services.locks import lock
+from services.units import Asset, Market
+
+
+class TimeInForce(IntEnum):
+    """How long an order lives. The numbers are those of the protos, ours and the public one."""
+
+    GTC = 1
+    IOC = 2
+    FOK = 3
+
+
+class OrderState(IntEnum):
+    """Where an order stands. The numbers are those of the protos."""
+
+    OPEN = 1
+    FILLED = 2
+    CANCELED = 3
+
+
+class CancelCause(IntEnum):
+    """Why an order ended unfilled. The numbers are those of the protos."""
+
+    NONE = 0
+    USER = 1
+    IOC = 2
+    FOK = 3
+    POST_ONLY = 4
+    SELF_TRADE = 5
+    BUDGET = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order as of one event. Never changed: the next event makes the next value."""
+
+    order_id: int
+    account_id: int
+    market_id: int
+    buys: bool
+    limit: bool
+    time_in_force: TimeInForce
+    post_only: bool
+    price_ticks: int
+    quantity_lots: int
+    budget: int
+    client_order_id: str
+    maker_fee_ppm: int
+    taker_fee_ppm: int
+    filled_lots: int
+    filled_quote: int
+    state: OrderState
+    cause: CancelCause
+    lock: int
+    create_sequence: int
+    create_ns: int
+    event_sequence: int
+    event_ns: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it rests in the book."""
+        return self.state is OrderState.OPEN
+
+    @property
+    def remaining_lots(self) -> int:
+        """What it has yet to trade."""
+        return self.quantity_lots - self.filled_lots
+
+    def lock_asset(self, market: Market) -> Asset:
+        """The asset that it sets aside."""
+        return market.quote if self.buys else market.base
+
+    def as_placed(self, taken: "list[Execution]", market: Market) -> "Order":
+        """The order as the answer to its PlaceOrder showed it.
+
+        Args:
+            taken: all executions of it as taker, which its placing brought.
+            market: its market.
+        """
+        if self.event_sequence == self.create_sequence:
+            return self
+        filled = sum(execution.quantity_lots for execution in taken)
+        return replace(
+            self,
+            filled_lots=filled,
+            filled_quote=sum(
+                market.quote_amount(execution.price_ticks, execution.quantity_lots) for execution in taken
+            ),
+            state=OrderState.OPEN,
+            cause=CancelCause.NONE,
+            lock=lock(
+                self.buys,
+                self.limit,
+                self.price_ticks,
+                self.quantity_lots - filled,
+                self.budget,
+                market.base_per_lot,
+                market.quote_per_tick_lot,
+            ),
+            event_sequence=self.create_sequence,
+            event_ns=self.create_ns,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One side of a trade."""
+
+    trade_id: int
+    market_id: int
+    order_id: int
+    account_id: int
+    client_order_id: str
+    buys: bool
+    price_ticks: int
+    quantity_lots: int
+    fee: int
+    is_maker: bool
+    settlement_sequence: int
+    event_sequence: int
+    event_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What a client asks for, parsed. `budget` is None where none was given."""
+
+    market: Market
+    buys: bool
+    limit: bool
+    time_in_force: TimeInForce
+    post_only: bool
+    price_ticks: int
+    quantity_lots: int
+    budget: int | None
+
+    def describes(self, order: Order) -> bool:
+        """Whether this content is that order's. A budget left open fits whatever budget was then worked out."""
+        return (
+            self.market.market_id == order.market_id
+            and self.buys == order.buys
+            and self.limit == order.limit
+            and self.time_in_force == order.time_in_force
+            and self.post_only == order.post_only
+            and self.price_ticks == order.price_ticks
+            and self.quantity_lots == order.quantity_lots
+            and (self.budget is None or self.budget == order.budget)
+        )
+
+
+# Commands: what the gateway asks of the book.
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder:
+    """Asks for an order."""
+
+    account_id: int
+    placement: Placement
+    budget: int
+    client_order_id: str
+    maker_fee_ppm: int
+    taker_fee_ppm: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    """Asks that an open order be canceled."""
+
+    account_id: int
+    order_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAccount:
+    """Asks for an account."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Asks that funds move, or says that they did."""
+
+    transfer_id: str
+    from_account_id: int
+    to_account_id: int
+    asset_id: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreateAsset:
+    """Asks for an asset."""
+
+    symbol: str
+    decimals: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreateMarket:
+    """Asks for a market; its id is ignored."""
+
+    market: Market
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeMarket:
+    """Asks that a market be halted or opened."""
+
+    market_id: int
+    halted: bool
+
+
+CommandBody = PlaceOrder | CancelOrder | OpenAccount | Transfer | CreateAsset | CreateMarket | ChangeMarket
+
+
+# Events: what the journal says.
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """Two orders met. The taker is the order of the event."""
+
+    trade_id: int
+    settlement_sequence: int
+    price_ticks: int
+    quantity_lots: int
+    base_amount: int
+    quote_amount: int
+    maker_order_id: int
+    maker_account_id: int
+    maker_fee: int
+    taker_fee: int
+    maker_remaining_lots: int
+    maker_lock: int
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPlaced:
+    """An order was taken: the order after all of its trades, and these."""
+
+    order: Order
+    trades: tuple[Trade, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderCanceled:
+    """An order was canceled on request."""
+
+    order_id: int
+    filled_lots: int
+    cause: CancelCause
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A command was refused and changed nothing."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountOpened:
+    """An account exists."""
+
+    account_id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """Funds moved."""
+
+    transfer: Transfer
+    settlement_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deposited:
+    """Funds came in from outside."""
+
+    account_id: int
+    asset_id: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssetCreated:
+    """An asset exists."""
+
+    asset: Asset
+
+
+@dataclass(frozen=True, slots=True)
+class MarketCreated:
+    """A market exists. Steps are decimal strings, the least notional is in base units of the quote asset."""
+
+    market_id: int
+    symbol: str
+    base_asset_id: int
+    quote_asset_id: int
+    tick_size: str
+    lot_size: str
+    notional_min: int
+    halted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MarketChanged:
+    """A market was halted or opened."""
+
+    market_id: int
+    halted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """A gateway's session began: what its older ones did not journal before this never will be."""
+
+    gateway: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unrelated:
+    """Something that moves neither money nor orders: the clock, a leader, finality."""
+
+
+EventBody = (
+    OrderPlaced
+    | OrderCanceled
+    | Refused
+    | AccountOpened
+    | Transferred
+    | Deposited
+    | AssetCreated
+    | MarketCreated
+    | MarketChanged
+    | SessionOpened
+    | Unrelated
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The one outcome of one command."""
+
+    sequence: int
+    command_id: int
+    body: EventBody
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """The events of one journal row: contiguous, taken at one time."""
+
+    first_sequence: int
+    last_sequence: int
+    time_ns: int
+    incarnation: str
+    events: tuple[Event, ...]

@@ -1,0 +1,291 @@
+"""Orders: place, cancel, look up, list. What clients ask for, apart from how it travels.
+
+Placing is idempotent by (account, client_order_id) while the order is open and for 24 hours of journal time after. A
+refusal never uses the id up, be it ours or the book's (a journaled Refused makes no order): the same request may be
+sent again and is judged anew.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from services.errors import Reason, Rejected
+from services.locks import lock
+from services.order_gateway.budget import insufficient, market_buy_budget
+from services.order_gateway.fees import Schedule
+from services.order_gateway.ledger import CLIENT_ID_WINDOW_NS, Change, Ledger, Reservation
+from services.order_gateway.model import CancelOrder, Execution, Order, OrderPlaced, Placement, PlaceOrder
+from services.order_gateway.seen import Seen
+from services.order_gateway.session import Flight, Session, outcome, refusal
+from services.order_gateway.store import Store
+from services.units import Asset
+
+SEEN_LOAD_ROWS_MAX = 200_000
+"""Of ended orders' client ids, read at the start; if there are more, every new id is looked up for a day."""
+MADE_ID_BYTES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The answer to PlaceOrder."""
+
+    order: Order
+    executions: tuple[Execution, ...]
+
+
+class _Attempt:
+    """A PlaceOrder on its way, for all who wait for it."""
+
+    __slots__ = ("done", "placement")
+
+    def __init__(self, placement: Placement) -> None:
+        self.placement = placement
+        self.done: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
+        self.done.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits
+
+
+class Orders:
+    """All accounts' orders.
+
+    Args:
+        ledger: the fold.
+        session: the way into the book.
+        store: what memory let go.
+        fees: the rates to stamp.
+        open_orders_max: of one account.
+    """
+
+    def __init__(self, ledger: Ledger, session: Session, store: Store, fees: Schedule, open_orders_max: int) -> None:
+        self._ledger, self._session, self._store, self._fees = ledger, session, store, fees
+        self._open_orders_max = open_orders_max
+        self._attempts: dict[tuple[int, str], _Attempt] = {}
+        self._placing: dict[int, int] = {}
+        """By account, orders in flight that may come to rest."""
+        self._seen = Seen(CLIENT_ID_WINDOW_NS)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Placing.
+
+    async def place(self, account_id: int, placement: Placement, client_order_id: str, seconds: float) -> Placed:
+        """Places an order, or finds the one that the same request has placed.
+
+        Args:
+            account_id: whose.
+            placement: what, checked.
+            client_order_id: "" for one of our making.
+            seconds: how long to wait for the outcome.
+
+        Raises:
+            Rejected: CLIENT_ORDER_ID_REUSED, INSUFFICIENT_FUNDS, EMPTY_BOOK, MARKET_HALTED, TOO_MANY_OPEN_ORDERS,
+                OVERLOADED, NOT_TAKEN; DEADLINE, after which the same request finds out.
+        """
+        key = (account_id, client_order_id or f"cb-{secrets.token_hex(MADE_ID_BYTES)}")
+        attempt = self._attempts.get(key)
+        if attempt is not None:
+            if attempt.placement != placement:
+                raise _reused(client_order_id)
+            return await _answer(attempt, seconds)
+        known = self._ledger.order_by_client(*key)
+        if known is not None and self._ledger.holds_client_id(known):
+            return await self._original(known, placement)
+        attempt = _Attempt(placement)
+        if client_order_id and known is None and self._seen.maybe(*key, self._ledger.time_ns):
+            self._begin(key, attempt)
+            self._spawn(self._look_up(key, attempt))
+        else:
+            self._submit(key, attempt)
+        return await _answer(attempt, seconds)
+
+    def _begin(self, key: tuple[int, str], attempt: _Attempt) -> None:
+        self._attempts[key] = attempt
+        attempt.done.add_done_callback(lambda _: self._attempts.pop(key))
+
+    async def _look_up(self, key: tuple[int, str], attempt: _Attempt) -> None:
+        """The id may have been used by an order that memory let go: the database knows."""
+        try:
+            known = await self._store.order_by_client(*key)
+            if known is not None and self._ledger.holds_client_id(known):
+                attempt.done.set_result(await self._original(known, attempt.placement))
+            else:
+                self._fly(key, attempt)
+        except Exception as error:  # whatever it is, it is the answer of everybody who waits
+            attempt.done.set_exception(error)
+
+    def _submit(self, key: tuple[int, str], attempt: _Attempt) -> None:
+        """Reserves and submits; what is refused here was never begun."""
+        self._fly(key, attempt)
+        self._begin(key, attempt)
+
+    def _fly(self, key: tuple[int, str], attempt: _Attempt) -> None:
+        account_id, client_order_id = key
+        placement, ledger = attempt.placement, self._ledger
+        if ledger.books[placement.market.market_id].halted:
+            raise Rejected(Reason.MARKET_HALTED, f"{placement.market.symbol} takes cancels only", "market")
+        resting = len(ledger.open_orders(account_id)) + self._placing.get(account_id, 0)
+        if placement.limit and resting >= self._open_orders_max:
+            raise Rejected(Reason.TOO_MANY_OPEN_ORDERS, f"at most {self._open_orders_max} orders may be open")
+        rates = self._fees.rates(account_id)
+        asset, needed, budget = self._needs(account_id, placement)
+        command = PlaceOrder(account_id, placement, budget, client_order_id, rates.maker_ppm, rates.taker_ppm)
+        flight = self._session.submit(command, account_id, Reservation(account_id, asset.asset_id, needed))
+        if placement.limit:
+            self._placing[account_id] = self._placing.get(account_id, 0) + 1
+        flight.done.add_done_callback(lambda done: self._landed(account_id, attempt, done))
+
+    def _needs(self, account_id: int, placement: Placement) -> tuple[Asset, int, int]:
+        """The asset to set aside, how much of it, and the budget of a market buy (0 for all others).
+
+        Raises:
+            Rejected: INSUFFICIENT_FUNDS, EMPTY_BOOK.
+        """
+        market, buys = placement.market, placement.buys
+        asset = market.quote if buys else market.base
+        available = self._ledger.balance(account_id, asset.asset_id).available
+        budget = placement.budget or 0
+        if buys and not placement.limit and placement.budget is None:
+            depth = self._ledger.books[market.market_id].depth
+            budget = market_buy_budget(market, depth, placement.quantity_lots, available)
+        needed = lock(
+            buys,
+            placement.limit,
+            placement.price_ticks,
+            placement.quantity_lots,
+            budget,
+            market.base_per_lot,
+            market.quote_per_tick_lot,
+        )
+        if available < needed:
+            raise insufficient(asset, needed, available)
+        return asset, needed, budget
+
+    def _landed(self, account_id: int, attempt: _Attempt, done: "asyncio.Future[Change]") -> None:
+        """The outcome is known: all who wait for the attempt hear it."""
+        if attempt.placement.limit:
+            self._placing[account_id] -= 1
+            if not self._placing[account_id]:
+                del self._placing[account_id]
+        error = done.exception() or refusal(done.result())
+        if error is not None:
+            attempt.done.set_exception(error)
+            return
+        change = done.result()
+        assert isinstance(change.body, OrderPlaced), f"{change.body} answers a PlaceOrder"
+        taken = tuple(execution for execution in change.effects.executions if not execution.is_maker)
+        attempt.done.set_result(Placed(change.body.order, taken))
+
+    async def _original(self, order: Order, placement: Placement) -> Placed:
+        """What the order's own PlaceOrder was answered.
+
+        Raises:
+            Rejected: CLIENT_ORDER_ID_REUSED if this request asks for something else.
+        """
+        if not placement.describes(order):
+            raise _reused(order.client_order_id)
+        await self._store.passed(order.create_sequence)
+        taken = await self._store.executions(order.order_id, takes_only=True)
+        return Placed(order.as_placed(taken, placement.market), tuple(taken))
+
+    # All the rest.
+
+    async def cancel(self, account_id: int, name: int | str, seconds: float) -> Order:
+        """Cancels an open order, named by our id or the client's.
+
+        Raises:
+            Rejected: ORDER_NOT_FOUND, ORDER_ENDED, OVERLOADED, NOT_TAKEN, DEADLINE.
+        """
+        order = await self._find(account_id, name, seconds)
+        if not order.is_open:
+            raise _ended(order)
+        flight: Flight = self._session.submit(CancelOrder(account_id, order.order_id), account_id)
+        try:
+            change = await outcome(flight, seconds)
+        except Rejected as rejected:
+            if rejected.reason is Reason.ORDER_NOT_FOUND:  # it ended while the cancel was on its way
+                raise _ended(self._ledger.orders.get(order.order_id, order)) from None
+            raise
+        return change.effects.orders[-1]
+
+    async def get(self, account_id: int, name: int | str, seconds: float) -> tuple[Order, list[Execution]]:
+        """An order as it is now, and what it traded, oldest first.
+
+        Raises:
+            Rejected: ORDER_NOT_FOUND.
+        """
+        order = await self._find(account_id, name, seconds)
+        await self._store.passed(order.event_sequence)
+        return order, await self._store.executions(order.order_id, through_sequence=order.event_sequence)
+
+    async def page(
+        self, account_id: int, market_id: int | None, *, open_only: bool, before_sequence: int, limit: int
+    ) -> list[Order]:
+        """Orders placed before a journal_sequence, newest first; all that was answered before is in it."""
+        await self._store.passed(self._ledger.sequence)
+        return await self._store.orders(
+            account_id, market_id, open_only=open_only, before_sequence=before_sequence, limit=limit
+        )
+
+    async def _find(self, account_id: int, name: int | str, seconds: float) -> Order:
+        """The account's order of that name, in flight, in memory or in the database.
+
+        Raises:
+            Rejected: ORDER_NOT_FOUND, also for the orders of others.
+        """
+        if isinstance(name, str):
+            attempt = self._attempts.get((account_id, name))
+            if attempt is not None:
+                name = (await _answer(attempt, seconds)).order.order_id
+        if isinstance(name, str):
+            found = self._ledger.order_by_client(account_id, name)
+            found = found or await self._store.order_by_client(account_id, name)
+        else:
+            found = self._ledger.orders.get(name) or await self._store.order(name)
+        if found is None or found.account_id != account_id:
+            raise Rejected(Reason.ORDER_NOT_FOUND)
+        return found
+
+    # Memory.
+
+    def forget(self) -> None:
+        """Lets go of ended orders that the database has. Called as the database follows."""
+        ledger = self._ledger
+        for order in ledger.forget_ended(self._store.stored.value):
+            if ledger.holds_client_id(order):
+                self._seen.add(order.account_id, order.client_order_id, ledger.time_ns)
+
+    async def load_seen(self) -> None:
+        """Reads the client order ids that are taken by orders not in memory."""
+        ledger = self._ledger
+        since = ledger.time_ns - CLIENT_ID_WINDOW_NS
+        oldest = min((order.event_sequence for order in ledger.orders.values() if not order.is_open), default=0)
+        found, complete = await self._store.client_ids_ended_since(since, oldest + 1, SEEN_LOAD_ROWS_MAX)
+        for account_id, client_order_id in found:
+            self._seen.add(account_id, client_order_id, ledger.time_ns)
+        if not complete:
+            self._seen.saturate(ledger.time_ns)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _answer(attempt: _Attempt, seconds: float) -> Placed:
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(attempt.done)
+    except TimeoutError:
+        raise Rejected(Reason.DEADLINE) from None
+
+
+def _reused(client_order_id: str) -> Rejected:
+    return Rejected(
+        Reason.CLIENT_ORDER_ID_REUSED,
+        f"client_order_id {client_order_id} was used for an order with other content",
+        "client_order_id",
+    )
+
+
+def _ended(order: Order) -> Rejected:
+    return Rejected(Reason.ORDER_ENDED, f"order {order.order_id} is {order.state.name} already")

@@ -1,0 +1,198 @@
+"""The gateway's session with the book: numbers commands, keeps what is in flight, learns what became of each.
+
+A command is in flight from `submit` until the fold passes its event, or passes the beginning of a newer session: what
+was not journaled before that never will be. Nothing here awaits; executions.py carries the commands and brings the
+events.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from services.errors import Reason, Rejected
+from services.order_gateway.ledger import Change, Ledger, Reservation
+from services.order_gateway.model import CommandBody, Refused
+from services.runtime import log, metrics
+
+GATEWAY_SHIFT_BITS = 56
+EPOCH_SHIFT_BITS = 36
+GATEWAY_MAX = 127
+BATCH_COMMANDS_MAX = 1_024
+IN_FLIGHT_COMMANDS_MAX = 8_192
+IN_FLIGHT_ACCOUNT_COMMANDS_MAX = 2_048
+"""One account's share, so that a flood of one does not shut out the others."""
+
+_in_flight = metrics.gauge("gateway_in_flight_commands", "Commands submitted and not yet folded.")
+_batches = metrics.counter("gateway_submit_batches", "Messages on the Submit stream.")
+_commands = metrics.counter("gateway_submit_commands", "Commands on the Submit stream.")
+_not_taken = metrics.counter("gateway_not_taken_commands", "Commands that a lost session never journaled.")
+
+logger = log.get("session")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A numbered command."""
+
+    command_id: int
+    body: CommandBody
+
+
+class Flight:
+    """A command on its way. `done` becomes its Change, or Rejected(NOT_TAKEN)."""
+
+    __slots__ = ("account_id", "command_id", "done", "reservation")
+
+    def __init__(self, command_id: int, account_id: int, reservation: Reservation | None) -> None:
+        self.command_id = command_id
+        self.account_id = account_id
+        self.reservation = reservation
+        self.done: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
+        self.done.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait any more
+
+
+class Session:
+    """One gateway number's way into the book.
+
+    Args:
+        ledger: where reservations are kept.
+        gateway: the number, 1 to GATEWAY_MAX, of this process alone.
+    """
+
+    def __init__(self, ledger: Ledger, gateway: int) -> None:
+        assert 0 < gateway <= GATEWAY_MAX, f"gateway number {gateway}"
+        self.gateway = gateway
+        self._ledger = ledger
+        self._epoch = 0
+        self._number = 0
+        self._window = 0
+        self._waiting: deque[Command] = deque()
+        self._flights: dict[int, Flight] = {}
+        self._by_account: dict[int, int] = {}
+        self._wake = asyncio.Event()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether commands are taken now."""
+        return self._window > 0
+
+    # For those who want something done.
+
+    def submit(self, body: CommandBody, account_id: int, reservation: Reservation | None = None) -> Flight:
+        """Puts a command on its way, and its reservation into effect.
+
+        Args:
+            body: the command.
+            account_id: on whose behalf.
+            reservation: what it needs; the caller has looked that it is available.
+
+        Raises:
+            Rejected: NOT_TAKEN while there is no session, OVERLOADED. Nothing is reserved then.
+        """
+        if not self.is_open:
+            raise Rejected(Reason.NOT_TAKEN, "the book is away; send again with the same id")
+        if len(self._flights) >= self._window:
+            raise Rejected(Reason.OVERLOADED)
+        mine = self._by_account.get(account_id, 0)
+        if mine >= IN_FLIGHT_ACCOUNT_COMMANDS_MAX:
+            raise Rejected(Reason.OVERLOADED, f"this account has {mine} commands in flight; wait for their answers")
+        if reservation is not None:
+            self._ledger.reserve(reservation)
+        self._number += 1
+        command_id = self.gateway << GATEWAY_SHIFT_BITS | self._epoch << EPOCH_SHIFT_BITS | self._number
+        flight = self._flights[command_id] = Flight(command_id, account_id, reservation)
+        self._by_account[account_id] = mine + 1
+        self._waiting.append(Command(command_id, body))
+        _in_flight.set(len(self._flights))
+        self._wake.set()
+        return flight
+
+    # For the fold.
+
+    def landed(self, command_id: int) -> Flight | None:
+        """The flight that the next event answers, no longer in flight, its reservation released; None: not ours."""
+        flight = self._flights.pop(command_id, None) if command_id else None
+        if flight is not None:
+            self._forget(flight)
+        return flight
+
+    def superseded_by(self, epoch: int) -> None:
+        """A newer session of ours begins in the journal: what is in flight from before was never taken."""
+        lost = [flight for flight in self._flights.values() if _epoch_of(flight.command_id) < epoch]
+        for flight in lost:
+            del self._flights[flight.command_id]
+            self._forget(flight)
+            flight.done.set_exception(Rejected(Reason.NOT_TAKEN))
+        if lost:
+            _not_taken.inc(len(lost))
+            logger.warning("commands were not taken", commands=len(lost), epoch=epoch)
+
+    # For the connection.
+
+    def open(self, epoch: int, window_commands: int) -> None:
+        """Takes commands under a new epoch. The fold has passed the session's beginning."""
+        assert epoch > self._epoch, f"epoch {epoch} after {self._epoch}"
+        assert not self._flights, "the fold passed the session's beginning: nothing older can be in flight"
+        self._epoch, self._number = epoch, 0
+        self._window = min(window_commands, IN_FLIGHT_COMMANDS_MAX)
+        logger.info("session open", gateway=self.gateway, epoch=epoch, window=self._window)
+
+    def close(self) -> None:
+        """Takes no more commands: the way is lost. What was not sent is not taken; of the rest the fold will tell."""
+        self._window = 0
+        while self._waiting:
+            flight = self._flights.pop(self._waiting.popleft().command_id)
+            self._forget(flight)
+            flight.done.set_exception(Rejected(Reason.NOT_TAKEN))
+
+    async def batch(self) -> list[Command]:
+        """All that waits, at most BATCH_COMMANDS_MAX, in order; waits for the first."""
+        while not self._waiting:
+            self._wake.clear()
+            await self._wake.wait()
+        size = min(len(self._waiting), BATCH_COMMANDS_MAX)
+        _batches.inc()
+        _commands.inc(size)
+        return [self._waiting.popleft() for _ in range(size)]
+
+    def _forget(self, flight: Flight) -> None:
+        mine = self._by_account[flight.account_id] - 1
+        if mine:
+            self._by_account[flight.account_id] = mine
+        else:
+            del self._by_account[flight.account_id]
+        if flight.reservation is not None:
+            self._ledger.release(flight.reservation)
+        _in_flight.set(len(self._flights))
+
+
+def _epoch_of(command_id: int) -> int:
+    return command_id >> EPOCH_SHIFT_BITS & (1 << (GATEWAY_SHIFT_BITS - EPOCH_SHIFT_BITS)) - 1
+
+
+def refusal(change: Change) -> Rejected | None:
+    """The book's refusal of a command, as its caller hears it; None if the command was carried out."""
+    if not isinstance(change.body, Refused):
+        return None
+    reason = Reason.__members__.get(change.body.reason)
+    if reason is None:
+        logger.error("the book refused for a reason unknown here", reason=change.body.reason)
+        return Rejected(Reason.INTERNAL)
+    return Rejected(reason)
+
+
+async def outcome(flight: Flight, seconds: float) -> Change:
+    """What became of a command.
+
+    Raises:
+        Rejected: the book's refusal; NOT_TAKEN; DEADLINE when it is not known within `seconds`.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            change = await asyncio.shield(flight.done)
+    except TimeoutError:
+        raise Rejected(Reason.DEADLINE) from None
+    refused = refusal(change)
+    if refused is not None:
+        raise refused
+    return change

@@ -1,0 +1,510 @@
+"""The database behind the fold: follows it in whole steps, loads it at the start, answers for what memory let go.
+
+One transaction a flush carries postings, balances, orders, executions, accounts and the cursor together. The cursor's
+row is guarded by its old value: of two writers one fails, and of a commit whose outcome is unknown the cursor tells.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from services.order_gateway.ledger import Change, Ledger, Snapshot
+from services.order_gateway.model import (
+    AccountOpened,
+    AssetCreated,
+    CancelCause,
+    Execution,
+    MarketChanged,
+    MarketCreated,
+    Order,
+    OrderState,
+    TimeInForce,
+    Transfer,
+    Transferred,
+)
+from services.order_gateway.progress import Progress
+from services.runtime import log, metrics
+from services.runtime.db import Conflict, Database, Row, Statement, Unavailable, Value
+from services.runtime.streams import Backoff
+from services.units import INT64_MAX, Asset
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+PENDING_EVENTS_MAX = 20_000
+"""How far the fold may be ahead of the database; then it waits."""
+UNAVAILABLE_SECONDS_MAX = 60.0
+"""A database that is away for longer ends the process: a new one opens it afresh."""
+EXECUTIONS_MAX = 1_000
+"""Of one order, in an answer."""
+PAGE_ROWS = 20_000
+PASS_SECONDS_MAX = 5.0
+
+_behind = metrics.gauge("gateway_store_behind_events", "Events folded and not yet stored.")
+
+logger = log.get("store")
+
+_ORDER_COLUMNS = (
+    "order_id, account_id, market_id, buys, is_limit, time_in_force, post_only, price_ticks, quantity_lots, budget, "
+    "client_order_id, maker_fee_ppm, taker_fee_ppm, filled_lots, filled_quote, state, cause, lock_remaining, "
+    "create_sequence, create_ns, event_sequence, event_ns"
+)
+_EXECUTION_COLUMNS = (
+    "order_id, trade_id, account_id, market_id, client_order_id, buys, price_ticks, quantity_lots, fee, is_maker, "
+    "settlement_sequence, event_sequence, event_ns"
+)
+
+
+def _parameters(count: int) -> str:
+    return ", ".join(f"${i}" for i in range(1, count + 1))
+
+
+_PUT_ORDER = (
+    f"INSERT INTO orders ({_ORDER_COLUMNS}) VALUES ({_parameters(22)}) ON CONFLICT (order_id) DO UPDATE SET "  # noqa: S608
+    "filled_lots = excluded.filled_lots, filled_quote = excluded.filled_quote, state = excluded.state, "
+    "cause = excluded.cause, lock_remaining = excluded.lock_remaining, "
+    "event_sequence = excluded.event_sequence, event_ns = excluded.event_ns"
+)
+_ADD_EXECUTION = f"INSERT INTO executions ({_EXECUTION_COLUMNS}) VALUES ({_parameters(13)})"  # noqa: S608
+_ADD_POSTING = (
+    "INSERT INTO postings (journal_sequence, line, account_id, asset_id, amount, kind) VALUES ($1, $2, $3, $4, $5, $6)"
+)
+_PUT_BALANCE = (
+    "INSERT INTO balances (account_id, asset_id, total, held) VALUES ($1, $2, $3, $4) "
+    "ON CONFLICT (account_id, asset_id) DO UPDATE SET total = excluded.total, held = excluded.held"
+)
+_ADD_ACCOUNT = "INSERT INTO accounts (account_id, name) VALUES ($1, $2)"
+_ADD_ASSET = "INSERT INTO assets (asset_id, symbol, decimals) VALUES ($1, $2, $3)"
+_ADD_MARKET = (
+    "INSERT INTO markets (market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, halted) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+)
+_SET_HALTED = "UPDATE markets SET halted = $2 WHERE market_id = $1"
+_ADD_TRANSFER = (
+    "INSERT INTO transfers (transfer_id, from_account_id, to_account_id, asset_id, amount, settlement_sequence, "
+    "journal_sequence) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (transfer_id) DO NOTHING"
+)
+_MOVE_CURSOR = (
+    "UPDATE cursor SET journal_sequence = $1, time_ns = $2, incarnation = $3 WHERE id = 1 AND journal_sequence = $4"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTransfer:
+    """A transfer that the journal holds."""
+
+    transfer: Transfer
+    settlement_sequence: int
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What the database has yet to hear, up to the end of a journal row."""
+
+    rows: dict[str, list[Sequence[Value]]] = field(default_factory=dict)
+    """By statement, in the order of the events."""
+    orders: dict[int, Order] = field(default_factory=dict)
+    balances: set[tuple[int, int]] = field(default_factory=set)
+    transfers: dict[str, StoredTransfer] = field(default_factory=dict)
+    halted: dict[int, bool] = field(default_factory=dict)
+    events: int = 0
+
+    def add(self, sql: str, row: Sequence[Value]) -> None:
+        self.rows.setdefault(sql, []).append(row)
+
+
+class Store:
+    """The gateway's database.
+
+    Args:
+        database: opened, its schema migrated; closed by whoever opened it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._amount = database.amount
+        self._pending = _Pending()
+        self._writing = _Pending()
+        self._wake = asyncio.Event()
+        self._finished = False
+        self._room = asyncio.Event()
+        self._room.set()
+        self.stored = Progress()
+
+    # Loading.
+
+    async def load(self, ended_orders_max: int) -> Snapshot:
+        """What the fold continues from: all open orders, and of the ended ones the last `ended_orders_max`.
+
+        Raises:
+            Unavailable: the database cannot be reached.
+        """
+        fetch = self._database.fetch
+        rows = await fetch("SELECT journal_sequence, time_ns, incarnation FROM cursor WHERE id = 1")
+        if not rows:
+            await self._database.write(
+                [Statement("INSERT INTO cursor (id, journal_sequence, time_ns, incarnation) VALUES (1, 0, 0, '')")]
+            )
+            return Snapshot()
+        sequence, time_ns, incarnation = rows[0]
+        self.stored = Progress(sequence)
+        assets = await fetch("SELECT asset_id, symbol, decimals FROM assets ORDER BY asset_id")
+        markets = await fetch(
+            "SELECT market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, halted "
+            "FROM markets ORDER BY market_id"
+        )
+        accounts = await fetch("SELECT account_id, name FROM accounts ORDER BY account_id")
+        balances = await fetch("SELECT account_id, asset_id, total, held FROM balances")
+        open_orders = await fetch(f"SELECT {_ORDER_COLUMNS} FROM orders WHERE state = 1")  # noqa: S608
+        ended = await fetch(
+            f"SELECT {_ORDER_COLUMNS} FROM orders WHERE state <> 1 ORDER BY event_sequence DESC LIMIT $1",  # noqa: S608
+            ended_orders_max,
+        )
+        return Snapshot(
+            sequence,
+            time_ns,
+            incarnation,
+            tuple(Asset(*row) for row in assets),
+            tuple(_market(row) for row in markets),
+            tuple(AccountOpened(*row) for row in accounts),
+            tuple((row[0], row[1], int(row[2]), int(row[3])) for row in balances),
+            tuple(_order(row) for row in [*open_orders, *ended]),
+        )
+
+    async def client_ids_ended_since(
+        self, time_ns: int, before_sequence: int, rows_max: int
+    ) -> tuple[list[tuple[int, str]], bool]:
+        """(account_id, client_order_id) of orders that ended since then, and whether these are all.
+
+        Args:
+            time_ns: in journal time.
+            before_sequence: only those that ended before this event.
+            rows_max: how many rows to read, the last ended first.
+        """
+        found: list[tuple[int, str]] = []
+        sequence = before_sequence
+        for _ in range(0, rows_max, PAGE_ROWS):
+            rows = await self._database.fetch(
+                "SELECT account_id, client_order_id, event_ns, event_sequence, state FROM orders "
+                "WHERE event_sequence < $1 ORDER BY event_sequence DESC LIMIT $2",
+                sequence,
+                PAGE_ROWS,
+            )
+            recent = [row for row in rows if row[2] >= time_ns]
+            found += [(row[0], row[1]) for row in recent if row[4] != OrderState.OPEN]
+            if len(recent) < PAGE_ROWS:
+                return found, True
+            # A row more than once is no harm; a page may end within the orders of one event.
+            sequence = recent[-1][3] + 1 if recent[-1][3] + 1 < sequence else recent[-1][3]
+        return found, False
+
+    async def transfers_to(self, from_account_id: int, prefix: str) -> list[tuple[int, str]]:
+        """(receiver, transfer_id) of all transfers from an account whose id begins with `prefix`."""
+        rows = await self._database.fetch(
+            "SELECT to_account_id, transfer_id FROM transfers WHERE from_account_id = $1", from_account_id
+        )
+        return [(row[0], row[1]) for row in rows if row[1].startswith(prefix)]
+
+    # Following the fold.
+
+    def add(self, change: Change, ledger: Ledger) -> None:
+        """Notes what an event did. Written with the rest of its journal row."""
+        pending, sequence = self._pending, change.sequence
+        amount = self._amount
+        for line, posting in enumerate(change.effects.postings):
+            row = (sequence, line, posting.account_id, posting.asset_id, amount(posting.amount), posting.kind.value)
+            pending.add(_ADD_POSTING, row)
+            pending.balances.add((posting.account_id, posting.asset_id))
+        for execution in change.effects.executions:
+            pending.add(_ADD_EXECUTION, _execution_row(execution, amount(execution.fee)))
+        for order in change.effects.orders:
+            pending.orders[order.order_id] = order
+            asset = order.lock_asset(ledger.markets[order.market_id])
+            pending.balances.add((order.account_id, asset.asset_id))
+        match change.body:
+            case AccountOpened(account_id, name):
+                pending.add(_ADD_ACCOUNT, (account_id, name))
+            case AssetCreated(asset):
+                pending.add(_ADD_ASSET, (asset.asset_id, asset.symbol, asset.decimals))
+            case MarketCreated() as made:
+                pending.add(_ADD_MARKET, _market_row(made, amount(made.notional_min)))
+            case MarketChanged(market_id, halted):
+                pending.halted[market_id] = halted
+            case Transferred(move, settlement_sequence):
+                parts = (move.transfer_id, move.from_account_id, move.to_account_id, move.asset_id)
+                pending.add(_ADD_TRANSFER, (*parts, amount(move.amount), settlement_sequence, sequence))
+                pending.transfers[move.transfer_id] = StoredTransfer(move, settlement_sequence)
+
+    def row_ended(self, events: int) -> None:
+        """A journal row has been folded: what is noted can be written."""
+        self._pending.events += events
+        _behind.set(self._pending.events)
+        if self._pending.events >= PENDING_EVENTS_MAX:
+            self._room.clear()
+        self._wake.set()
+
+    async def room(self) -> None:
+        """Waits until the database is near enough for the fold to go on."""
+        await self._room.wait()
+
+    async def follow(self, ledger: Ledger, flushed: Callable[[], None]) -> None:
+        """Writes what is noted, until `finish`; calls `flushed` after each transaction.
+
+        Raises:
+            Unavailable: for longer than UNAVAILABLE_SECONDS_MAX.
+            Conflict: another process writes here.
+        """
+        while not self._finished or self._pending.events:
+            await self._wake.wait()
+            if not self._finished:
+                self._wake.clear()
+            await self.flush(ledger)
+            flushed()
+
+    def finish(self) -> None:
+        """Nothing more will be noted: `follow` writes what there is and returns."""
+        self._finished = True
+        self._wake.set()
+
+    async def flush(self, ledger: Ledger) -> None:
+        """Writes what is noted. Never called twice at once."""
+        if not self._pending.events:
+            return
+        self._writing, self._pending = self._pending, _Pending()
+        sequence = ledger.sequence
+        statements = self._statements(self._writing, ledger)
+        await self._write(statements, sequence)
+        self._writing = _Pending()
+        self.stored.advance(sequence)
+        _behind.set(self._pending.events)
+        self._room.set()
+
+    def _statements(self, pending: _Pending, ledger: Ledger) -> list[Statement]:
+        """Taken in one step, between two rows: so the balances are those of the cursor."""
+        amount = self._amount
+        move = (ledger.sequence, ledger.time_ns, ledger.incarnation, self.stored.value)
+        balances = []
+        for account_id, asset_id in pending.balances:
+            balance = ledger.balance(account_id, asset_id)
+            balances.append((account_id, asset_id, amount(balance.total), amount(balance.held)))
+        orders = [_order_row(order, amount) for order in pending.orders.values()]
+        statements = [Statement(_MOVE_CURSOR, [move], expect=1)]
+        statements += [Statement(sql, rows) for sql, rows in pending.rows.items()]
+        if pending.halted:  # after the markets themselves, which may be as new
+            statements.append(Statement(_SET_HALTED, [(key, int(value)) for key, value in pending.halted.items()]))
+        if balances:
+            statements.append(Statement(_PUT_BALANCE, balances))
+        if orders:
+            statements.append(Statement(_PUT_ORDER, orders))
+        return statements
+
+    async def _write(self, statements: list[Statement], sequence: int) -> None:
+        backoff, loop = Backoff(), asyncio.get_running_loop()
+        give_up = loop.time() + UNAVAILABLE_SECONDS_MAX
+        while True:
+            try:
+                return await self._database.write(statements)
+            except Conflict:
+                # Ours, if an attempt whose outcome was unknown did commit; else somebody else's.
+                if backoff.failures and await self._cursor() == sequence:
+                    return None
+                raise
+            except Unavailable as error:
+                if loop.time() > give_up:
+                    raise
+                seconds = backoff.next_seconds()
+                logger.warning("the database is away", why=str(error), delay_s=round(seconds, 3))
+                await asyncio.sleep(seconds)
+
+    async def _cursor(self) -> int:
+        sequence: int = (await self._database.fetch("SELECT journal_sequence FROM cursor WHERE id = 1"))[0][0]
+        return sequence
+
+    # Questions.
+
+    async def passed(self, sequence: int) -> None:
+        """Waits until the database knows of an event, within PASS_SECONDS_MAX.
+
+        Raises:
+            Unavailable: it is too far behind.
+        """
+        try:
+            async with asyncio.timeout(PASS_SECONDS_MAX):
+                await self.stored.reach(sequence)
+        except TimeoutError:
+            raise Unavailable(f"the database is behind: it does not have event {sequence} yet") from None
+
+    async def order(self, order_id: int) -> Order | None:
+        """An order as it is in the database."""
+        rows = await self._database.fetch(f"SELECT {_ORDER_COLUMNS} FROM orders WHERE order_id = $1", order_id)  # noqa: S608
+        return _order(rows[0]) if rows else None
+
+    async def order_by_client(self, account_id: int, client_order_id: str) -> Order | None:
+        """The last order of an account under that id, as it is in the database."""
+        rows = await self._database.fetch(
+            f"SELECT {_ORDER_COLUMNS} FROM orders WHERE account_id = $1 AND client_order_id = $2 "  # noqa: S608
+            "ORDER BY create_sequence DESC LIMIT 1",
+            account_id,
+            client_order_id,
+        )
+        return _order(rows[0]) if rows else None
+
+    async def orders(
+        self, account_id: int, market_id: int | None, *, open_only: bool, before_sequence: int, limit: int
+    ) -> list[Order]:
+        """Orders of an account, newest first, placed before a journal_sequence."""
+        args: list[Value] = [account_id, before_sequence, limit]
+        where = "account_id = $1 AND create_sequence < $2"
+        if open_only:
+            where += " AND state = 1"
+        if market_id is not None:
+            args.append(market_id)
+            where += " AND market_id = $4"
+        rows = await self._database.fetch(
+            f"SELECT {_ORDER_COLUMNS} FROM orders WHERE {where} ORDER BY create_sequence DESC LIMIT $3",  # noqa: S608
+            *args,
+        )
+        return [_order(row) for row in rows]
+
+    async def executions(
+        self, order_id: int, *, takes_only: bool = False, through_sequence: int = INT64_MAX
+    ) -> list[Execution]:
+        """What an order traded by then, oldest first: the last EXECUTIONS_MAX; `takes_only`: all it took itself."""
+        where, limit = ("AND is_maker = 0", PAGE_ROWS) if takes_only else ("", EXECUTIONS_MAX)
+        rows = await self._database.fetch(
+            f"SELECT {_EXECUTION_COLUMNS} FROM executions WHERE order_id = $1 AND event_sequence <= $2 {where} "  # noqa: S608
+            "ORDER BY trade_id DESC LIMIT $3",
+            order_id,
+            through_sequence,
+            limit,
+        )
+        return [_execution(row) for row in reversed(rows)]
+
+    async def transfer(self, transfer_id: str) -> StoredTransfer | None:
+        """A transfer that was folded, stored or not yet."""
+        for pending in (self._pending, self._writing):
+            if transfer_id in pending.transfers:
+                return pending.transfers[transfer_id]
+        rows = await self._database.fetch(
+            "SELECT transfer_id, from_account_id, to_account_id, asset_id, amount, settlement_sequence "
+            "FROM transfers WHERE transfer_id = $1",
+            transfer_id,
+        )
+        if not rows:
+            return None
+        found, giver, receiver, asset_id, amount, settlement_sequence = rows[0]
+        return StoredTransfer(Transfer(found, giver, receiver, asset_id, int(amount)), settlement_sequence)
+
+    # Tokens: not the journal's.
+
+    async def tokens(self) -> Iterable[tuple[str, str, bool]]:
+        """(hash, user, admin) of all tokens."""
+        rows = await self._database.fetch("SELECT hash, user_name, admin FROM tokens")
+        return [(row[0], row[1], bool(row[2])) for row in rows]
+
+    async def add_token(self, token_hash: str, user: str, *, admin: bool, create_ns: int) -> None:
+        """Keeps a token's hash. Durable on return. Raises Unavailable."""
+        sql = "INSERT INTO tokens (hash, user_name, admin, create_ns) VALUES ($1, $2, $3, $4)"
+        await self._database.write([Statement(sql, [(token_hash, user, int(admin), create_ns)])])
+
+
+def _order_row(order: Order, amount: Any) -> Sequence[Value]:
+    return (
+        order.order_id,
+        order.account_id,
+        order.market_id,
+        int(order.buys),
+        int(order.limit),
+        order.time_in_force.value,
+        int(order.post_only),
+        order.price_ticks,
+        order.quantity_lots,
+        amount(order.budget),
+        order.client_order_id,
+        order.maker_fee_ppm,
+        order.taker_fee_ppm,
+        order.filled_lots,
+        amount(order.filled_quote),
+        order.state.value,
+        order.cause.value,
+        amount(order.lock),
+        order.create_sequence,
+        order.create_ns,
+        order.event_sequence,
+        order.event_ns,
+    )
+
+
+def _order(row: Row) -> Order:
+    return Order(
+        order_id=row[0],
+        account_id=row[1],
+        market_id=row[2],
+        buys=bool(row[3]),
+        limit=bool(row[4]),
+        time_in_force=TimeInForce(row[5]),
+        post_only=bool(row[6]),
+        price_ticks=row[7],
+        quantity_lots=row[8],
+        budget=int(row[9]),
+        client_order_id=row[10],
+        maker_fee_ppm=row[11],
+        taker_fee_ppm=row[12],
+        filled_lots=row[13],
+        filled_quote=int(row[14]),
+        state=OrderState(row[15]),
+        cause=CancelCause(row[16]),
+        lock=int(row[17]),
+        create_sequence=row[18],
+        create_ns=row[19],
+        event_sequence=row[20],
+        event_ns=row[21],
+    )
+
+
+def _execution_row(execution: Execution, fee: Value) -> Sequence[Value]:
+    return (
+        execution.order_id,
+        execution.trade_id,
+        execution.account_id,
+        execution.market_id,
+        execution.client_order_id,
+        int(execution.buys),
+        execution.price_ticks,
+        execution.quantity_lots,
+        fee,
+        int(execution.is_maker),
+        execution.settlement_sequence,
+        execution.event_sequence,
+        execution.event_ns,
+    )
+
+
+def _execution(row: Row) -> Execution:
+    return Execution(
+        order_id=row[0],
+        trade_id=row[1],
+        account_id=row[2],
+        market_id=row[3],
+        client_order_id=row[4],
+        buys=bool(row[5]),
+        price_ticks=row[6],
+        quantity_lots=row[7],
+        fee=int(row[8]),
+        is_maker=bool(row[9]),
+        settlement_sequence=row[10],
+        event_sequence=row[11],
+        event_ns=row[12],
+    )
+
+
+def _market_row(made: MarketCreated, notional_min: Value) -> Sequence[Value]:
+    parts = (made.market_id, made.symbol, made.base_asset_id, made.quote_asset_id, made.tick_size, made.lot_size)
+    return (*parts, notional_min, int(made.halted))
+
+
+def _market(row: Row) -> MarketCreated:
+    market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, halted = row
+    return MarketCreated(
+        market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, int(notional_min), bool(halted)
+    )

@@ -1,0 +1,542 @@
+"""Between the protos and the gateway's own values: journal events in, commands out, public requests in, answers out.
+
+What a client sends is judged here field by field: whatever cannot be read is Rejected naming its field.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from clearbook.internal.v1 import forward_service_pb2 as forward_pb
+from clearbook.internal.v1 import journal_pb2 as journal
+from clearbook.internal.v1 import matching_service_pb2 as matching
+from clearbook.v1 import account_service_pb2 as account_pb
+from clearbook.v1 import admin_service_pb2 as admin_pb
+from clearbook.v1 import order_service_pb2 as order_pb
+from clearbook.v1 import settlement_service_pb2 as settlement_pb
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.errors import Reason, Rejected
+from services.order_gateway import model
+from services.order_gateway.model import CancelCause, Execution, Order, OrderState, Placement, TimeInForce
+from services.units import INT64_MAX, Asset, FixedPoint, Market, market_of
+
+CLIENT_ORDER_ID_CHARS_MAX = 64
+TRANSFER_ID_CHARS_MAX = 64
+SYMBOL_CHARS_MAX = 16
+DECIMALS_DEFAULT = 18
+DECIMALS_MAX = 36
+AMOUNT_MAX = 2**256 - 1
+"""No amount asked for is larger: the chain could not hold it."""
+ORDERS_PAGE_DEFAULT = 100
+ORDERS_PAGE_MAX = 500
+NS_PER_SECOND = 10**9
+
+_CLIENT_ORDER_ID = re.compile(rf"[!-~]{{1,{CLIENT_ORDER_ID_CHARS_MAX}}}", re.ASCII)
+_TRANSFER_ID = re.compile(rf"[ -~]{{1,{TRANSFER_ID_CHARS_MAX}}}", re.ASCII)
+_SYMBOL = re.compile(rf"[A-Z0-9]{{1,{SYMBOL_CHARS_MAX}}}", re.ASCII)
+_ORDER_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+
+Markets = Mapping[str, Market]
+
+
+def _invalid(field: str, what: str) -> Rejected:
+    return Rejected(Reason.INVALID_FIELD, f"{field} {what}", field)
+
+
+def _shown(text: str, chars_max: int = 40) -> str:
+    return repr(text if len(text) <= chars_max else text[:chars_max] + "…")
+
+
+# The journal, in.
+
+
+def event_row(message: matching.StreamEventsResponse) -> model.EventRow:
+    """One message of StreamEvents."""
+    time_ns = message.time_ns
+    events = journal.EventBatch.FromString(message.events).events
+    return model.EventRow(
+        message.first_journal_sequence,
+        message.last_journal_sequence,
+        time_ns,
+        message.incarnation,
+        tuple(_event(event, time_ns) for event in events),
+    )
+
+
+def _event(message: journal.Event, time_ns: int) -> model.Event:
+    kind = message.WhichOneof("kind")
+    assert kind is not None, f"event {message.journal_sequence} is of a kind unknown here: this gateway is too old"
+    if kind == "order_placed":
+        body: model.EventBody = _order_placed(message.order_placed, message.journal_sequence, time_ns)
+    else:
+        read = _EVENTS.get(kind)
+        body = read(getattr(message, kind)) if read is not None else model.Unrelated()
+    return model.Event(message.journal_sequence, message.command_id, body)
+
+
+def _order_placed(message: journal.OrderPlaced, sequence: int, time_ns: int) -> model.OrderPlaced:
+    trades = tuple(_trade(trade) for trade in message.trades)
+    m = message.order
+    order = Order(
+        order_id=m.order_id,
+        account_id=m.account_id,
+        market_id=m.market_id,
+        buys=m.side == journal.SIDE_BUY,
+        limit=m.type == journal.ORDER_TYPE_LIMIT,
+        time_in_force=TimeInForce(m.time_in_force),
+        post_only=m.post_only,
+        price_ticks=m.price_ticks,
+        quantity_lots=m.quantity_lots,
+        budget=int(m.budget or 0),
+        client_order_id=m.client_order_id,
+        maker_fee_ppm=m.maker_fee_ppm,
+        taker_fee_ppm=m.taker_fee_ppm,
+        filled_lots=m.filled_lots,
+        filled_quote=sum(trade.quote_amount for trade in trades),
+        state=OrderState(m.state),
+        cause=CancelCause(m.cancel_cause),
+        lock=int(m.lock_remaining or 0),
+        create_sequence=sequence,
+        create_ns=time_ns,
+        event_sequence=sequence,
+        event_ns=time_ns,
+    )
+    return model.OrderPlaced(order, trades)
+
+
+def _trade(m: journal.Trade) -> model.Trade:
+    return model.Trade(
+        trade_id=m.trade_id,
+        settlement_sequence=m.settlement_sequence,
+        price_ticks=m.price_ticks,
+        quantity_lots=m.quantity_lots,
+        base_amount=int(m.base_amount),
+        quote_amount=int(m.quote_amount),
+        maker_order_id=m.maker_order_id,
+        maker_account_id=m.maker_account_id,
+        maker_fee=int(m.maker_fee or 0),
+        taker_fee=int(m.taker_fee or 0),
+        maker_remaining_lots=m.maker_remaining_lots,
+        maker_lock=int(m.maker_lock_remaining or 0),
+    )
+
+
+def _market_created(message: journal.MarketCreated) -> model.MarketCreated:
+    m = message.market
+    return model.MarketCreated(
+        market_id=m.market_id,
+        symbol=m.symbol,
+        base_asset_id=m.base_asset_id,
+        quote_asset_id=m.quote_asset_id,
+        tick_size=m.tick_size,
+        lot_size=m.lot_size,
+        notional_min=int(m.notional_min or 0),
+        halted=m.state == journal.MARKET_STATE_HALTED,
+    )
+
+
+def _transferred(message: journal.Transferred) -> model.Transferred:
+    m = message.transfer
+    move = model.Transfer(m.transfer_id, m.from_account_id, m.to_account_id, m.asset_id, int(m.amount))
+    return model.Transferred(move, message.settlement_sequence)
+
+
+_EVENTS: dict[str, Callable[[Any], model.EventBody]] = {
+    "order_canceled": lambda m: model.OrderCanceled(
+        m.order.order_id, m.order.filled_lots, CancelCause(m.order.cancel_cause)
+    ),
+    "refused": lambda m: model.Refused(m.reason),
+    "account_opened": lambda m: model.AccountOpened(m.account_id, m.name),
+    "transferred": _transferred,
+    "deposited": lambda m: model.Deposited(m.deposit.account_id, m.asset_id, int(m.deposit.amount)),
+    "asset_created": lambda m: model.AssetCreated(Asset(m.asset.asset_id, m.asset.symbol, m.asset.decimals)),
+    "market_created": _market_created,
+    "market_changed": lambda m: model.MarketChanged(m.market.market_id, m.market.state == journal.MARKET_STATE_HALTED),
+    "session_opened": lambda m: model.SessionOpened(m.gateway, m.epoch),
+}
+
+
+# Commands, out.
+
+
+def submit_request(commands: Iterable[tuple[int, model.CommandBody]]) -> matching.SubmitRequest:
+    """One message of Submit, of (command_id, what is asked)."""
+    request = matching.SubmitRequest()
+    for command_id, body in commands:
+        message = request.commands.add()
+        message.command_id = command_id
+        _COMMANDS[type(body)](message, body)
+    return request
+
+
+def _write_place(message: journal.Command, body: model.PlaceOrder) -> None:
+    part, asked = message.place_order, body.placement
+    part.account_id = body.account_id
+    part.market_id = asked.market.market_id
+    part.side = journal.SIDE_BUY if asked.buys else journal.SIDE_SELL
+    part.type = journal.ORDER_TYPE_LIMIT if asked.limit else journal.ORDER_TYPE_MARKET
+    part.time_in_force = asked.time_in_force.value  # type: ignore[assignment]  # the numbers are the proto's
+    part.post_only = asked.post_only
+    part.price_ticks = asked.price_ticks
+    part.quantity_lots = asked.quantity_lots
+    part.budget = str(body.budget) if body.budget else ""
+    part.client_order_id = body.client_order_id
+    part.maker_fee_ppm = body.maker_fee_ppm
+    part.taker_fee_ppm = body.taker_fee_ppm
+
+
+def _write_cancel(message: journal.Command, body: model.CancelOrder) -> None:
+    message.cancel_order.account_id = body.account_id
+    message.cancel_order.order_id = body.order_id
+
+
+def _write_open(message: journal.Command, body: model.OpenAccount) -> None:
+    message.open_account.name = body.name
+
+
+def _write_transfer(message: journal.Command, body: model.Transfer) -> None:
+    part = message.transfer
+    part.transfer_id = body.transfer_id
+    part.from_account_id = body.from_account_id
+    part.to_account_id = body.to_account_id
+    part.asset_id = body.asset_id
+    part.amount = str(body.amount)
+
+
+def _write_asset(message: journal.Command, body: model.CreateAsset) -> None:
+    message.create_asset.asset.symbol = body.symbol
+    message.create_asset.asset.decimals = body.decimals
+
+
+def _write_market(message: journal.Command, body: model.CreateMarket) -> None:
+    part, market = message.create_market.market, body.market
+    part.symbol = market.symbol
+    part.base_asset_id = market.base.asset_id
+    part.quote_asset_id = market.quote.asset_id
+    part.tick_size = market.format_price(1)
+    part.lot_size = market.format_quantity(1)
+    part.notional_min = str(market.notional_min)
+    part.state = journal.MARKET_STATE_OPEN
+
+
+def _write_change(message: journal.Command, body: model.ChangeMarket) -> None:
+    message.change_market.market_id = body.market_id
+    message.change_market.state = journal.MARKET_STATE_HALTED if body.halted else journal.MARKET_STATE_OPEN
+
+
+_COMMANDS: dict[type, Callable[[journal.Command, Any], None]] = {
+    model.PlaceOrder: _write_place,
+    model.CancelOrder: _write_cancel,
+    model.OpenAccount: _write_open,
+    model.Transfer: _write_transfer,
+    model.CreateAsset: _write_asset,
+    model.CreateMarket: _write_market,
+    model.ChangeMarket: _write_change,
+}
+
+
+# OrderService.
+
+
+def placement(request: order_pb.PlaceOrderRequest, markets: Markets) -> Placement:
+    """What a PlaceOrder asks for.
+
+    Raises:
+        Rejected: MARKET_NOT_FOUND; INVALID_FIELD, INVALID_PRICE, INVALID_QUANTITY, NOTIONAL_TOO_SMALL with the field.
+    """
+    client_order_id(request.client_order_id, optional=True)
+    market = _market(request.market, markets)
+    if request.side not in {order_pb.SIDE_BUY, order_pb.SIDE_SELL}:
+        raise _invalid("side", f"must be SIDE_BUY or SIDE_SELL, not {request.side}")
+    if request.type not in {order_pb.ORDER_TYPE_LIMIT, order_pb.ORDER_TYPE_MARKET}:
+        raise _invalid("type", f"must be ORDER_TYPE_LIMIT or ORDER_TYPE_MARKET, not {request.type}")
+    buys, limit = request.side == order_pb.SIDE_BUY, request.type == order_pb.ORDER_TYPE_LIMIT
+    time_in_force = _time_in_force(request.time_in_force, limit=limit)
+    if request.post_only and not (limit and time_in_force is TimeInForce.GTC):
+        raise _invalid("post_only", "is for limit orders that are GTC only")
+    if request.price and not limit:
+        raise _invalid("price", "must be empty for a market order")
+    if request.quote_budget and (limit or not buys):
+        raise _invalid("quote_budget", "is for market buys only")
+    quantity_lots = market.quantity_lots(request.quantity)
+    price_ticks = market.price_ticks(request.price) if limit else 0
+    if limit and market.quote_amount(price_ticks, quantity_lots) < market.notional_min:
+        least = f"{market.quote.format(market.notional_min)} {market.quote.symbol}"
+        raise Rejected(Reason.NOTIONAL_TOO_SMALL, f"price x quantity is below {least}", "quantity")
+    budget = _positive(request.quote_budget, "quote_budget", market.quote) if request.quote_budget else None
+    return Placement(market, buys, limit, time_in_force, request.post_only, price_ticks, quantity_lots, budget)
+
+
+def client_order_id(text: str, *, optional: bool = False) -> str:
+    """Checks the shape of a client's id; "" is fine where it is optional."""
+    if not (optional and not text) and _CLIENT_ORDER_ID.fullmatch(text) is None:
+        raise _invalid(
+            "client_order_id",
+            f"must be 1 to {CLIENT_ORDER_ID_CHARS_MAX} printable ASCII characters without spaces, not {_shown(text)}",
+        )
+    return text
+
+
+def _market(symbol: str, markets: Markets, field: str = "market") -> Market:
+    if not symbol:
+        raise _invalid(field, "is missing")
+    market = markets.get(symbol)
+    if market is None:
+        raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {_shown(symbol)}", field)
+    return market
+
+
+def _time_in_force(number: int, *, limit: bool) -> TimeInForce:
+    if number == order_pb.TIME_IN_FORCE_UNSPECIFIED:
+        return TimeInForce.GTC if limit else TimeInForce.IOC
+    if number not in {item.value for item in TimeInForce}:
+        raise _invalid("time_in_force", f"has no value {number}")
+    if number == order_pb.TIME_IN_FORCE_GTC and not limit:
+        raise _invalid("time_in_force", "GTC is for limit orders only")
+    return TimeInForce(number)
+
+
+def _positive(text: str, field: str, asset: Asset) -> int:
+    amount = asset.parse(text, field)
+    if not 0 < amount <= AMOUNT_MAX:
+        raise _invalid(field, f"must be more than zero and at most 2^256 - 1 base units, not {_shown(text)}")
+    return amount
+
+
+def order_name(request: order_pb.CancelOrderRequest | order_pb.GetOrderRequest) -> int | str:
+    """Which order: our id as an int, or the client's as a str.
+
+    Raises:
+        Rejected: INVALID_FIELD unless exactly one of the two is given, well formed.
+    """
+    if bool(request.order_id) == bool(request.client_order_id):
+        raise Rejected(Reason.INVALID_FIELD, "exactly one of order_id and client_order_id must be given", "order_id")
+    if request.client_order_id:
+        return client_order_id(request.client_order_id)
+    if _ORDER_ID.fullmatch(request.order_id) is None or (number := int(request.order_id)) > INT64_MAX:
+        raise _invalid("order_id", f"is not one of ours: {_shown(request.order_id)}")
+    return number
+
+
+def market_filter(symbol: str, markets: Markets) -> int | None:
+    """The market_id that a request asks for; None: all."""
+    return _market(symbol, markets).market_id if symbol else None
+
+
+def page_size(asked: int) -> int:
+    """How many orders a page holds."""
+    if not 0 <= asked <= ORDERS_PAGE_MAX:
+        raise _invalid("page_size", f"must be 1 to {ORDERS_PAGE_MAX}, or 0 for {ORDERS_PAGE_DEFAULT}, not {asked}")
+    return asked or ORDERS_PAGE_DEFAULT
+
+
+def page_token(last_sequence: int, market_id: int | None, *, open_only: bool) -> str:
+    """Where the next page begins: behind the order that was placed by this journal_sequence."""
+    text = f"1.{last_sequence}.{market_id or 0}.{int(open_only)}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def page_start(token: str, market_id: int | None, *, open_only: bool) -> int:
+    """The journal_sequence behind which a page begins; INT64_MAX for the first.
+
+    Raises:
+        Rejected: INVALID_FIELD for a token that we did not give to this very question.
+    """
+    if not token:
+        return INT64_MAX
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")
+        version, sequence, market, only = (int(part) for part in text.split("."))
+    except (ValueError, binascii.Error):
+        raise _invalid("page_token", f"is not one of ours: {_shown(token)}") from None
+    if (version, market, only) != (1, market_id or 0, int(open_only)) or not 0 < sequence <= INT64_MAX:
+        raise _invalid("page_token", "belongs to a request with other filters")
+    return sequence
+
+
+def order(value: Order, market: Market) -> order_pb.Order:
+    """An order as clients see it."""
+    message = order_pb.Order(
+        order_id=str(value.order_id),
+        client_order_id=value.client_order_id,
+        market=market.symbol,
+        side=order_pb.SIDE_BUY if value.buys else order_pb.SIDE_SELL,
+        type=order_pb.ORDER_TYPE_LIMIT if value.limit else order_pb.ORDER_TYPE_MARKET,
+        time_in_force=value.time_in_force.value,  # type: ignore[arg-type]  # the numbers are the proto's
+        post_only=value.post_only,
+        price=market.format_price(value.price_ticks) if value.limit else "",
+        quantity=market.format_quantity(value.quantity_lots),
+        filled_quantity=market.format_quantity(value.filled_lots),
+        quote_budget=market.quote.format(value.budget) if value.budget else "",
+        filled_quote=market.quote.format(value.filled_quote),
+        locked=value.lock_asset(market).format(value.lock),
+        state=value.state.value,  # type: ignore[arg-type]
+        cancel_cause=value.cause.value,  # type: ignore[arg-type]
+    )
+    _set_time(message.create_time, value.create_ns)
+    _set_time(message.event_time, value.event_ns)
+    return message
+
+
+def execution(value: Execution, market: Market) -> order_pb.Execution:
+    """One's side of a trade as clients see it."""
+    received = market.base if value.buys else market.quote
+    message = order_pb.Execution(
+        trade_id=value.trade_id,
+        market=market.symbol,
+        order_id=str(value.order_id),
+        client_order_id=value.client_order_id,
+        side=order_pb.SIDE_BUY if value.buys else order_pb.SIDE_SELL,
+        price=market.format_price(value.price_ticks),
+        quantity=market.format_quantity(value.quantity_lots),
+        fee=received.format(value.fee),
+        fee_asset=received.symbol,
+        is_maker=value.is_maker,
+        settlement_sequence=value.settlement_sequence,
+    )
+    _set_time(message.event_time, value.event_ns)
+    return message
+
+
+def _set_time(stamp: Timestamp, time_ns: int) -> None:
+    stamp.seconds, stamp.nanos = divmod(time_ns, NS_PER_SECOND)
+
+
+def placed(value: Order, executions: Sequence[Execution], market: Market) -> order_pb.PlaceOrderResponse:
+    """The answer to PlaceOrder."""
+    return order_pb.PlaceOrderResponse(
+        order=order(value, market), executions=[execution(item, market) for item in executions]
+    )
+
+
+def stream_orders(
+    orders: Sequence[Order],
+    executions: Sequence[Execution],
+    sequence: int,
+    markets: Mapping[int, Market],
+    *,
+    snapshot: bool = False,
+    lagged: bool = False,
+) -> order_pb.StreamOrdersResponse:
+    """One message of StreamOrders."""
+    return order_pb.StreamOrdersResponse(
+        snapshot=snapshot,
+        orders=[order(item, markets[item.market_id]) for item in orders],
+        executions=[execution(item, markets[item.market_id]) for item in executions],
+        journal_sequence=sequence,
+        lagged=lagged,
+    )
+
+
+# AccountService.
+
+
+def balances(
+    account_id: int, rows: Iterable[tuple[Asset, int, int, int]], sequence: int
+) -> account_pb.ListBalancesResponse:
+    """The answer to ListBalances, of (asset, total, available, held)."""
+    return account_pb.ListBalancesResponse(
+        account_id=str(account_id),
+        balances=[
+            account_pb.Balance(
+                asset=asset.symbol,
+                total=asset.format(total),
+                available=asset.format(available),
+                held=asset.format(held),
+            )
+            for asset, total, available, held in sorted(rows, key=lambda row: row[0].symbol)
+        ],
+        journal_sequence=sequence,
+    )
+
+
+# AdminService.
+
+
+def new_asset(request: admin_pb.CreateAssetRequest) -> model.CreateAsset:
+    """The asset that a request asks for."""
+    if _SYMBOL.fullmatch(request.symbol) is None:
+        what = f"must be 1 to {SYMBOL_CHARS_MAX} upper-case ASCII letters and digits, not {_shown(request.symbol)}"
+        raise _invalid("symbol", what)
+    decimals = request.decimals if request.HasField("decimals") else DECIMALS_DEFAULT
+    if decimals > DECIMALS_MAX:
+        raise _invalid("decimals", f"must be 0 to {DECIMALS_MAX}, not {decimals}")
+    return model.CreateAsset(request.symbol, decimals)
+
+
+def new_market(request: admin_pb.CreateMarketRequest, assets: Mapping[str, Asset]) -> Market:
+    """The market that a request asks for, with market_id 0.
+
+    Raises:
+        Rejected: INVALID_FIELD with the field, ASSET_NOT_FOUND, INVALID_MARKET.
+    """
+    base_symbol, hyphen, quote_symbol = request.market.partition("-")
+    if not hyphen or not all(_SYMBOL.fullmatch(symbol) for symbol in (base_symbol, quote_symbol)):
+        raise _invalid("market", f"must be two symbols joined by a hyphen, like BTC-USD, not {_shown(request.market)}")
+    if base_symbol == quote_symbol:
+        raise _invalid("market", f"must join two different assets, not {request.market}")
+    base, quote = _asset(base_symbol, assets, "market"), _asset(quote_symbol, assets, "market")
+    notional = request.notional_min
+    if notional and FixedPoint.parse(notional, "notional_min").coefficient:
+        notional_min = _positive(notional, "notional_min", quote)
+    else:
+        notional_min = 0
+    return market_of(0, request.market, base, quote, request.tick_size, request.lot_size, notional_min)
+
+
+def named_market(symbol: str, markets: Markets) -> Market:
+    """The market of that name. Raises Rejected: INVALID_FIELD if none is named, MARKET_NOT_FOUND."""
+    return _market(symbol, markets)
+
+
+def _asset(symbol: str, assets: Mapping[str, Asset], field: str) -> Asset:
+    if not symbol:
+        raise _invalid(field, "is missing")
+    asset = assets.get(symbol)
+    if asset is None:
+        raise Rejected(Reason.ASSET_NOT_FOUND, f"no such asset: {_shown(symbol)}", field)
+    return asset
+
+
+def grant(request: admin_pb.GrantFundsRequest, assets: Mapping[str, Asset], reserved_prefix: str) -> tuple[Asset, int]:
+    """What a GrantFunds moves: the asset and base units. The user is judged elsewhere."""
+    if _TRANSFER_ID.fullmatch(request.transfer_id) is None:
+        what = f"must be 1 to {TRANSFER_ID_CHARS_MAX} printable ASCII characters, not {_shown(request.transfer_id)}"
+        raise _invalid("transfer_id", what)
+    if request.transfer_id.startswith(reserved_prefix):
+        raise _invalid("transfer_id", f"must not begin with {reserved_prefix}: that is ours")
+    asset = _asset(request.asset, assets, "asset")
+    return asset, _positive(request.amount, "amount", asset)
+
+
+# SettlementService.
+
+
+def check_settlement_name(request: settlement_pb.GetSettlementRequest) -> None:
+    """Refuses (INVALID_FIELD) whatever does not name one entry in exactly one way."""
+    ways = [
+        bool(request.settlement_sequence),
+        bool(request.market) or bool(request.trade_id),
+        bool(request.transfer_id),
+    ]
+    if ways.count(True) != 1:
+        raise Rejected(
+            Reason.INVALID_FIELD,
+            "exactly one of settlement_sequence, market with trade_id, and transfer_id must be given",
+            "settlement_sequence",
+        )
+    if ways[1] and not request.market:
+        raise _invalid("market", "is missing beside trade_id")
+    if ways[1] and not request.trade_id:
+        raise _invalid("trade_id", "is missing beside market")
+
+
+# ForwardService.
+
+
+def forward_response(item_id: int, response: bytes = b"", status: bytes = b"") -> forward_pb.ForwardResponse:
+    """The answer to one item: a serialized response, or a serialized google.rpc.Status."""
+    return forward_pb.ForwardResponse(id=item_id, response=response, status=status)
