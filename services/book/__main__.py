@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from services.book.journal import Journal
-from services.book.leader import lead
+from services.book.leader import take_lead
 from services.book.loop import SNAPSHOT_EVENTS, Loop
 from services.book.recovery import recover
 from services.book.relay import Relay
@@ -74,6 +74,11 @@ class Book:
         """Where it listens."""
         return self._server.port
 
+    @property
+    def lead(self) -> Lead | None:
+        """What it leads with; None until it does."""
+        return self._servicer.lead
+
     async def run(self, closing: Closing) -> None:
         """Recovers, takes the lead, serves until `closing`, and ends in order.
 
@@ -93,7 +98,7 @@ class Book:
     async def _lead(self, journal: Journal, closing: Closing) -> None:
         engine, last_hash = await recover(journal, closing)
         first = [] if engine.assets else seeds(self._settings.markets_file())
-        row = await lead(journal, engine, last_hash, self._clock(), first)
+        row = await take_lead(journal, engine, last_hash, self._clock(), first)
         tail = Tail(journal, row.last_sequence, row.last_settlement_sequence)
         loop = Loop(engine, journal, tail, row.hash, self._clock, self._settings.book_snapshot_events)
         leading = Lead(engine, journal, tail, loop, Sessions(engine.sessions))

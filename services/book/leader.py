@@ -15,7 +15,9 @@ INCARNATION_BYTES = 16
 logger = log.get("leader")
 
 
-async def lead(journal: Journal, engine: Engine, last_hash: bytes, time_ns: int, seeds: Sequence[CommandBody]) -> Row:
+async def take_lead(
+    journal: Journal, engine: Engine, last_hash: bytes, time_ns: int, seeds: Sequence[CommandBody]
+) -> Row:
     """Journals LeaderStarted, together with the first assets and markets where there are none: all or nothing.
 
     Args:

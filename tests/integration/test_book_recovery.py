@@ -24,7 +24,7 @@ from services.book.journal import (
     Row,
     Snapshot,
 )
-from services.book.leader import lead
+from services.book.leader import take_lead
 from services.book.model import Command, CommandBody, OpenAccount, OpenSession, PlaceOrder, Transfer
 from services.book.recovery import recover, replay
 from services.book.seed import seeds
@@ -65,7 +65,7 @@ async def write(url: str) -> Written:
     """Leads an empty journal and appends ROWS rows, with a snapshot as of the fourth and the eighth."""
     async with await Journal.open(url, 0) as journal:
         engine = Engine(0)
-        rows = [await lead(journal, engine, GENESIS_HASH, 1_000, seeds(MARKETS))]
+        rows = [await take_lead(journal, engine, GENESIS_HASH, 1_000, seeds(MARKETS))]
         first: list[CommandBody] = [OpenAccount("a"), OpenAccount("b"), OpenSession(1)]
         number = 0
         for n in range(ROWS):
@@ -146,7 +146,7 @@ class TestInOrder:
         async with await Journal.open(written.url, 0) as journal:
             engine, last_hash = await recover(journal)
             for _ in range(2):
-                row = await lead(journal, engine, last_hash, 0, [])
+                row = await take_lead(journal, engine, last_hash, 0, [])
                 await journal.save_snapshot(snapshot_of(engine, row))
                 last_hash = row.hash
             newest = [snapshot.journal_sequence for snapshot in await journal.snapshots()]
@@ -177,20 +177,20 @@ class TestInOrder:
             sleeper.add_all([Command(0, OpenAccount("c"))])
             late = sleeper.seal(last_hash)
             again, again_hash = await recover(other)
-            row = await lead(other, again, again_hash, 0, seeds(MARKETS))
+            row = await take_lead(other, again, again_hash, 0, seeds(MARKETS))
             assert (again.epoch, len(again.assets)) == (2, 3), "seeds are for an empty journal"
             assert row.time_ns >= written.rows[-1].time_ns, "time does not run back with the clock"
             with pytest.raises(NotLeader):
                 await one.append(late)
             with pytest.raises(NotLeader):
-                await lead(one, as_of(written.rows), last_hash, 0, [])
+                await take_lead(one, as_of(written.rows), last_hash, 0, [])
 
     async def test_two_shards_share_a_database(self, url: str) -> None:
         await write(url)
         async with await Journal.open(url, 7) as journal:
             engine, last_hash = await recover(journal)
             assert (engine.journal_sequence, last_hash) == (0, GENESIS_HASH)
-            await lead(journal, engine, last_hash, 5, [])
+            await take_lead(journal, engine, last_hash, 5, [])
             assert (await recover(journal))[0].epoch == 1
         assert (await recovered(url))[0].epoch == 1
 
@@ -209,7 +209,7 @@ async def test_a_refused_seed_journals_nothing(tmp_path: Path) -> None:
     markets.write_text('[[assets]]\nsymbol = "lower"\n')
     async with await Journal.open(f"sqlite:///{tmp_path}/book.sqlite", 0) as journal:
         with pytest.raises(StartError, match="lower"):
-            await lead(journal, Engine(0), GENESIS_HASH, 5, seeds(markets))
+            await take_lead(journal, Engine(0), GENESIS_HASH, 5, seeds(markets))
         assert await journal.last() is None
 
 
@@ -217,7 +217,7 @@ async def test_an_unknown_outcome_is_told_apart(tmp_path: Path, monkeypatch: pyt
     journal = await Journal.open(f"sqlite:///{tmp_path}/book.sqlite", 0)
     await journal.close()  # the database is gone
     with pytest.raises(CommitUnknown):
-        await lead(journal, Engine(0), GENESIS_HASH, 5, [])
+        await take_lead(journal, Engine(0), GENESIS_HASH, 5, [])
 
 
 Damage = Callable[[sqlite3.Connection, Written], int]
