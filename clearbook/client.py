@@ -132,8 +132,8 @@ class Client:
             token: a bearer token, where it is not.
         """
         self._channels = (grpc.aio.insecure_channel(orders), grpc.aio.insecure_channel(market_data))
-        self._orders: order_grpc.OrderServiceAsyncStub = order_grpc.OrderServiceStub(self._channels[0])
-        self._books: book_grpc.BookServiceAsyncStub = book_grpc.BookServiceStub(self._channels[1])
+        self._orders = order_grpc.OrderServiceStub(self._channels[0])
+        self._books = book_grpc.BookServiceStub(self._channels[1])
         self._who = (("authorization", f"Bearer {token}"),) if token else (("x-clearbook-user", user),)
 
     async def __aenter__(self) -> Self:

@@ -42,7 +42,7 @@ class Flow:
         self._number = 0
         own: list[m.CommandBody] = [m.LeaderStarted(1, incarnation), m.CreateAsset(BTC), m.CreateAsset(USD)]
         self.row([m.Command(0, body) for body in [*own, *map(m.CreateMarket, MARKETS), m.OpenSession(GATEWAY)]])
-        self.row([self._numbered(m.OpenAccount(name)) for name in ("ann", "bob", "cat")])
+        self.row([self._numbered(m.OpenAccount(name)) for name in ("ann", "bob", "cat", "dan")])
 
     def row(self, commands: Iterable[m.Command]) -> StreamEventsResponse:
         """One row of these commands."""
@@ -67,8 +67,8 @@ class Flow:
         """A row in which nothing happens."""
         return self.row([m.Command(0, m.AdvanceTime())])
 
-    def place(self, market_id: int, side: int, price: int, lots: int, account: int = 1001) -> StreamEventsResponse:
-        """A row of one limit order."""
+    def place(self, market_id: int, side: int, price: int, lots: int, account: int = 1004) -> StreamEventsResponse:
+        """A row of one limit order, of somebody who places no others."""
         return self.row([self._numbered(_limit(account, market_id, side, price, lots))])
 
     def halt(self, market_id: int) -> StreamEventsResponse:

@@ -5,7 +5,7 @@ import time
 
 import grpc
 from clearbook.internal.v1.matching_service_pb2 import StreamEventsRequest
-from clearbook.internal.v1.matching_service_pb2_grpc import MatchingServiceAsyncStub, MatchingServiceStub
+from clearbook.internal.v1.matching_service_pb2_grpc import MatchingServiceStub
 
 from services.book.publisher import wire
 from services.book.publisher.board import Board
@@ -49,7 +49,7 @@ class Feed:
         await reconnecting(closing, "events from book", self._session, delay_seconds_max=RECONNECT_SECONDS_MAX)
 
     async def _session(self) -> None:
-        stub: MatchingServiceAsyncStub = MatchingServiceStub(self._channel)
+        stub = MatchingServiceStub(self._channel)
         asked_ns = time.time_ns()
         call = stub.StreamEvents(
             StreamEventsRequest(
