@@ -47,6 +47,6 @@ class Alarms:
         """Whether any alarm that is up stops settlement."""
         return any(halts for _, halts in self._up.values())
 
-    def why(self, kind: str) -> str:
-        """The text of an alarm that is up, or ""."""
-        return self._up.get(kind, ("", False))[0]
+    def halting(self, *, but: str) -> str:
+        """The text of an alarm that stops settlement, of another kind than `but`; "" if none is up."""
+        return next((why for kind, (why, halts) in self._up.items() if halts and kind != but), "")

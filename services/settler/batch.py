@@ -4,7 +4,7 @@ A batch moves nothing that its entries do not move: each trade's and transfer's 
 token of a batch does. Amounts are whole base units, accounts are ids, tokens are 0x-addresses.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -171,6 +171,14 @@ def assets(body: Body) -> tuple[str, ...]:
             return (body.symbol,)
 
 
-def new_assets(entries: Sequence[Entry], tokens: Mapping[str, str]) -> Iterator[NewAsset]:
-    """The assets that begin in these entries and have no token yet, in order."""
-    return (entry.body for entry in entries if isinstance(entry.body, NewAsset) and entry.body.symbol not in tokens)
+def unlisted(entries: Sequence[Entry], tokens: Mapping[str, str]) -> dict[str, int | None]:
+    """The assets that these entries name and that have no token yet, in order.
+
+    With their decimals where they begin here, else None: then somebody has settled their beginning already.
+    """
+    found: dict[str, int | None] = {}
+    for entry in entries:
+        for symbol in assets(entry.body):
+            if symbol not in tokens:
+                found.setdefault(symbol, entry.body.decimals if isinstance(entry.body, NewAsset) else None)
+    return found

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from eth_utils.address import is_address
+
 from services.runtime import log
 from services.runtime.run import Closing, StartError
 from services.runtime.streams import Backoff
@@ -77,6 +79,9 @@ async def bind(wanted: Wanted, chain: Chain, wallet: Wallet, store: Store, closi
         StartError: the settings, the chain and what is remembered do not fit, in one line.
         Closed: the end came first.
     """
+    if wanted.address and not is_address(wanted.address):
+        why = f"SETTLEMENT_CONTRACT_ADDRESS {wanted.address!r} is not a contract address (0x and 40 hex digits)"
+        raise StartError(why)
     known = store.meta.get("chain_id")
     if known not in {None, str(chain.chain_id)}:
         raise StartError(f"the node is chain {chain.chain_id}, this settler's database belongs to chain {known}")

@@ -29,14 +29,14 @@ class Listings:
         self._wallet = wallet
         self._faucet = faucet
 
-    async def ensure(self, symbol: str, decimals: int) -> str:
-        """The asset's token, listed and remembered.
+    async def ensure(self, symbol: str, decimals: int | None) -> str:
+        """The asset's token, listed and remembered. `decimals` None: it was listed before, by whomever.
 
         Raises:
             Halted: it is not listed, and we may not list it.
             DeployFailed, ChainUnavailable: try again.
         """
-        if self._faucet:
+        if self._faucet and decimals is not None:
             await self._wallet.finish()  # what an earlier try sent must be seen before anything is sent again
             token = await fund_faucet(
                 self._contract,
@@ -52,6 +52,6 @@ class Listings:
             if found is None:
                 raise Halted(f"the token of {symbol} is not listed: call list_token on {self._contract.address}")
             token = found
-        await self._store.list_token(symbol, decimals, token)
-        logger.info("listed", asset=symbol, token=token)
+        await self._store.list_token(symbol, token)
+        logger.info("listed", asset=symbol, at=token)
         return token

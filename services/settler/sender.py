@@ -147,6 +147,8 @@ class Sender:
             Halted: settlement cannot go on.
             ChainUnavailable: try again.
         """
+        if elsewhere := self._alarms.halting(but="settlement"):
+            raise Halted(elsewhere)
         through = await self._contract.settled_through(self._shard)
         if through < self._store.final_through:
             raise Halted(f"the chain has settled {through}, but {self._store.final_through} was final already")
@@ -174,10 +176,10 @@ class Sender:
         await self._store_batch(cut)
 
     async def _list(self, entries: list[Entry]) -> None:
-        """Sees that new assets are listed. What comes before one that is not is settled first."""
-        for asset in batches.new_assets(entries, self._store.tokens):
+        """Sees that assets are listed. What comes before one that is not is settled first."""
+        for symbol, decimals in batches.unlisted(entries, self._store.tokens).items():
             try:
-                await self._listings.ensure(asset.symbol, asset.decimals)
+                await self._listings.ensure(symbol, decimals)
             except Halted:
                 if batches.waits_for(entries[0].body, self._store.tokens) is not None:
                     raise
@@ -192,7 +194,7 @@ class Sender:
         stored = await self._store.add_batch(cut.first, cut.last, calldata, chained, len(deltas))
         _batches.inc()
         _legs.inc(len(deltas))
-        logger.info("batch", batch=stored.batch_id, first=cut.first, last=cut.last, legs=len(deltas))
+        logger.debug("stored", batch=stored.batch_id, first=cut.first, last=cut.last, legs=len(deltas))
 
     async def _simulate(self, calldata: bytes, first: int, last: int) -> None:
         try:
@@ -214,6 +216,16 @@ class Sender:
             if receipt is not None and receipt.succeeded:
                 self._wallet.count_gas(receipt)
                 await self._store.mined(batch, receipt.transaction_hash, receipt.block_number, receipt.block_hash)
+                logger.info(
+                    "settled",
+                    batch=batch.batch_id,
+                    first=batch.first,
+                    last=batch.last,
+                    legs=batch.legs,
+                    gas=receipt.gas_used,
+                    block=receipt.block_number,
+                    hash=receipt.transaction_hash,
+                )
                 return self._fresh()
             if receipt is not None:
                 self._wallet.count_gas(receipt)

@@ -429,11 +429,11 @@ class Store:
         """A remembered number; 0 if it was never set."""
         return int(self.meta.get(name, "0"))
 
-    async def list_token(self, symbol: str, decimals: int, token: str) -> None:
+    async def list_token(self, symbol: str, token: str) -> None:
         """Remembers an asset's token."""
         async with self._lock:
-            sql = "INSERT INTO assets (symbol, decimals, token) VALUES ($1, $2, $3)"
-            await self._write([Statement(sql, [(symbol, decimals, token)])], [])
+            sql = "INSERT INTO assets (symbol, token) VALUES ($1, $2)"
+            await self._write([Statement(sql, [(symbol, token)])], [])
             self.tokens[symbol] = token
         self._tell()
 

@@ -86,7 +86,7 @@ class Wallet:
             self._alarms.raise_("send", f"the node refuses nonce {ticket.nonce}: {refused}", halts=False)
             return
         _sent.labels(outcome.value).inc()
-        logger.info("sent", nonce=ticket.nonce, batch=ticket.batch_id, hash=ticket.hashes[-1], outcome=outcome.value)
+        logger.debug("sent", nonce=ticket.nonce, batch=ticket.batch_id, hash=ticket.hashes[-1], outcome=outcome.value)
         if outcome is SendOutcome.NONCE_TOO_LOW:
             sending.too_low += 1
         elif outcome in {SendOutcome.ACCEPTED, SendOutcome.ALREADY_KNOWN}:

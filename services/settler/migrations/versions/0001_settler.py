@@ -77,7 +77,6 @@ def upgrade() -> None:
     op.create_table(
         "assets",
         sa.Column("symbol", sa.Text, primary_key=True),
-        sa.Column("decimals", sa.Integer, nullable=False),
         sa.Column("token", sa.Text, nullable=False),
     )
     op.create_table(
