@@ -86,8 +86,8 @@ class Forward:
         for number in self._open:
             self._waiting.put_nowait(number)
         async with rpc.connect(self._address) as channel:
-            call = services.ForwardServiceStub(channel).Forward()
-            await call.wait_for_connection()  # what waits for a dead gateway has not been sent
+            call = services.ForwardServiceStub(channel).Forward(wait_for_ready=True)
+            await call.wait_for_connection()  # until then nothing has been sent
             writing = asyncio.create_task(self._write(call), name="forward items")
             try:
                 async for response in call:

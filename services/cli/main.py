@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # read when grpc is imported: `up` execs what it forks
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 Port = Annotated[int, typer.Option(min=1, max=65_535)]
@@ -141,11 +143,5 @@ def replay(
     raise typer.Exit(1 if summary.differences else 0)
 
 
-def main() -> None:
-    """Entry point."""
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    app()
-
-
 if __name__ == "__main__":
-    main()
+    app()

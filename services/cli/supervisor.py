@@ -27,6 +27,9 @@ LINE_BYTES_MAX: Final = 1 << 20
 PR_SET_PDEATHSIG: Final = 1
 COLOURS: Final = (36, 33, 32, 35, 34, 31)
 
+# Loaded before any fork: between fork and exec a child of a threaded process must not wait for the loader's lock.
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
 
 @dataclass
 class Process:
@@ -82,7 +85,7 @@ class Supervisor:
     async def _once(self, process: Process, stopping: Closing) -> int:
         child = await asyncio.create_subprocess_exec(
             *process.argv,
-            env=os.environ | process.env,
+            env=os.environ | process.env | ({"FORCE_COLOR": "1"} if sys.stdout.isatty() else {}),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -134,8 +137,8 @@ async def _stop(child: asyncio.subprocess.Process, ended: "asyncio.Task[int]") -
 
 def _die_with_parent() -> None:
     """A supervisor that is killed leaves nobody behind (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _outcome(code: int) -> str:

@@ -1,6 +1,10 @@
-"""Structured logs: pretty on a terminal, JSON elsewhere, always on stderr; the request id on every line; no secrets."""
+"""Structured logs: pretty on a terminal, JSON elsewhere, always on stderr; the request id on every line; no secrets.
+
+FORCE_COLOR says that a terminal is behind whoever reads stderr.
+"""
 
 import logging
+import os
 import re
 import secrets
 import sys
@@ -116,7 +120,7 @@ def _as_pair(item: object) -> tuple[object, object]:
 
 
 def _renderer(out: TextIO) -> list[Processor]:
-    if out.isatty():
+    if out.isatty() or os.environ.get("FORCE_COLOR"):
         plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         return [redact, plain]
     return [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer(serializer=_json)]
