@@ -31,7 +31,7 @@ from services.cli.up import Plan, plan_from
 from services.runtime import rpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.backends import Backends
 
@@ -225,9 +225,27 @@ def user(name: str) -> tuple[tuple[str, str], ...]:
     return (("x-clearbook-user", name),)
 
 
+ADMIN = user("admin")
+
+
 def fresh(prefix: str) -> str:
     """A name that nobody has used."""
     return f"{prefix}-{secrets.token_hex(6)}"
+
+
+def fresh_symbol() -> str:
+    """An asset's symbol that nobody has used."""
+    return f"T{secrets.token_hex(5).upper()}"
+
+
+async def until(holds: Callable[[], Awaitable[bool]], seconds_max: float, what: str = "") -> None:
+    """Asks again and again until it holds; raises TimeoutError."""
+    try:
+        async with asyncio.timeout(seconds_max):
+            while not await holds():
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        raise TimeoutError(f"not within {seconds_max:g} s: {what or holds}") from None
 
 
 def _listens(port: int) -> bool:
