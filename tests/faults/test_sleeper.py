@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from tests.backends import Backends
 
+ANSWERS_FIRST = 100
 LEAD_SECONDS_MAX = 20.0
 END_SECONDS_MAX = 15.0
 TRIES_MAX = 8
@@ -58,7 +59,7 @@ async def sleeper(suite: Suite) -> None:
     witness, over = Witness(suite, seed=7), asyncio.Event()
     loading = asyncio.create_task(witness.run(over))
     try:
-        await asyncio.sleep(1.5)
+        await witness.answered(ANSWERS_FIRST)
         await _usurp(suite, port)
         before = len(witness.answers)
         suite.signal("book", signal.SIGCONT)
@@ -67,7 +68,7 @@ async def sleeper(suite: Suite) -> None:
         await suite.kill("usurper")
         suite.start("book")
         await suite.ready("book")
-        await asyncio.sleep(1.5)
+        await witness.answered(ANSWERS_FIRST)
         over.set()
         await loading
         await check_all(suite, witness, [])

@@ -28,6 +28,7 @@ MARKETS = {"BTC-USD": ("0.01", 3_000_000, "0.00001"), "ETH-USD": ("0.01", 200_00
 CALL_SECONDS_MAX = 10.0
 GIVE_UP_SECONDS = 120.0
 SPREAD_TICKS = 20
+POLL_SECONDS = 0.05
 TIMES_IN_FORCE = [orders.TIME_IN_FORCE_GTC] * 8 + [orders.TIME_IN_FORCE_IOC, orders.TIME_IN_FORCE_FOK]
 RETRY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
@@ -70,6 +71,16 @@ class Witness:
             for number, name in enumerate(self.names):
                 dice = random.Random(self.seed * 1000 + number)
                 group.create_task(self._trade(name, dice, clients, rest if number % 4 == 3 else None, until))
+
+    async def answered(self, more: int) -> None:
+        """Waits until that many more orders have been answered."""
+        target = len(self.answers) + more
+        try:
+            async with asyncio.timeout(GIVE_UP_SECONDS):
+                while len(self.answers) < target:
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise AssertionError(f"only {len(self.answers)} of {target} answers; refused: {self.refused[:3]}") from None
 
     async def _trade(
         self, name: str, dice: random.Random, clients: Clients, rest: httpx.AsyncClient | None, until: asyncio.Event
