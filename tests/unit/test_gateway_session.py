@@ -1,0 +1,136 @@
+"""The session: numbering, batches, limits, and what becomes of commands when the way to the book is lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.errors import Reason, Rejected
+from services.order_gateway import session as session_module
+from services.order_gateway.ledger import Reservation
+from services.order_gateway.model import OpenAccount, Refused, Unrelated
+from services.order_gateway.session import Session, outcome
+from tests.unit.gateway_values import ALICE, BOB, Journal, ledger
+
+BODY = OpenAccount("x")
+
+
+def opened(epoch: int = 1, window: int = 100, **balances: int) -> Session:
+    session = Session(ledger(**balances), gateway=3)
+    session.open(epoch, window)
+    return session
+
+
+async def test_commands_are_numbered_without_gaps_and_batched_in_order() -> None:
+    session = opened(epoch=7)
+    for _ in range(3):
+        session.submit(BODY, ALICE)
+    batch = await session.batch()
+    assert [c.command_id for c in batch] == [3 << 56 | 7 << 36 | n for n in (1, 2, 3)]
+    waiting = asyncio.create_task(session.batch())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    session.submit(BODY, ALICE)
+    assert [c.command_id & 0xFF for c in await waiting] == [4]
+
+
+async def test_a_batch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "BATCH_COMMANDS_MAX", 4)
+    session = opened()
+    for _ in range(6):
+        session.submit(BODY, ALICE)
+    assert [len(await session.batch()), len(await session.batch())] == [4, 2]
+
+
+async def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "IN_FLIGHT_ACCOUNT_COMMANDS_MAX", 2)
+    session = opened(window=3)
+    first = session.submit(BODY, ALICE)
+    session.submit(BODY, ALICE)
+    assert reason(session, ALICE) is Reason.OVERLOADED
+    session.submit(BODY, BOB)
+    assert reason(session, 1003) is Reason.OVERLOADED, "the window"
+    assert session.landed(first.command_id) is first
+    session.submit(BODY, ALICE)
+
+
+def reason(session: Session, account_id: int, reservation: Reservation | None = None) -> Reason:
+    with pytest.raises(Rejected) as caught:
+        session.submit(BODY, account_id, reservation)
+    return caught.value.reason
+
+
+async def test_nothing_is_taken_or_reserved_without_a_session() -> None:
+    book = ledger(alice_usd=10)
+    session = Session(book, 1)
+    assert reason(session, ALICE, Reservation(ALICE, 2, 5)) is Reason.NOT_TAKEN
+    assert book.balance(ALICE, 2).reserved == 0
+
+
+async def test_landing_releases_the_reservation_once() -> None:
+    book = ledger(alice_usd=10)
+    session = Session(book, 1)
+    session.open(1, 10)
+    flight = session.submit(BODY, ALICE, Reservation(ALICE, 2, 5))
+    assert book.balance(ALICE, 2).available == 5
+    assert session.landed(flight.command_id) is flight
+    assert book.balance(ALICE, 2).available == 10
+    assert session.landed(flight.command_id) is None
+    assert session.landed(0) is None
+
+
+async def test_a_lost_way_tells_the_unsent_at_once_and_the_sent_when_a_newer_session_begins() -> None:
+    book = ledger(alice_usd=10)
+    session = Session(book, 1)
+    session.open(1, 10)
+    sent = session.submit(BODY, ALICE, Reservation(ALICE, 2, 5))
+    await session.batch()
+    unsent = session.submit(BODY, ALICE, Reservation(ALICE, 2, 3))
+    session.close()
+    assert unsent.done.done() and not sent.done.done()
+    assert book.balance(ALICE, 2).reserved == 5, "the book may have taken it"
+    assert reason(session, ALICE) is Reason.NOT_TAKEN
+    session.superseded_by(2)
+    for flight in (sent, unsent):
+        with pytest.raises(Rejected) as caught:
+            await outcome(flight, 1)
+        assert caught.value.reason is Reason.NOT_TAKEN
+    assert book.balance(ALICE, 2).reserved == 0
+    session.open(2, 10)
+    (command,) = [session.submit(BODY, ALICE)]
+    assert command.command_id == 1 << 56 | 2 << 36 | 1
+
+
+async def test_a_session_of_this_epoch_voids_nothing() -> None:
+    session = opened(epoch=4)
+    flight = session.submit(BODY, ALICE)
+    session.superseded_by(4)
+    assert not flight.done.done()
+
+
+async def test_a_session_opens_only_forward_and_clean() -> None:
+    session = opened(epoch=4)
+    with pytest.raises(AssertionError):
+        session.open(4, 10)
+    session.submit(BODY, ALICE)
+    with pytest.raises(AssertionError):
+        session.open(5, 10)
+
+
+async def test_outcomes() -> None:
+    book = ledger()
+    session, say = Session(book, 1), Journal(book).say
+    session.open(1, 10)
+    late = session.submit(BODY, ALICE)
+    with pytest.raises(Rejected) as caught:
+        await outcome(late, 0.01)
+    assert caught.value.reason is Reason.DEADLINE
+    late.done.set_result(say(Unrelated()))
+    assert (await outcome(late, 1)).sequence == 10, "it is known later"
+    for given, expected in (("MARKET_HALTED", Reason.MARKET_HALTED), ("NEVER_HEARD_OF", Reason.INTERNAL)):
+        flight = session.submit(BODY, ALICE)
+        flight.done.set_result(say(Refused(given)))
+        with pytest.raises(Rejected) as caught:
+            await outcome(flight, 1)
+        assert caught.value.reason is expected
