@@ -1,12 +1,11 @@
 """The engine's rules once more, written to be read rather than to be fast: lists, loops and fractions.
 
 It shares nothing with services/book/engine.py but the messages. A book is one list of orders as they came; whoever is
-next is found by looking at all of them; what an order would do is found by doing it on a copy.
+next is found by looking at all of them; what an order would do is found by doing it and taking it back.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -79,6 +78,12 @@ def whole(number: Fraction) -> int:
     """A fraction that is an integer."""
     assert number.denominator == 1
     return number.numerator
+
+
+def market_like(market: m.Market, market_id: int, state: int) -> m.Market:
+    """The same with another id and state."""
+    fields = {name: getattr(market, name) for name in m.Market.__match_args__}
+    return m.Market(**{**fields, "market_id": market_id, "state": state})
 
 
 def need(condition: bool, reason: str) -> None:
@@ -203,10 +208,16 @@ class NaiveEngine:
         if place.post_only and market.against(place):
             order = self.order(market, order_id, place, place.quantity_lots, m.ORDER_STATE_CANCELED, 4)
             return m.OrderPlaced(order, []), 0
-        if place.time_in_force == m.TIME_IN_FORCE_FOK and copy.deepcopy(self).sweep(copy.deepcopy(market), place)[0]:
+        before = [(resting, resting.lots) for resting in market.resting]
+        numbers = market.trades, self.settlements
+        left, cause, trades = self.sweep(market, place)
+        if place.time_in_force == m.TIME_IN_FORCE_FOK and left:
+            market.resting = [resting for resting, _ in before]
+            for resting, lots in before:
+                resting.lots = lots
+            market.trades, self.settlements = numbers
             order = self.order(market, order_id, place, place.quantity_lots, m.ORDER_STATE_CANCELED, m.CANCEL_CAUSE_FOK)
             return m.OrderPlaced(order, []), 0
-        left, cause, trades = self.sweep(market, place)
         state = m.ORDER_STATE_CANCELED if left else m.ORDER_STATE_FILLED
         if left and not cause:
             if place.time_in_force == m.TIME_IN_FORCE_GTC:
@@ -341,16 +352,13 @@ class NaiveEngine:
                 need(step.replace(".", "").isdecimal() and Decimal(step) > 0, "INVALID_FIELD")
             except InvalidOperation:
                 raise Wrong("INVALID_FIELD") from None
-        market = copy.copy(asked)
-        market.market_id = len(self.markets) + 1
-        market.state = asked.state or m.MARKET_STATE_OPEN
+        market = market_like(asked, len(self.markets) + 1, asked.state or m.MARKET_STATE_OPEN)
         self.markets.append(NaiveMarket(market, base.decimals, quote.decimals))
-        return m.MarketCreated(copy.copy(market))
+        return m.MarketCreated(market)
 
     def on_ChangeMarket(self, change: m.ChangeMarket) -> m.MarketChanged:
         need(1 <= change.market_id <= len(self.markets), "MARKET_NOT_FOUND")
         need(change.state in (1, 2), "INVALID_FIELD")
         market = self.markets[change.market_id - 1]
-        market.market = copy.copy(market.market)
-        market.market.state = change.state
-        return m.MarketChanged(copy.copy(market.market))
+        market.market = market_like(market.market, change.market_id, change.state)
+        return m.MarketChanged(market.market)

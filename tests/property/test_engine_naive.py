@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.book import model as m
 from tests.property.walk import Pair, body, walk
 
-COMMANDS = 4_000
+COMMANDS = 3_000
 EVERYTHING = """
 OrderPlaced OrderCanceled Refused AccountOpened Transferred Deposited SettlementFinalized AssetCreated MarketCreated
 MarketChanged TimeAdvanced SessionOpened trades partly

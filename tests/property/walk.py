@@ -87,7 +87,7 @@ def wrong_place(pick: Pick[Any]) -> m.PlaceOrder:
 def rare(pick: Pick[Any]) -> m.CommandBody:
     """Everything that is not about orders; markets change most often, so that none stays halted for long."""
     account, other = pick((*ACCOUNTS, 1, 5)), pick((*ACCOUNTS, 2, 2_000))
-    amount = pick((1, 10**30, 2**256 - 1, 0, -5, 2**256))
+    amount = pick((1, 7, 10**30, 2**256 - 1, 0, -5, 2**256))
     asset = m.Asset(9, pick(("SOL", "TOOLONGASYMBOLXYZ", "sol", "", "A B", "É1")), pick((0, 36, 37)))
     symbol, base, quote = pick(
         (("BTC-USD", 1, 2), ("ETH-USD", 3, 2), ("ETH-ETH", 3, 3), ("X-USD", 1, 2), ("X-Y", 1, 9))
@@ -101,7 +101,7 @@ def rare(pick: Pick[Any]) -> m.CommandBody:
         m.OpenSession(pick((1, 1, 2, 0, 128))),
         m.OpenAccount(pick(("user-1001", "new", "newer", "", "fees", "x" * 257))),
         m.Transfer(pick(("t", "")), account, other, pick((1, 2, 99)), amount),
-        m.DepositFinal(pick((1, 1, 1, 0, 2)), account, pick(("BTC", "USD", "NONE")), amount, "0x"),
+        m.DepositFinal(pick((1, 1, 1, 1, 0, 2)), account, pick(("BTC", "USD", "USD", "NONE")), amount, "0x"),
         m.SettlementFinal(pick((0, 1, 5, -1))),
         m.CreateAsset(asset),
         m.CreateMarket(market),

@@ -1,0 +1,211 @@
+"""One engine, however it runs: interpreted, compiled, under any hash seed. And its checkers find what they should.
+
+Everything here works on copies of the sources in a temporary folder, in processes of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import hatch_build
+from services.book import engine
+
+ROOT = Path(__file__).resolve().parents[2]
+TREE = "compiled" if engine.__file__.endswith(".so") else "interpreted"
+"""How the engine of this process runs; the other build is made and tested here."""
+SAME_TESTS = (
+    "tests/test_build.py",
+    "tests/unit/test_locks.py",
+    "tests/unit/test_engine_commands.py",
+    "tests/unit/test_engine_scenarios.py",
+    "tests/property/test_engine_naive.py",
+)
+RUN_SECONDS_MAX = 120
+WALK = "from tests.property.walk import walk; print(walk(7, 500), walk(8, 100, restart=True))"
+CHECK = """
+from tests.property.walk import walk
+from tests.unit.scenarios import play, scenarios
+for scenario in scenarios():
+    play(scenario)
+for seed in (1, 2):
+    walk(seed, 600)
+walk(3, 150, restart=True)
+"""
+
+
+def copy_sources(to: Path) -> Path:
+    """The sources alone: what was compiled in the tree stays there."""
+    shutil.copytree(ROOT / "services", to / "services", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return to
+
+
+def compile_or_reuse(root: Path) -> None:
+    """Compiles a copy, unless these very sources were compiled here before: it takes most of a minute."""
+    kept = ROOT / "build" / "tested-engine" / f"{sys.implementation.cache_tag}-{hatch_build.digest(root)}"
+    if not kept.exists():
+        made = hatch_build.compile_in_place(root)
+        assert made, "mypyc does not compile the engine"
+        shutil.rmtree(kept.parent, ignore_errors=True)
+        for path in made:
+            place = kept.with_suffix(".new") / path.relative_to(root)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+        kept.with_suffix(".new").rename(kept)
+    shutil.copytree(kept, root, dirs_exist_ok=True)
+
+
+def run_in(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Python with the services of a copy and the tests of the tree."""
+    path = os.pathsep.join((str(root), str(ROOT), str(ROOT / "gen")))
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS_MAX,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """A copy of each build, by name."""
+    if hatch_build.compiler() is None:
+        pytest.skip("no C compiler: there is one build only")
+    copies = {name: copy_sources(tmp_path_factory.mktemp(name)) for name in ("interpreted", "compiled")}
+    compile_or_reuse(copies["compiled"])
+    yield copies
+    for copy in copies.values():
+        shutil.rmtree(copy)
+
+
+@pytest.mark.slow
+def test_the_other_build_passes_the_same_tests(builds: dict[str, Path]) -> None:
+    other = "interpreted" if TREE == "compiled" else "compiled"
+    root = builds[other]
+    path = f"pythonpath={root} {ROOT} {ROOT / 'gen'}"
+    options = (
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        path,
+        f"--rootdir={ROOT}",
+        "-c",
+        str(ROOT / "pyproject.toml"),
+    )
+    tests = [str(ROOT / name) for name in SAME_TESTS]
+    ran = run_in(root, "-m", "pytest", *options, *tests, CLEARBOOK_ENGINE=other)
+    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-1000:]
+    assert " skipped" not in ran.stdout
+
+
+@pytest.mark.slow
+def test_both_builds_and_every_hash_seed_end_in_one_digest(builds: dict[str, Path]) -> None:
+    runs = [run_in(builds["interpreted"], "-c", WALK, PYTHONHASHSEED=seed) for seed in ("0", "1", "4242")]
+    runs.append(run_in(builds["compiled"], "-c", WALK, PYTHONHASHSEED="7"))
+    assert [run.stderr for run in runs if run.returncode] == []
+    assert len({run.stdout for run in runs}) == 1
+    assert len(runs[0].stdout.split()) == 4
+
+
+class Fault(NamedTuple):
+    """A change of one place in the source that makes the engine wrong."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MATCHING, SIDE, ENGINE = "services/book/matching.py", "services/book/side.py", "services/book/engine.py"
+SNAPSHOT, RULES, UNITS = "services/book/snapshot.py", "services/book/rules.py", "services/units.py"
+OWN = "if maker.order.account_id == place.account_id:\n"
+FAULTS = (
+    Fault("the newest trades first", MATCHING, "maker = level.oldest", "maker = level.newest"),
+    Fault("a new order goes to the front", SIDE, "newest.newer = resting", "newest.older = resting"),
+    Fault("a partial fill is forgotten", SIDE, "resting.remaining_lots -= lots", "resting.remaining_lots -= 0"),
+    Fault("a level's total is forgotten", SIDE, "level.total_lots -= lots", "level.total_lots -= 0"),
+    Fault("the worst price is the next best", SIDE, "self.levels[keys[-1]] if keys", "self.levels[keys[0]] if keys"),
+    Fault("asks are ranked like bids", SIDE, "key = price_ticks if self.buys else -price_ticks", "key = price_ticks"),
+    Fault(
+        "a limit stops before its price",
+        MATCHING,
+        "limited and level.key < limit_key):",
+        "limited and level.key <= limit_key):",
+    ),
+    Fault("a limit does not stop", MATCHING, "limited and level.key < limit_key):", "False):"),
+    Fault(
+        "one trades with oneself",
+        MATCHING,
+        f"{OWN}{' ' * 16}return",
+        f"if False:\n{' ' * 16}return",
+    ),
+    Fault(
+        "fill or kill counts one's own",
+        MATCHING,
+        f"{OWN}{' ' * 20}return",
+        f"if False:\n{' ' * 20}return",
+    ),
+    Fault("fill or kill fills in part", MATCHING, "TIME_IN_FORCE_FOK and not self._fills_wholly(place)", "99"),
+    Fault("fill or kill has any budget", MATCHING, "if budgeted and budget < 0:", "if False:"),
+    Fault("a budget is overspent", MATCHING, "lots = min(lots, affordable)", "lots = min(lots, 9)"),
+    Fault("a budget is not spent", MATCHING, "budget -= trade.quote_amount", "budget -= 0"),
+    Fault("post-only takes", MATCHING, "if place.post_only:", "if False:"),
+    Fault("a filled order stays in the index", MATCHING, "if maker.remaining_lots == 0:", "if False:"),
+    Fault("the fees change sides", MATCHING, "if order.side == SIDE_SELL:", "if order.side == SIDE_BUY:"),
+    Fault(
+        "the maker pays the taker's rate",
+        MATCHING,
+        "order.maker_fee_ppm),\n            fee",
+        "order.taker_fee_ppm),\n            fee",
+    ),
+    Fault("fees are rounded down", UNITS, "return -(-received * rate_ppm // PPM)", "return received * rate_ppm // PPM"),
+    Fault("a lock is forgotten", ENGINE, "book.lock(place.side, place.price_ticks, remaining)", "0"),
+    Fault("an immediate order rests", ENGINE, "cause = CANCEL_CAUSE_IOC", "cause = CANCEL_CAUSE_UNSPECIFIED"),
+    Fault("a trade leaves the sequence alone", ENGINE, "elif trades:", "elif False:"),
+    Fault(
+        "settlement sequences repeat",
+        ENGINE,
+        "self.settlement_sequence += len(trades)",
+        "self.settlement_sequence += 0",
+    ),
+    Fault("anybody may cancel", ENGINE, " or resting.order.account_id != cancel.account_id", ""),
+    Fault("a deposit counts twice", ENGINE, "self.deposits_through += 1", "self.deposits_through += 0"),
+    Fault("halted markets trade", RULES, "MARKET_HALTED if book.market.state", "'' if book.market.state"),
+    Fault("the least notional is too small", RULES, "< book.notional_min", "<= book.notional_min"),
+    Fault("a snapshot forgets fills", SNAPSHOT, "order.quantity_lots - resting.remaining_lots", "0"),
+    Fault(
+        "a snapshot forgets the queue",
+        SNAPSHOT,
+        "for resting in level.orders()]",
+        "for resting in reversed([*level.orders()])]",
+    ),
+)
+
+
+def test_the_checkers_pass_what_is_right(tmp_path: Path) -> None:
+    ran = run_in(copy_sources(tmp_path), "-c", CHECK)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_planted_fault_is_found(fault: Fault, tmp_path: Path) -> None:
+    path = copy_sources(tmp_path) / fault.file
+    source = path.read_text(encoding="utf-8")
+    assert source.count(fault.old) == 1, "the fault has no place of its own in the source any more"
+    path.write_text(source.replace(fault.old, fault.new), encoding="utf-8")
+    ran = run_in(tmp_path, "-c", CHECK)
+    assert ran.returncode != 0, "nobody noticed"
+    last = ran.stderr.splitlines()[-1]
+    assert not last.startswith(("SyntaxError", "IndentationError", "NameError", "ImportError")), ran.stderr
