@@ -242,9 +242,9 @@ class FakeBook(matching_service_pb2_grpc.MatchingServiceServicer):
 
 
 @asynccontextmanager
-async def fake_book(seed: int = 0, port: int = 0) -> AsyncIterator[tuple[FakeBook, str]]:
-    """A pretended book and its address."""
-    book = FakeBook(seed)
+async def fake_book(seed: int = 0, port: int = 0, book: FakeBook | None = None) -> AsyncIterator[tuple[FakeBook, str]]:
+    """A pretended book (a new one, or `book` again) and its address."""
+    book = book or FakeBook(seed)
     server = rpc.Server(f"127.0.0.1:{port}")
     server.add(
         matching_service_pb2_grpc.add_MatchingServiceServicer_to_server, book, "clearbook.internal.v1.MatchingService"

@@ -30,8 +30,9 @@ logger = log.get("wallet")
 
 @dataclass(slots=True)
 class _Sending:
-    """What is known of an open nonce in this process only; after a restart it is sent again at once."""
+    """What is known of an open nonce in this process only; after a restart, or a reorg, it is sent again at once."""
 
+    ticket: Ticket
     sent_at: float | None = None
     too_low: int = 0
 
@@ -71,14 +72,18 @@ class Wallet:
         """
         clock = asyncio.get_running_loop().time
         for nonce in sorted(self._store.tickets):
-            sending = self._sending.setdefault(nonce, _Sending())
+            ticket = self._store.tickets[nonce]
+            sending = self._sending.get(nonce)
+            if sending is None or sending.ticket is not ticket:
+                sending = self._sending[nonce] = _Sending(ticket)
             if sending.sent_at is None or clock() - sending.sent_at >= RESEND_SECONDS:
-                await self._send(self._store.tickets[nonce], sending)
+                await self._send(sending)
                 sending.sent_at = clock()
         for nonce in set(self._sending) - set(self._store.tickets):
             del self._sending[nonce]
 
-    async def _send(self, ticket: Ticket, sending: _Sending) -> None:
+    async def _send(self, sending: _Sending) -> None:
+        ticket = sending.ticket
         try:
             outcome = await self._chain.send_raw(ticket.raw)
         except SendRefused as refused:
