@@ -1,0 +1,325 @@
+"""What clients send, judged field by field: every bad input names its field, and every good one is read exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from clearbook.internal.v1 import journal_pb2 as journal
+from clearbook.v1 import admin_service_pb2 as admin_pb
+from clearbook.v1 import order_service_pb2 as pb
+from clearbook.v1 import settlement_service_pb2 as settlement_pb
+
+from services.errors import Reason, Rejected
+from services.order_gateway import model, wire
+from services.order_gateway.model import CancelCause, OrderState, Placement, TimeInForce
+from services.units import INT64_MAX
+from tests.unit.gateway_values import BTC, MARKET, USD, order
+
+MARKETS = {"BTC-USD": MARKET}
+ASSETS = {"BTC": BTC, "USD": USD}
+
+LIMIT: dict[str, Any] = {
+    "client_order_id": "c1", "market": "BTC-USD", "side": 1, "type": 1, "price": "30000.00", "quantity": "0.01",
+}  # fmt: skip
+MARKET_BUY = LIMIT | {"type": 2, "price": ""}
+MARKET_SELL = MARKET_BUY | {"side": 2}
+
+BAD: list[tuple[dict[str, Any], str, str]] = [
+    # (request, reason, field)
+    (LIMIT | {"market": ""}, "INVALID_FIELD", "market"),
+    (LIMIT | {"market": "BTC-EUR"}, "MARKET_NOT_FOUND", "market"),
+    (LIMIT | {"market": "btc-usd"}, "MARKET_NOT_FOUND", "market"),
+    (LIMIT | {"market": "x" * 10_000}, "MARKET_NOT_FOUND", "market"),
+    (LIMIT | {"side": 0}, "INVALID_FIELD", "side"),
+    (LIMIT | {"side": 99}, "INVALID_FIELD", "side"),
+    (LIMIT | {"side": -1}, "INVALID_FIELD", "side"),
+    (LIMIT | {"type": 0}, "INVALID_FIELD", "type"),
+    (LIMIT | {"type": 99}, "INVALID_FIELD", "type"),
+    (LIMIT | {"time_in_force": 99}, "INVALID_FIELD", "time_in_force"),
+    (LIMIT | {"time_in_force": -3}, "INVALID_FIELD", "time_in_force"),
+    (MARKET_BUY | {"time_in_force": 1}, "INVALID_FIELD", "time_in_force"),
+    (LIMIT | {"client_order_id": "a b"}, "INVALID_FIELD", "client_order_id"),
+    (LIMIT | {"client_order_id": "a\n"}, "INVALID_FIELD", "client_order_id"),
+    (LIMIT | {"client_order_id": "a\0"}, "INVALID_FIELD", "client_order_id"),
+    (LIMIT | {"client_order_id": "é"}, "INVALID_FIELD", "client_order_id"),
+    (LIMIT | {"client_order_id": "x" * 65}, "INVALID_FIELD", "client_order_id"),
+    (LIMIT | {"client_order_id": "x" * 100_000}, "INVALID_FIELD", "client_order_id"),
+    (LIMIT | {"price": ""}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "0"}, "INVALID_PRICE", "price"),
+    (LIMIT | {"price": "0.00"}, "INVALID_PRICE", "price"),
+    (LIMIT | {"price": "-1"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "+1"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "30000.001"}, "INVALID_PRICE", "price"),
+    (LIMIT | {"price": "NaN"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "Infinity"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "1e3"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "1E+9999999"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "１２"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "٣"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "1,000"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": " 1"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "1_000"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "0x10"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "."}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "1."}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": ".5"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "1.2.3"}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "9" * 41}, "INVALID_PRICE", "price"),
+    (LIMIT | {"price": "9" * 42}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "9" * 1_000_000}, "INVALID_FIELD", "price"),
+    (LIMIT | {"price": "92233720368547758.08"}, "INVALID_PRICE", "price"),  # 2^63 ticks
+    (LIMIT | {"quantity": ""}, "INVALID_FIELD", "quantity"),
+    (LIMIT | {"quantity": "0"}, "INVALID_QUANTITY", "quantity"),
+    (LIMIT | {"quantity": "0.00001"}, "INVALID_QUANTITY", "quantity"),
+    (LIMIT | {"quantity": "-0.01"}, "INVALID_FIELD", "quantity"),
+    (LIMIT | {"quantity": "nan"}, "INVALID_FIELD", "quantity"),
+    (LIMIT | {"quantity": "1e-2"}, "INVALID_FIELD", "quantity"),
+    (LIMIT | {"quantity": "922337203685477.5808"}, "INVALID_QUANTITY", "quantity"),  # 2^63 lots
+    (LIMIT | {"price": "0.01"}, "NOTIONAL_TOO_SMALL", "quantity"),
+    (LIMIT | {"price": "499.99"}, "NOTIONAL_TOO_SMALL", "quantity"),
+    (LIMIT | {"quote_budget": "10"}, "INVALID_FIELD", "quote_budget"),
+    (MARKET_SELL | {"quote_budget": "10"}, "INVALID_FIELD", "quote_budget"),
+    (MARKET_BUY | {"price": "30000.00"}, "INVALID_FIELD", "price"),
+    (MARKET_BUY | {"price": "0"}, "INVALID_FIELD", "price"),
+    (MARKET_BUY | {"quote_budget": "0"}, "INVALID_FIELD", "quote_budget"),
+    (MARKET_BUY | {"quote_budget": "-5"}, "INVALID_FIELD", "quote_budget"),
+    (MARKET_BUY | {"quote_budget": "1.0000001"}, "INVALID_FIELD", "quote_budget"),
+    (MARKET_BUY | {"quote_budget": "9" * 42}, "INVALID_FIELD", "quote_budget"),
+    (MARKET_BUY | {"post_only": True}, "INVALID_FIELD", "post_only"),
+    (LIMIT | {"post_only": True, "time_in_force": 2}, "INVALID_FIELD", "post_only"),
+    (LIMIT | {"post_only": True, "time_in_force": 3}, "INVALID_FIELD", "post_only"),
+]
+
+
+def refusal(call: Any, *args: Any, **more: Any) -> tuple[str, str]:
+    with pytest.raises(Rejected) as caught:
+        call(*args, **more)
+    assert len(caught.value.message) < 300, "what is shown of the input is bounded"
+    return caught.value.reason.name, caught.value.field
+
+
+@pytest.mark.parametrize(("fields", "reason", "field"), BAD, ids=lambda value: str(value)[:60])
+def test_bad_orders(fields: dict[str, Any], reason: str, field: str) -> None:
+    assert refusal(wire.placement, pb.PlaceOrderRequest(**fields), MARKETS) == (reason, field)
+
+
+GTC, IOC, FOK = TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK
+GOOD: list[tuple[dict[str, Any], Placement]] = [
+    (LIMIT, Placement(MARKET, True, True, GTC, False, 3_000_000, 100, None)),
+    (LIMIT | {"time_in_force": 1}, Placement(MARKET, True, True, GTC, False, 3_000_000, 100, None)),
+    (LIMIT | {"time_in_force": 2}, Placement(MARKET, True, True, IOC, False, 3_000_000, 100, None)),
+    (LIMIT | {"time_in_force": 3, "side": 2}, Placement(MARKET, False, True, FOK, False, 3_000_000, 100, None)),
+    (LIMIT | {"post_only": True}, Placement(MARKET, True, True, GTC, True, 3_000_000, 100, None)),
+    (LIMIT | {"price": "030000", "quantity": "0.0100000"}, Placement(MARKET, True, True, GTC, False, 3_000_000, 100,
+                                                                     None)),
+    (LIMIT | {"client_order_id": ""}, Placement(MARKET, True, True, GTC, False, 3_000_000, 100, None)),
+    (LIMIT | {"price": "500"}, Placement(MARKET, True, True, GTC, False, 50_000, 100, None)),
+    (LIMIT | {"price": "92233720368547758.07"}, Placement(MARKET, True, True, GTC, False, INT64_MAX, 100, None)),
+    (MARKET_BUY, Placement(MARKET, True, False, IOC, False, 0, 100, None)),
+    (MARKET_BUY | {"time_in_force": 3}, Placement(MARKET, True, False, FOK, False, 0, 100, None)),
+    (MARKET_BUY | {"quote_budget": "1.5"}, Placement(MARKET, True, False, IOC, False, 0, 100, 1_500_000)),
+    (MARKET_SELL, Placement(MARKET, False, False, IOC, False, 0, 100, None)),
+    (MARKET_SELL | {"quantity": "0.0001"}, Placement(MARKET, False, False, IOC, False, 0, 1, None)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "expected"), GOOD, ids=lambda value: str(value)[:60])
+def test_good_orders(fields: dict[str, Any], expected: Placement) -> None:
+    assert wire.placement(pb.PlaceOrderRequest(**fields), MARKETS) == expected
+
+
+CONTENTS: list[tuple[dict[str, Any], bool]] = [
+    # Sent again like this, is it the same order as LIMIT?
+    ({}, True),
+    ({"price": "30000", "quantity": "0.010"}, True),
+    ({"time_in_force": 1}, True),
+    ({"price": "30000.01"}, False),
+    ({"quantity": "0.0101"}, False),
+    ({"side": 2}, False),
+    ({"time_in_force": 2}, False),
+    ({"post_only": True}, False),
+    ({"type": 2, "price": ""}, False),
+]
+
+
+@pytest.mark.parametrize(("change", "same"), CONTENTS, ids=str)
+def test_which_content_is_the_same(change: dict[str, Any], same: bool) -> None:
+    asked = wire.placement(pb.PlaceOrderRequest(**LIMIT | change), MARKETS)
+    assert asked.describes(order()) is same
+
+
+@pytest.mark.parametrize(("budget", "same"), [("", True), ("315", True), ("315.000", True), ("316", False)])
+def test_a_budget_left_open_fits_what_was_worked_out(budget: str, same: bool) -> None:
+    placed = order(limit=False, time_in_force=IOC, price_ticks=0, budget=315_000_000, state=OrderState.FILLED)
+    asked = wire.placement(pb.PlaceOrderRequest(**MARKET_BUY | {"quote_budget": budget}), MARKETS)
+    assert asked.describes(placed) is same
+
+
+NAMES: list[tuple[dict[str, str], int | str | tuple[str, str]]] = [
+    ({"order_id": "7"}, 7),
+    ({"order_id": str(INT64_MAX)}, INT64_MAX),
+    ({"client_order_id": "c1"}, "c1"),
+    ({}, ("INVALID_FIELD", "order_id")),
+    ({"order_id": "7", "client_order_id": "c1"}, ("INVALID_FIELD", "order_id")),
+    ({"order_id": "0"}, ("INVALID_FIELD", "order_id")),
+    ({"order_id": "-7"}, ("INVALID_FIELD", "order_id")),
+    ({"order_id": "07"}, ("INVALID_FIELD", "order_id")),
+    ({"order_id": "7.0"}, ("INVALID_FIELD", "order_id")),
+    ({"order_id": "٣"}, ("INVALID_FIELD", "order_id")),
+    ({"order_id": str(INT64_MAX + 1)}, ("INVALID_FIELD", "order_id")),
+    ({"order_id": "9" * 10_000}, ("INVALID_FIELD", "order_id")),
+    ({"client_order_id": "a b"}, ("INVALID_FIELD", "client_order_id")),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), NAMES, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize("message", [pb.GetOrderRequest, pb.CancelOrderRequest])
+def test_names_of_orders(message: Any, fields: dict[str, str], expected: int | str | tuple[str, str]) -> None:
+    if isinstance(expected, tuple):
+        assert refusal(wire.order_name, message(**fields)) == expected
+    else:
+        assert wire.order_name(message(**fields)) == expected
+
+
+class TestPages:
+    def test_sizes(self) -> None:
+        assert [wire.page_size(n) for n in (0, 1, 500)] == [100, 1, 500]
+        for wrong in (-1, 501, 2**31 - 1):
+            assert refusal(wire.page_size, wrong) == ("INVALID_FIELD", "page_size")
+
+    @pytest.mark.parametrize("market_id", [None, 7])
+    @pytest.mark.parametrize("open_only", [True, False])
+    def test_a_token_leads_on(self, market_id: int | None, open_only: bool) -> None:
+        token = wire.page_token(123, market_id, open_only=open_only)
+        assert wire.page_start(token, market_id, open_only=open_only) == 123
+        other = {"market_id": market_id, "open_only": not open_only}
+        assert refusal(wire.page_start, token, **other) == ("INVALID_FIELD", "page_token")
+        assert refusal(wire.page_start, token, 8, open_only=open_only) == ("INVALID_FIELD", "page_token")
+
+    def test_no_token_is_the_first_page(self) -> None:
+        assert wire.page_start("", None, open_only=False) == INT64_MAX
+
+    @pytest.mark.parametrize("token", ["x", "é", "MS4x", "MS41LjAuMC4w", "a" * 10_000, "====", "MS4tNS4wLjA", "\0"])
+    def test_no_token_of_ours(self, token: str) -> None:
+        assert refusal(wire.page_start, token, None, open_only=False) == ("INVALID_FIELD", "page_token")
+
+
+ADMIN: list[tuple[Any, Any, str, str]] = [
+    (wire.new_asset, admin_pb.CreateAssetRequest(), "INVALID_FIELD", "symbol"),
+    (wire.new_asset, admin_pb.CreateAssetRequest(symbol="btc"), "INVALID_FIELD", "symbol"),
+    (wire.new_asset, admin_pb.CreateAssetRequest(symbol="A-B"), "INVALID_FIELD", "symbol"),
+    (wire.new_asset, admin_pb.CreateAssetRequest(symbol="A" * 17), "INVALID_FIELD", "symbol"),
+    (wire.new_asset, admin_pb.CreateAssetRequest(symbol="X", decimals=37), "INVALID_FIELD", "decimals"),
+    (wire.new_market, {"market": "BTCUSD"}, "INVALID_FIELD", "market"),
+    (wire.new_market, {"market": "BTC-"}, "INVALID_FIELD", "market"),
+    (wire.new_market, {"market": "BTC-USD-X"}, "INVALID_FIELD", "market"),
+    (wire.new_market, {"market": "BTC-BTC"}, "INVALID_FIELD", "market"),
+    (wire.new_market, {"market": "BTC-EUR"}, "ASSET_NOT_FOUND", "market"),
+    (wire.new_market, {"tick_size": ""}, "INVALID_FIELD", "tick_size"),
+    (wire.new_market, {"tick_size": "0"}, "INVALID_FIELD", "tick_size"),
+    (wire.new_market, {"tick_size": "1e-2"}, "INVALID_FIELD", "tick_size"),
+    (wire.new_market, {"lot_size": "x"}, "INVALID_FIELD", "lot_size"),
+    (wire.new_market, {"lot_size": "0.00001"}, "INVALID_MARKET", ""),
+    (wire.new_market, {"notional_min": "-1"}, "INVALID_FIELD", "notional_min"),
+    (wire.new_market, {"notional_min": "0.0000001"}, "INVALID_FIELD", "notional_min"),
+    (wire.grant, {"transfer_id": ""}, "INVALID_FIELD", "transfer_id"),
+    (wire.grant, {"transfer_id": "x" * 65}, "INVALID_FIELD", "transfer_id"),
+    (wire.grant, {"transfer_id": "é"}, "INVALID_FIELD", "transfer_id"),
+    (wire.grant, {"transfer_id": "faucet:1001:BTC"}, "INVALID_FIELD", "transfer_id"),
+    (wire.grant, {"asset": ""}, "INVALID_FIELD", "asset"),
+    (wire.grant, {"asset": "EUR"}, "ASSET_NOT_FOUND", "asset"),
+    (wire.grant, {"amount": "0"}, "INVALID_FIELD", "amount"),
+    (wire.grant, {"amount": "1.123456789"}, "INVALID_FIELD", "amount"),
+]
+
+
+@pytest.mark.parametrize(("read", "fields", "reason", "field"), ADMIN, ids=lambda value: str(value)[:60])
+def test_bad_requests_of_operators(read: Any, fields: Any, reason: str, field: str) -> None:
+    if read is wire.new_asset:
+        found = refusal(read, fields)
+    elif read is wire.new_market:
+        good = {"market": "BTC-USD", "tick_size": "0.01", "lot_size": "0.0001"}
+        found = refusal(read, admin_pb.CreateMarketRequest(**good | fields), ASSETS)
+    else:
+        good = {"transfer_id": "t 1", "user": "bob", "asset": "BTC", "amount": "1"}
+        found = refusal(read, admin_pb.GrantFundsRequest(**good | fields), ASSETS, "faucet:")
+    assert found == (reason, field)
+
+
+def test_good_requests_of_operators() -> None:
+    assert wire.new_asset(admin_pb.CreateAssetRequest(symbol="SOL")) == model.CreateAsset("SOL", 18)
+    assert wire.new_asset(admin_pb.CreateAssetRequest(symbol="SOL", decimals=0)) == model.CreateAsset("SOL", 0)
+    asked = admin_pb.CreateMarketRequest(market="BTC-USD", tick_size="0.010", lot_size="0.0001", notional_min="5.0")
+    made = wire.new_market(asked, ASSETS)
+    assert (made.tick, made.lot, made.notional_min) == (MARKET.tick, MARKET.lot, MARKET.notional_min)
+    zero = admin_pb.CreateMarketRequest(market="BTC-USD", tick_size="1", lot_size="1", notional_min="0")
+    assert wire.new_market(zero, ASSETS).notional_min == 0
+    given = admin_pb.GrantFundsRequest(transfer_id="t 1", user="bob", asset="BTC", amount="1.5")
+    assert wire.grant(given, ASSETS, "faucet:") == (BTC, 150_000_000)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({}, "settlement_sequence"),
+        ({"settlement_sequence": 1, "transfer_id": "t"}, "settlement_sequence"),
+        ({"settlement_sequence": 1, "market": "BTC-USD", "trade_id": 1}, "settlement_sequence"),
+        ({"market": "BTC-USD"}, "trade_id"),
+        ({"trade_id": 1}, "market"),
+    ],
+)
+def test_names_of_settlements(fields: dict[str, Any], field: str) -> None:
+    request = settlement_pb.GetSettlementRequest(**fields)
+    assert refusal(wire.check_settlement_name, request) == ("INVALID_FIELD", field)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"settlement_sequence": 1}, {"market": "BTC-USD", "trade_id": 1}, {"transfer_id": "t"}]
+)
+def test_good_names_of_settlements(fields: dict[str, Any]) -> None:
+    wire.check_settlement_name(settlement_pb.GetSettlementRequest(**fields))
+
+
+def test_the_numbers_of_all_three_enums_are_the_same() -> None:
+    """Ours are written into both protos as they are."""
+    for ours, prefix, enum in ((TimeInForce, "TIME_IN_FORCE", "TimeInForce"), (OrderState, "ORDER_STATE", "OrderState"),
+                               (CancelCause, "CANCEL_CAUSE", "CancelCause")):  # fmt: skip
+        for item in ours:
+            name = f"{prefix}_{item.name if item.value else 'UNSPECIFIED'}"
+            assert getattr(pb, enum).Value(name) == getattr(journal, enum).Value(name) == item.value
+        assert len(getattr(pb, enum).keys()) == len(ours) + (0 in getattr(pb, enum).values() and 0 not in list(ours))
+
+
+def test_an_order_as_clients_see_it() -> None:
+    value = order(
+        filled_lots=40, filled_quote=120_000_000, lock=180_000_000, create_ns=1_500_000_001, event_ns=2 * 10**9
+    )
+    shown = wire.order(value, MARKET)
+    assert (shown.price, shown.quantity, shown.filled_quantity) == ("30000.00", "0.01", "0.004")
+    assert (shown.filled_quote, shown.locked, shown.quote_budget) == ("120", "180", "")
+    assert (shown.create_time.seconds, shown.create_time.nanos, shown.event_time.seconds) == (1, 500_000_001, 2)
+    sell = wire.order(order(buys=False, lock=123, limit=False, price_ticks=0), MARKET)
+    assert (sell.locked, sell.price) == ("0.00000123", ""), "a sell locks base"
+
+
+def test_an_unknown_kind_of_event_stops_the_process() -> None:
+    """A journal newer than this gateway must not be folded half."""
+    from clearbook.internal.v1 import matching_service_pb2 as matching
+
+    batch = journal.EventBatch(events=[journal.Event(journal_sequence=1)])
+    with pytest.raises(AssertionError, match="too old"):
+        wire.event_row(matching.StreamEventsResponse(events=batch.SerializeToString()))
+
+
+def test_reasons_have_the_codes_that_the_protos_promise() -> None:
+    promised = {
+        "INVALID_ARGUMENT": ("INVALID_FIELD", "INVALID_PRICE", "INVALID_QUANTITY", "NOTIONAL_TOO_SMALL"),
+        "NOT_FOUND": ("MARKET_NOT_FOUND", "ORDER_NOT_FOUND"),
+        "FAILED_PRECONDITION": ("INSUFFICIENT_FUNDS", "MARKET_HALTED", "ORDER_ENDED", "EMPTY_BOOK"),
+        "ALREADY_EXISTS": ("CLIENT_ORDER_ID_REUSED", "ALREADY_EXISTS"),
+        "UNAVAILABLE": ("NOT_TAKEN", "FAUCET_EMPTY"),
+        "PERMISSION_DENIED": ("PERMISSION_DENIED",),
+    }
+    for code, reasons in promised.items():
+        assert {Reason[name].grpc_code for name in reasons} == {code}
