@@ -71,6 +71,8 @@ class Suite:
         ports = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True)) | {"metrics": _four_in_a_row()}
         self.folder = folder
         self.env = env
+        self.code: Path | None = None
+        """A copy of the repository to run instead of this one: for planted faults."""
         self.plan = Plan(**{**vars(plan_from("127.0.0.1", folder / "data", ports)), "own_chain": own_chain})
         self._specs: dict[str, Process] = {process.name: process for process in self.plan.processes()}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -121,9 +123,11 @@ class Suite:
         """Starts one process. Its output goes to NAME.log. `as_name`: one more of its kind, under a name of its own."""
         spec, name = self._specs[name], as_name or name
         log = self._logs.setdefault(name, (self.folder / f"{name}.log").open("ab"))
+        paths = {"PYTHONPATH": os.pathsep.join(str(self.code / part) for part in ("", "gen"))} if self.code else {}
         child = subprocess.Popen(
             list(spec.argv),
-            env=os.environ | spec.env | self.env | env,
+            cwd=self.code,
+            env=os.environ | spec.env | self.env | paths | env,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
