@@ -1,0 +1,347 @@
+"""The whole exchange against its floors: orders a second and how long one takes, side by side in one run.
+
+``python bench/e2e.py`` runs all processes of the suite, two bare servers (floors.py) and a load generator (load.py) on
+this machine. For each way to place an order the load goes to the bare server and to the suite in turn, for a few
+rounds. Every answer is checked, and at the end the journal is read: it must hold the orders that were answered, all of
+them, each once, and no others.
+
+``--production`` is on RabbitMQ, PostgreSQL and Anvil (scripts/services), else SQLite and the devchain. ``--quick``
+takes 20 seconds, else it is 90. ``--profile FOLDER`` says where each process spends its CPU (sampler.py).
+"""
+
+import argparse
+import asyncio
+import datetime as dt
+import os
+import platform
+import signal
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import msgspec
+from clearbook.internal.v1 import journal_pb2
+from clearbook.v1 import order_service_pb2 as order_pb
+
+from bench.load import SEED, USERS, Job, Outcome
+from services.book.journal import Journal
+from services.cli.up import engine_build
+from tests.backends import Backends
+from tests.suite import Suite, until, user
+
+BENCH = Path(__file__).resolve().parent
+CALLERS = (1, 16, 64)
+DELTA_CALLERS = (1, 16)
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+JOB_SECONDS_MAX = 60.0
+WELCOME_SECONDS_MAX = 60.0
+QUIET_LOOK_SECONDS = 0.1
+QUIET_SECONDS_MAX = 5.0
+QUIET_SHARE_MAX = 0.3
+"""Of one core: below that the suite has nothing left to do but to keep the time."""
+
+
+class Pace(NamedTuple):
+    """How long."""
+
+    rounds: int
+    warm_seconds: float
+    seconds: float
+
+
+FULL, QUICK = Pace(3, 0.4, 1.1), Pace(1, 0.2, 0.6)
+
+
+class Way(NamedTuple):
+    """One way to place an order, and what it is held against."""
+
+    kind: str
+    title: str
+    floor: str
+    callers: tuple[int, ...]
+
+
+WAYS = (
+    Way("grpc", "PlaceOrder over gRPC, until it is durable and answered", "bare grpcio echo", CALLERS),
+    Way("rest", "POST /api/v1/order, until it is durable and answered", "bare FastAPI route", CALLERS),
+    Way("delta", "PlaceOrder, until a StreamOrderBook reader has it", "bare grpcio stream echo", DELTA_CALLERS),
+)
+
+
+@dataclass
+class Figures:
+    """All rounds of one measurement."""
+
+    orders: int = 0
+    sent: int = 0
+    seconds: float = 0.0
+    latencies_ns: list[int] = field(default_factory=list)
+    cpu_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, outcome: Outcome, cpu_seconds: dict[str, float]) -> None:
+        self.orders += len(outcome.latencies_ns)
+        self.sent += outcome.sent
+        self.seconds += outcome.seconds
+        self.latencies_ns += outcome.latencies_ns
+        for name, seconds in cpu_seconds.items():
+            self.cpu_seconds[name] += seconds
+
+    @property
+    def rate(self) -> float:
+        """Orders a second."""
+        return self.orders / self.seconds
+
+    def quantile_ms(self, share: float) -> float:
+        """The latency that `share` of the orders did not exceed."""
+        ordered = sorted(self.latencies_ns)
+        return ordered[min(int(len(ordered) * share), len(ordered) - 1)] / 1e6
+
+    def cpu_us(self) -> dict[str, float]:
+        """Microseconds of CPU for one order, by process."""
+        return {name: seconds / self.sent * 1e6 for name, seconds in self.cpu_seconds.items()}
+
+
+class Helper:
+    """One of our own processes: it answers with a line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    async def line(self) -> bytes:
+        assert self._process.stdout is not None
+        async with asyncio.timeout(JOB_SECONDS_MAX):
+            found = await self._process.stdout.readline()
+        assert found, "a helper of this benchmark ended: see its last words above"
+        return found
+
+    async def perform(self, job: Job) -> Outcome:
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(job) + b"\n")
+        outcome = msgspec.json.decode(await self.line(), type=Outcome)
+        assert not outcome.wrong, "wrong answers, for example: " + "; ".join(outcome.wrong)
+        assert outcome.latencies_ns, f"nothing was answered in time: {job}"
+        return outcome
+
+    async def stop(self) -> None:
+        if self._process.returncode is None:
+            self._process.terminate()
+        await self._process.wait()
+
+
+@asynccontextmanager
+async def helper(script: str, *arguments: str) -> AsyncIterator[Helper]:
+    pipe = asyncio.subprocess.PIPE
+    command = (sys.executable, str(BENCH / script), *arguments)
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=1 << 28)
+    made = Helper(process)
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+class Bench:
+    """One run."""
+
+    def __init__(self, suite: Suite, load: Helper, floors: dict[str, Helper], profiled: tuple[str, ...]) -> None:
+        self._suite, self._load, self._floors, self._profiled = suite, load, floors, profiled
+        self._addresses: dict[str, str] = {}
+        self._jobs = 0
+        self.figures: dict[tuple[str, int, bool], Figures] = defaultdict(Figures)
+        self.acknowledged: set[str] = set()
+
+    async def prepare(self) -> None:
+        """The floors listen, and every user has funds and an order."""
+        for name, floor in self._floors.items():
+            self._addresses[name] = f"127.0.0.1:{int(await floor.line())}"
+        async with self._suite.clients() as clients:
+            for number in range(USERS):
+                request = order_pb.PlaceOrderRequest(
+                    client_order_id=f"welcome-{number}",
+                    market="BTC-USD",
+                    side=order_pb.SIDE_BUY,
+                    type=order_pb.ORDER_TYPE_LIMIT,
+                    price="1.00",
+                    quantity="1",
+                )
+                place = partial(_placed, clients.orders, request, user(f"bench-{number}"))
+                await until(place, WELCOME_SECONDS_MAX, "a first order is taken")
+                self.acknowledged.add(request.client_order_id)
+
+    async def measure(self, pace: Pace) -> None:
+        """Each way, the floor and the suite in turn, for so many rounds."""
+        for round_number in range(pace.rounds):
+            for way in WAYS:
+                for callers in way.callers:
+                    for bare in (True, False):
+                        await self._quiet()
+                        await self._run(way, callers, bare, round_number, pace)
+
+    async def _run(self, way: Way, callers: int, bare: bool, round_number: int, pace: Pace) -> None:
+        self._jobs += 1
+        job = Job(
+            kind=way.kind,  # type: ignore[arg-type]
+            bare=bare,
+            address=self._address(way.kind, bare),
+            book=self._addresses["grpc"] if bare else self._suite.publisher,
+            callers=callers,
+            warm_seconds=pace.warm_seconds,
+            seconds=pace.seconds,
+            tag=f"{way.kind}-{callers}-{round_number}",
+            seed=SEED + 1_000 * callers + round_number,
+        )
+        before = self._cpu_seconds()
+        self._toggle_profiles(bare)
+        outcome = await self._load.perform(job)
+        self._toggle_profiles(bare)
+        spent = {name: seconds - before[name] for name, seconds in self._cpu_seconds().items()}
+        self.figures[way.kind, callers, bare].add(outcome, spent)
+        if not bare:
+            self.acknowledged.update(f"{job.tag}-{number}" for number in range(outcome.sent))
+
+    def _address(self, kind: str, bare: bool) -> str:
+        if kind == "rest":
+            return self._addresses["http"] if bare else self._suite.http.removeprefix("http://")
+        return self._addresses["grpc"] if bare else self._suite.gateway
+
+    def _toggle_profiles(self, bare: bool) -> None:
+        for name in () if bare else self._profiled:
+            self._suite.signal(name, signal.SIGUSR2)
+
+    def _cpu_seconds(self) -> dict[str, float]:
+        pids = {name: self._suite.pid(name) for name in self._suite.names} | {"load": self._load.pid}
+        pids |= {f"floor {name}": floor.pid for name, floor in self._floors.items()}
+        return {name: _cpu_seconds(pid) for name, pid in pids.items()}
+
+    async def _quiet(self) -> None:
+        """Returns when the suite has done what the last job left it to do, QUIET_SECONDS_MAX at most."""
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + QUIET_SECONDS_MAX
+        pids = [self._suite.pid(name) for name in self._suite.names]
+        while clock() < give_up:
+            before = sum(map(_cpu_seconds, pids))
+            await asyncio.sleep(QUIET_LOOK_SECONDS)
+            if sum(map(_cpu_seconds, pids)) - before < QUIET_LOOK_SECONDS * QUIET_SHARE_MAX:
+                return
+
+    def report(self) -> None:
+        for way in WAYS:
+            print(f"\n{way.title}; floor: {way.floor}\n")
+            _row("callers", "orders/s", "p50 ms", "p99 ms", "floor/s", "p50 ms", "p99 ms", "ratio", "p50 ratio")
+            for callers in way.callers:
+                ours, floor = self.figures[way.kind, callers, False], self.figures[way.kind, callers, True]
+                times = (ours.quantile_ms(0.5), ours.quantile_ms(0.99), floor.quantile_ms(0.5), floor.quantile_ms(0.99))
+                p50, p99, bare_p50, bare_p99 = (f"{ms:.2f}" for ms in times)
+                ratios = (f"{ours.rate / floor.rate:.2f}", f"{times[0] / times[2]:.1f}x")
+                _row(callers, f"{ours.rate:,.0f}", p50, p99, f"{floor.rate:,.0f}", bare_p50, bare_p99, *ratios)
+        print("\nCPU, microseconds for one order, by process (callers; the floor's in the last two)\n")
+        names = [*self._suite.names, "load"]
+        _row("", "callers", *names, "floor", "its load")
+        for way in WAYS:
+            for callers in way.callers:
+                spent = self.figures[way.kind, callers, False].cpu_us()
+                bare = self.figures[way.kind, callers, True].cpu_us()
+                below = bare["floor http" if way.kind == "rest" else "floor grpc"]
+                cells = (f"{us:.0f}" for us in (*(spent[name] for name in names), below, bare["load"]))
+                _row(way.kind, callers, *cells)
+
+
+async def _placed(orders: object, request: order_pb.PlaceOrderRequest, who: tuple[tuple[str, str], ...]) -> bool:
+    """Whether it is in the book; False: not yet, the exchange is still starting."""
+    try:
+        response = await orders.PlaceOrder(request, metadata=who)  # type: ignore[attr-defined]
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return False
+        raise
+    assert response.order.state == order_pb.ORDER_STATE_OPEN, f"a first order became {response}"
+    return True
+
+
+def _cpu_seconds(pid: int) -> float:
+    """What a process has used so far, all threads, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+
+def _row(*cells: object) -> None:
+    print("".join(f"{cell!s:>11}" for cell in cells))
+
+
+async def check_journal(url: str, acknowledged: set[str]) -> str:
+    """Reads the whole journal, checking its hashes. Its orders must be those that were answered, each once."""
+    found: list[str] = []
+    last, last_hash = 0, b""
+    async with await Journal.open(url, 0) as journal:
+        while rows := await journal.page(last):
+            for row in rows:
+                row.check_after(last, last_hash or None)
+                last, last_hash = row.last_sequence, row.hash
+                events = journal_pb2.EventBatch.FromString(row.events).events
+                found += [
+                    event.order_placed.order.client_order_id for event in events if event.HasField("order_placed")
+                ]
+    lost, extra = acknowledged - set(found), set(found) - acknowledged
+    assert not lost, f"{len(lost)} orders were answered and are not in the journal: {sorted(lost)[:3]}"
+    assert not extra, f"{len(extra)} orders are in the journal and were never answered: {sorted(extra)[:3]}"
+    assert len(found) == len(acknowledged), "the journal holds an order twice"
+    return f"{len(acknowledged):,} orders answered, {len(found):,} in the journal, each once, hashes whole"
+
+
+def profile(suite: Suite, folder: Path) -> tuple[str, ...]:
+    """Makes the suite's own processes run under the sampler; returns their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = tuple(name for name in suite.names if name != "devchain")
+    for process in suite._specs.values():
+        if process.name in names:
+            process.argv = [sys.executable, str(BENCH / "sampler.py"), str(folder), *process.argv[3:]]
+    return names
+
+
+async def run(arguments: argparse.Namespace, folder: Path) -> None:
+    if arguments.production:
+        backends = await asyncio.to_thread(Backends.start)
+        suite = await Suite.production(folder, backends)
+        where = ", ".join((await backends.versions()).values())
+    else:
+        suite, where = Suite.embedded(folder), "SQLite, devchain"
+    now = dt.datetime.now(dt.UTC)
+    cpus = len(os.sched_getaffinity(0))
+    print(f"{now:%Y-%m-%d %H:%M} UTC, {cpus} cores, Python {platform.python_version()}, grpcio {grpc.__version__}")
+    print(
+        f"{where}; the engine is {engine_build()}; load average {os.getloadavg()[0]:.1f} before the start", flush=True
+    )
+    profiled = profile(suite, arguments.profile) if arguments.profile else ()
+    try:
+        await suite.start_all()
+        async with helper("load.py") as load, helper("floors.py", "grpc") as echo, helper("floors.py", "http") as route:
+            bench = Bench(suite, load, {"grpc": echo, "http": route}, profiled)
+            await bench.prepare()
+            await bench.measure(QUICK if arguments.quick else FULL)
+    finally:
+        await suite.stop_all()
+    bench.report()
+    url = suite.env["DATABASE_URL"] or f"sqlite:///{suite.plan.data / 'book'}.sqlite"
+    print("\n" + await check_journal(url, bench.acknowledged))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--production", action="store_true")
+    parser.add_argument("--profile", type=Path, metavar="FOLDER")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(run(arguments, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()
