@@ -90,18 +90,26 @@ def rare(pick: Pick[Any]) -> m.CommandBody:
     amount = pick((1, 7, 10**30, 2**256 - 1, 0, -5, 2**256))
     asset = m.Asset(9, pick(("SOL", "TOOLONGASYMBOLXYZ", "sol", "", "A B", "É1")), pick((0, 36, 37)))
     symbol, base, quote = pick(
-        (("BTC-USD", 1, 2), ("ETH-USD", 3, 2), ("ETH-ETH", 3, 3), ("X-USD", 1, 2), ("X-Y", 1, 9))
+        (
+            ("BTC-USD", 1, 2),
+            ("ETH-USD", 3, 2),
+            ("ETH-USD", 3, 2),
+            ("USD-BTC", 2, 1),
+            ("ETH-ETH", 3, 3),
+            ("X-USD", 1, 2),
+            ("X-Y", 1, 9),
+        )
     )
     tick, lot = pick(
         (("0.01", "0.00001"), ("5", "0.1"), ("1", "1"), ("0", "1"), ("1", "1e3"), ("", "1"), ("0.1", "0.0000001"))
     )
-    market = m.Market(9, symbol, base, quote, tick, lot, pick((0, 7, 7, -1)), pick((0, 1, 2, 3)))
+    market = m.Market(9, symbol, base, quote, tick, lot, pick((0, 7, 7, 7, -1)), pick((0, 1, 2, 3)))
     bodies: tuple[m.CommandBody, ...] = (
         m.AdvanceTime(),
         m.OpenSession(pick((1, 1, 2, 0, 128))),
         m.OpenAccount(pick(("user-1001", "new", "newer", "", "fees", "x" * 257))),
         m.Transfer(pick(("t", "")), account, other, pick((1, 2, 99)), amount),
-        m.DepositFinal(pick((1, 1, 1, 1, 0, 2)), account, pick(("BTC", "USD", "USD", "NONE")), amount, "0x"),
+        m.DepositFinal(pick((1, 1, 1, 1, 1, 0, 2)), account, pick(("BTC", "USD", "USD", "NONE")), abs(amount), "0x"),
         m.SettlementFinal(pick((0, 1, 5, -1))),
         m.CreateAsset(asset),
         m.CreateMarket(market),
