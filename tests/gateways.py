@@ -80,7 +80,7 @@ class Depositor:
     """Stands in for the settler: says that money came in."""
 
     def __init__(self, port: int) -> None:
-        self._port, self._index = port, 0
+        self._port, self.index = port, 0
 
     async def fund(self, account_id: int = 2, **amounts: int) -> None:
         """Deposits base units by asset."""
@@ -89,9 +89,9 @@ class Depositor:
             await session.open()
             commands = []
             for asset, amount in amounts.items():
-                self._index += 1
+                self.index += 1
                 deposit = journal.DepositFinal(
-                    deposit_index=self._index, account_id=account_id, asset=asset, amount=str(amount)
+                    deposit_index=self.index, account_id=account_id, asset=asset, amount=str(amount)
                 )
                 commands.append(session.command(deposit_final=deposit))
             await session.submit(*commands)
