@@ -52,11 +52,11 @@ class FakeBook:
             raise Rejected(Reason.INCARNATION_MISMATCH)
         position = 0
         while True:
-            told, rows = self._told, self.flow.rows
-            for row in rows[position:]:
+            told, rows = self._told, self.flow.rows[position:]
+            position += len(rows)
+            for row in rows:
                 if row.first_journal_sequence > after:
                     yield row
-            position = len(rows)
             if position == len(self.flow.rows):
                 await told.wait()
 

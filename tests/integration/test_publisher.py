@@ -46,11 +46,11 @@ class Running:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.backends)])
-async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/publisher.sqlite"
     servers: Backends = request.getfixturevalue("backends")
-    return await servers.new_database()
+    return asyncio.run(servers.new_database())
 
 
 @pytest.fixture

@@ -1,0 +1,281 @@
+"""The publisher as a process that is killed, and among readers that do not read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from clearbook.v1 import book_service_pb2 as pb
+from clearbook.v1 import book_service_pb2_grpc
+
+from clearbook.client import Client, LocalBook
+from services.book import model as m
+from services.errors import Reason
+from services.runtime import rpc
+from tests.book_flow import Flow
+from tests.fake_book import FakeBook
+from tests.suite import free_ports
+
+SECONDS_MAX = 30.0
+STALL_SECONDS = 2.0
+BTC_USD = "BTC-USD"
+WHOLE = pb.StreamOrderBookRequest(market=BTC_USD)
+
+
+class Process:
+    """`python -m services.book.publisher` that always listens on the same port."""
+
+    def __init__(self, folder: Path, book: FakeBook, **more: str) -> None:
+        (port,) = free_ports(1)
+        self.address = f"127.0.0.1:{port}"
+        self._env = os.environ | {
+            "DATABASE_URL": f"sqlite:///{folder}/p.sqlite",
+            "PUBLISHER_ADDRESS": self.address,
+            "BOOK_ADDRESS": book.address,
+            "METRICS_PORT": "0",
+            "LOG_LEVEL": "warning",
+            **more,
+        }
+        self.process: asyncio.subprocess.Process
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.book.publisher"), env=self._env
+        )
+
+    async def ready(self) -> None:
+        """Waits until it answers."""
+        async with asyncio.timeout(SECONDS_MAX), rpc.connect(self.address) as channel:
+            stub = book_service_pb2_grpc.BookServiceStub(channel)
+            while True:
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    await stub.ListMarkets(pb.ListMarketsRequest())
+                    return
+                await asyncio.sleep(0.05)
+
+    def memory_bytes(self) -> int:
+        """What it holds in memory now."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    async def kill(self) -> None:
+        self.process.kill()
+        await self.process.wait()
+
+    async def __aenter__(self) -> Process:
+        await self.start()
+        await self.ready()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(SECONDS_MAX):
+                assert await self.process.wait() == 0
+
+
+@asynccontextmanager
+async def alive(flow: Flow, book: FakeBook) -> AsyncIterator[None]:
+    """Things happen in the market all the time."""
+
+    async def live() -> None:
+        while True:
+            flow.time_ns = max(flow.time_ns, time.time_ns())  # as a book's would: the head is where now is
+            flow.some(3)
+            book.tell()
+            await asyncio.sleep(0.005)
+
+    task = asyncio.create_task(live())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def sequence(flow: Flow) -> int:
+    return flow.engine.books[1].market_sequence
+
+
+def counted(levels: list[tuple[str, str]]) -> list[tuple[int, int]]:
+    """In ticks of 0.01 and lots of 0.00001, exactly."""
+    return [(_scaled(price, 2), _scaled(quantity, 5)) for price, quantity in levels]
+
+
+def _scaled(number: str, decimals: int) -> int:
+    whole, _, fraction = number.partition(".")
+    return int(whole + fraction.ljust(decimals, "0"))
+
+
+async def caught_up(books: AsyncIterator[LocalBook], flow: Flow) -> LocalBook:
+    async with asyncio.timeout(SECONDS_MAX):
+        async for book in books:
+            if book.sequence == sequence(flow):
+                return book
+    raise AssertionError("the stream ended")
+
+
+@pytest.mark.slow
+async def test_killed_again_and_again_it_never_loses_a_change_nor_a_trade(tmp_path: Path) -> None:
+    flow, pick = Flow(seed=3), random.Random(3)
+    async with FakeBook(flow) as book, Process(tmp_path, book) as process:
+        async with Client(market_data=process.address) as client:
+            watched = Watched(client, process.address)
+            async with alive(flow, book), asyncio.TaskGroup() as group:
+                following = [group.create_task(watched.book()), group.create_task(watched.trades())]
+                for _ in range(5):
+                    await asyncio.sleep(pick.uniform(0.1, 0.8))
+                    await process.kill()
+                    await process.start()
+                    await process.ready()
+                await asyncio.sleep(0.2)
+                for task in following:
+                    task.cancel()
+            local = await caught_up(client.follow_book(BTC_USD), flow)
+            assert counted(local.bids) == flow.levels(1, True)
+            assert counted(local.asks) == flow.levels(1, False)
+        assert watched.lost == []
+        assert len(watched.sequences) > 300
+        assert watched.sequences == list(range(watched.sequences[0], watched.sequences[-1] + 1))
+        assert len(watched.trade_ids) > 20
+        assert watched.trade_ids == list(range(1, watched.trade_ids[-1] + 1))
+
+
+class Watched:
+    """What one subscriber got who resumes after every break."""
+
+    def __init__(self, client: Client, address: str) -> None:
+        self._client, self._address = client, address
+        self.sequences: list[int] = []
+        self.trade_ids: list[int] = []
+        self.lost: list[str] = []
+
+    async def book(self) -> None:
+        """Resumes by hand: a snapshot but the first would mean that something was lost."""
+        local = LocalBook((await self._client.markets())[BTC_USD])
+        async with rpc.connect(self._address) as channel:
+            stub = book_service_pb2_grpc.BookServiceStub(channel)
+            while True:
+                request = pb.StreamOrderBookRequest(
+                    market=BTC_USD, resume_from_sequence=local.sequence, incarnation=local.incarnation
+                )
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    async for message in stub.StreamOrderBook(request):
+                        if message.HasField("snapshot") and self.sequences:
+                            self.lost.append(f"a snapshot at {message.snapshot.sequence} after {local.sequence}")
+                        if local.apply(message):
+                            self.sequences.append(local.sequence)
+                await asyncio.sleep(0.02)
+
+    async def trades(self) -> None:
+        async with rpc.connect(self._address) as channel:
+            stub = book_service_pb2_grpc.BookServiceStub(channel)
+            while True:
+                after = self.trade_ids[-1] if self.trade_ids else 0
+                request = pb.StreamTradesRequest(market=BTC_USD, after_trade_id=after)
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    async for message in stub.StreamTrades(request):
+                        self.trade_ids += [trade.trade_id for trade in message.trades]
+                await asyncio.sleep(0.02)
+
+
+def narrow(address: str) -> grpc.aio.Channel:
+    """A connection of its own that takes 64 kB ahead of its reader and no more."""
+    options = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
+    return grpc.aio.insecure_channel(address, options=options)
+
+
+def deep(flow: Flow, levels: int) -> None:
+    """A book whose snapshot is large."""
+    for number in range(levels):
+        flow.place(1, m.SIDE_BUY, 1_000_000 + number, 1_000)
+
+
+async def busy(flow: Flow, book: FakeBook, changes: int) -> None:
+    """Changes at one level, told at once."""
+    for _ in range(changes):
+        flow.place(1, m.SIDE_BUY, 1_000_000, 1_000)
+    book.tell()
+    await asyncio.sleep(0.01)
+
+
+@pytest.mark.slow
+async def test_who_stalls_is_cut_off_and_told_and_nobody_else_notices(tmp_path: Path) -> None:
+    flow = Flow()
+    deep(flow, 2_000)
+    limits = {"PUBLISHER_LAG_CHANGES_MAX": "50", "PUBLISHER_STALL_SECONDS_MAX": str(STALL_SECONDS)}
+    async with (
+        FakeBook(flow) as book,
+        Process(tmp_path, book, **limits) as process,
+        Client(market_data=process.address) as client,
+    ):
+        books = client.follow_book(BTC_USD)
+        assert not (await caught_up(books, flow)).lagged
+        before = process.memory_bytes()
+        async with contextlib.AsyncExitStack() as stack:
+            channels = [await stack.enter_async_context(narrow(process.address)) for _ in range(30)]
+            stalled: list[Any] = [
+                book_service_pb2_grpc.BookServiceStub(channel).StreamOrderBook(WHOLE) for channel in channels
+            ]
+            for call in stalled:
+                await call.read()  # the snapshot, and from then on nothing
+            clock = asyncio.get_running_loop().time
+            slowest = 0.0
+            for burst in range(150):
+                await busy(flow, book, 40)
+                if burst == 100:  # they are full by now: let their time run out
+                    await asyncio.sleep(2 * STALL_SECONDS)
+                started = clock()
+                assert not (await caught_up(books, flow)).lagged
+                slowest = max(slowest, clock() - started)
+            assert slowest < STALL_SECONDS
+            assert process.memory_bytes() - before < 64 * 2**20
+            for call in stalled:
+                await told_that_it_lagged(call)
+
+
+async def told_that_it_lagged(call: Any) -> None:
+    async def read_on() -> None:
+        async with asyncio.timeout(SECONDS_MAX):
+            while await call.read() is not grpc.aio.EOF:
+                pass
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await read_on()
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert rpc.rejected_from(caught.value) is Reason.LAGGED
+
+
+async def test_who_pauses_gets_a_snapshot_that_says_so_and_goes_on(tmp_path: Path) -> None:
+    flow = Flow()
+    deep(flow, 2_000)
+    limits = {"PUBLISHER_LAG_CHANGES_MAX": "50", "PUBLISHER_STALL_SECONDS_MAX": "60"}
+    async with (
+        FakeBook(flow) as book,
+        Process(tmp_path, book, **limits) as process,
+        narrow(process.address) as channel,
+    ):
+        stub = book_service_pb2_grpc.BookServiceStub(channel)
+        market = next(x for x in (await stub.ListMarkets(pb.ListMarketsRequest())).markets if x.market == BTC_USD)
+        local, call, lagged = LocalBook(market), stub.StreamOrderBook(WHOLE), 0
+        for _ in range(50):
+            await busy(flow, book, 100)
+        async with asyncio.timeout(SECONDS_MAX):
+            while local.sequence < sequence(flow):
+                message: Any = await call.read()
+                local.apply(message)  # checks the chain and the checksum
+                lagged += message.HasField("snapshot") and message.snapshot.lagged
+        assert lagged
+        assert counted(local.bids) == flow.levels(1, True)
+        call.cancel()
