@@ -1,5 +1,6 @@
 """The engine out of its journal: the newest snapshot, then each row again, and every event the same, byte for byte."""
 
+import asyncio
 from hashlib import sha256
 
 from services.book import wire
@@ -26,8 +27,9 @@ async def recover(journal: Journal, closing: Closing | None = None) -> tuple[Eng
         for row in rows:
             replay(engine, row, last_hash)
             last_hash = row.hash
-        if closing is not None and closing.is_set():
-            raise Closed
+            await asyncio.sleep(0)  # health checks and signals are answered meanwhile
+            if closing is not None and closing.is_set():
+                raise Closed
     cursor = await journal.relay_cursor()
     if cursor > engine.settlement_sequence:
         raise Damaged(

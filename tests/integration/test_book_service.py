@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +18,12 @@ from clearbook.internal.v1 import settlement_pb2
 from services.book import loop as loops
 from services.book import tail as tails
 from services.book.__main__ import Book
-from services.book.journal import Damaged, Journal, NotLeader
+from services.book.journal import CommitUnknown, Damaged, Journal, NotLeader
 from services.book.sessions import WINDOW_COMMANDS
 from services.cli.health import serving
+from services.runtime import db
 from services.runtime.run import Closing, StartError
+from services.runtime.sqlite import Sqlite
 from tests.books import Gateway, events_in, events_of, eventually, fails, running, settings, stub_to
 
 if TYPE_CHECKING:
@@ -395,6 +397,52 @@ class TestHalting:
             with pytest.raises(ExceptionGroup) as group:
                 await asyncio.wait_for(work, 10)
         assert group.group_contains(Damaged, match="at sequence 8: ")
+
+    async def test_an_unknown_outcome_ends_it_unsaid_and_the_next_start_tells(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The row is durable, but the answer is lost."""
+        write = Sqlite.write
+
+        async def lossy(self: Sqlite, statements: Sequence[db.Statement]) -> None:
+            await write(self, statements)
+            raise db.Unavailable("the answer was lost")
+
+        book, closing = Book(settings(url)), Closing()
+        work = asyncio.create_task(book.run(closing))
+        await book.leading.wait()
+        seen: list[journal.Event] = []
+
+        async def read(stub: Stub) -> None:
+            async for message in stub.StreamEvents(pb.StreamEventsRequest()):
+                seen.extend(journal.EventBatch.FromString(message.events).events)
+
+        async with stub_to(book.port) as stub:
+            gateway = Gateway(stub)
+            opened = await gateway.open()
+            reading = asyncio.create_task(read(stub))
+            await eventually(lambda: len(seen) == opened.journal_sequence)
+            monkeypatch.setattr(Sqlite, "write", lossy)
+            await gateway.submit(gateway.account("a"))
+            with pytest.raises(ExceptionGroup) as group:
+                await asyncio.wait_for(work, 10)
+            assert await fails(reading) == ("UNAVAILABLE", "CLOSING")
+        assert group.group_contains(CommitUnknown)
+        assert "a" not in [event.account_opened.name for event in seen]
+        monkeypatch.undo()
+        async with running(settings(url)) as again, stub_to(again.port) as stub:
+            events = await events_of(stub, 0, opened.journal_sequence + 2)
+        assert "a" in [event.account_opened.name for event in events]
+
+    async def test_a_clock_that_steps_back(self, url: str) -> None:
+        times = iter([10**18, *range(10**18 - 5, 10**18 - 5_000, -1)])
+        async with running(settings(url), clock=lambda: next(times)) as book, stub_to(book.port) as stub:
+            gateway = Gateway(stub)
+            await gateway.open()
+            await trade(gateway, 3)
+            await events_of(stub, 0, gateway.opened.journal_sequence + 62)
+        async with await Journal.open(url, 0) as journal_:
+            assert {row.time_ns for row in await journal_.page(0)} == {10**18}
 
     async def test_a_snapshot_is_taken_on_the_way(self, url: str) -> None:
         async with running(settings(url, book_snapshot_events=50)) as book, stub_to(book.port) as stub:
