@@ -6,7 +6,8 @@ rounds. Every answer is checked, and at the end the journal is read: it must hol
 them, each once, and no others.
 
 ``--production`` is on RabbitMQ, PostgreSQL and Anvil (scripts/services), else SQLite and the devchain. ``--quick``
-takes 20 seconds, else it is 90. ``--profile FOLDER`` says where each process spends its CPU (sampler.py).
+takes 20 seconds, else it is 90. ``--ways`` and ``--callers`` choose among the measurements; ``--profile FOLDER`` says
+where each process spends its CPU (sampler.py).
 """
 
 import argparse
@@ -14,16 +15,18 @@ import asyncio
 import datetime as dt
 import os
 import platform
+import re
 import signal
 import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from urllib.request import urlopen
 
 import grpc
 import msgspec
@@ -41,6 +44,7 @@ CALLERS = (1, 16, 64)
 DELTA_CALLERS = (1, 16)
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 JOB_SECONDS_MAX = 60.0
+METRICS_SECONDS_MAX = 5.0
 WELCOME_SECONDS_MAX = 60.0
 QUIET_LOOK_SECONDS = 0.1
 QUIET_SECONDS_MAX = 5.0
@@ -57,6 +61,10 @@ class Pace(NamedTuple):
 
 
 FULL, QUICK = Pace(3, 0.4, 1.1), Pace(1, 0.2, 0.6)
+
+
+COUNTERS = {"row": (0, "book_commands", "book_rows"), "batch": (2, "gateway_submit_commands", "gateway_submit_batches")}
+"""What travels together: commands in a row of the journal, and in a message to the book; by metrics port."""
 
 
 class Way(NamedTuple):
@@ -83,15 +91,16 @@ class Figures:
     sent: int = 0
     seconds: float = 0.0
     latencies_ns: list[int] = field(default_factory=list)
-    cpu_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    cpu_ms: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
 
-    def add(self, outcome: Outcome, cpu_seconds: dict[str, float]) -> None:
+    def add(self, outcome: Outcome, cpu_ms: Counter[str], counts: Counter[str]) -> None:
         self.orders += len(outcome.latencies_ns)
         self.sent += outcome.sent
         self.seconds += outcome.seconds
         self.latencies_ns += outcome.latencies_ns
-        for name, seconds in cpu_seconds.items():
-            self.cpu_seconds[name] += seconds
+        self.cpu_ms.update(cpu_ms)
+        self.counts.update(counts)
 
     @property
     def rate(self) -> float:
@@ -105,7 +114,11 @@ class Figures:
 
     def cpu_us(self) -> dict[str, float]:
         """Microseconds of CPU for one order, by process."""
-        return {name: seconds / self.sent * 1e6 for name, seconds in self.cpu_seconds.items()}
+        return {name: ms * 1e3 / self.sent for name, ms in self.cpu_ms.items()}
+
+    def together(self) -> list[float]:
+        """How many commands shared a row and a batch."""
+        return [self.counts[of] / max(self.counts[each], 1) for _, of, each in COUNTERS.values()]
 
 
 class Helper:
@@ -176,10 +189,10 @@ class Bench:
                 await until(place, WELCOME_SECONDS_MAX, "a first order is taken")
                 self.acknowledged.add(request.client_order_id)
 
-    async def measure(self, pace: Pace) -> None:
+    async def measure(self, ways: Sequence[Way], pace: Pace) -> None:
         """Each way, the floor and the suite in turn, for so many rounds."""
         for round_number in range(pace.rounds):
-            for way in WAYS:
+            for way in ways:
                 for callers in way.callers:
                     for bare in (True, False):
                         await self._quiet()
@@ -198,12 +211,12 @@ class Bench:
             tag=f"{way.kind}-{callers}-{round_number}",
             seed=SEED + 1_000 * callers + round_number,
         )
-        before = self._cpu_seconds()
+        counts, cpu = await self._counts(), self._cpu_ms()
         self._toggle_profiles(bare)
         outcome = await self._load.perform(job)
         self._toggle_profiles(bare)
-        spent = {name: seconds - before[name] for name, seconds in self._cpu_seconds().items()}
-        self.figures[way.kind, callers, bare].add(outcome, spent)
+        cpu, counts = _more(self._cpu_ms(), cpu), _more(await self._counts(), counts)
+        self.figures[way.kind, callers, bare].add(outcome, cpu, counts)
         if not bare:
             self.acknowledged.update(f"{job.tag}-{number}" for number in range(outcome.sent))
 
@@ -216,10 +229,21 @@ class Bench:
         for name in () if bare else self._profiled:
             self._suite.signal(name, signal.SIGUSR2)
 
-    def _cpu_seconds(self) -> dict[str, float]:
+    async def _counts(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for place, *names in COUNTERS.values():
+            url = f"http://127.0.0.1:{self._suite.plan.metrics_port + place}/metrics"
+            text = (await asyncio.to_thread(urlopen, url, timeout=METRICS_SECONDS_MAX)).read().decode()
+            for name in names:
+                value = re.search(rf"^clearbook_{name}_total (\S+)$", text, re.MULTILINE)
+                assert value is not None, f"no {name} among the metrics"
+                found[name] = int(float(value[1]))
+        return found
+
+    def _cpu_ms(self) -> Counter[str]:
         pids = {name: self._suite.pid(name) for name in self._suite.names} | {"load": self._load.pid}
         pids |= {f"floor {name}": floor.pid for name, floor in self._floors.items()}
-        return {name: _cpu_seconds(pid) for name, pid in pids.items()}
+        return Counter({name: _cpu_ms(pid) for name, pid in pids.items()})
 
     async def _quiet(self) -> None:
         """Returns when the suite has done what the last job left it to do, QUIET_SECONDS_MAX at most."""
@@ -227,13 +251,13 @@ class Bench:
         give_up = clock() + QUIET_SECONDS_MAX
         pids = [self._suite.pid(name) for name in self._suite.names]
         while clock() < give_up:
-            before = sum(map(_cpu_seconds, pids))
+            before = sum(map(_cpu_ms, pids))
             await asyncio.sleep(QUIET_LOOK_SECONDS)
-            if sum(map(_cpu_seconds, pids)) - before < QUIET_LOOK_SECONDS * QUIET_SHARE_MAX:
+            if sum(map(_cpu_ms, pids)) - before < QUIET_LOOK_SECONDS * 1e3 * QUIET_SHARE_MAX:
                 return
 
-    def report(self) -> None:
-        for way in WAYS:
+    def report(self, ways: Sequence[Way]) -> None:
+        for way in ways:
             print(f"\n{way.title}; floor: {way.floor}\n")
             _row("callers", "orders/s", "p50 ms", "p99 ms", "floor/s", "p50 ms", "p99 ms", "ratio", "p50 ratio")
             for callers in way.callers:
@@ -242,16 +266,17 @@ class Bench:
                 p50, p99, bare_p50, bare_p99 = (f"{ms:.2f}" for ms in times)
                 ratios = (f"{ours.rate / floor.rate:.2f}", f"{times[0] / times[2]:.1f}x")
                 _row(callers, f"{ours.rate:,.0f}", p50, p99, f"{floor.rate:,.0f}", bare_p50, bare_p99, *ratios)
-        print("\nCPU, microseconds for one order, by process (callers; the floor's in the last two)\n")
+        print("\nCPU, microseconds for one order, by process; what share a row and a batch; and the floor's CPU\n")
         names = [*self._suite.names, "load"]
-        _row("", "callers", *names, "floor", "its load")
-        for way in WAYS:
+        _row("", "callers", *names, *COUNTERS, "floor", "its load")
+        for way in ways:
             for callers in way.callers:
-                spent = self.figures[way.kind, callers, False].cpu_us()
+                figures = self.figures[way.kind, callers, False]
+                spent, together = figures.cpu_us(), (f"{commands:.1f}" for commands in figures.together())
                 bare = self.figures[way.kind, callers, True].cpu_us()
                 below = bare["floor http" if way.kind == "rest" else "floor grpc"]
-                cells = (f"{us:.0f}" for us in (*(spent[name] for name in names), below, bare["load"]))
-                _row(way.kind, callers, *cells)
+                cells = (f"{spent[name]:.0f}" for name in names)
+                _row(way.kind, callers, *cells, *together, f"{below:.0f}", f"{bare['load']:.0f}")
 
 
 async def _placed(orders: object, request: order_pb.PlaceOrderRequest, who: tuple[tuple[str, str], ...]) -> bool:
@@ -266,10 +291,14 @@ async def _placed(orders: object, request: order_pb.PlaceOrderRequest, who: tupl
     return True
 
 
-def _cpu_seconds(pid: int) -> float:
+def _more(now: Counter[str], before: Counter[str]) -> Counter[str]:
+    return Counter({name: count - before[name] for name, count in now.items()})
+
+
+def _cpu_ms(pid: int) -> int:
     """What a process has used so far, all threads, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+    return (int(fields[11]) + int(fields[12])) * 1_000 // TICKS_PER_SECOND
 
 
 def _row(*cells: object) -> None:
@@ -319,16 +348,17 @@ async def run(arguments: argparse.Namespace, folder: Path) -> None:
     print(
         f"{where}; the engine is {engine_build()}; load average {os.getloadavg()[0]:.1f} before the start", flush=True
     )
+    ways = [way._replace(callers=arguments.callers or way.callers) for way in WAYS if way.kind in arguments.ways]
     profiled = profile(suite, arguments.profile) if arguments.profile else ()
     try:
         await suite.start_all()
         async with helper("load.py") as load, helper("floors.py", "grpc") as echo, helper("floors.py", "http") as route:
             bench = Bench(suite, load, {"grpc": echo, "http": route}, profiled)
             await bench.prepare()
-            await bench.measure(QUICK if arguments.quick else FULL)
+            await bench.measure(ways, QUICK if arguments.quick else FULL)
     finally:
         await suite.stop_all()
-    bench.report()
+    bench.report(ways)
     url = suite.env["DATABASE_URL"] or f"sqlite:///{suite.plan.data / 'book'}.sqlite"
     print("\n" + await check_journal(url, bench.acknowledged))
 
@@ -337,6 +367,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--production", action="store_true")
+    kinds = [way.kind for way in WAYS]
+    parser.add_argument("--ways", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--callers", nargs="+", type=int, default=())
     parser.add_argument("--profile", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

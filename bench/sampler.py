@@ -1,6 +1,6 @@
 """Where a process spends its CPU: ``python bench/sampler.py FOLDER NAME`` runs `clearbook NAME` and looks at its stack.
 
-SIGUSR2 begins and ends a time of looking, one look every two milliseconds of CPU. At the end of the process
+SIGUSR2 begins and ends a time of looking, one look every four milliseconds of CPU. At the end of the process
 FOLDER/NAME.profile says, in percent of all looks: for each file and each function, how often it was on top (self) and
 how often it was anywhere on the stack (total). What C code does counts for the Python function that called it; the work
 of other threads (SQLite, gRPC's own) counts for whatever the main thread does then.
@@ -16,7 +16,8 @@ from types import FrameType
 
 from services.cli.main import app
 
-LOOK_SECONDS = 0.002
+LOOK_SECONDS = 0.004
+"""Linux counts CPU in ticks of four milliseconds: it would not look more often."""
 LINES_MAX = 60
 ROOT = Path(__file__).resolve().parent.parent
 
