@@ -11,7 +11,7 @@ Numbers are plain decimal strings, in and out, exactly as on the wire: make Deci
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from heapq import nlargest, nsmallest
 from types import TracebackType
 from typing import Self, TypeVar
@@ -186,7 +186,7 @@ class Client:
         response = await _insist(lambda seconds: self._books.ListMarkets(request, timeout=seconds))
         return {market.market: market for market in response.markets}
 
-    async def follow_book(self, market: str, depth: int = 0) -> AsyncIterator[LocalBook]:
+    async def follow_book(self, market: str, depth: int = 0) -> AsyncGenerator[LocalBook, None]:
         """Yields the market's book, the same object, after its first snapshot and after every change. Ends never.
 
         When the connection is lost it goes on where it was; when anything does not fit, from a snapshot.
