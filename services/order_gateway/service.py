@@ -60,7 +60,12 @@ Context = Any
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What surrounds a request, however it came: credentials as metadata, and how long an answer is of use."""
+    """What surrounds a request, however it came.
+
+    Attributes:
+        metadata: with the caller's credentials.
+        seconds: how long to wait for an outcome. (A client that gives up before that cancels its call by itself.)
+    """
 
     metadata: Metadata
     seconds: float = ANSWER_SECONDS_MAX
@@ -273,8 +278,7 @@ def call_of(context: Context) -> Call:
         for key, value in context.invocation_metadata() or ()
         if key in {AUTHORIZATION_KEY, USER_KEY} and isinstance(value, str)
     }
-    remaining = context.time_remaining()
-    return Call(metadata, ANSWER_SECONDS_MAX if remaining is None else min(remaining, ANSWER_SECONDS_MAX))
+    return Call(metadata)
 
 
 class OrderServicer(order_grpc.OrderServiceServicer):
@@ -303,7 +307,7 @@ class OrderServicer(order_grpc.OrderServiceServicer):
         self, request: order_pb.StreamOrdersRequest, context: Context
     ) -> AsyncIterator[order_pb.StreamOrdersResponse]:
         """See the proto."""
-        return self._handlers.stream_orders(Call(call_of(context).metadata), request)
+        return self._handlers.stream_orders(call_of(context), request)
 
 
 class AccountServicer(account_grpc.AccountServiceServicer):

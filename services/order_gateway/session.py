@@ -114,6 +114,8 @@ class Session:
         flight = self._flights.pop(command_id, None) if command_id else None
         if flight is not None:
             self._forget(flight)
+            if not self._sent:
+                self._wake.set()
         return flight
 
     def superseded_by(self, epoch: int) -> None:
@@ -146,14 +148,23 @@ class Session:
             flight.done.set_exception(Rejected(Reason.NOT_TAKEN))
 
     async def batch(self) -> list[Command]:
-        """All that waits, at most BATCH_COMMANDS_MAX, in order; waits for the first."""
-        while not self._waiting:
+        """All that waits, at most BATCH_COMMANDS_MAX, in order; waits for the first, and until the last batch has landed.
+
+        So a lone command goes at once, and what comes while a batch is on its way goes together: a message, a row of
+        the journal and the events of it cost all processes about the same for one command as for a hundred.
+        """
+        while not self._waiting or self._sent:
             self._wake.clear()
             await self._wake.wait()
         size = min(len(self._waiting), BATCH_COMMANDS_MAX)
         _batches.inc()
         _commands.inc(size)
         return [self._waiting.popleft() for _ in range(size)]
+
+    @property
+    def _sent(self) -> int:
+        """Commands on their way to the book or back."""
+        return len(self._flights) - len(self._waiting)
 
     def _forget(self, flight: Flight) -> None:
         mine = self._by_account[flight.account_id] - 1
