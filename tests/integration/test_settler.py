@@ -184,10 +184,11 @@ async def _starts(given: SettlerSettings) -> str:
 
 @pytest.fixture
 async def token_less(node: Node) -> str:
-    """A contract that nobody's settler has bound."""
+    """A contract whose admin is somebody else: the operator."""
     chain = await Chain.connect(node.url)
-    signer = Signer(DEV_KEY)
-    address = await ensure_clearbook(chain, DirectTransact(chain, signer), signer.address, reuse=False)
+    admin, settles = Signer(SECOND_KEY), Signer(DEV_KEY).address
+    transact = DirectTransact(chain, admin)
+    address = await ensure_clearbook(chain, transact, admin.address, settler=settles, reuse=False)
     await chain.close()
     return address
 
@@ -281,7 +282,7 @@ async def test_without_a_faucet_a_token_is_waited_for(
     async with settler(given) as running_settler:
         await running_settler.healthy(False)
         chain = await Chain.connect(node.url)
-        signer = Signer(DEV_KEY)
+        signer = Signer(SECOND_KEY)
         contract = await SettlementContract.on(chain, token_less, load_abi())
         await fund_faucet(
             contract, DirectTransact(chain, signer), signer.address, "BTC", 18, account_key(FAUCET), 10**30

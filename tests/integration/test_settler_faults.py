@@ -35,7 +35,7 @@ from tests.settlers import (
     settler,
 )
 
-KILLS = 5
+KILLS = 4
 WHOLE_RUNS = 3
 
 
@@ -167,6 +167,7 @@ async def test_kill_9_in_a_loop(node: Node, book: tuple[FakeBook, str], database
     assert_one_nonce_one_batch(database)
     assert fake.refused == []
     async with settler(given) as one:
+        await one.healthy()
         assert_in_order(await one.history(), len(fake.entries))
 
 
