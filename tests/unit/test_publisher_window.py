@@ -109,6 +109,7 @@ def test_what_a_tape_holds(made: Tape, tail: int, last: int) -> None:
         prints = made.after(position, 100)
         ids = [each.trade_id for entry in prints for each in entry.trades if each.trade_id > position]
         assert ids == list(range(position + 1, last + 1))
+        assert all(entry.last_trade_id > position for entry in prints)
         assert made.after(position, 1) == prints[:1]
     ids = [each.trade_id for each in made.newest(2**63, 100)]
     assert ids == list(range(last, tail, -1))
