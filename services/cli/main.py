@@ -13,6 +13,8 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # read when grpc is impo
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
+DIFFERENCES_SHOWN_MAX = 50
+
 Port = Annotated[int, typer.Option(min=1, max=65_535)]
 
 
@@ -130,17 +132,29 @@ def replay(
     """Play a recorded exchange feed into the running exchange, and compare the books."""
     from rich.console import Console
 
+    from services.cli.recorded import FeedError
+    from services.cli.replay import ReplayError
     from services.cli.replay import replay as play
 
-    console = Console()
-    summary = asyncio.run(play(files, gateway, publisher, console))
-    for text in summary.differences[:50]:
+    console, summary = Console(), None
+    try:
+        summary = asyncio.run(play(files, gateway, publisher, console))
+    except* (FeedError, ReplayError) as wrong:
+        console.print(_first(wrong), style="red")
+    if summary is None:
+        raise typer.Exit(1)
+    for text in summary.differences[:DIFFERENCES_SHOWN_MAX]:
         console.print(text, style="red")
     console.print(
         f"{summary.markets} markets, {summary.levels} levels, {summary.trades} trades, {summary.orders} orders:",
         f"{len(summary.differences)} differences",
     )
     raise typer.Exit(1 if summary.differences else 0)
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first error in a group, however deep."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import asyncio
 import lzma
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
@@ -62,6 +62,10 @@ class Summary:
     differences: list[str] = field(default_factory=list)
 
 
+class ReplayError(Exception):
+    """The exchange refused something that the replay needs, for example a market that exists with other steps."""
+
+
 class Clients:
     """The public services, with retries of what may be retried."""
 
@@ -73,7 +77,10 @@ class Clients:
         self._slots = asyncio.Semaphore(CALLS_MAX)
 
     async def call(self, method: Any, request: Any, user: Metadata, wait_for: tuple[Reason, ...] = ()) -> Any:
-        """A unary call. While the service is away, or refuses with one of `wait_for`, it is made again, bounded."""
+        """A unary call. While the service is away, or refuses with one of `wait_for`, it is made again, bounded.
+
+        Raises ReplayError with the refusal.
+        """
         backoff = Backoff()
         deadline = asyncio.get_running_loop().time() + RETRY_SECONDS_MAX
         async with self._slots:
@@ -81,10 +88,13 @@ class Clients:
                 try:
                     return await method(request, metadata=user, timeout=CALL_SECONDS_MAX)
                 except grpc.aio.AioRpcError as error:
+                    reason = rpc.rejected_from(error)
                     away = error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
-                    wanted = away or rpc.rejected_from(error) in wait_for
-                    if not wanted or asyncio.get_running_loop().time() > deadline:
-                        raise
+                    if backoff.failures and reason is Reason.ORDER_ENDED:
+                        return None  # the cancel that failed had been taken
+                    if not (away or reason in wait_for) or asyncio.get_running_loop().time() > deadline:
+                        name = reason.name if reason else error.code().name
+                        raise ReplayError(f"{type(request).__name__}: {name}: {error.details()}") from None
                 await asyncio.sleep(backoff.next_seconds())
 
 
@@ -101,6 +111,7 @@ class MarketReplay:
         self.name, self.plan = name, Plan(decimals)
         self._decimals, self._clients, self._run, self._summary = decimals, clients, run, summary
         self._ids: dict[tuple[bool, int], str] = {}
+        """The mirror's last order at a level; whether it still rests, the plan knows."""
         self._numbers = count(1)
         self.trades: list[tuple[str, str, bool]] = []
         self.first_trade_id = 0
@@ -157,9 +168,6 @@ class MarketReplay:
         answer = await self._place(self._identity(), item, orders.TIME_IN_FORCE_IOC, TAKER)
         if answer.order.state != orders.ORDER_STATE_FILLED or len(answer.executions) != 1:
             self._differs(f"{item} did not trade at once and whole")
-        maker = (not item.buys, item.price)
-        if item.price not in self.plan.resting[not item.buys]:
-            self._ids.pop(maker, None)
 
     async def _place(self, identity: str, item: Rest | Take, time_in_force: Any, name: str) -> Any:
         request = orders.PlaceOrderRequest(
@@ -185,8 +193,11 @@ class MarketReplay:
     def _differs(self, text: str) -> None:
         self._summary.differences.append(f"{self.name}: {text}")
 
-    async def compare(self) -> None:
-        """Compares once the publisher, a projection, has caught up: bounded, and the last comparison counts."""
+    async def compare(self) -> int:
+        """Compares once the publisher, a projection, has caught up: bounded, and the last comparison counts.
+
+        Returns the number of levels compared.
+        """
         backoff = Backoff()
         deadline = asyncio.get_running_loop().time() + CATCH_UP_SECONDS_MAX
         while True:
@@ -194,9 +205,9 @@ class MarketReplay:
             if not differences or asyncio.get_running_loop().time() > deadline:
                 break
             await asyncio.sleep(backoff.next_seconds())
-        self._summary.levels += sum(map(len, self.plan.wanted.values()))
         for text in differences:
             self._differs(text)
+        return sum(map(len, self.plan.wanted.values()))
 
     async def _differences(self) -> list[str]:
         """Our book and tape, as the public API shows them, against the feed's."""
@@ -241,26 +252,60 @@ class MarketReplay:
                 return [trade for trade in reversed(newest) if trade.trade_id > self.first_trade_id]
 
 
+class Replay:
+    """A recording and its markets."""
+
+    def __init__(self, files: list[Path], clients: Clients) -> None:
+        """Reads recordings that belong together: a stream, and its snapshots. Raises FeedError."""
+        self.feed = list(steps(lines_of(files)))
+        self.summary = Summary()
+        self._clients, self._run = clients, secrets.token_hex(4)
+        decimals: dict[str, Steps] = defaultdict(Steps)
+        for step in self.feed:
+            decimals[step.market].see(step)
+        self.markets = {
+            name: MarketReplay(name, found, clients, self._run, self.summary) for name, found in decimals.items()
+        }
+
+    async def prepare(self) -> None:
+        """Makes assets, funds and markets. Raises ReplayError."""
+        await _fund(self._clients, sorted({asset for name in self.markets for asset in name.split("-")}), self._run)
+        for market in self.markets.values():
+            await market.prepare()
+
+    async def play(self, advance: Callable[[], object]) -> None:
+        """Markets side by side, the steps of each in order; `advance` is called after each. Raises ReplayError."""
+        queues: dict[str, list[Step]] = defaultdict(list)
+        for step in self.feed:
+            queues[step.market].append(step)
+
+        async def play(market: MarketReplay, own: list[Step]) -> None:
+            for step in own:
+                await market.play(step)
+                advance()
+
+        async with asyncio.TaskGroup() as group:
+            for name, own in queues.items():
+                group.create_task(play(self.markets[name], own))
+
+    async def compare(self) -> Summary:
+        """Compares every market. Raises ReplayError."""
+        found = await asyncio.gather(*(market.compare() for market in self.markets.values()))
+        self.summary.markets, self.summary.levels = len(self.markets), sum(found)
+        return self.summary
+
+
 async def replay(files: list[Path], gateway: str, publisher: str, console: Console) -> Summary:
-    """Plays recordings that belong together (a stream, and its snapshots) and compares."""
-    feed = list(steps(lines_of(files)))
-    decimals: dict[str, Steps] = defaultdict(Steps)
-    for step in feed:
-        decimals[step.market].see(step)
-    summary = Summary(markets=len(decimals))
-    run = secrets.token_hex(4)
+    """Plays recordings that belong together and compares. Raises FeedError, or ReplayError in an exception group."""
     async with AsyncExitStack() as stack:
         channels = [await stack.enter_async_context(rpc.connect(address)) for address in (gateway, publisher)]
-        clients = Clients(*channels)
-        markets = {name: MarketReplay(name, found, clients, run, summary) for name, found in decimals.items()}
-        console.print(f"{len(feed)} steps in {len(markets)} markets: {' '.join(markets)}")
-        await _fund(clients, sorted({asset for name in markets for asset in name.split("-")}), run)
-        for market in markets.values():
-            await market.prepare()
+        played = Replay(files, Clients(*channels))
+        console.print(f"{len(played.feed)} steps in {len(played.markets)} markets: {' '.join(played.markets)}")
+        await played.prepare()
         with _progress(console) as progress:
-            await _play(feed, markets, progress)
-        await asyncio.gather(*(market.compare() for market in markets.values()))
-    return summary
+            bar = progress.add_task("replaying", total=len(played.feed))
+            await played.play(lambda: progress.advance(bar))
+        return await played.compare()
 
 
 async def _fund(clients: Clients, assets: list[str], run: str) -> None:
@@ -274,23 +319,6 @@ async def _fund(clients: Clients, assets: list[str], run: str) -> None:
                 identity = f"{run}-{name}-{asset}"
                 grant = admin.GrantFundsRequest(transfer_id=identity, user=name, asset=asset, amount=GRANT)
                 group.create_task(clients.call(clients.admin.GrantFunds, grant, ADMIN, WAIT_FOR))
-
-
-async def _play(feed: list[Step], markets: dict[str, MarketReplay], progress: Progress) -> None:
-    """Markets side by side, the steps of each in order."""
-    bar = progress.add_task("replaying", total=len(feed))
-    queues: dict[str, list[Step]] = defaultdict(list)
-    for step in feed:
-        queues[step.market].append(step)
-
-    async def play(market: MarketReplay, own: list[Step]) -> None:
-        for step in own:
-            await market.play(step)
-            progress.advance(bar)
-
-    async with asyncio.TaskGroup() as group:
-        for name, own in queues.items():
-            group.create_task(play(markets[name], own))
 
 
 def _progress(console: Console) -> Progress:
