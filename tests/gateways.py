@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 pb = order_service_pb2
 DEPOSITOR = 100
 """The gateway number of the test's stand-in for the settler."""
+READY_SECONDS_MAX = 90.0
+"""Of a process: its first start on PostgreSQL makes the schema, on a machine that does much else."""
 WHOLE = 10**18
 DEPOSITS = {"BTC": 10**9 * WHOLE, "ETH": 10**9 * WHOLE, "USD": 10**14 * WHOLE}
 
@@ -229,7 +231,7 @@ class GatewayProcess:
 
     async def ready(self) -> None:
         try:
-            async with asyncio.timeout(books.START_SECONDS_MAX):
+            async with asyncio.timeout(READY_SECONDS_MAX):
                 while not await serving(f"127.0.0.1:{self.port}"):
                     assert self.child.poll() is None, self.log()
                     await asyncio.sleep(0.05)

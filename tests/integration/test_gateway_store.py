@@ -1,0 +1,269 @@
+"""The gateway's database, on SQLite and on PostgreSQL: what it keeps, gives back, and does when away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.order_gateway import store as store_module
+from services.order_gateway.ledger import Ledger
+from services.order_gateway.model import (
+    AccountOpened,
+    AssetCreated,
+    CancelCause,
+    Deposited,
+    Event,
+    EventBody,
+    MarketChanged,
+    MarketCreated,
+    Order,
+    OrderCanceled,
+    OrderPlaced,
+    OrderState,
+    Transfer,
+    Transferred,
+)
+from services.order_gateway.store import MIGRATIONS, Store
+from services.runtime.db import Conflict, Database, Statement, Unavailable
+from services.runtime.migrate import migrate
+from services.units import Asset
+from tests.backends import Backends
+from tests.unit.gateway_values import ALICE, BOB, order, trade
+
+HUGE = 10**40
+"""Far beyond 64 bits, and beyond what a float holds exactly."""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def server(request: pytest.FixtureRequest) -> Backends | None:
+    """None: SQLite needs none."""
+    return request.getfixturevalue("backends") if request.param == "postgresql" else None
+
+
+@pytest.fixture
+async def database(server: Backends | None, tmp_path: Path) -> AsyncIterator[Database]:
+    url = await server.new_database() if server else f"sqlite:///{tmp_path}/gateway.sqlite"
+    await migrate(url, "gateway", MIGRATIONS)
+    async with await Database.open(url, "gateway") as opened:
+        yield opened
+
+
+class Fold:
+    """A ledger and its store, in step."""
+
+    def __init__(self, store: Store, ledger: Ledger) -> None:
+        self.store, self.ledger = store, ledger
+
+    @classmethod
+    async def load(cls, database: Database, ended_orders_max: int = 100) -> Fold:
+        store = Store(database)
+        return cls(store, Ledger(await store.load(ended_orders_max)))
+
+    def say(self, *bodies: EventBody, time_ns: int = 1) -> None:
+        """One journal row."""
+        self.ledger.incarnation = "test"
+        for body in bodies:
+            change = self.ledger.apply(Event(self.ledger.sequence + 1, 0, body), time_ns)
+            self.store.add(change, self.ledger)
+        self.store.row_ended(len(bodies))
+
+    def place(self, value: Order, *trades: Any) -> None:
+        self.say(OrderPlaced(_now(value, self.ledger.sequence + 1), trades), time_ns=self.ledger.sequence)
+
+    async def flush(self) -> None:
+        await self.store.flush(self.ledger)
+
+
+def _now(value: Order, sequence: int) -> Order:
+    return replace(value, create_sequence=sequence, event_sequence=sequence)
+
+
+SETUP: tuple[EventBody, ...] = (
+    AssetCreated(Asset(1, "BTC", 8)),
+    AssetCreated(Asset(2, "USD", 6)),
+    AccountOpened(ALICE, "alice"),
+    AccountOpened(BOB, "bob"),
+    Deposited(2, 1, HUGE),
+    Deposited(2, 2, HUGE),
+    MarketCreated(1, "BTC-USD", 1, 2, "0.01", "0.0001", 5, halted=False),
+    MarketChanged(1, halted=True),
+    Transferred(Transfer("t1", 2, ALICE, 2, HUGE - 1), 3),
+    Transferred(Transfer("faucet:1002:BTC", 2, BOB, 1, 10**9), 4),
+)
+
+
+async def traded(database: Database) -> Fold:
+    fold = await Fold.load(database)
+    fold.say(*SETUP)
+    await fold.flush()
+    fold.place(order(order_id=1, client_order_id="a"))
+    fold.place(
+        order(
+            order_id=2, account_id=BOB, buys=False, quantity_lots=40, filled_lots=40, state=OrderState.FILLED, lock=0,
+            client_order_id="b",
+        ),
+        trade(),
+    )  # fmt: skip
+    fold.place(order(order_id=3, client_order_id="c", lock=5))
+    fold.say(OrderCanceled(3, 0, CancelCause.USER), MarketChanged(1, halted=False), time_ns=99)
+    await fold.flush()
+    return fold
+
+
+async def test_what_was_written_is_loaded_again(database: Database) -> None:
+    fold = await traded(database)
+    again = await Fold.load(database)
+    mine, theirs = fold.ledger, again.ledger
+    assert (theirs.sequence, theirs.time_ns, theirs.incarnation) == (mine.sequence, 99, "test")
+    assert theirs.balances == mine.balances
+    assert theirs.balance(ALICE, 2).total == HUGE - 1 - 120_000_000
+    assert (theirs.orders, theirs.open) == (mine.orders, mine.open)
+    assert (theirs.assets, theirs.markets, theirs.account_ids) == (mine.assets, mine.markets, mine.account_ids)
+    assert theirs.books[1].halted is False
+    assert theirs.books[1].depth.all(True) == [(3_000_000, 60)]
+    assert again.store.stored.value == mine.sequence
+
+
+async def test_a_market_halted_in_its_first_transaction_stays_halted(database: Database) -> None:
+    fold = await Fold.load(database)
+    fold.say(*SETUP[:8])
+    await fold.flush()
+    assert (await Fold.load(database)).ledger.books[1].halted
+
+
+async def test_questions(database: Database) -> None:
+    store = (await traded(database)).store
+    mine = [o.client_order_id for o in await store.orders(ALICE, None, open_only=False, before_sequence=99, limit=9)]
+    assert mine == ["c", "a"]
+    for filters, expected in (
+        ({"open_only": True, "before_sequence": 99, "limit": 9}, ["a"]),
+        ({"open_only": False, "before_sequence": 99, "limit": 1}, ["c"]),
+        ({"open_only": False, "before_sequence": 13, "limit": 9}, ["a"]),
+    ):
+        found = await store.orders(ALICE, 1, **filters)  # type: ignore[arg-type]
+        assert [o.client_order_id for o in found] == expected
+        assert await store.orders(ALICE, 2, **filters) == []  # type: ignore[arg-type]
+    assert await store.order(7) is None
+    found_a = await store.order_by_client(ALICE, "a")
+    assert found_a is not None and found_a == await store.order(1)
+    assert (found_a.filled_lots, found_a.filled_quote, found_a.lock) == (40, 120_000_000, 180_000_000)
+    assert await store.order_by_client(BOB, "a") is None
+    (made,), (took,) = await store.executions(1), await store.executions(2)
+    assert (made.is_maker, made.fee, took.is_maker, took.fee) == (True, 400, False, 240_000)
+    assert await store.executions(1, takes_only=True) == []
+    assert await store.executions(2, takes_only=True) == [took]
+    assert await store.executions(1, through_sequence=11) == []
+    given = await store.transfer("t1")
+    assert given is not None and (given.transfer, given.settlement_sequence) == (
+        Transfer("t1", 2, ALICE, 2, HUGE - 1),
+        3,
+    )
+    assert await store.transfer("t2") is None
+    assert await store.transfers_to(2, "faucet:") == [(BOB, "faucet:1002:BTC")]
+
+
+async def test_a_transfer_is_known_before_it_is_written(database: Database) -> None:
+    fold = await Fold.load(database)
+    fold.say(*SETUP)
+    given = await fold.store.transfer("t1")
+    assert given is not None and given.settlement_sequence == 3
+
+
+async def test_ids_of_ended_orders(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    fold = await traded(database)
+    assert await fold.store.client_ids_ended_since(0, 99, 10**6) == ([(ALICE, "c"), (BOB, "b")], True)
+    assert await fold.store.client_ids_ended_since(99, 99, 10**6) == ([(ALICE, "c")], True)
+    assert await fold.store.client_ids_ended_since(0, 14, 10**6) == ([(BOB, "b")], True)
+    monkeypatch.setattr(store_module, "PAGE_ROWS", 1)
+    found, complete = await fold.store.client_ids_ended_since(0, 99, 1)
+    assert (found, complete) == ([(ALICE, "c")], False)
+
+
+async def test_tokens(database: Database) -> None:
+    store = Store(database)
+    await store.add_token("h", "alice", admin=True, create_ns=1)
+    assert list(await store.tokens()) == [("h", "alice", True)]
+    with pytest.raises(Conflict):
+        await store.add_token("h", "bob", admin=False, create_ns=1)
+
+
+async def test_a_second_writer_is_told(database: Database) -> None:
+    first, second = await Fold.load(database), await Fold.load(database)
+    first.say(*SETUP)
+    second.say(*SETUP)
+    await first.flush()
+    with pytest.raises(Conflict):
+        await second.flush()
+
+
+class Flaky:
+    """A database that fails now and then, before or after it has committed."""
+
+    def __init__(self, database: Database, *faults: str) -> None:
+        self._database, self._faults = database, list(faults)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def write(self, statements: Sequence[Statement]) -> None:
+        fault = self._faults.pop(0) if self._faults else ""
+        if fault == "before":
+            raise Unavailable("away")
+        await self._database.write(statements)
+        if fault == "after":
+            raise Unavailable("no answer")
+
+
+@pytest.mark.parametrize("faults", [["before"], ["after"], ["before", "before", "after"], ["after", "before"]], ids=str)
+async def test_a_write_of_unknown_outcome_is_made_once(database: Database, faults: list[str]) -> None:
+    fold = await Fold.load(database)
+    fold.store._database = Flaky(database, *faults)  # type: ignore[assignment]
+    fold.say(*SETUP)
+    await fold.flush()
+    rows = await database.fetch("SELECT COUNT(*) FROM postings")
+    assert rows[0][0] == 8
+    assert (await Fold.load(database)).ledger.balances == fold.ledger.balances
+
+
+async def test_a_database_that_stays_away_ends_the_process(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "UNAVAILABLE_SECONDS_MAX", 0.1)
+    fold = await Fold.load(database)
+    fold.store._database = Flaky(database, *["before"] * 100)  # type: ignore[assignment]
+    fold.say(*SETUP)
+    with pytest.raises(Unavailable):
+        await fold.flush()
+
+
+async def test_the_fold_waits_for_a_database_that_is_far_behind(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "PENDING_EVENTS_MAX", 10)
+    fold = await Fold.load(database)
+    fold.say(*SETUP[:9])
+    await asyncio.wait_for(fold.store.room(), 1)
+    fold.say(*SETUP[9:])
+    waiting = asyncio.create_task(fold.store.room())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await fold.flush()
+    await asyncio.wait_for(waiting, 1)
+
+
+async def test_reading_waits_for_what_was_answered(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    fold = await Fold.load(database)
+    fold.say(*SETUP)
+    following = asyncio.create_task(fold.store.follow(fold.ledger, lambda: None))
+    await fold.store.passed(fold.ledger.sequence)
+    assert fold.store.stored.value == fold.ledger.sequence
+    monkeypatch.setattr(store_module, "PASS_SECONDS_MAX", 0.01)
+    with pytest.raises(Unavailable):
+        await fold.store.passed(fold.ledger.sequence + 1)
+    fold.say(MarketChanged(1, halted=False))
+    fold.store.finish()
+    await following
+    assert (await Fold.load(database)).ledger.sequence == fold.ledger.sequence, "the last words are written"
