@@ -18,7 +18,7 @@ from clearbook.internal.v1 import settlement_pb2
 from services.book import loop as loops
 from services.book import tail as tails
 from services.book.__main__ import Book
-from services.book.journal import CommitUnknown, Damaged, Journal, NotLeader
+from services.book.journal import CommitUnknown, Damaged, Journal, NotLeader, Row, Snapshot
 from services.book.sessions import WINDOW_COMMANDS
 from services.cli.health import serving
 from services.runtime import db
@@ -397,6 +397,30 @@ class TestHalting:
             with pytest.raises(ExceptionGroup) as group:
                 await asyncio.wait_for(work, 10)
         assert group.group_contains(Damaged, match="at sequence 8: ")
+
+    async def test_a_snapshot_is_of_committed_state(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        append, save = Journal.append, Journal.save_snapshot
+        durable: list[int] = []
+        saved: list[int] = []
+
+        async def slowly(self: Journal, row: Row) -> None:
+            await asyncio.sleep(0.05)
+            await append(self, row)
+            durable.append(row.last_sequence)
+
+        async def record(self: Journal, snapshot: Snapshot) -> None:
+            saved.append(snapshot.journal_sequence)
+            assert durable[-1] == snapshot.journal_sequence
+            await save(self, snapshot)
+
+        monkeypatch.setattr(Journal, "append", slowly)
+        monkeypatch.setattr(Journal, "save_snapshot", record)
+        async with running(settings(url, book_snapshot_events=5)) as book, stub_to(book.port) as stub:
+            gateway = Gateway(stub)
+            await gateway.open()
+            await trade(gateway, 3)
+            await events_of(stub, 0, gateway.opened.journal_sequence + 62)
+        assert len(saved) > 5
 
     async def test_an_unknown_outcome_ends_it_unsaid_and_the_next_start_tells(
         self, url: str, monkeypatch: pytest.MonkeyPatch
