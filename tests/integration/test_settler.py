@@ -23,6 +23,7 @@ from tests.settlers import (
     FakeBook,
     Node,
     Settler,
+    SettlerProcess,
     assert_balances,
     assert_in_order,
     devchain,
@@ -215,6 +216,28 @@ async def test_it_refuses_to_start_with_one_clear_line(
     for place, (more, words) in enumerate(cases):
         database = f"sqlite:///{tmp_path}/{place}.sqlite"
         assert words in await _starts(settings(database, book[1], node.url, **more)), more
+
+
+async def test_the_process_says_why_and_exits_2_or_ends_in_order_and_exits_0(
+    node: Node, book: tuple[FakeBook, str], tmp_path: Path
+) -> None:
+    wrong = SettlerProcess(tmp_path, settings(f"sqlite:///{tmp_path}/wrong.sqlite", book[1], node.url, chain_id=5))
+    right = SettlerProcess(tmp_path, settings(f"sqlite:///{tmp_path}/right.sqlite", book[1], node.url))
+    try:
+        for process in (wrong, right):
+            process.start()
+        assert await wrong.ended() == 2
+        last = wrong.log.splitlines()[-1]
+        assert "is chain 31337, expected 5" in last
+        assert "Traceback" not in wrong.log
+        await eventually(lambda: "bound" in right.log)
+        assert right.child is not None
+        right.child.terminate()
+        assert await right.ended() == 0
+        assert DEV_KEY[2:] not in right.log + wrong.log
+    finally:
+        wrong.kill()
+        right.kill()
 
 
 async def test_it_refuses_another_chain_or_contract_than_it_remembers(
