@@ -28,6 +28,8 @@ async def test_commands_are_numbered_without_gaps_and_batched_in_order() -> None
         session.submit(BODY, ALICE)
     batch = await session.batch()
     assert [c.command_id for c in batch] == [3 << 56 | 7 << 36 | n for n in (1, 2, 3)]
+    for command in batch:
+        assert session.landed(command.command_id)
     waiting = asyncio.create_task(session.batch())
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -35,12 +37,32 @@ async def test_commands_are_numbered_without_gaps_and_batched_in_order() -> None
     assert [c.command_id & 0xFF for c in await waiting] == [4]
 
 
+async def test_what_comes_while_a_batch_is_on_its_way_goes_together_once_all_of_that_has_landed() -> None:
+    session = opened()
+    for _ in range(2):
+        session.submit(BODY, ALICE)
+    first, second = await session.batch()
+    waiting = asyncio.create_task(session.batch())
+    for _ in range(3):
+        session.submit(BODY, BOB)
+        await asyncio.sleep(0)
+    session.landed(first.command_id)
+    await asyncio.sleep(0)
+    assert not waiting.done(), "half of the batch is on its way"
+    session.landed(second.command_id)
+    assert [c.command_id & 0xFF for c in await waiting] == [3, 4, 5]
+
+
 async def test_a_batch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "BATCH_COMMANDS_MAX", 4)
     session = opened()
     for _ in range(6):
         session.submit(BODY, ALICE)
-    assert [len(await session.batch()), len(await session.batch())] == [4, 2]
+    batch = await session.batch()
+    assert len(batch) == 4
+    for command in batch:
+        session.landed(command.command_id)
+    assert len(await session.batch()) == 2
 
 
 async def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
