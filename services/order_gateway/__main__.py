@@ -108,7 +108,6 @@ class Gateway:
         tls = settings.tls()
         self._public = rpc.Server(settings.gateway_listen or settings.gateway_address, tls=tls)
         self._internal = rpc.Server(settings.forward_listen or settings.forward_address, tls=tls)
-        self._handlers: Handlers
         self.ready = asyncio.Event()
 
     @property
@@ -154,14 +153,18 @@ class Gateway:
         watches, accounts = Watches(ledger), Accounts(ledger, session, faucet)
         authenticator, tokens = await self._authenticator(store)
         admin = Admin(ledger, session, store, accounts, tokens)
-        self._handlers = Handlers(ledger, authenticator, accounts, orders, watches, admin, settler)
         health = Health(ledger, self._tell)
+
+        def may_serve() -> bool:
+            return executions.ready.is_set() and health.sound
+
+        handlers = Handlers(ledger, authenticator, accounts, orders, watches, admin, settler, may_serve)
         executions.listen(faucet.tell)
         executions.listen(watches.tell)
         executions.watch_session(faucet.session_changed)
         executions.watch_session(health.session_changed)
-        add_public(self._public, self._handlers)
-        add_forward(self._internal, self._handlers)
+        add_public(self._public, handlers)
+        add_forward(self._internal, handlers)
         freeze_gc()
         try:
             # The ports first: who cannot listen must not take the session of somebody who can.
@@ -205,7 +208,6 @@ class Gateway:
     async def _open(self, executions: Executions) -> None:
         """Serves once the fold has passed the beginning of our first session."""
         await executions.ready.wait()
-        self._handlers.open = True
         await self._public.set_serving(SETTLEMENTS, True)
         self.ready.set()
 

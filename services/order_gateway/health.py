@@ -21,18 +21,21 @@ class Health:
 
     Args:
         tell: told of the first state and of every change.
+
+    Attributes:
+        sound: the last self-check found nothing.
     """
 
     def __init__(self, ledger: Ledger, tell: Tell) -> None:
         self._ledger, self._tell = ledger, tell
         self._session_open = False
-        self._sound = True
+        self.sound = True
         self._changed = asyncio.Event()
 
     @property
     def serving(self) -> bool:
         """Whether to send us work."""
-        return self._session_open and self._sound
+        return self._session_open and self.sound
 
     def session_changed(self, is_open: bool) -> None:
         """The book takes our commands, or does not any more."""
@@ -61,6 +64,6 @@ class Health:
         _violations.set(len(found))
         for line in found[:10]:
             logger.error("the ledger is wrong", what=line, journal_sequence=self._ledger.sequence)
-        if bool(found) is self._sound:
-            self._sound = not found
+        if bool(found) is self.sound:
+            self.sound = not found
             self._changed.set()

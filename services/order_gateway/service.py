@@ -74,8 +74,8 @@ class Call:
 class Handlers:
     """What every method does.
 
-    Attributes:
-        open: whether the fold has caught up with the book: before that nothing that it says is known to be current.
+    Args:
+        may_serve: whether what the fold says can be relied on: it has caught up with the book once, and adds up.
     """
 
     def __init__(
@@ -87,15 +87,16 @@ class Handlers:
         watches: Watches,
         admin: Admin,
         settler: grpc.aio.Channel,
+        may_serve: Callable[[], bool],
     ) -> None:
         self._ledger, self._authenticator, self._accounts = ledger, authenticator, accounts
         self._orders, self._watches, self._admin = orders, watches, admin
         self._settler = SettlerServiceStub(settler)
-        self.open = False
+        self._may_serve = may_serve
 
     def _identify(self, call: Call) -> Identity:
-        if not self.open:
-            raise Rejected(Reason.NOT_TAKEN, "the gateway is starting; send again with the same id")
+        if not self._may_serve():
+            raise Rejected(Reason.NOT_TAKEN, "the gateway does not serve now; send again with the same id")
         return self._authenticator.identify(call.metadata)
 
     async def _caller(self, call: Call) -> Caller:

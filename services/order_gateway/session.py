@@ -148,7 +148,7 @@ class Session:
             flight.done.set_exception(Rejected(Reason.NOT_TAKEN))
 
     async def batch(self) -> list[Command]:
-        """All that waits, at most BATCH_COMMANDS_MAX, in order; waits for the first, and until the last batch has landed.
+        """All that waits, at most BATCH_COMMANDS_MAX, in order. Waits for the first, and for the last batch to land.
 
         So a lone command goes at once, and what comes while a batch is on its way goes together: a message, a row of
         the journal and the events of it cost all processes about the same for one command as for a hundred.

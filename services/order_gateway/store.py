@@ -33,6 +33,8 @@ from services.units import INT64_MAX, Asset
 MIGRATIONS = Path(__file__).parent / "migrations"
 PENDING_EVENTS_MAX = 20_000
 """How far the fold may be ahead of the database; then it waits."""
+FLUSH_SECONDS_MIN = 0.05
+"""From one transaction to the next, unless somebody waits for it: what comes meanwhile goes together."""
 UNAVAILABLE_SECONDS_MAX = 60.0
 """A database that is away for longer ends the process: a new one opens it afresh."""
 EXECUTIONS_MAX = 1_000
@@ -125,7 +127,7 @@ class Store:
         self._amount = database.amount
         self._pending = _Pending()
         self._writing = _Pending()
-        self._wake = asyncio.Event()
+        self._wake, self._hurry = asyncio.Event(), asyncio.Event()
         self._finished = False
         self._room = asyncio.Event()
         self._room.set()
@@ -241,6 +243,7 @@ class Store:
         _behind.set(self._pending.events)
         if self._pending.events >= PENDING_EVENTS_MAX:
             self._room.clear()
+            self._hurry.set()
         self._wake.set()
 
     async def room(self) -> None:
@@ -256,15 +259,25 @@ class Store:
         """
         while not self._finished or self._pending.events:
             await self._wake.wait()
+            await self._collect()
             if not self._finished:
                 self._wake.clear()
+                self._hurry.clear()
             await self.flush(ledger)
             flushed()
+
+    async def _collect(self) -> None:
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS_MIN):
+                await self._hurry.wait()
+        except TimeoutError:
+            return  # what has come is enough
 
     def finish(self) -> None:
         """Nothing more will be noted: `follow` writes what there is and returns."""
         self._finished = True
         self._wake.set()
+        self._hurry.set()
 
     async def flush(self, ledger: Ledger) -> None:
         """Writes what is noted. Never called twice at once."""
@@ -323,11 +336,13 @@ class Store:
     # Questions.
 
     async def passed(self, sequence: int) -> None:
-        """Waits until the database knows of an event, within PASS_SECONDS_MAX.
+        """Waits until the database knows of an event that was folded, within PASS_SECONDS_MAX.
 
         Raises:
             Unavailable: it is too far behind.
         """
+        if sequence > self.stored.value:
+            self._hurry.set()
         try:
             async with asyncio.timeout(PASS_SECONDS_MAX):
                 await self.stored.reach(sequence)

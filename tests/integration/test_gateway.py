@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from services.runtime.run import StartError
 from services.runtime.status import refusal_in
 from tests import books, gateways
 from tests.gateways import Exchange, limit, market, refused
+from tests.suite import free_ports
 from tests.unit.test_gateway_wire import BAD
 
 
@@ -516,6 +517,51 @@ async def test_forwarded_calls(exchange: Exchange) -> None:
     assert len(account_pb.ListBalancesResponse.FromString(answers[6].response).balances) == 3
     assert all(not answers[100 + n].status for n in range(300))
     assert len((await exchange.user("alice").list(page_size=500)).orders) == 301
+
+
+# Health.
+
+
+async def test_a_ledger_that_does_not_add_up_stops_the_service(exchange: Exchange) -> None:
+    alice, address = exchange.user("alice"), f"127.0.0.1:{exchange.gateway.port}"
+    await alice.balances()
+    balance = exchange.gateway.ledger.balance(exchange.gateway.ledger.account_ids["alice"], 1)
+    balance.total += 1
+    await _until(lambda: serving(address), False)
+    assert (await refused(alice.place(limit("SELL", "30000.00", "0.1"))))[0] == "UNAVAILABLE"
+    balance.total -= 1
+    await _until(lambda: serving(address), True)
+    await alice.place(limit("SELL", "30000.00", "0.1"))
+
+
+async def test_without_the_book_nothing_is_taken_and_everything_can_be_read(tmp_path: Path) -> None:
+    folder, (port,) = tmp_path, free_ports(1)
+    book = books.settings(f"sqlite:///{folder}/book.sqlite", book_address=f"127.0.0.1:{port}")
+    given = gateways.settings(f"sqlite:///{folder}/gateway.sqlite", port)
+    away = AsyncExitStack()
+    await away.enter_async_context(books.running(book))
+    await gateways.Depositor(port).fund(**gateways.DEPOSITS)
+    async with gateways.running(given) as gateway, gateways.clients(gateway.port) as user:
+        alice, address = user("alice"), f"127.0.0.1:{gateway.port}"
+        placed = await alice.place(limit("SELL", "30000.00", "0.1", "before"))
+        await away.aclose()
+        await _until(lambda: serving(address), False)
+        assert await refused(alice.place(limit("SELL", "30000.00", "0.1", "c"))) == ("UNAVAILABLE", "NOT_TAKEN", "")
+        assert await refused(alice.cancel(client_order_id="before")) == ("UNAVAILABLE", "NOT_TAKEN", "")
+        assert await refused(user("new").balances()) == ("UNAVAILABLE", "NOT_TAKEN", "")
+        assert (await alice.get(client_order_id="before")).order == placed.order
+        assert (await alice.balances())["BTC"] == ("100", "99.9", "0.1")
+        assert await alice.place(limit("SELL", "30000.00", "0.1", "before")) == placed
+        async with books.running(book):
+            await _until(lambda: serving(address), True)
+            await alice.cancel(client_order_id="before")
+            assert (await alice.balances())["BTC"] == ("100", "100", "0")
+
+
+async def _until(state: Callable[[], Awaitable[bool]], wanted: bool) -> None:
+    async with asyncio.timeout(books.STEP_SECONDS_MAX):
+        while await state() is not wanted:
+            await asyncio.sleep(0.02)
 
 
 # Starting and stopping.

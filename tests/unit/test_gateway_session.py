@@ -31,10 +31,21 @@ async def test_commands_are_numbered_without_gaps_and_batched_in_order() -> None
     for command in batch:
         assert session.landed(command.command_id)
     waiting = asyncio.create_task(session.batch())
+    for number in (4, 5):
+        session.submit(BODY, ALICE)
+        await asyncio.sleep(0)
+        assert not waiting.done(), f"the first batch has not landed, {number} waits"
+    for command in batch:
+        assert session.landed(command.command_id)
+    assert [c.command_id & 0xFF for c in await waiting] == [4, 5]
+
+
+async def test_a_lone_command_goes_at_once() -> None:
+    session = opened()
+    waiting = asyncio.create_task(session.batch())
     await asyncio.sleep(0)
-    assert not waiting.done()
     session.submit(BODY, ALICE)
-    assert [c.command_id & 0xFF for c in await waiting] == [4]
+    assert len(await waiting) == 1
 
 
 async def test_what_comes_while_a_batch_is_on_its_way_goes_together_once_all_of_that_has_landed() -> None:
@@ -120,8 +131,8 @@ async def test_a_lost_way_tells_the_unsent_at_once_and_the_sent_when_a_newer_ses
         assert caught.value.reason is Reason.NOT_TAKEN
     assert book.balance(ALICE, 2).reserved == 0
     session.open(2, 10)
-    (command,) = [session.submit(BODY, ALICE)]
-    assert command.command_id == 1 << 56 | 2 << 36 | 1
+    session.submit(BODY, ALICE)
+    assert [c.command_id for c in await session.batch()] == [1 << 56 | 2 << 36 | 1], "nothing old is waited for"
 
 
 async def test_a_session_of_this_epoch_voids_nothing() -> None:
