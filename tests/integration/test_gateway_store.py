@@ -254,6 +254,26 @@ async def test_the_fold_waits_for_a_database_that_is_far_behind(
     await asyncio.wait_for(waiting, 1)
 
 
+async def test_what_comes_in_an_interval_goes_together_unless_somebody_waits_for_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "FLUSH_SECONDS_MIN", 60.0)
+    fold = await Fold.load(database)
+    following = asyncio.create_task(fold.store.follow(fold.ledger, lambda: None))
+    for body in SETUP[:9]:
+        fold.say(body)
+        await asyncio.sleep(0.001)
+    assert fold.store.stored.value == 0
+    await asyncio.wait_for(fold.store.passed(5), 1)
+    assert fold.store.stored.value == 9
+    fold.say(*SETUP[9:])
+    await asyncio.sleep(0.01)
+    assert fold.store.stored.value == 9, "nobody waits any more"
+    fold.store.finish()
+    await asyncio.wait_for(following, 1)
+    assert fold.store.stored.value == fold.ledger.sequence
+
+
 async def test_reading_waits_for_what_was_answered(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     fold = await Fold.load(database)
     fold.say(*SETUP)
