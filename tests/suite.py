@@ -120,18 +120,24 @@ class Suite:
         """Base URL of the shim."""
         return f"http://{self.plan.http}"
 
+    @property
+    def eth_url(self) -> str:
+        """The chain's JSON-RPC."""
+        return f"http://127.0.0.1:{self.plan.devchain_port}" if self.plan.own_chain else self.env["ETH_TESTNET_URL"]
+
     def start(self, name: str, *, as_name: str = "", **env: str) -> None:
         """Starts one process. Its output goes to NAME.log. `as_name`: one more of its kind, under a name of its own."""
         spec, name = self._specs[name], as_name or name
-        log = self._logs.setdefault(name, (self.folder / f"{name}.log").open("ab"))
+        if name not in self._logs:
+            self._logs[name] = (self.folder / f"{name}.log").open("ab")
         paths = {"PYTHONPATH": os.pathsep.join(str(self.code / part) for part in ("", "gen"))} if self.code else {}
         child = subprocess.Popen(
             list(spec.argv),
             cwd=self.code,
             env=os.environ | spec.env | self.env | paths | env,
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=self._logs[name],
+            stderr=self._logs[name],
         )
         self._running[name] = child
 
