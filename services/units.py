@@ -7,16 +7,20 @@ Nothing here rounds: what does not fit the grid is refused. Pure.
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from services.errors import Reason, Rejected
+from services.fees import PPM as PPM  # noqa: PLC0414 - one door to everything that counts
+from services.fees import fee as fee  # noqa: PLC0414
 
 DIGITS_MAX = 40
 """Longest decimal string, point excluded, that is read at all: more cannot be an int64 of any market's steps."""
-INT64_MAX = 2**63 - 1
-PPM = 1_000_000
-"""Fee rates are parts per million."""
-FEES_ACCOUNT, FAUCET_ACCOUNT, INSURANCE_ACCOUNT, OUTSIDE_ACCOUNT = 1, 2, 3, 4
-FIRST_USER_ACCOUNT = 1001
+INT64_MAX: Final = 2**63 - 1
+FEES_ACCOUNT: Final = 1
+FAUCET_ACCOUNT: Final = 2
+INSURANCE_ACCOUNT: Final = 3
+OUTSIDE_ACCOUNT: Final = 4
+FIRST_USER_ACCOUNT: Final = 1001
 
 _DECIMAL = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 
@@ -177,8 +181,3 @@ def market_of(
     if base.decimals < lot.decimals:
         raise Rejected(Reason.INVALID_MARKET, f"{symbol}: lot size {lot_size} is finer than a unit of {base.symbol}")
     return Market(market_id, symbol, base, quote, tick, lot, notional_min)
-
-
-def fee(received: int, rate_ppm: int) -> int:
-    """What is taken from `received` base units at a rate: rounded up to a base unit, so never in the payer's favour."""
-    return -(-received * rate_ppm // PPM)

@@ -98,13 +98,19 @@ def command_id_of(gateway: int, epoch: int, number: int) -> int:
 
 @final
 class Session:
-    """A gateway's session: its epoch and the number of its last command, 0 before the first."""
+    """A gateway's session: its epoch, and the id that its next command must have."""
 
-    __slots__ = ("epoch", "last_number")
+    __slots__ = ("_before", "due", "epoch")
 
-    def __init__(self, epoch: int, last_number: int) -> None:
-        self.epoch = epoch
-        self.last_number = last_number
+    def __init__(self, gateway: int, epoch: int, last_number: int) -> None:
+        self.epoch: Final = epoch
+        self._before: Final = command_id_of(gateway, epoch, 0)
+        self.due = self._before + last_number + 1
+
+    @property
+    def last_number(self) -> int:
+        """The number of its last command, 0 before the first."""
+        return self.due - self._before - 1
 
 
 @final
@@ -112,6 +118,7 @@ class Engine:
     """The state of one shard, and the only way to change it: `apply`."""
 
     __slots__ = (
+        "_speaker",
         "accounts",
         "assets",
         "books",
@@ -147,6 +154,7 @@ class Engine:
         self.assets: dict[int, Asset] = {}
         self.books: dict[int, Book] = {}
         self.sessions: dict[int, Session] = {}
+        self._speaker: Session | None = None
         self.orders: dict[int, Resting] = {}
 
     def apply(self, command: Command, time_ns: int) -> Event:
@@ -164,7 +172,7 @@ class Engine:
             self.journal_sequence += 1
             return self._place(command, body)
         if command_id != 0:
-            assert not isinstance(body, LeaderStarted | AdvanceTime | OpenSession), "only the book itself asks this"
+            assert not isinstance(body, (LeaderStarted, AdvanceTime, OpenSession)), "only the book itself asks this"
             self._take_number(command_id)
         elif isinstance(body, LeaderStarted):
             self._lead(body)
@@ -226,7 +234,7 @@ class Engine:
         engine.deposits_through = state["deposits_through"]
         engine.accounts = {name: account_id for account_id, name in state["accounts"]}
         engine.next_account_id = max(FIRST_USER_ACCOUNT, max(engine.accounts.values()) + 1)
-        engine.sessions = {gateway: Session(epoch, last) for gateway, epoch, last in state["sessions"]}
+        engine.sessions = {gateway: Session(gateway, epoch, last) for gateway, epoch, last in state["sessions"]}
         engine.assets = {asset_id: Asset(asset_id, symbol, decimals) for asset_id, symbol, decimals in state["assets"]}
         for saved in state["books"]:
             restore_book(engine._add_book(market_of_state(saved)), saved)
@@ -255,13 +263,14 @@ class Engine:
     # One command, one event.
 
     def _take_number(self, command_id: int) -> None:
-        session = self.sessions.get(command_id >> GATEWAY_SHIFT_BITS)
-        assert session is not None, f"command {command_id} of a gateway without a session"
-        number = session.last_number + 1
-        due = command_id_of(command_id >> GATEWAY_SHIFT_BITS, session.epoch, number)
-        assert command_id == due, f"command {command_id} where {due} is due"
-        assert number <= SESSION_COMMANDS_MAX, f"session {due >> EPOCH_SHIFT_BITS} has no numbers left"
-        session.last_number = number
+        session = self._speaker
+        if session is None or session.due != command_id:
+            session = self.sessions.get(command_id >> GATEWAY_SHIFT_BITS)
+            assert session is not None, f"command {command_id} of a gateway without a session"
+            assert session.due == command_id, f"command {command_id} where {session.due} is due"
+            self._speaker = session
+        assert command_id & SESSION_COMMANDS_MAX != 0, "the session has no numbers left"
+        session.due = command_id + 1
 
     def _event(self, command: Command, body: EventBody, market_sequence: int = 0) -> Event:
         return Event(self.journal_sequence, command.command_id, market_sequence, body)
@@ -369,7 +378,8 @@ class Engine:
         epoch = 1 if older is None else older.epoch + 1
         if not 0 < gateway <= GATEWAYS_MAX or epoch > SESSION_EPOCHS_MAX:
             return self._refuse(command, INVALID_FIELD)
-        self.sessions[gateway] = Session(epoch, 0)
+        self.sessions[gateway] = Session(gateway, epoch, 0)
+        self._speaker = None
         return self._event(command, SessionOpened(gateway, epoch))
 
     def _open_account(self, command: Command, opening: OpenAccount) -> Event:

@@ -20,8 +20,8 @@ from services.book.model import (
     Trade,
 )
 from services.book.side import Resting, Side
+from services.fees import fee
 from services.locks import lock
-from services.units import fee
 
 
 @final

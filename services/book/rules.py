@@ -22,7 +22,8 @@ from services.book.model import (
     PlaceOrder,
 )
 from services.errors import Reason
-from services.units import INT64_MAX, PPM
+from services.fees import PPM
+from services.units import INT64_MAX
 
 AMOUNT_MAX: Final = 2**256 - 1
 """No amount asked for is larger: the chain could not hold it."""
@@ -55,7 +56,7 @@ def order_objection(place: PlaceOrder, book: Book) -> str:
     if place.type == ORDER_TYPE_LIMIT:
         if not 0 < place.price_ticks <= INT64_MAX:
             return INVALID_PRICE
-        if book.notional(place.price_ticks, place.quantity_lots) < book.notional_min:
+        if book.notional_min > 0 and book.notional(place.price_ticks, place.quantity_lots) < book.notional_min:
             return NOTIONAL_TOO_SMALL
     return MARKET_HALTED if book.market.state == MARKET_STATE_HALTED else ""
 

@@ -24,6 +24,7 @@ TREE = "compiled" if engine.__file__.endswith(".so") else "interpreted"
 SAME_TESTS = (
     "tests/test_build.py",
     "tests/unit/test_locks.py",
+    "tests/unit/test_units.py",
     "tests/unit/test_engine_commands.py",
     "tests/unit/test_engine_scenarios.py",
     "tests/property/test_engine_naive.py",
@@ -129,7 +130,7 @@ class Fault(NamedTuple):
 
 
 MATCHING, SIDE, ENGINE = "services/book/matching.py", "services/book/side.py", "services/book/engine.py"
-SNAPSHOT, RULES, UNITS = "services/book/snapshot.py", "services/book/rules.py", "services/units.py"
+SNAPSHOT, RULES, FEES = "services/book/snapshot.py", "services/book/rules.py", "services/fees.py"
 OWN = "if maker.order.account_id == place.account_id:\n"
 FAULTS = (
     Fault("the newest trades first", MATCHING, "maker = level.oldest", "maker = level.newest"),
@@ -170,7 +171,8 @@ FAULTS = (
         "order.maker_fee_ppm),\n            fee",
         "order.taker_fee_ppm),\n            fee",
     ),
-    Fault("fees are rounded down", UNITS, "return -(-received * rate_ppm // PPM)", "return received * rate_ppm // PPM"),
+    Fault("fees are rounded down", FEES, "rest * rate_ppm + PPM - 1", "rest * rate_ppm"),
+    Fault("fees are rounded to the nearest", FEES, "rest * rate_ppm + PPM - 1", "rest * rate_ppm + PPM // 2"),
     Fault("a lock is forgotten", ENGINE, "book.lock(place.side, place.price_ticks, remaining)", "0"),
     Fault("an immediate order rests", ENGINE, "cause = CANCEL_CAUSE_IOC", "cause = CANCEL_CAUSE_UNSPECIFIED"),
     Fault("a trade leaves the sequence alone", ENGINE, "elif trades:", "elif False:"),
