@@ -139,14 +139,18 @@ class Faucet:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            for symbol, owed in self._owed.items():
+            for symbol, owed in list(self._owed.items()):
                 asset = self._ledger.assets_by_symbol.get(symbol)
                 if asset is not None and owed:
                     self._pay(asset, owed)
 
     def _pay(self, asset: Asset, owed: dict[int, None]) -> None:
         """Submits what the faucet can pay of one asset now."""
-        amount = asset.parse(self._grants[asset.symbol], "FAUCET_GRANTS")
+        try:
+            amount = asset.parse(self._grants[asset.symbol], "FAUCET_GRANTS")
+        except Rejected as rejected:
+            self._give_up(asset.symbol, rejected.message)
+            return
         balance = self._ledger.balance(FAUCET_ACCOUNT, asset.asset_id)
         while owed and balance.available >= amount and len(self._flying) < GRANTS_IN_FLIGHT_MAX:
             account_id = next(iter(owed))
@@ -160,6 +164,15 @@ class Faucet:
             del owed[account_id]
             self._flying.add(grant)
             flight.done.add_done_callback(partial(self._landed, grant))
+
+    def _give_up(self, symbol: str, why: str) -> None:
+        """An amount that is no whole number of this asset's base units: nobody is given any, nobody waits for it."""
+        logger.error("no demo funds of this asset", asset=symbol, why=why)
+        _owed.dec(len(self._owed[symbol]))
+        del self._grants[symbol], self._owed[symbol]
+        for account_id, funded in self._waiting.items():
+            if not self._owes(account_id):
+                funded.set()
 
     def _landed(self, grant: tuple[str, int], done: "asyncio.Future[Change]") -> None:
         """A grant is no longer in flight; `tell` has heard of it if it was made."""

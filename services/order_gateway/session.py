@@ -156,6 +156,10 @@ class Session:
         while not self._waiting or self._sent:
             self._wake.clear()
             await self._wake.wait()
+        before = 0
+        while before < len(self._waiting) < BATCH_COMMANDS_MAX:
+            before = len(self._waiting)
+            await asyncio.sleep(0)
         size = min(len(self._waiting), BATCH_COMMANDS_MAX)
         _batches.inc()
         _commands.inc(size)

@@ -415,6 +415,13 @@ async def test_what_is_owed_is_given_after_a_restart_and_only_once(tmp_path: Pat
         assert (await exchange.user("alice").balances())["BTC"] == ("100", "100", "0")
 
 
+async def test_an_amount_finer_than_the_asset_is_given_to_nobody(tmp_path: Path) -> None:
+    async with gateways.exchange(tmp_path, faucet_grants="BTC=1,COIN=1.5") as exchange:
+        admin = exchange.user("admin")
+        await admin.administer("CreateAsset", admin_pb.CreateAssetRequest(symbol="COIN", decimals=0))
+        assert await exchange.user("alice").balances() == {"BTC": ("1", "1", "0")}
+
+
 # Operators.
 
 
