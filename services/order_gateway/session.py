@@ -151,14 +151,15 @@ class Session:
         """All that waits, at most BATCH_COMMANDS_MAX, in order. Waits for the first, and for the last batch to land.
 
         So a lone command goes at once, and what comes while a batch is on its way goes together: a message, a row of
-        the journal and the events of it cost all processes about the same for one command as for a hundred.
+        the journal and the events of it cost all processes about the same for one command as for a hundred. That is
+        also why it lets more in first, as long as each turn of the event loop brings some.
         """
         while not self._waiting or self._sent:
             self._wake.clear()
             await self._wake.wait()
-        before = 0
-        while before < len(self._waiting) < BATCH_COMMANDS_MAX:
-            before = len(self._waiting)
+        size = 0
+        while size < len(self._waiting) < BATCH_COMMANDS_MAX:
+            size = len(self._waiting)
             await asyncio.sleep(0)
         size = min(len(self._waiting), BATCH_COMMANDS_MAX)
         _batches.inc()

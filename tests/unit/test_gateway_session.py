@@ -58,6 +58,21 @@ async def test_what_comes_while_a_batch_is_on_its_way_goes_together_once_all_of_
     assert [c.command_id & 0xFF for c in await waiting] == [3, 4, 5]
 
 
+async def test_a_batch_lets_in_what_comes_with_each_turn_of_the_loop_and_waits_for_no_more() -> None:
+    session = opened()
+
+    async def submit(turn: int) -> None:
+        for _ in range(turn):
+            await asyncio.sleep(0)
+        session.submit(BODY, ALICE)
+
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(session.batch())
+        for turn in (0, 1, 2, 9):
+            group.create_task(submit(turn))
+    assert [c.command_id & 0xFF for c in waiting.result()] == [1, 2, 3]
+
+
 async def test_a_batch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "BATCH_COMMANDS_MAX", 4)
     session = opened()
