@@ -267,7 +267,7 @@ class CreateAsset(Record):
 
 @final
 class CreateMarket(Record):
-    """Asks for a market; its market_id is ignored, and so is its state: a market begins open."""
+    """Asks for a market; its market_id is ignored, and it begins open unless its state says halted."""
 
     __match_args__ = ("market",)
     __slots__ = __match_args__
