@@ -132,14 +132,14 @@ def replay(
     """Play a recorded exchange feed into the running exchange, and compare the books."""
     from rich.console import Console
 
+    from services.cli.clients import CallFailed
     from services.cli.recorded import FeedError
-    from services.cli.replay import ReplayError
     from services.cli.replay import replay as play
 
     console, summary = Console(), None
     try:
         summary = asyncio.run(play(files, gateway, publisher, console))
-    except* (FeedError, ReplayError) as wrong:
+    except* (FeedError, CallFailed) as wrong:
         console.print(_first(wrong), style="red")
     if summary is None:
         raise typer.Exit(1)
@@ -150,6 +150,21 @@ def replay(
         f"{len(summary.differences)} differences",
     )
     raise typer.Exit(1 if summary.differences else 0)
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=0, help="How long; 0: until Ctrl-C.")] = 0,
+    gateway: Annotated[str, typer.Option(envvar="GATEWAY_ADDRESS")] = "127.0.0.1:50051",
+    publisher: Annotated[str, typer.Option(envvar="PUBLISHER_ADDRESS")] = "127.0.0.1:50052",
+) -> None:
+    """Trade a little in the running exchange, so that its books are alive."""
+    from services.cli.demo import demo as trade
+    from services.runtime import log
+    from services.runtime.run import run
+
+    log.configure("demo", "warning")
+    run(lambda closing: trade(gateway, publisher, seconds, closing))
 
 
 def _first(error: BaseException) -> BaseException:

@@ -9,33 +9,24 @@ import lzma
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
 from clearbook.v1 import admin_service_pb2 as admin
-from clearbook.v1 import admin_service_pb2_grpc as admin_grpc
 from clearbook.v1 import book_service_pb2 as book
-from clearbook.v1 import book_service_pb2_grpc as book_grpc
 from clearbook.v1 import order_service_pb2 as orders
-from clearbook.v1 import order_service_pb2_grpc as orders_grpc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from services.cli.clients import ADMIN, Clients, user
 from services.cli.mirror_plan import Cancel, Phase, Plan, Rest, Steps, Take
 from services.cli.recorded import Step, steps
 from services.errors import Reason
-from services.runtime import rpc
 from services.runtime.streams import Backoff
 from services.units import format_fixed, format_plain
 
-CALLS_MAX: Final = 64
-"""Calls under way at once."""
-CALL_SECONDS_MAX: Final = 20.0
-RETRY_SECONDS_MAX: Final = 60.0
 CATCH_UP_SECONDS_MAX: Final = 10.0
 PAGE_ORDERS: Final = 500
 PAGE_TRADES: Final = 1_000
@@ -45,8 +36,6 @@ GRANT: Final = "10000000000"
 WAIT_FOR: Final = (Reason.FAUCET_EMPTY, Reason.INSUFFICIENT_FUNDS)
 """Refusals of a grant that end when the settler has funded the faucet on chain."""
 
-Metadata = tuple[tuple[str, str], ...]
-ADMIN: Final[Metadata] = (("x-clearbook-user", "admin"),)
 MIRROR: Final = "replay-mirror"
 TAKER: Final = "replay-taker"
 
@@ -60,47 +49,6 @@ class Summary:
     levels: int = 0
     markets: int = 0
     differences: list[str] = field(default_factory=list)
-
-
-class ReplayError(Exception):
-    """The exchange refused something that the replay needs, for example a market that exists with other steps."""
-
-
-class Clients:
-    """The public services, with retries of what may be retried."""
-
-    def __init__(self, gateway: grpc.aio.Channel, publisher: grpc.aio.Channel) -> None:
-        """The channels stay the caller's."""
-        self.orders = orders_grpc.OrderServiceStub(gateway)
-        self.admin = admin_grpc.AdminServiceStub(gateway)
-        self.book = book_grpc.BookServiceStub(publisher)
-        self._slots = asyncio.Semaphore(CALLS_MAX)
-
-    async def call(self, method: Any, request: Any, user: Metadata, wait_for: tuple[Reason, ...] = ()) -> Any:
-        """A unary call. While the service is away, or refuses with one of `wait_for`, it is made again, bounded.
-
-        Raises ReplayError with the refusal.
-        """
-        backoff = Backoff()
-        deadline = asyncio.get_running_loop().time() + RETRY_SECONDS_MAX
-        async with self._slots:
-            while True:
-                try:
-                    return await method(request, metadata=user, timeout=CALL_SECONDS_MAX)
-                except grpc.aio.AioRpcError as error:
-                    reason = rpc.rejected_from(error)
-                    away = error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
-                    if backoff.failures and reason is Reason.ORDER_ENDED:
-                        return None  # the cancel that failed had been taken
-                    if not (away or reason in wait_for) or asyncio.get_running_loop().time() > deadline:
-                        name = reason.name if reason else error.code().name
-                        raise ReplayError(f"{type(request).__name__}: {name}: {error.details()}") from None
-                await asyncio.sleep(backoff.next_seconds())
-
-
-def user(name: str) -> Metadata:
-    """Open mode's way to say who one is."""
-    return (("x-clearbook-user", name),)
 
 
 class MarketReplay:
@@ -245,7 +193,7 @@ class MarketReplay:
         token = ""
         while True:
             request = book.ListTradesRequest(market=self.name, page_size=limit or PAGE_TRADES, page_token=token)
-            page = await self._clients.call(self._clients.book.ListTrades, request, ())
+            page = await self._clients.call(self._clients.book.ListTrades, request)
             newest += page.trades
             token = page.next_page_token
             if limit or not token or newest[-1].trade_id <= self.first_trade_id:
@@ -268,13 +216,14 @@ class Replay:
         }
 
     async def prepare(self) -> None:
-        """Makes assets, funds and markets. Raises ReplayError."""
+        """Makes assets, funds and markets. Raises CallFailed."""
+        await self._clients.markets()
         await _fund(self._clients, sorted({asset for name in self.markets for asset in name.split("-")}), self._run)
         for market in self.markets.values():
             await market.prepare()
 
     async def play(self, advance: Callable[[], object]) -> None:
-        """Markets side by side, the steps of each in order; `advance` is called after each. Raises ReplayError."""
+        """Markets side by side, the steps of each in order; `advance` is called after each. Raises CallFailed."""
         queues: dict[str, list[Step]] = defaultdict(list)
         for step in self.feed:
             queues[step.market].append(step)
@@ -289,17 +238,16 @@ class Replay:
                 group.create_task(play(self.markets[name], own))
 
     async def compare(self) -> Summary:
-        """Compares every market. Raises ReplayError."""
+        """Compares every market. Raises CallFailed."""
         found = await asyncio.gather(*(market.compare() for market in self.markets.values()))
         self.summary.markets, self.summary.levels = len(self.markets), sum(found)
         return self.summary
 
 
 async def replay(files: list[Path], gateway: str, publisher: str, console: Console) -> Summary:
-    """Plays recordings that belong together and compares. Raises FeedError, or ReplayError in an exception group."""
-    async with AsyncExitStack() as stack:
-        channels = [await stack.enter_async_context(rpc.connect(address)) for address in (gateway, publisher)]
-        played = Replay(files, Clients(*channels))
+    """Plays recordings that belong together and compares. Raises FeedError, or CallFailed in an exception group."""
+    async with Clients.to(gateway, publisher) as clients:
+        played = Replay(files, clients)
         console.print(f"{len(played.feed)} steps in {len(played.markets)} markets: {' '.join(played.markets)}")
         await played.prepare()
         with _progress(console) as progress:

@@ -12,8 +12,8 @@ import pytest
 from clearbook.v1 import book_service_pb2 as book
 from clearbook.v1 import order_service_pb2 as orders
 
-from services.cli.replay import MIRROR, Clients, Replay
-from services.runtime import rpc
+from services.cli.clients import Clients
+from services.cli.replay import MIRROR, Replay
 from tests import generated_feed
 from tests.conftest import RECORDED
 from tests.generated_feed import Recording
@@ -104,8 +104,8 @@ def test_a_market_with_other_steps_is_one_clear_line(embedded: Suite, tmp_path: 
 async def played(embedded: Suite, tmp_path: Path) -> AsyncIterator[Replay]:
     """A replay whose comparison is yet to come."""
     written(tmp_path, generated_feed.coinbase(10, 30, markets=1))
-    async with rpc.connect(embedded.gateway) as gateway, rpc.connect(embedded.publisher) as publisher:
-        replay = Replay([tmp_path / "feed.ws"], Clients(gateway, publisher))
+    async with Clients.to(embedded.gateway, embedded.publisher) as clients:
+        replay = Replay([tmp_path / "feed.ws"], clients)
         await replay.prepare()
         await replay.play(lambda: None)
         yield replay

@@ -1,0 +1,209 @@
+"""`clearbook demo`: a market maker and a few takers, so that the book is alive. Through the public gRPC API.
+
+The maker keeps a ladder of quotes in each market and moves it at random; takers buy and sell at the market. At the end
+the maker cancels its quotes. A demo that was killed leaves quotes behind; the next one takes them over.
+"""
+
+import asyncio
+import random
+import secrets
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final
+
+from clearbook.v1 import order_service_pb2 as orders
+
+from services.cli.clients import CallFailed, Clients, user
+from services.cli.ladder import Ladder, Quote, moves
+from services.errors import Reason
+from services.runtime.run import Closed, Closing, StartError
+from services.units import Asset, Market, market_of
+
+MAKER: Final = "demo-maker"
+TAKERS: Final = ("demo-taker-1", "demo-taker-2", "demo-taker-3")
+ROUND_SECONDS: Final = 0.5
+"""How often the maker looks at its quotes."""
+TAKER_SECONDS_MIN, TAKER_SECONDS_MAX = 0.1, 0.8
+TAKER_LOTS_SHARE: Final = 2
+"""A taker takes at most that many times the lots of the best quote."""
+PAGE_ORDERS: Final = 500
+
+LADDERS: Final = (
+    Ladder("BTC-USD", middle_ticks=3_000_000, gap_ticks=500, lots=1_000),
+    Ladder("ETH-USD", middle_ticks=200_000, gap_ticks=50, lots=1_000),
+)
+CROSS: Final = Ladder("ETH-BTC", middle_ticks=0, gap_ticks=20, lots=1_000)
+"""Its middle is the quotient of the two others': the three prices fit together."""
+CROSS_TICKS: Final = 10**6
+"""Ticks of CROSS in one."""
+
+_EXPECTED: Final = (Reason.INSUFFICIENT_FUNDS, Reason.EMPTY_BOOK, Reason.MARKET_HALTED)
+"""Refusals that a trader lives with."""
+
+
+@dataclass
+class Tally:
+    """What happened since the start."""
+
+    orders: int = 0
+    trades: int = 0
+    refused: int = 0
+    quotes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Best bid and ask of the maker, by market."""
+
+    def line(self, seconds: int) -> str:
+        """One line for a person."""
+        quotes = "   ".join(f"{market} {bid} / {ask}" for market, (bid, ask) in self.quotes.items())
+        return f"{seconds:>4} s   {quotes}   {self.orders} orders   {self.trades} trades   {self.refused} refused\n"
+
+
+class Trader:
+    """Somebody who places orders."""
+
+    def __init__(self, name: str, clients: Clients, tally: Tally, run: str) -> None:
+        """`run` makes this demo's client order ids its own."""
+        self._who, self._clients, self._tally = user(name), clients, tally
+        self._ids = (f"{run}-{number}" for number in count(1))
+
+    async def place(self, market: Market, *, buys: bool, lots: int, ticks: int = 0) -> None:
+        """A post-only limit order at `ticks`, or a market order. A refusal that a trader lives with is counted."""
+        request = orders.PlaceOrderRequest(
+            client_order_id=next(self._ids),
+            market=market.symbol,
+            side=orders.SIDE_BUY if buys else orders.SIDE_SELL,
+            type=orders.ORDER_TYPE_LIMIT if ticks else orders.ORDER_TYPE_MARKET,
+            price=market.format_price(ticks) if ticks else "",
+            quantity=market.format_quantity(lots),
+            post_only=bool(ticks),
+        )
+        self._tally.orders += 1
+        try:
+            answer = await self._clients.call(self._clients.orders.PlaceOrder, request, self._who)
+        except CallFailed as failed:
+            if failed.reason not in _EXPECTED:
+                raise
+            self._tally.refused += 1
+        else:
+            self._tally.trades += len(answer.executions)
+
+    async def cancel(self, ids: Iterable[str]) -> None:
+        """Cancels orders; one that was filled meanwhile is fine."""
+
+        async def one(order_id: str) -> None:
+            try:
+                request = orders.CancelOrderRequest(order_id=order_id)
+                await self._clients.call(self._clients.orders.CancelOrder, request, self._who)
+            except CallFailed as failed:
+                if failed.reason is not Reason.ORDER_ENDED:
+                    raise
+
+        async with asyncio.TaskGroup() as group:
+            for order_id in ids:
+                group.create_task(one(order_id))
+
+    async def open_orders(self, market: str = "") -> list[Any]:
+        """Its resting orders."""
+        found: list[Any] = []
+        request = orders.ListOrdersRequest(market=market, open_only=True, page_size=PAGE_ORDERS)
+        while True:
+            page = await self._clients.call(self._clients.orders.ListOrders, request, self._who)
+            found += page.orders
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+
+class Maker(Trader):
+    """Keeps ladders."""
+
+    async def keep(self, ladder: Ladder, market: Market, rung: int) -> None:
+        """Makes what rests in a market the ladder around a rung."""
+        resting: dict[Quote, int] = {}
+        ids: dict[Quote, str] = {}
+        twice: list[str] = []
+        for order in await self.open_orders(market.symbol):
+            quote = (order.side == orders.SIDE_BUY, market.price_ticks(order.price))
+            left = market.quantity_lots(order.quantity)
+            if order.filled_quantity != "0":
+                left -= market.quantity_lots(order.filled_quantity)
+            if quote in resting:
+                twice.append(order.order_id)  # of a demo beside or before this one
+            else:
+                resting[quote], ids[quote] = left, order.order_id
+        wanted = ladder.around(rung)
+        cancel, place = moves(wanted, resting)
+        await self.cancel([*twice, *(ids[quote] for quote in cancel)])
+        async with asyncio.TaskGroup() as group:
+            for buys, ticks in place:
+                group.create_task(self.place(market, buys=buys, lots=wanted[buys, ticks], ticks=ticks))
+        inside = [market.format_price(ladder.ticks(rung + step)) for step in (-1, 1)]
+        self._tally.quotes[market.symbol] = (inside[0], inside[1])
+
+
+async def _walk(maker: Maker, markets: dict[str, Market]) -> None:
+    """The maker's rounds, for ever."""
+    rungs = {ladder: ladder.rung(ladder.middle_ticks) for ladder in LADDERS}
+    while True:
+        for ladder in LADDERS:
+            rungs[ladder] = max(rungs[ladder] + random.choice((-1, 0, 0, 1)), ladder.levels)
+        btc, eth = (ladder.ticks(rungs[ladder]) for ladder in LADDERS)
+        cross = CROSS.rung(eth * CROSS_TICKS // btc)
+        for ladder, rung in [*rungs.items(), (CROSS, cross)]:
+            await maker.keep(ladder, markets[ladder.market], rung)
+        await asyncio.sleep(ROUND_SECONDS)
+
+
+async def _take(taker: Trader, markets: dict[str, Market]) -> None:
+    """A taker's orders, for ever."""
+    while True:
+        ladder = random.choice((*LADDERS, CROSS))
+        lots = random.randint(1, ladder.lots * TAKER_LOTS_SHARE)
+        await taker.place(markets[ladder.market], buys=random.random() < 0.5, lots=lots)
+        await asyncio.sleep(random.uniform(TAKER_SECONDS_MIN, TAKER_SECONDS_MAX))
+
+
+async def _report(tally: Tally) -> None:
+    """One line a second, for ever."""
+    for seconds in count(1):
+        await asyncio.sleep(1)
+        sys.stdout.write(tally.line(seconds))
+        sys.stdout.flush()
+
+
+async def _markets(clients: Clients) -> dict[str, Market]:
+    """The markets of the demo. Raises StartError if one is missing: another markets.toml was used."""
+    known, found = await clients.markets(), {}
+    for ladder in (*LADDERS, CROSS):
+        if ladder.market not in known:
+            raise StartError(f"the demo trades in {ladder.market}, which this exchange does not have")
+        entry = known[ladder.market]
+        # The conversions of amounts are not needed here: any decimals that are enough will do.
+        base, quote = Asset(1, entry.base_asset, 36), Asset(2, entry.quote_asset, 36)
+        found[ladder.market] = market_of(1, entry.market, base, quote, entry.tick_size, entry.lot_size)
+    return found
+
+
+async def demo(gateway: str, publisher: str, seconds: float, closing: Closing) -> None:
+    """Trades until `closing`, or for so many seconds (0: no limit); then cancels the maker's quotes.
+
+    Raises StartError if the exchange does not answer or lacks a market, CallFailed (in a group) for other refusals.
+    """
+    run, tally = secrets.token_hex(4), Tally()
+    async with Clients.to(gateway, publisher) as clients:
+        try:
+            markets = await _markets(clients)
+        except CallFailed as failed:
+            raise StartError(f"{failed}: is the exchange up?") from None
+        maker = Maker(MAKER, clients, tally, f"{run}-m")
+        try:
+            async with closing.guard(), asyncio.timeout(seconds or None), asyncio.TaskGroup() as group:
+                group.create_task(_walk(maker, markets), name="maker")
+                group.create_task(_report(tally), name="report")
+                for number, name in enumerate(TAKERS):
+                    group.create_task(_take(Trader(name, clients, tally, f"{run}-{number}"), markets), name=name)
+        except (Closed, TimeoutError):
+            sys.stdout.write("cancelling the quotes\n")
+        finally:
+            await maker.cancel([order.order_id for order in await maker.open_orders()])
