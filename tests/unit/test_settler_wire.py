@@ -94,9 +94,7 @@ def event(**kind: Any) -> journal_pb2.Event:
 def test_what_rows_of_the_journal_mean() -> None:
     ours, theirs = wire.command_id(100, 2, 5), wire.command_id(99, 2, 6)
     events = [
-        event(
-            command_id=1, order_placed={"trades": [{"settlement_sequence": 4}, {"settlement_sequence": 5}]}
-        ),
+        event(command_id=1, order_placed={"trades": [{"settlement_sequence": 4}, {"settlement_sequence": 5}]}),
         event(command_id=ours, deposited={"deposit": {"deposit_index": 3}}),
         event(command_id=theirs, refused={"reason": "OUT_OF_SEQUENCE"}),
         event(command_id=ours + 1, refused={"reason": "ASSET_NOT_FOUND"}),
