@@ -98,19 +98,13 @@ def command_id_of(gateway: int, epoch: int, number: int) -> int:
 
 @final
 class Session:
-    """A gateway's session: its epoch, and the id that its next command must have."""
+    """A gateway's session: its epoch and the number of its last command, 0 before the first."""
 
-    __slots__ = ("_before", "due", "epoch")
+    __slots__ = ("epoch", "last_number")
 
-    def __init__(self, gateway: int, epoch: int, last_number: int) -> None:
-        self.epoch: Final = epoch
-        self._before: Final = command_id_of(gateway, epoch, 0)
-        self.due = self._before + last_number + 1
-
-    @property
-    def last_number(self) -> int:
-        """The number of its last command, 0 before the first."""
-        return self.due - self._before - 1
+    def __init__(self, epoch: int, last_number: int) -> None:
+        self.epoch = epoch
+        self.last_number = last_number
 
 
 @final
@@ -118,6 +112,7 @@ class Engine:
     """The state of one shard, and the only way to change it: `apply`."""
 
     __slots__ = (
+        "_due",
         "_speaker",
         "accounts",
         "assets",
@@ -155,6 +150,7 @@ class Engine:
         self.books: dict[int, Book] = {}
         self.sessions: dict[int, Session] = {}
         self._speaker: Session | None = None
+        self._due = 0
         self.orders: dict[int, Resting] = {}
 
     def apply(self, command: Command, time_ns: int) -> Event:
@@ -234,7 +230,7 @@ class Engine:
         engine.deposits_through = state["deposits_through"]
         engine.accounts = {name: account_id for account_id, name in state["accounts"]}
         engine.next_account_id = max(FIRST_USER_ACCOUNT, max(engine.accounts.values()) + 1)
-        engine.sessions = {gateway: Session(gateway, epoch, last) for gateway, epoch, last in state["sessions"]}
+        engine.sessions = {gateway: Session(epoch, last) for gateway, epoch, last in state["sessions"]}
         engine.assets = {asset_id: Asset(asset_id, symbol, decimals) for asset_id, symbol, decimals in state["assets"]}
         for saved in state["books"]:
             restore_book(engine._add_book(market_of_state(saved)), saved)
@@ -263,14 +259,18 @@ class Engine:
     # One command, one event.
 
     def _take_number(self, command_id: int) -> None:
+        """Counts a session's command. Most come from the session that spoke last, and its next id is at hand."""
         session = self._speaker
-        if session is None or session.due != command_id:
-            session = self.sessions.get(command_id >> GATEWAY_SHIFT_BITS)
+        if session is None or command_id != self._due:
+            gateway = command_id >> GATEWAY_SHIFT_BITS
+            session = self.sessions.get(gateway)
             assert session is not None, f"command {command_id} of a gateway without a session"
-            assert session.due == command_id, f"command {command_id} where {session.due} is due"
-            self._speaker = session
-        assert command_id & SESSION_COMMANDS_MAX != 0, "the session has no numbers left"
-        session.due = command_id + 1
+            due = command_id_of(gateway, session.epoch, session.last_number + 1)
+            assert command_id == due, f"command {command_id} where {due} is due"
+            self._speaker, self._due = session, due
+        assert session.last_number < SESSION_COMMANDS_MAX, "the session has no numbers left"
+        session.last_number += 1
+        self._due += 1
 
     def _event(self, command: Command, body: EventBody, market_sequence: int = 0) -> Event:
         return Event(self.journal_sequence, command.command_id, market_sequence, body)
@@ -378,7 +378,7 @@ class Engine:
         epoch = 1 if older is None else older.epoch + 1
         if not 0 < gateway <= GATEWAYS_MAX or epoch > SESSION_EPOCHS_MAX:
             return self._refuse(command, INVALID_FIELD)
-        self.sessions[gateway] = Session(gateway, epoch, 0)
+        self.sessions[gateway] = Session(epoch, 0)
         self._speaker = None
         return self._event(command, SessionOpened(gateway, epoch))
 
