@@ -63,8 +63,12 @@ def book() -> None:
 
 
 @app.command()
-def publisher() -> None:
+def publisher(
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Forget the store and read the journal again.")] = False,
+) -> None:
     """Run the market data service."""
+    if rebuild:
+        os.environ["PUBLISHER_REBUILD"] = "1"
     _service("services.book.publisher.__main__")
 
 
