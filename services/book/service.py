@@ -1,5 +1,6 @@
 """MatchingService: the book's door."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -54,14 +55,11 @@ class MatchingServicer(matching_service_pb2_grpc.MatchingServiceServicer):
         """See the proto."""
         lead = self._leading
         gateway = wire.gateway_number(request)
-        lead.sessions.supersede(gateway)
-        event = await lead.loop.execute(OpenSession(gateway))
-        if not isinstance(event.body, SessionOpened):
-            raise Rejected(Reason.INVALID_FIELD, f"gateway {gateway} cannot open a session any more", "gateway")
-        lead.sessions.opened(gateway, event.body.epoch)
+        # A caller that goes away does not take its command out of the queue: what follows from it happens all the same.
+        opened = await asyncio.shield(asyncio.create_task(_open(lead, gateway), name="open session"))
         return pb.OpenSessionResponse(
-            epoch=event.body.epoch,
-            journal_sequence=event.journal_sequence,
+            epoch=opened.epoch,
+            journal_sequence=opened.journal_sequence,
             window_commands=WINDOW_COMMANDS,
             incarnation=lead.engine.incarnation,
         )
@@ -119,6 +117,22 @@ class MatchingServicer(matching_service_pb2_grpc.MatchingServiceServicer):
         async with _dying(lead), aclosing(messages(lead.tail, lead.engine, after)) as found:
             async for message in found:
                 yield pb.StreamSettlementMessagesResponse(message=message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    epoch: int
+    journal_sequence: int
+
+
+async def _open(lead: Lead, gateway: int) -> _Opened:
+    """Journals a newer session; from now on nothing of an older one is taken."""
+    with lead.sessions.opening(gateway):
+        event = await lead.loop.execute(OpenSession(gateway))
+        if not isinstance(event.body, SessionOpened):
+            raise Rejected(Reason.INVALID_FIELD, f"gateway {gateway} cannot open a session any more", "gateway")
+        lead.sessions.opened(gateway, event.body.epoch)
+        return _Opened(event.body.epoch, event.journal_sequence)
 
 
 def _take(lead: Lead, session: Session, request: pb.SubmitRequest) -> int:

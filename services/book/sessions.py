@@ -3,7 +3,9 @@
 The engine has the truth (it numbers epochs and commands); this keeps what does not fit from ever reaching it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from services.book.engine import EPOCH_SHIFT_BITS, GATEWAY_SHIFT_BITS, SESSION_COMMANDS_MAX, command_id_of
 from services.book.engine import Session as KnownSession
@@ -71,6 +73,7 @@ class Sessions:
         self._newest = {
             gateway: Session(gateway, session.epoch, session.last_number) for gateway, session in known.items()
         }
+        self._opening: Counter[int] = Counter()
 
     def of(self, command_id: int) -> Session:
         """The session of a command.
@@ -89,6 +92,16 @@ class Sessions:
             raise _superseded(gateway, epoch)
         return session
 
+    @contextmanager
+    def opening(self, gateway: int) -> Iterator[None]:
+        """While a newer session of the gateway is on its way through the journal: nothing may come behind it."""
+        self.supersede(gateway)
+        self._opening[gateway] += 1
+        try:
+            yield
+        finally:
+            self._opening[gateway] -= 1
+
     def supersede(self, gateway: int) -> None:
         """A newer session of the gateway is about to be journaled: nothing may come behind it."""
         older = self._newest.get(gateway)
@@ -102,6 +115,8 @@ class Sessions:
             return  # one newer still was durable first
         self.supersede(gateway)
         self._newest[gateway] = Session(gateway, epoch, 0)
+        if self._opening[gateway] > 1:  # one newer still is queued already, perhaps applied: this one is over
+            self.supersede(gateway)
 
     def close(self) -> None:
         """Ends them all: the process is closing."""

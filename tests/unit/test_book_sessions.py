@@ -44,19 +44,19 @@ def ids(gateway: int, epoch: int, first: int, count: int = 1) -> list[int]:
     ],
 )
 def test_after_a_restart(command_ids: list[int], outcome: str) -> None:
-    sessions = Sessions({1: Known(1, 3, 10), 127: Known(127, 1, 0)})
+    sessions = Sessions({1: Known(3, 10), 127: Known(1, 0)})
     assert attempt(sessions, command_ids) == outcome
 
 
 def test_a_refused_request_counts_nothing_in() -> None:
-    sessions = Sessions({1: Known(1, 1, 0)})
+    sessions = Sessions({1: Known(1, 0)})
     assert attempt(sessions, [*ids(1, 1, 1), *ids(1, 1, 3)]) == "OUT_OF_SEQUENCE"
     assert attempt(sessions, ids(1, 1, 1, 2)) == "taken"
     assert sessions.of(id_of(1, 1, 1)).in_flight == 2
 
 
 def test_the_window_opens_again() -> None:
-    sessions = Sessions({1: Known(1, 1, 0)})
+    sessions = Sessions({1: Known(1, 0)})
     assert attempt(sessions, ids(1, 1, 1, WINDOW_COMMANDS)) == "taken"
     assert attempt(sessions, ids(1, 1, WINDOW_COMMANDS + 1)) == "OVERLOADED"
     sessions.of(id_of(1, 1, 1)).in_flight -= 1
@@ -64,7 +64,7 @@ def test_the_window_opens_again() -> None:
 
 
 def test_a_newer_session_ends_the_older() -> None:
-    sessions = Sessions({1: Known(1, 1, 5)})
+    sessions = Sessions({1: Known(1, 5)})
     older = sessions.of(id_of(1, 1, 6))
     sessions.supersede(1)
     assert older.ending.is_set()
@@ -76,8 +76,20 @@ def test_a_newer_session_ends_the_older() -> None:
     assert attempt(sessions, ids(1, 2, 2)) == "taken"
 
 
+def test_of_two_that_open_at_once_the_first_never_speaks() -> None:
+    """Its commands would come behind the second's SessionOpened, where the engine expects none of them."""
+    sessions = Sessions({})
+    with sessions.opening(1), sessions.opening(1):
+        sessions.opened(1, 1)
+        assert attempt(sessions, ids(1, 1, 1)) == "SESSION_SUPERSEDED"
+    with sessions.opening(1):
+        sessions.opened(1, 2)
+    assert attempt(sessions, ids(1, 2, 1)) == "taken"
+    assert attempt(sessions, ids(1, 1, 1)) == "SESSION_SUPERSEDED"
+
+
 def test_closing_ends_all_and_the_first_reason_stays() -> None:
-    sessions = Sessions({1: Known(1, 1, 0), 2: Known(2, 1, 0)})
+    sessions = Sessions({1: Known(1, 0), 2: Known(1, 0)})
     superseded = sessions.of(id_of(2, 1, 1))
     sessions.supersede(2)
     sessions.close()
