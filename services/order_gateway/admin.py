@@ -1,5 +1,6 @@
 """What operators do: assets, markets, grants, tokens."""
 
+import asyncio
 import time
 
 from services.errors import Reason, Rejected
@@ -15,7 +16,7 @@ from services.order_gateway.model import (
     Transfer,
     Transferred,
 )
-from services.order_gateway.session import Flight, Session, outcome
+from services.order_gateway.session import Session, outcome, refusal
 from services.order_gateway.store import Store, StoredTransfer
 from services.units import FAUCET_ACCOUNT, Asset, Market
 
@@ -40,7 +41,8 @@ class Admin:
     ) -> None:
         self._ledger, self._session, self._store, self._accounts = ledger, session, store, accounts
         self._tokens = tokens
-        self._grants: dict[str, tuple[Transfer, Flight]] = {}
+        self._grants: dict[str, tuple[Transfer, asyncio.Task[int]]] = {}
+        """On their way, the look into the database included: so that two of one id cannot both find nothing there."""
 
     async def create_asset(self, asked: CreateAsset, seconds: float) -> None:
         """Makes an asset. Raises Rejected: ALREADY_EXISTS if there is another of that symbol."""
@@ -93,24 +95,34 @@ class Admin:
         account_id = await self._accounts.open(user, seconds)
         move = Transfer(transfer_id, FAUCET_ACCOUNT, account_id, asset.asset_id, amount)
         if transfer_id not in self._grants:
-            done = await self._store.transfer(transfer_id)
-            if done is not None:
-                return _same(done, move).settlement_sequence
-        if transfer_id not in self._grants:  # still: another request may have come while the database was asked
-            self._grants[transfer_id] = (move, self._submit_grant(move, asset))
-            self._grants[transfer_id][1].done.add_done_callback(lambda _: self._grants.pop(transfer_id))
-        flying, flight = self._grants[transfer_id]
-        if flying != move:
+            making = asyncio.create_task(self._make_grant(move, asset), name="grant")
+            self._grants[transfer_id] = (move, making)
+            making.add_done_callback(lambda _: self._grants.pop(transfer_id))
+            making.add_done_callback(lambda made: made.cancelled() or made.exception())  # perhaps nobody waits
+        asked, making = self._grants[transfer_id]
+        if asked != move:
             raise _reused(transfer_id)
-        change = await outcome(flight, seconds)
-        assert isinstance(change.body, Transferred), f"{change.body} answers a Transfer"
-        return change.body.settlement_sequence
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.shield(making)
+        except TimeoutError:
+            raise Rejected(Reason.DEADLINE) from None
 
-    def _submit_grant(self, move: Transfer, asset: Asset) -> Flight:
+    async def _make_grant(self, move: Transfer, asset: Asset) -> int:
+        """Finds the transfer, or makes it; returns its settlement_sequence."""
+        done = await self._store.transfer(move.transfer_id)
+        if done is not None:
+            return _same(done, move).settlement_sequence
         available = self._ledger.balance(FAUCET_ACCOUNT, asset.asset_id).available
         if available < move.amount:
             raise insufficient(asset, move.amount, available)
-        return self._session.submit(move, OPERATOR, Reservation(FAUCET_ACCOUNT, asset.asset_id, move.amount))
+        flight = self._session.submit(move, OPERATOR, Reservation(FAUCET_ACCOUNT, asset.asset_id, move.amount))
+        change = await asyncio.shield(flight.done)  # however long: an outcome that is not known yet is still one grant
+        refused = refusal(change)
+        if refused is not None:
+            raise refused
+        assert isinstance(change.body, Transferred), f"{change.body} answers a Transfer"
+        return change.body.settlement_sequence
 
     async def create_token(self, user: str, *, admin: bool) -> str:
         """A new bearer token. Durable, and good from now on."""
