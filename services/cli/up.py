@@ -12,12 +12,20 @@ from typing import Final
 
 from services.cli.health import http_ready, serving
 from services.cli.supervisor import Process, Supervisor
-from services.runtime.config import HostPort, host_port
+from services.runtime.config import HostPort, Settings, host_port
 from services.runtime.run import Closing, StartError
 
 READY_POLL_SECONDS: Final = 0.2
 READY_SECONDS_MAX: Final = 120.0
 LOOPBACK: Final = "127.0.0.1"
+
+
+class ChainSettings(Settings):
+    """What of the chain decides which processes run; from `.env` too, as every process reads it."""
+
+    eth_testnet_url: str = ""
+    clearbook_faucet: str = "1"
+    """On a chain of our own."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,8 @@ class Plan:
     """The book's; publisher, gateway and settler take the next three."""
     own_chain: bool
     """No chain is configured: run our own."""
+    faucet: str = "1"
+    """CLEARBOOK_FAUCET on a chain of our own."""
 
     def listeners(self) -> dict[str, HostPort]:
         """Everything that will listen, by name."""
@@ -60,7 +70,7 @@ class Plan:
         }
         if self.own_chain:
             env["ETH_TESTNET_URL"] = f"http://{LOOPBACK}:{self.devchain_port}"
-            env["CLEARBOOK_FAUCET"] = os.environ.get("CLEARBOOK_FAUCET", "1")
+            env["CLEARBOOK_FAUCET"] = self.faucet
         return env
 
     def processes(self) -> list[Process]:
@@ -163,6 +173,7 @@ A first order, and one that trades with it:
 
 def plan_from(host: str, data: Path, ports: dict[str, int]) -> Plan:
     """A plan. `host`: where the public ports listen; the internal ones stay on loopback."""
+    chain = ChainSettings.load()
     return Plan(
         data=data.resolve(),
         http=host_port(f"{host}:{ports['http']}"),
@@ -173,5 +184,6 @@ def plan_from(host: str, data: Path, ports: dict[str, int]) -> Plan:
         forward_port=ports["forward"],
         devchain_port=ports["devchain"],
         metrics_port=ports["metrics"],
-        own_chain=not os.environ.get("ETH_TESTNET_URL"),
+        own_chain=not chain.eth_testnet_url,
+        faucet=chain.clearbook_faucet,
     )

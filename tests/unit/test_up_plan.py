@@ -1,0 +1,50 @@
+"""What `clearbook up` decides before it starts anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.cli.up import Plan, plan_from
+
+PORTS = dict.fromkeys(("http", "gateway", "publisher", "book", "settler", "forward", "devchain", "metrics"), 1)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("ETH_TESTNET_URL", "CLEARBOOK_FAUCET"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def plan(dotenv: str) -> Plan:
+    Path(".env").write_text(dotenv)
+    return plan_from("127.0.0.1", Path("data"), PORTS)
+
+
+def names(made: Plan) -> set[str]:
+    return {process.name for process in made.processes()}
+
+
+@pytest.mark.parametrize("dotenv", ["", "ETH_TESTNET_URL=\n"])
+def test_without_a_chain_there_is_one_of_our_own(dotenv: str) -> None:
+    made = plan(dotenv)
+    assert "devchain" in names(made)
+    assert made.env()["ETH_TESTNET_URL"] == "http://127.0.0.1:1"
+    assert made.env()["CLEARBOOK_FAUCET"] == "1"
+
+
+def test_a_chain_in_the_env_file_counts() -> None:
+    made = plan("ETH_TESTNET_URL=http://chain:8545\n")
+    assert "devchain" not in names(made)
+    assert not {"ETH_TESTNET_URL", "CLEARBOOK_FAUCET"} & made.env().keys()
+
+
+def test_a_chain_in_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETH_TESTNET_URL", "http://chain:8545")
+    assert "devchain" not in names(plan(""))
+
+
+def test_no_faucet_in_the_env_file_counts_too() -> None:
+    assert plan("CLEARBOOK_FAUCET=0\n").env()["CLEARBOOK_FAUCET"] == "0"
