@@ -44,6 +44,14 @@ def test_every_variable_of_the_example_is_commented_or_empty_or_harmless() -> No
         assert re.fullmatch(r"|#.*|[A-Z_]+=|CLEARBOOK_AUTH=open", line), line
 
 
+def test_compose_hands_on_every_variable_of_the_example() -> None:
+    example, compose = (ROOT / ".env.example").read_text(), (ROOT / "compose.yaml").read_text()
+    settled_there = {"CLEARBOOK_DATA", "CLEARBOOK_OPEN_BIND", "DATABASE_URL", "RABBITMQ_URI"}
+    names = set(re.findall(r"^#?([A-Z][A-Z_]+)=", example, re.MULTILINE)) - settled_there
+    assert "CLEARBOOK_ADMIN_TOKEN" in names
+    assert not {name for name in names if f"${{{name}:-" not in compose}
+
+
 def test_every_script_is_executable_and_strict() -> None:
     for path in [*sorted((ROOT / "scripts").iterdir()), ROOT / ".ci/run"]:
         if path.is_file() and "bash" in path.read_text().splitlines()[0]:
