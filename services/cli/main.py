@@ -21,7 +21,7 @@ Port = Annotated[int, typer.Option(min=1, max=65_535)]
 @app.command()
 def up(
     host: Annotated[str, typer.Option(help="Where the public ports listen.")] = "127.0.0.1",
-    data: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("data"),
+    data: Annotated[Path | None, typer.Option(help="Where everything is kept; CLEARBOOK_DATA, or ./data.")] = None,
     http_port: Port = 8000,
     gateway_port: Port = 50051,
     publisher_port: Port = 50052,

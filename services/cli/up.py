@@ -12,7 +12,7 @@ from typing import Final
 
 from services.cli.health import http_ready, serving
 from services.cli.supervisor import Process, Supervisor
-from services.runtime.config import HostPort, Settings, host_port
+from services.runtime.config import DataSettings, HostPort, host_port
 from services.runtime.run import Closing, StartError
 
 READY_POLL_SECONDS: Final = 0.2
@@ -20,8 +20,8 @@ READY_SECONDS_MAX: Final = 120.0
 LOOPBACK: Final = "127.0.0.1"
 
 
-class ChainSettings(Settings):
-    """What of the chain decides which processes run; from `.env` too, as every process reads it."""
+class UpSettings(DataSettings):
+    """What decides which processes run, and where they keep their data; from `.env` too, as every process reads it."""
 
     eth_testnet_url: str = ""
     clearbook_faucet: str = "1"
@@ -171,11 +171,11 @@ A first order, and one that trades with it:
 """  # noqa: E501 (lines to paste)
 
 
-def plan_from(host: str, data: Path, ports: dict[str, int]) -> Plan:
-    """A plan. `host`: where the public ports listen; the internal ones stay on loopback."""
-    chain = ChainSettings.load()
+def plan_from(host: str, data: Path | None, ports: dict[str, int]) -> Plan:
+    """A plan. `host`: where the public ports listen; the internal ones stay on loopback. `data`: or as configured."""
+    settings = UpSettings.load()
     return Plan(
-        data=data.resolve(),
+        data=(data or settings.clearbook_data).resolve(),
         http=host_port(f"{host}:{ports['http']}"),
         gateway=host_port(f"{host}:{ports['gateway']}"),
         publisher=host_port(f"{host}:{ports['publisher']}"),
@@ -184,6 +184,6 @@ def plan_from(host: str, data: Path, ports: dict[str, int]) -> Plan:
         forward_port=ports["forward"],
         devchain_port=ports["devchain"],
         metrics_port=ports["metrics"],
-        own_chain=not chain.eth_testnet_url,
-        faucet=chain.clearbook_faucet,
+        own_chain=not settings.eth_testnet_url,
+        faucet=settings.clearbook_faucet,
     )

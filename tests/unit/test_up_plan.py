@@ -14,13 +14,13 @@ PORTS = dict.fromkeys(("http", "gateway", "publisher", "book", "settler", "forwa
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("ETH_TESTNET_URL", "CLEARBOOK_FAUCET"):
+    for name in ("ETH_TESTNET_URL", "CLEARBOOK_FAUCET", "CLEARBOOK_DATA"):
         monkeypatch.delenv(name, raising=False)
 
 
-def plan(dotenv: str) -> Plan:
+def plan(dotenv: str, data: Path | None = None) -> Plan:
     Path(".env").write_text(dotenv)
-    return plan_from("127.0.0.1", Path("data"), PORTS)
+    return plan_from("127.0.0.1", data, PORTS)
 
 
 def names(made: Plan) -> set[str]:
@@ -44,6 +44,20 @@ def test_a_chain_in_the_env_file_counts() -> None:
 def test_a_chain_in_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETH_TESTNET_URL", "http://chain:8545")
     assert "devchain" not in names(plan(""))
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "asked", "expected"),
+    [
+        ("", None, "data"),
+        ("CLEARBOOK_DATA=kept\n", None, "kept"),
+        ("CLEARBOOK_DATA=kept\n", Path("asked"), "asked"),
+    ],
+)
+def test_where_the_data_are(dotenv: str, asked: Path | None, expected: str, tmp_path: Path) -> None:
+    made = plan(dotenv, asked)
+    assert made.data == tmp_path / expected
+    assert made.env()["CLEARBOOK_DATA"] == str(tmp_path / expected)
 
 
 def test_no_faucet_in_the_env_file_counts_too() -> None:
