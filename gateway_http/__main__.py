@@ -4,7 +4,7 @@ import contextlib
 import socket
 import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal
 
 import uvicorn
 
@@ -28,6 +28,17 @@ class Settings(LogSettings):
     http_address: Address = "127.0.0.1:8000"
     forward_address: Address = "127.0.0.1:50063"
     publisher_address: Address = "127.0.0.1:50052"
+    clearbook_auth: Literal["open", "token"] = "open"
+    clearbook_open_bind: bool = False
+    """Let everybody who can reach us be whoever they say."""
+
+    def check_exposure(self) -> None:
+        """Raises StartError if strangers could name themselves: what we forward to comes from loopback."""
+        if self.clearbook_auth == "open" and not (self.clearbook_open_bind or host_port(self.http_address).loopback):
+            raise StartError(
+                f"CLEARBOOK_AUTH=open on {self.http_address} would let everybody who can reach it act as anybody: "
+                "listen on 127.0.0.1, set CLEARBOOK_AUTH=token, or say CLEARBOOK_OPEN_BIND=1"
+            )
 
 
 class _Server(uvicorn.Server):
@@ -57,6 +68,7 @@ def listen(address: HostPort) -> socket.socket:
 
 async def serve(settings: Settings, closing: Closing) -> None:
     """Serves until `closing`, then lets open requests end and tells the sockets."""
+    settings.check_exposure()
     listening = listen(host_port(settings.http_address))
     state = State(_reachable(settings.forward_address), _reachable(settings.publisher_address), closing)
     config = uvicorn.Config(
