@@ -51,6 +51,8 @@ class Naive:
     locks: dict[int, int] = field(default_factory=dict)
     placed: dict[tuple[int, str], list[journal.OrderPlaced]] = field(default_factory=lambda: defaultdict(list))
     placed_at: dict[int, int] = field(default_factory=dict)
+    canceled: set[int] = field(default_factory=set)
+    """Orders that were canceled on request."""
     leaders: list[int] = field(default_factory=list)
     journal_sequence: int = 0
     settlement_sequence: int = 0
@@ -95,6 +97,7 @@ class Naive:
 
     def _order_canceled(self, body: journal.OrderCanceled) -> int:
         self._end(body.order.order_id)
+        self.canceled.add(body.order.order_id)
         assert body.order.lock_remaining == "0"
         return body.order.market_id
 
@@ -369,13 +372,16 @@ async def check_all(suite: Suite, witness: Witness, watchers: list[BookWatcher])
         batches = await check_settled(settled, suite, clients)
         naive = await read_journal(suite)  # now with what settlement has journaled
         looked = check_answers(naive, witness.answers)
+        lost = {int(order_id) for order_id in witness.cancels} - naive.canceled
+        assert not lost, f"acknowledged cancels that are not in the journal: {sorted(lost)[:5]}"
         await check_same_answers(clients, witness.answers)
         await check_balances(naive, clients, witness.names)
         await _eventually(lambda: check_books(naive, clients, watchers))
         await check_verified(suite)
     assert not witness.refused, witness.refused[:5]
     return (
-        f"{looked} answers, {naive.trades} trades, {naive.journal_sequence} events, {batches} batches, "
+        f"{looked} answers, {len(witness.cancels)} cancels, {naive.trades} trades, "
+        f"{naive.journal_sequence} events, {batches} batches, "
         f"{sum(watcher.resumed for watcher in watchers)} resumptions, {sum(w.snapshots for w in watchers)} snapshots"
     )
 

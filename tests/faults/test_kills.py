@@ -43,12 +43,13 @@ async def rampage(suite: Suite, kills: int, seed: int, broker: Backends | None =
         loading = asyncio.create_task(witness.run(over))
         try:
             await witness.answered(ANSWERS_FIRST)
-            started = clock()
+            started, before = clock(), len(witness.answers)
             for name in order:
                 await asyncio.sleep(dice.uniform(0.0, 1.0))
                 await _kill(suite, name, broker)
             await asyncio.sleep(UNDISTURBED_SECONDS)
             under_fire = clock() - started
+            rate = (len(witness.answers) - before) / under_fire
             over.set()
             await loading
             figures = await check_all(suite, witness, watchers)
@@ -59,7 +60,7 @@ async def rampage(suite: Suite, kills: int, seed: int, broker: Backends | None =
     for result in results:
         if isinstance(result, Exception):
             raise result
-    return f"{len(order)} kills in {under_fire:.0f} s; {figures}"
+    return f"{len(order)} kills in {under_fire:.0f} s under {rate:.0f} orders/s, outages included; {figures}"
 
 
 async def _kill(suite: Suite, name: str, broker: Backends | None) -> None:
