@@ -141,6 +141,21 @@ class TestTokens:
     def test_a_known_one(self, scheme: str) -> None:
         assert self.authenticator.identify({"authorization": scheme + self.known}).user == "bob"
 
+    @pytest.mark.parametrize(
+        ("token", "named", "allowed"),
+        [(known, "bob", True), (known, "", True), (known, "alice", False), (known, "Bob", False),
+         ("first", "admin", True), ("first", "bob", False)],
+    )  # fmt: skip
+    def test_a_user_named_beside_it_must_be_its_own(self, token: str, named: str, allowed: bool) -> None:
+        metadata = {"authorization": f"Bearer {token}", "x-clearbook-user": named}
+        if allowed:
+            assert self.authenticator.identify(metadata).user == (named or "bob")
+            return
+        with pytest.raises(Rejected) as caught:
+            self.authenticator.identify(metadata)
+        assert (caught.value.reason, caught.value.field) == (Reason.PERMISSION_DENIED, "x-clearbook-user")
+        assert caught.value.reason.http_status == 403
+
     def test_the_first_admins(self) -> None:
         assert self.authenticator.identify({"authorization": "Bearer first"}).admin
 
