@@ -20,6 +20,7 @@ from services.book.tail import Tail
 from services.runtime import log, metrics, rpc
 from services.runtime.amqp import Publisher, settlement_topology
 from services.runtime.config import (
+    SHARD_MAX,
     Address,
     BrokerSettings,
     DatabaseSettings,
@@ -33,7 +34,6 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """An event is never split, however many trades it holds."""
 DRAIN_SECONDS_MAX = 2.0
 GRACE_SECONDS = 0.5
-SHARD_MAX = 2**32 - 1
 MARKETS = "markets.toml"
 
 logger = log.get("book")

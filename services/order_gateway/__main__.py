@@ -16,11 +16,12 @@ from services.order_gateway.health import Health
 from services.order_gateway.ledger import ENDED_ORDERS_MAX, Ledger
 from services.order_gateway.orders import Orders
 from services.order_gateway.service import FORWARD, SETTLEMENTS, WORK, Handlers, add_forward, add_public
-from services.order_gateway.session import GATEWAY_MAX, Session
+from services.order_gateway.session import Session
 from services.order_gateway.store import MIGRATIONS, Store
 from services.order_gateway.watch import Watches
 from services.runtime import log, metrics, rpc
 from services.runtime.config import (
+    GATEWAY_NUMBER_MAX,
     Address,
     DatabaseSettings,
     LogSettings,
@@ -58,7 +59,7 @@ class GatewaySettings(LogSettings, DatabaseSettings, TlsSettings, MetricsSetting
     book_address: Address = "127.0.0.1:50061"
     settler_address: Address = "127.0.0.1:50062"
     metrics_port: int = 9103
-    gateway_number: int = Field(default=1, ge=1, le=GATEWAY_MAX)
+    gateway_number: int = Field(default=1, ge=1, le=GATEWAY_NUMBER_MAX)
     """Of this process alone among all that submit to one book."""
     clearbook_auth: Literal["open", "token"] = "open"
     clearbook_open_bind: bool = False

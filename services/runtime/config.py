@@ -16,6 +16,10 @@ from services.runtime.log import Level
 
 EXIT_MISCONFIGURED = 2
 PORT_MAX = 65_535
+GATEWAY_NUMBER_MAX = 99
+"""Of an order gateway: a settler submits to the book too, as number 100 + its shard."""
+SHARD_MAX = 26
+"""The number of its settler is then 126; the book knows numbers to 127."""
 
 
 class HostPort(NamedTuple):

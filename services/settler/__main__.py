@@ -9,6 +9,8 @@ from pydantic import Field
 from services.runtime import db, log, metrics, rpc
 from services.runtime.amqp import Consumer, settlement_topology
 from services.runtime.config import (
+    GATEWAY_NUMBER_MAX,
+    SHARD_MAX,
     Address,
     BrokerSettings,
     DatabaseSettings,
@@ -52,7 +54,7 @@ class SettlerSettings(LogSettings, DatabaseSettings, BrokerSettings, TlsSettings
     settler_address: Address = "127.0.0.1:50062"
     book_address: Address = "127.0.0.1:50061"
     metrics_port: int = Field(default=9104, ge=0, le=65_535)
-    book_shard: int = Field(default=0, ge=0, le=26)
+    book_shard: int = Field(default=0, ge=0, le=SHARD_MAX)
     settler_gateway: int | None = Field(default=None, ge=1, le=127)
     eth_testnet_url: str = Field(default="", repr=False)
     chain_id: int = Field(default=0, ge=0)
@@ -71,7 +73,7 @@ class SettlerSettings(LogSettings, DatabaseSettings, BrokerSettings, TlsSettings
     @property
     def gateway(self) -> int:
         """Our gateway number at the book."""
-        return 100 + self.book_shard if self.settler_gateway is None else self.settler_gateway
+        return GATEWAY_NUMBER_MAX + 1 + self.book_shard if self.settler_gateway is None else self.settler_gateway
 
     @property
     def faucet(self) -> bool:
