@@ -52,7 +52,8 @@ _SNAPSHOTS = (
 )
 _SAVE_CURSOR = (
     "INSERT INTO relay_cursor (shard, settlement_sequence) VALUES ($1, $2) "
-    "ON CONFLICT (shard) DO UPDATE SET settlement_sequence = excluded.settlement_sequence"
+    "ON CONFLICT (shard) DO UPDATE SET settlement_sequence = excluded.settlement_sequence "
+    "WHERE excluded.settlement_sequence > relay_cursor.settlement_sequence"
 )
 
 
@@ -282,7 +283,7 @@ class Journal:
         return int(rows[0][0]) if rows else 0
 
     async def save_relay_cursor(self, settlement_sequence: int) -> None:
-        """Remembers what the broker has confirmed."""
+        """Remembers what the broker has confirmed. Never goes back: a leader that was relieved may speak late."""
         await self._database.write([db.Statement(_SAVE_CURSOR, [(self.shard, settlement_sequence)])])
 
     async def close(self) -> None:

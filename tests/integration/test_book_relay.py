@@ -104,6 +104,13 @@ async def test_the_cursor_moves_after_the_confirm_and_a_restart_goes_on_from_it(
     assert await cursor(url) == last
 
 
+async def test_the_cursor_never_goes_back(url: str) -> None:
+    async with await Journal.open(url, 0) as journal:
+        for saved, expected in ((7, 7), (5, 7), (7, 7), (9, 9)):
+            await journal.save_relay_cursor(saved)
+            assert await journal.relay_cursor() == expected
+
+
 async def cursor(url: str) -> int:
     async with await Journal.open(url, 0) as opened:
         return await opened.relay_cursor()
