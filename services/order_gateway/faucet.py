@@ -112,7 +112,7 @@ class Faucet:
         self._owed[symbol].pop(account_id, None)
         _granted.labels(symbol).inc()
         if account_id in self._waiting and not self._owes(account_id):
-            self._waiting[account_id].set()
+            self._waiting.pop(account_id).set()
 
     # What it does.
 
@@ -120,7 +120,8 @@ class Faucet:
         """Waits until a new user has the demo funds of all assets that there are; returns at once for others.
 
         Raises:
-            Rejected: FAUCET_EMPTY when that takes longer than WAIT_SECONDS_MAX. What is owed stays owed.
+            Rejected: FAUCET_EMPTY when that takes longer than WAIT_SECONDS_MAX. What is owed stays owed, and is not
+                waited for again: the user may have funds from elsewhere.
         """
         if account_id in self._welcomed or not self._grants:
             return
@@ -130,6 +131,7 @@ class Faucet:
                 async with asyncio.timeout(WAIT_SECONDS_MAX):
                     await funded.wait()
             except TimeoutError:
+                self._welcomed.add(account_id)
                 raise Rejected(Reason.FAUCET_EMPTY) from None
             self._waiting.pop(account_id, None)
         self._welcomed.add(account_id)
