@@ -235,7 +235,12 @@ class Orders:
         if isinstance(name, str):
             attempt = self._attempts.get((account_id, name))
             if attempt is not None:
-                name = (await _answer(attempt, seconds)).order.order_id
+                try:
+                    name = (await _answer(attempt, seconds)).order.order_id
+                except Rejected:
+                    if not attempt.done.done():  # DEADLINE: there may be such an order yet
+                        raise
+                    # Refused, which only those hear who placed it: an older order may have the name, or none.
         if isinstance(name, str):
             found = self._ledger.order_by_client(account_id, name)
             found = found or await self._store.order_by_client(account_id, name)
