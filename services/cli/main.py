@@ -16,6 +16,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 DIFFERENCES_SHOWN_MAX = 50
 
 Port = Annotated[int, typer.Option(min=1, max=65_535)]
+GatewayAddress = Annotated[str | None, typer.Option(help="GATEWAY_ADDRESS, or 127.0.0.1:50051.")]
+PublisherAddress = Annotated[str | None, typer.Option(help="PUBLISHER_ADDRESS, or 127.0.0.1:50052.")]
 
 
 @app.command()
@@ -116,22 +118,23 @@ def devchain(
 
 @app.command()
 def verify(
-    database_url: Annotated[str, typer.Option(envvar="DATABASE_URL", help="Default: the file in --data.")] = "",
-    data: Annotated[Path, typer.Option(envvar="CLEARBOOK_DATA")] = Path("data"),
-    shard: int = 0,
+    database_url: Annotated[str | None, typer.Option(help="DATABASE_URL, or the file in --data.")] = None,
+    data: Annotated[Path | None, typer.Option(help="CLEARBOOK_DATA, or ./data.")] = None,
+    shard: Annotated[int | None, typer.Option(help="BOOK_SHARD, or 0.")] = None,
 ) -> None:
     """Apply a journal again from its first row and compare every event and digest."""
+    from services.cli.settings import VerifySettings, given
     from services.cli.verify import verify as check
 
-    url = database_url or f"sqlite:///{data / 'book'}.sqlite"
-    raise typer.Exit(check(url, shard))
+    settings = VerifySettings.load(**given(database_url=database_url, clearbook_data=data, book_shard=shard))
+    raise typer.Exit(check(settings.database("book"), settings.book_shard))
 
 
 @app.command()
 def replay(
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="A recording, and its snapshots.")],
-    gateway: Annotated[str, typer.Option(envvar="GATEWAY_ADDRESS")] = "127.0.0.1:50051",
-    publisher: Annotated[str, typer.Option(envvar="PUBLISHER_ADDRESS")] = "127.0.0.1:50052",
+    gateway: GatewayAddress = None,
+    publisher: PublisherAddress = None,
 ) -> None:
     """Play a recorded exchange feed into the running exchange, and compare the books."""
     from rich.console import Console
@@ -139,10 +142,12 @@ def replay(
     from services.cli.clients import CallFailed
     from services.cli.recorded import FeedError
     from services.cli.replay import replay as play
+    from services.cli.settings import ClientSettings, given
 
+    settings = ClientSettings.load(**given(gateway_address=gateway, publisher_address=publisher))
     console, summary = Console(), None
     try:
-        summary = asyncio.run(play(files, gateway, publisher, console))
+        summary = asyncio.run(play(files, settings.gateway_address, settings.publisher_address, console))
     except* (FeedError, CallFailed) as wrong:
         console.print(_first(wrong), style="red")
     if summary is None:
@@ -159,16 +164,18 @@ def replay(
 @app.command()
 def demo(
     seconds: Annotated[float, typer.Option(min=0, help="How long; 0: until Ctrl-C.")] = 0,
-    gateway: Annotated[str, typer.Option(envvar="GATEWAY_ADDRESS")] = "127.0.0.1:50051",
-    publisher: Annotated[str, typer.Option(envvar="PUBLISHER_ADDRESS")] = "127.0.0.1:50052",
+    gateway: GatewayAddress = None,
+    publisher: PublisherAddress = None,
 ) -> None:
     """Trade a little in the running exchange, so that its books are alive."""
     from services.cli.demo import demo as trade
+    from services.cli.settings import ClientSettings, given
     from services.runtime import log
     from services.runtime.run import run
 
+    settings = ClientSettings.load(**given(gateway_address=gateway, publisher_address=publisher))
     log.configure("demo", "warning")
-    run(lambda closing: trade(gateway, publisher, seconds, closing))
+    run(lambda closing: trade(settings.gateway_address, settings.publisher_address, seconds, closing))
 
 
 def _first(error: BaseException) -> BaseException:

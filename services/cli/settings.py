@@ -1,0 +1,25 @@
+"""What the chores read from the environment and `.env`, as every process does; options win over both."""
+
+from typing import Any
+
+from pydantic import Field
+
+from services.runtime.config import SHARD_MAX, Address, DatabaseSettings, Settings
+
+
+class ClientSettings(Settings):
+    """Where the running exchange is."""
+
+    gateway_address: Address = "127.0.0.1:50051"
+    publisher_address: Address = "127.0.0.1:50052"
+
+
+class VerifySettings(DatabaseSettings):
+    """Which journal."""
+
+    book_shard: int = Field(default=0, ge=0, le=SHARD_MAX)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given, as overrides of settings. An empty one counts as not given."""
+    return {name: value for name, value in options.items() if value not in {None, ""}}
