@@ -84,7 +84,7 @@ class Balance(_message.Message):
     available: _builtins.str
     """Free to trade."""
     held: _builtins.str
-    """Set aside by open orders."""
+    """Set aside by open orders, and by requests whose outcome is not known yet."""
     def __init__(
         self,
         *,
