@@ -1,4 +1,4 @@
-"""Runs the console sessions of our documents against the exchange, and compares what comes with what is written.
+"""Runs the console sessions and Python programs of our documents against the exchange, and compares the answers.
 
 A session is a block of ```console: lines after "$ " are a command (a quote or a backslash carries it on), what follows
 is its output, and "^C" ends a command that would go on for ever. curl is spoken by httpx, so that no curl is needed;
@@ -51,9 +51,21 @@ class Step:
     interrupted: bool = False
 
 
-def sessions(document: str) -> Iterator[Step]:
-    """The commands of a document, in order."""
-    for block in re.findall(r"^```console\n(.*?)^```$", document, re.MULTILINE | re.DOTALL):
+@dataclass(frozen=True)
+class Program:
+    """A Python program, and what it prints: the comment at its end."""
+
+    text: str
+    printed: str
+
+
+def blocks(document: str) -> Iterator[Step | Program]:
+    """The commands and programs of a document, in order."""
+    for kind, block in re.findall(r"^```(console|python)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL):
+        if kind == "python":
+            text, _, printed = block.partition("# prints:\n")
+            yield Program(text, printed.replace("# ", ""))
+            continue
         for command, output in _commands(block):
             ended = output.removesuffix("^C\n")
             yield Step(shlex.split(command), ended, interrupted=ended != output)
@@ -78,13 +90,6 @@ def _complete(command: str) -> bool:
     except ValueError:  # a quote is open
         return False
     return not command.endswith("\\\n")
-
-
-def programs(document: str) -> Iterator[tuple[str, str]]:
-    """The Python programs of a document, and what each prints: the comment at its end."""
-    for block in re.findall(r"^```python\n(.*?)^```$", document, re.MULTILINE | re.DOTALL):
-        program, _, printed = block.partition("# prints:\n")
-        yield program, printed.replace("# ", "")
 
 
 def same(expected: Any, found: Any) -> bool:
@@ -125,8 +130,12 @@ class Runner:
         self._ids: dict[str, str] = {}
         """What varies and is asked for again: the trade that the document calls 1 has another number here."""
 
-    async def run(self, step: Step) -> None:
-        """Runs a step; raises AssertionError if it is not answered as written."""
+    async def run(self, step: Step | Program) -> None:
+        """Runs a command or a program; raises AssertionError if it is not answered as written."""
+        if isinstance(step, Program):
+            printed = await asyncio.to_thread(self._print, step.text)
+            assert printed == step.printed, f"{step.text}\nprinted\n{printed}\ninstead of\n{step.printed}"
+            return
         deadline = asyncio.get_running_loop().time() + (SECONDS_MAX if ASKS.search(step.argv[-1]) else 0)
         while True:
             found = await self._answer(step)
@@ -169,6 +178,13 @@ class Runner:
         if not self._grpcurl and argv[-2] == "describe":
             return _described(step.output, argv[-1], found)
         return found
+
+    def _print(self, program: str) -> str:
+        program = self._placed(program)
+        # The client's own defaults are the documented addresses.
+        program = program.replace("Client(user=", f'Client("{self._suite.gateway}", "{self._suite.publisher}", user=')
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+        return done.stdout + done.stderr
 
     def _placed(self, text: str) -> str:
         """A part of a command with this suite's addresses and ids."""
@@ -236,26 +252,16 @@ def _output(command: list[str], step: Step) -> str:
     return found
 
 
-def run_program(suite: Suite, program: str) -> str:
-    """What a Python program of a document prints."""
-    for written, ours in addresses(suite).items():
-        program = program.replace(written, ours)
-    # The client's own defaults are the documented ports.
-    program = program.replace("Client(user=", f'Client("{suite.gateway}", "{suite.publisher}", user=')
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
-    return done.stdout + done.stderr
-
-
 async def main(grpcurl: str, documents: list[str]) -> None:
-    """Runs the console sessions with the real grpcurl on an exchange of its own."""
+    """Runs whole documents with the real grpcurl on an exchange of its own."""
     with tempfile.TemporaryDirectory() as folder:
         suite = Suite.embedded(Path(folder))
         try:
             await suite.start_all()
             runner = Runner(suite, grpcurl)
             for document in documents:
-                for step in sessions(Path(document).read_text()):
-                    sys.stdout.write(f"$ {shlex.join(step.argv)}\n")
+                for step in blocks(Path(document).read_text()):
+                    sys.stdout.write(f"$ {shlex.join(step.argv)}\n" if isinstance(step, Step) else f"{step.text}\n")
                     await runner.run(step)
         finally:
             await suite.stop_all()

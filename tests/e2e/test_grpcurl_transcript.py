@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
+from services.errors import Reason
 from tests.suite import Suite
-from tests.transcript import ROOT, Runner, Step, json_values, programs, run_program, same, sessions
+from tests.transcript import ROOT, Program, Runner, Step, blocks, json_values, same
 
-DOCUMENTS = ["README.md"]
+DOCUMENTS = ["README.md", "docs/api.md"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 async def test_documents(suite: Suite, document: str) -> None:
-    text = (ROOT / document).read_text()
     runner = Runner(suite)
-    steps = list(sessions(text))
-    assert {step.argv[0] for step in steps} == {"curl", "grpcurl"}
-    for step in steps:
+    for step in blocks((ROOT / document).read_text()):
         await runner.run(step)
-    for program, printed in programs(text):
-        assert run_program(suite, program) == printed
 
 
 def test_the_readme_shows_what_was_promised() -> None:
-    commands = [" ".join(step.argv) for step in sessions(Path(ROOT / "README.md").read_text())]
-    for shown in (" list", " describe ", "/PlaceOrder", "/StreamOrderBook", "/GetSettlement", "/api/v1/order"):
-        assert any(shown in command for command in commands), shown
-    assert len(list(programs(Path(ROOT / "README.md").read_text()))) == 1
+    shown = list(blocks((ROOT / "README.md").read_text()))
+    commands = [" ".join(step.argv) for step in shown if isinstance(step, Step)]
+    for part in (" list", " describe ", "/PlaceOrder", "/StreamOrderBook", "/GetSettlement", "/api/v1/order"):
+        assert any(part in command for command in commands), part
+    assert any(isinstance(step, Program) for step in shown)
+
+
+def test_the_guide_names_every_error() -> None:
+    table = (ROOT / "docs/api.md").read_text().partition("|---|---|---|---|\n")[2].splitlines()
+    assert table == [f"| {kind.name} | {kind.grpc_code} | {kind.http_status} | {kind.text} |" for kind in Reason]
 
 
 WRITTEN = {"order": {"order_id": "1", "price": "30000.00", "fills": [{"trade_id": "7"}]}}
@@ -49,7 +49,7 @@ def test_the_comparison_bites(found: object, fine: bool) -> None:
 
 def test_sessions_are_read_as_a_shell_would() -> None:
     text = "```console\n$ curl -d '{\n  1}' \\\n  http://x\nout\n\n$ grpcurl y\n{}\n^C\n```\n```\n$ not this\n```\n"
-    assert list(sessions(text)) == [
+    assert list(blocks(text)) == [
         Step(["curl", "-d", "{\n  1}", "http://x"], "out\n\n"),
         Step(["grpcurl", "y"], "{}\n", interrupted=True),
     ]
