@@ -106,7 +106,7 @@ async def body_of(request: Request) -> bytes:
 @router.post(
     "/api/v1/order",
     summary="Place an order",
-    responses=_responses(400, 401, 403, 404, 409, 413, 422, 429, 503, body=_ACCEPTED),
+    responses=_responses(400, 401, 403, 404, 409, 413, 422, 429, 500, 503, 504, body=_ACCEPTED),
     openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": _ORDER}}}},
 )
 async def place_order(request: Request) -> Response:

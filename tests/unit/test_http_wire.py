@@ -4,9 +4,11 @@ import json
 
 import pytest
 from clearbook.v1 import order_service_pb2 as orders
+from fastapi.routing import APIRoute
 
 from gateway_http import wire
 from gateway_http.errors import problem
+from gateway_http.routes import router
 from services.errors import Reason, Rejected
 
 DOCUMENTED = (
@@ -144,3 +146,9 @@ def test_errors_have_one_shape(rejected: Rejected, status: int, field: str | Non
         "request_id": "r1",
     }
     assert ("retry-after" in headers) == (status in {429, 503})
+
+
+def test_the_described_answers_of_an_order_are_all_that_there_can_be() -> None:
+    (route,) = [route for route in router.routes if isinstance(route, APIRoute) and route.path == "/api/v1/order"]
+    elsewhere = {Reason.METHOD_NOT_ALLOWED}
+    assert set(route.responses) == {200} | {reason.http_status for reason in Reason if reason not in elsewhere}
