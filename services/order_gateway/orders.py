@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from services.errors import Reason, Rejected
@@ -25,11 +26,13 @@ from services.units import Asset
 SEEN_LOAD_ROWS_MAX = 200_000
 """Of ended orders' client ids, read at the start; if there are more, every new id is looked up for a day."""
 MADE_ID_BYTES = 15
+PLACED_EXECUTIONS_MAX = 1_000
+"""In the answer to a PlaceOrder, the first ones: more might not fit into a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The answer to PlaceOrder."""
+    """The answer to PlaceOrder: the order after all that it took, and the first PLACED_EXECUTIONS_MAX of that."""
 
     order: Order
     executions: tuple[Execution, ...]
@@ -172,8 +175,8 @@ class Orders:
             return
         change = done.result()
         assert isinstance(change.body, OrderPlaced), f"{change.body} answers a PlaceOrder"
-        taken = tuple(execution for execution in change.effects.executions if not execution.is_maker)
-        attempt.done.set_result(Placed(change.body.order, taken))
+        taken = (execution for execution in change.effects.executions if not execution.is_maker)
+        attempt.done.set_result(Placed(change.body.order, tuple(islice(taken, PLACED_EXECUTIONS_MAX))))
 
     async def _original(self, order: Order, placement: Placement) -> Placed:
         """What the order's own PlaceOrder was answered.
@@ -184,8 +187,8 @@ class Orders:
         if not placement.describes(order):
             raise _reused(order.client_order_id)
         await self._store.passed(order.create_sequence)
-        taken = await self._store.executions(order.order_id, takes_only=True)
-        return Placed(order.as_placed(taken, placement.market), tuple(taken))
+        taken = await self._store.taken(order.order_id)
+        return Placed(order.as_placed(taken, placement.market), tuple(taken[:PLACED_EXECUTIONS_MAX]))
 
     # All the rest.
 

@@ -381,19 +381,31 @@ class Store:
         )
         return [_order(row) for row in rows]
 
-    async def executions(
-        self, order_id: int, *, takes_only: bool = False, through_sequence: int = INT64_MAX
-    ) -> list[Execution]:
-        """What an order traded by then, oldest first: the last EXECUTIONS_MAX; `takes_only`: all it took itself."""
-        where, limit = ("AND is_maker = 0", PAGE_ROWS) if takes_only else ("", EXECUTIONS_MAX)
+    async def executions(self, order_id: int, *, through_sequence: int = INT64_MAX) -> list[Execution]:
+        """What an order traded by then, oldest first: the last EXECUTIONS_MAX."""
         rows = await self._database.fetch(
-            f"SELECT {_EXECUTION_COLUMNS} FROM executions WHERE order_id = $1 AND event_sequence <= $2 {where} "  # noqa: S608
+            f"SELECT {_EXECUTION_COLUMNS} FROM executions WHERE order_id = $1 AND event_sequence <= $2 "  # noqa: S608
             "ORDER BY trade_id DESC LIMIT $3",
             order_id,
             through_sequence,
-            limit,
+            EXECUTIONS_MAX,
         )
         return [_execution(row) for row in reversed(rows)]
+
+    async def taken(self, order_id: int) -> list[Execution]:
+        """What an order took itself when it was placed, oldest first: all of it, read page by page."""
+        found: list[Execution] = []
+        while True:
+            rows = await self._database.fetch(
+                f"SELECT {_EXECUTION_COLUMNS} FROM executions WHERE order_id = $1 AND trade_id > $2 "  # noqa: S608
+                "AND is_maker = 0 ORDER BY trade_id LIMIT $3",
+                order_id,
+                found[-1].trade_id if found else 0,
+                PAGE_ROWS,
+            )
+            found += [_execution(row) for row in rows]
+            if len(rows) < PAGE_ROWS:
+                return found
 
     async def transfer(self, transfer_id: str) -> StoredTransfer | None:
         """A transfer that was folded, stored or not yet."""

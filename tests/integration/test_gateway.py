@@ -205,6 +205,22 @@ async def _send_again(alice: Any, first: Any) -> None:
     assert (await alice.list(market="BTC-USD")).orders[-1] == (await alice.get(client_order_id="again")).order
 
 
+async def test_sent_again_after_very_many_trades(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.order_gateway.store.PAGE_ROWS", 2)
+    monkeypatch.setattr("services.order_gateway.orders.PLACED_EXECUTIONS_MAX", 3)
+    alice, bob = exchange.user("alice"), exchange.user("bob")
+    for number in range(1, 6):
+        await bob.place(limit("BUY", "30000.00", f"0.0{number}"))
+    request = limit("SELL", "30000.00", "1", "long")
+    first = await alice.place(request)
+    assert (first.order.filled_quantity, first.order.filled_quote, first.order.locked) == ("0.15", "4500", "0.85")
+    assert [e.quantity for e in first.executions] == ["0.01", "0.02", "0.03"], "the first of them"
+    assert await alice.place(request) == first
+    await bob.place(limit("BUY", "30000.00", "0.5"))
+    assert await alice.place(request) == first, "what it made later is not in it"
+    assert (await alice.get(client_order_id="long")).order.filled_quantity == "0.65"
+
+
 async def test_sent_at_the_same_time(exchange: Exchange) -> None:
     alice = exchange.user("alice")
     answers = await asyncio.gather(*(alice.place(limit("SELL", "30000.00", "0.1", "twin")) for _ in range(20)))

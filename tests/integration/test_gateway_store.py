@@ -155,8 +155,8 @@ async def test_questions(database: Database) -> None:
     assert await store.order_by_client(BOB, "a") is None
     (made,), (took,) = await store.executions(1), await store.executions(2)
     assert (made.is_maker, made.fee, took.is_maker, took.fee) == (True, 400, False, 240_000)
-    assert await store.executions(1, takes_only=True) == []
-    assert await store.executions(2, takes_only=True) == [took]
+    assert await store.taken(1) == []
+    assert await store.taken(2) == [took]
     assert await store.executions(1, through_sequence=11) == []
     given = await store.transfer("t1")
     assert given is not None and (given.transfer, given.settlement_sequence) == (

@@ -1,4 +1,4 @@
-"""Orders in flight: what those hear who ask for them by the client's id."""
+"""Orders: who asks for one in flight by the client's id, and how long an answer may be."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import pytest
 
 from services.errors import Reason, Rejected
 from services.order_gateway.fees import Rates, Schedule
-from services.order_gateway.model import Placement, Refused, TimeInForce
-from services.order_gateway.orders import Orders
+from services.order_gateway.model import Execution, Placement, Refused, TimeInForce
+from services.order_gateway.orders import PLACED_EXECUTIONS_MAX, Orders
 from services.order_gateway.session import Session
-from tests.unit.gateway_values import ALICE, MARKET, Journal, ledger
+from services.order_gateway.wire import AMOUNT_MAX, CLIENT_ORDER_ID_CHARS_MAX, placed
+from services.runtime.rpc import MESSAGE_BYTES_MAX
+from services.units import INT64_MAX
+from tests.unit.gateway_values import ALICE, MARKET, Journal, ledger, order
 
 if TYPE_CHECKING:
     from services.order_gateway.model import Order
@@ -48,3 +51,24 @@ async def test_an_order_in_flight_that_is_refused_is_not_found(method: str) -> N
         with pytest.raises(Rejected) as caught:
             await waiting
         assert caught.value.reason is reason
+
+
+def test_the_answer_to_the_longest_order_fits_into_a_message() -> None:
+    huge = order(price_ticks=INT64_MAX, quantity_lots=INT64_MAX, client_order_id="x" * CLIENT_ORDER_ID_CHARS_MAX)
+    took = Execution(
+        trade_id=INT64_MAX,
+        market_id=1,
+        order_id=INT64_MAX,
+        account_id=ALICE,
+        client_order_id=huge.client_order_id,
+        buys=True,
+        price_ticks=INT64_MAX,
+        quantity_lots=INT64_MAX,
+        fee=AMOUNT_MAX,
+        is_maker=False,
+        settlement_sequence=INT64_MAX,
+        event_sequence=INT64_MAX,
+        event_ns=INT64_MAX,
+    )
+    answer = placed(huge, [took] * PLACED_EXECUTIONS_MAX, MARKET)
+    assert answer.ByteSize() < MESSAGE_BYTES_MAX / 4

@@ -232,11 +232,11 @@ class PlaceOrderResponse(_message.Message):
     EXECUTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def order(self) -> Global___Order:
-        """The order after all trades below."""
+        """The order after all that it traded at once."""
 
     @_builtins.property
     def executions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Execution]:
-        """What it traded at once."""
+        """What it traded at once, oldest first: the first 1,000. The order's sums hold all; GetOrder shows the latest 1,000."""
 
     def __init__(
         self,
