@@ -109,7 +109,7 @@ class Calls:
     async def _end(
         self, error: BaseException, context: Context, meter: "_Meter", started: float, level: log.Level
     ) -> None:
-        """Ends a call that did not succeed; raises AbortError, or returns when the error itself must go on."""
+        """Ends a call that did not succeed; raises what ends it, or returns when the error itself must go on."""
         if isinstance(error, asyncio.CancelledError):
             self._finish(context, meter, started, grpc.StatusCode.CANCELLED, level)
             return
@@ -118,7 +118,7 @@ class Calls:
             return
         if isinstance(error, grpc.aio.BaseError) and (context.cancelled() or context.done()):
             self._finish(context, meter, started, grpc.StatusCode.CANCELLED, level)
-            raise grpc.aio.AbortError from None  # a write to a client that has left: nobody to tell
+            raise asyncio.CancelledError from None  # a write to a client that has left: nobody to tell
         if not isinstance(error, Exception):
             return
         status = status_for(error, meter.method)
@@ -221,7 +221,8 @@ async def abort(context: Context, status: status_pb2.Status) -> None:
     """Ends a call with a rich status. Bounded: a reader that has stalled would hold even this back.
 
     Raises:
-        grpc.aio.AbortError: always.
+        grpc.aio.AbortError: the client is told.
+        asyncio.CancelledError: the client has left, or takes nothing any more.
     """
     trailer = [(DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, log.request_id.get())]
     try:
@@ -230,7 +231,7 @@ async def abort(context: Context, status: status_pb2.Status) -> None:
     except grpc.aio.AbortError:
         raise  # grpcio insists on seeing its own again, and on no other
     except (TimeoutError, grpc.aio.BaseError):
-        raise grpc.aio.AbortError from None
+        raise asyncio.CancelledError from None  # stalled, or gone: the call ends without a word
 
 
 async def write_bounded(context: Context, message: Any, timeout_seconds: float) -> None:
