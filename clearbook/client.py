@@ -32,6 +32,7 @@ RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 2.0
 
 _AGAIN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 _LOST = _AGAIN | {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
+_SIDES = {"buy": order_pb.SIDE_BUY, "sell": order_pb.SIDE_SELL}
 
 T = TypeVar("T")
 Level = tuple[str, str]
@@ -158,12 +159,19 @@ class Client:
             client_order_id: our idempotency key; a fresh one when empty.
 
         Raises:
+            ValueError: neither "buy" nor "sell".
+            TypeError: a number that is no string: a float has lost digits before it comes here.
             grpc.aio.AioRpcError: refused; or away for longer than CALL_SECONDS_MAX: then ask with get_order.
         """
+        if side not in _SIDES:
+            raise ValueError(f'side must be "buy" or "sell", not {side!r}')
+        for name, number in (("quantity", quantity), ("price", price)):
+            if not isinstance(number, str):
+                raise TypeError(f'{name} must be a decimal string such as "0.001", not {number!r}')
         request = order_pb.PlaceOrderRequest(
             client_order_id=client_order_id or str(uuid.uuid4()),
             market=market,
-            side={"buy": order_pb.SIDE_BUY, "sell": order_pb.SIDE_SELL}[side],
+            side=_SIDES[side],
             type=order_pb.ORDER_TYPE_LIMIT if price else order_pb.ORDER_TYPE_MARKET,
             price=price,
             quantity=quantity,
