@@ -51,7 +51,7 @@ def free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def _four_in_a_row() -> int:
+def four_in_a_row() -> int:
     """The first of four free ports, for the metrics."""
     while True:
         (first,) = free_ports(1)
@@ -69,7 +69,7 @@ class Suite:
 
     def __init__(self, folder: Path, env: dict[str, str], *, own_chain: bool) -> None:
         """Nothing runs yet. `env` comes on top of what `clearbook up` tells its processes."""
-        ports = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True)) | {"metrics": _four_in_a_row()}
+        ports = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True)) | {"metrics": four_in_a_row()}
         self.folder = folder
         self.env = env
         self.code: Path | None = None

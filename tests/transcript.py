@@ -171,7 +171,7 @@ class Runner:
     async def _answer(self, step: Step) -> str:
         argv = [self._placed(part) for part in step.argv]
         if argv[0] == "curl":
-            return await _curl(argv)
+            return await curl(argv)
         assert argv[:2] == ["grpcurl", "-plaintext"], f"no idea how to run {argv[0]}"
         command = [self._grpcurl, *argv[1:]] if self._grpcurl else _as_buf(argv)
         found = await asyncio.to_thread(_output, command, step)
@@ -208,7 +208,7 @@ def _unvaried(text: str) -> str:
     return re.sub(r'"request_id":"[^"]+"', '"request_id":…', text)
 
 
-async def _curl(argv: list[str]) -> str:
+async def curl(argv: list[str]) -> str:
     """What `curl -s [-i] [-H HEADER] [-d BODY] URL` prints."""
     url = next(part for part in argv if part.startswith("http"))
     given = list(pairwise(argv))

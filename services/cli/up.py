@@ -1,11 +1,13 @@
 """`clearbook up`: the whole exchange on this machine, on embedded defaults, under one supervisor."""
 
 import asyncio
+import fcntl
 import importlib.util
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -96,14 +98,26 @@ async def up(plan: Plan, closing: Closing) -> None:
     """Runs the suite until `closing`. Raises StartError if a port is taken or a process cannot start."""
     for name, address in plan.listeners().items():
         _check_free(name, address)
-    plan.data.mkdir(parents=True, exist_ok=True)
     processes = plan.processes()
-    async with asyncio.TaskGroup() as group:
-        announced = group.create_task(_announce(plan, processes, closing))
+    with _owned(plan.data):
+        async with asyncio.TaskGroup() as group:
+            announced = group.create_task(_announce(plan, processes, closing))
+            try:
+                await Supervisor(processes).run(closing)
+            finally:
+                announced.cancel()
+
+
+@contextmanager
+def _owned(data: Path) -> Iterator[None]:
+    """Makes the folder ours: two books on one journal would fence each other off for ever. Raises StartError."""
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "lock").open("w") as lock:
         try:
-            await Supervisor(processes).run(closing)
-        finally:
-            announced.cancel()
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartError(f"another `clearbook up` keeps its data in {data}: choose another --data") from None
+        yield
 
 
 def _check_free(name: str, address: HostPort) -> None:
