@@ -45,6 +45,9 @@ PURE = BASE | {
     "services.order_gateway.seen",
     "services.settler.batch",
     "services.settler.model",
+    "services.cli.ladder",
+    "services.cli.mirror_plan",
+    "services.cli.recorded",
 }
 PURE_LIBRARIES = {
     *("__future__", "abc", "bisect", "collections", "dataclasses", "decimal", "enum", "functools", "hashlib", "heapq"),
