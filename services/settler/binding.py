@@ -145,27 +145,34 @@ async def _check_role(contract: SettlementContract, address: str) -> None:
 
 
 async def _first_block(contract: SettlementContract) -> int:
-    """The block in which the contract was deployed, by bisection."""
+    """The block in which the contract was deployed, by bisection.
+
+    A node forgets old states: what it cannot tell counts as "not there yet", which is right if the block before the
+    found one could be told.
+    """
     low, high = 0, await contract.chain.block_number()
-    try:
-        while low < high:
-            middle = (low + high) // 2
-            if await _exists(contract, middle):
-                high = middle
-            else:
-                low = middle + 1
-    except ChainUnavailable as error:
+    while low < high:
+        middle = (low + high) // 2
+        if await _exists(contract, middle):
+            high = middle
+        else:
+            low = middle + 1
+    if low and await _exists(contract, low - 1) is None:
         raise StartError(
-            f"the node cannot tell since when the contract exists: set SETTLEMENT_START_BLOCK ({error})"
-        ) from None
+            f"the node has no states before block {low}, and the contract is older: set SETTLEMENT_START_BLOCK"
+        )
     return low
 
 
-async def _exists(contract: SettlementContract, block: int) -> bool:
+async def _exists(contract: SettlementContract, block: int) -> bool | None:
+    """Whether the contract was there at a block; None if the node cannot tell."""
     try:
         await contract.settled_through(0, block)
     except WrongAnswer:
         return False
+    except ChainUnavailable as error:
+        logger.info("an old state is not to be had", block=block, why=str(error))
+        return None
     return True
 
 
