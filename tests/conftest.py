@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Generator
 
 import pytest
+import structlog
 
 from tests import backends as servers
 from tests.backends import backends, own_backends
@@ -14,6 +16,15 @@ __all__ = ["backends", "own_backends"]
 
 RECORDED = servers.ROOT.parent / "shared" / "data"
 skipped: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def same_logging() -> Generator[None]:
+    """A test may configure logging to a stream that ends with it: the next one must not write there."""
+    before, handlers = structlog.get_config(), logging.getLogger().handlers[:]
+    yield
+    structlog.configure(**before)
+    logging.getLogger().handlers[:] = handlers
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
