@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.request import Request, urlopen
 
 import aiormq
@@ -133,14 +134,17 @@ def backends() -> Backends:
 
 
 @pytest.fixture(scope="module")
-def own_backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
-    """A set of this module's own, for tests that break it."""
-    folder = tmp_path_factory.mktemp("services")
-    link = DIRECTORY / "node"
-    if link.exists():  # the node's program need not be fetched again
-        (folder / "node").symlink_to(link)
-    for parent in (folder, *folder.parents[:2]):  # the user postgres must be able to enter
-        parent.chmod(0o755)
-    started = Backends.start(folder)
-    yield started
-    started.stop()
+def own_backends() -> Iterator[Backends]:
+    """A set of this module's own, for tests that break it.
+
+    Not in pytest's folder: every pytest that starts closes that to all other users, and postgres must be able to enter.
+    """
+    with TemporaryDirectory(prefix="clearbook-services-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        link = DIRECTORY / "node"
+        if link.exists():  # the node's program need not be fetched again
+            (folder / "node").symlink_to(link)
+        started = Backends.start(folder)
+        yield started
+        started.stop()
