@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from tests.backends import Backends
 
-READY_SECONDS_MAX = 120.0
+READY_SECONDS_MAX = 180.0
 """A cold start on a busy machine."""
 STOP_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.05
