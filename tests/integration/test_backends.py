@@ -1,6 +1,8 @@
 """The servers themselves: each answers over its own protocol, and the broker survives being killed."""
 
-from __future__ import asyncio
+from __future__ import annotations
+
+import asyncio
 
 import aiormq
 import asyncpg
@@ -65,6 +67,6 @@ async def test_a_confirmed_message_outlives_a_killed_broker(own_backends: Backen
     connection = await aiormq.connect(uri)
     channel = await connection.channel()
     async with asyncio.timeout(20):  # the broker answers before all of its queues are back
-        while (got := await channel.basic_get("kept", no_ack=True)).body != b"one":
+        while (await channel.basic_get("kept", no_ack=True)).body != b"one":
             await asyncio.sleep(0.1)
     await connection.close()
