@@ -20,6 +20,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 COMPILED = (
+    "services/command_ids.py",
     "services/fees.py",
     "services/locks.py",
     "services/book/model.py",

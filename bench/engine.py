@@ -28,7 +28,8 @@ from typing import NamedTuple
 import hatch_build
 from bench.peers import PEERS
 from services.book import model as m
-from services.book.engine import Engine, command_id_of
+from services.book.engine import Engine
+from services.command_ids import command_id_of
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("clearbook compiled", "clearbook interpreted")

@@ -13,7 +13,8 @@ from clearbook.internal.v1.matching_service_pb2 import StreamEventsResponse
 
 from services.book import model as m
 from services.book import wire
-from services.book.engine import Engine, command_id_of
+from services.book.engine import Engine
+from services.command_ids import command_id_of
 
 Levels = list[tuple[int, int]]
 GATEWAY = 1

@@ -21,7 +21,14 @@ FUNCTION_LINES_MAX = 70
 # A service is a process; the longest name that fits a module is its service.
 SERVICES = ("services.book.publisher", "services.book", "services.order_gateway", "services.settler")
 # What everything may build on.
-BASE = {"services.errors", "services.units", "services.fees", "services.locks", "services.depth"}
+BASE = {
+    "services.errors",
+    "services.units",
+    "services.fees",
+    "services.locks",
+    "services.depth",
+    "services.command_ids",
+}
 PURE = BASE | {
     "services.book.model",
     "services.book.side",

@@ -71,6 +71,7 @@ from services.book.rules import (
 )
 from services.book.side import Resting
 from services.book.snapshot import book_state, market_of_state, restore_book
+from services.command_ids import GATEWAYS_MAX, SESSION_COMMANDS_MAX, SESSION_EPOCHS_MAX, command_id_of, gateway_of
 from services.errors import Rejected
 from services.units import (
     FAUCET_ACCOUNT,
@@ -84,16 +85,6 @@ from services.units import Asset as AssetUnits
 
 SNAPSHOT_FORMAT: Final = 1
 """Version of `Engine.snapshot`: raise it with any change of the state's shape."""
-GATEWAY_SHIFT_BITS: Final = 56
-EPOCH_SHIFT_BITS: Final = 36
-GATEWAYS_MAX: Final = 127
-SESSION_EPOCHS_MAX: Final = (1 << (GATEWAY_SHIFT_BITS - EPOCH_SHIFT_BITS)) - 1
-SESSION_COMMANDS_MAX: Final = (1 << EPOCH_SHIFT_BITS) - 1
-
-
-def command_id_of(gateway: int, epoch: int, number: int) -> int:
-    """The id of a session's command: it sorts by session, then number, and fits an int64."""
-    return gateway << GATEWAY_SHIFT_BITS | epoch << EPOCH_SHIFT_BITS | number
 
 
 @final
@@ -262,7 +253,7 @@ class Engine:
         """Counts a session's command. Most come from the session that spoke last, and its next id is at hand."""
         session = self._speaker
         if session is None or command_id != self._due:
-            gateway = command_id >> GATEWAY_SHIFT_BITS
+            gateway = gateway_of(command_id)
             session = self.sessions.get(gateway)
             assert session is not None, f"command {command_id} of a gateway without a session"
             due = command_id_of(gateway, session.epoch, session.last_number + 1)

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from services.book.engine import EPOCH_SHIFT_BITS, GATEWAY_SHIFT_BITS, SESSION_COMMANDS_MAX, command_id_of
 from services.book.engine import Session as KnownSession
+from services.command_ids import SESSION_COMMANDS_MAX, command_id_of, epoch_of, gateway_of
 from services.errors import Reason, Rejected
 from services.runtime.run import Closing
 
@@ -81,8 +81,7 @@ class Sessions:
         Raises:
             Rejected: SESSION_SUPERSEDED (or CLOSING), or OUT_OF_SEQUENCE for one that was never opened.
         """
-        gateway = command_id >> GATEWAY_SHIFT_BITS
-        epoch = (command_id >> EPOCH_SHIFT_BITS) - (gateway << GATEWAY_SHIFT_BITS - EPOCH_SHIFT_BITS)
+        gateway, epoch = gateway_of(command_id), epoch_of(command_id)
         session = self._newest.get(gateway)
         if session is None or epoch > session.epoch:
             raise Rejected(Reason.OUT_OF_SEQUENCE, f"gateway {gateway} has no session {epoch}", "command_id")

@@ -17,13 +17,13 @@ from clearbook.internal.v1 import matching_service_pb2
 from google.protobuf.message import DecodeError
 
 from services.book import model
+from services.command_ids import GATEWAYS_MAX
 from services.errors import Reason, Rejected
 
 SUBMIT_COMMANDS_MAX = 1_024
 TEXT_CHARACTERS_MAX = 256
 AMOUNT_DIGITS_MAX = 78
 """Digits of 2^256 - 1, the largest amount of the chain."""
-GATEWAYS_MAX = 127
 
 _AMOUNT = re.compile(rf"[0-9]{{1,{AMOUNT_DIGITS_MAX}}}", re.ASCII)
 _ELEMENT_TAG = b"\x0a"

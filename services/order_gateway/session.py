@@ -9,14 +9,12 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
+from services.command_ids import GATEWAYS_MAX, command_id_of, epoch_of
 from services.errors import Reason, Rejected
 from services.order_gateway.ledger import Change, Ledger, Reservation
 from services.order_gateway.model import CommandBody, Refused
 from services.runtime import log, metrics
 
-GATEWAY_SHIFT_BITS = 56
-EPOCH_SHIFT_BITS = 36
-GATEWAY_MAX = 127
 BATCH_COMMANDS_MAX = 1_024
 IN_FLIGHT_COMMANDS_MAX = 8_192
 IN_FLIGHT_ACCOUNT_COMMANDS_MAX = 2_048
@@ -56,11 +54,11 @@ class Session:
 
     Args:
         ledger: where reservations are kept.
-        gateway: the number, 1 to GATEWAY_MAX, of this process alone.
+        gateway: the number, 1 to GATEWAYS_MAX, of this process alone.
     """
 
     def __init__(self, ledger: Ledger, gateway: int) -> None:
-        assert 0 < gateway <= GATEWAY_MAX, f"gateway number {gateway}"
+        assert 0 < gateway <= GATEWAYS_MAX, f"gateway number {gateway}"
         self.gateway = gateway
         self._ledger = ledger
         self._epoch = 0
@@ -99,7 +97,7 @@ class Session:
         if reservation is not None:
             self._ledger.reserve(reservation)
         self._number += 1
-        command_id = self.gateway << GATEWAY_SHIFT_BITS | self._epoch << EPOCH_SHIFT_BITS | self._number
+        command_id = command_id_of(self.gateway, self._epoch, self._number)
         flight = self._flights[command_id] = Flight(command_id, account_id, reservation)
         self._by_account[account_id] = mine + 1
         self._waiting.append(Command(command_id, body))
@@ -120,7 +118,7 @@ class Session:
 
     def superseded_by(self, epoch: int) -> None:
         """A newer session of ours begins in the journal: what is in flight from before was never taken."""
-        lost = [flight for flight in self._flights.values() if _epoch_of(flight.command_id) < epoch]
+        lost = [flight for flight in self._flights.values() if epoch_of(flight.command_id) < epoch]
         for flight in lost:
             del self._flights[flight.command_id]
             self._forget(flight)
@@ -180,10 +178,6 @@ class Session:
         if flight.reservation is not None:
             self._ledger.release(flight.reservation)
         _in_flight.set(len(self._flights))
-
-
-def _epoch_of(command_id: int) -> int:
-    return command_id >> EPOCH_SHIFT_BITS & (1 << (GATEWAY_SHIFT_BITS - EPOCH_SHIFT_BITS)) - 1
 
 
 def refusal(change: Change) -> Rejected | None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import grpc
 
+from services.command_ids import command_id_of
 from services.errors import Reason
 from services.runtime import log, metrics, rpc
 from services.runtime.run import Closing
@@ -133,7 +134,7 @@ class BookSession:
     async def _work(self, call: "grpc.aio.StreamUnaryCall[Any, Any]", epoch: int) -> None:
         number = 0
         while True:
-            commands = await self._due(wire.command_id(self._gateway, epoch, number + 1))
+            commands = await self._due(command_id_of(self._gateway, epoch, number + 1))
             if not commands:
                 await self._store.news.wait(IDLE_SECONDS)
                 continue
@@ -141,7 +142,7 @@ class BookSession:
             await call.write(wire.submit_request(commands))
             number += len(commands)
             async with asyncio.timeout(OUTCOME_SECONDS_MAX):
-                await self._answered(wire.command_id(self._gateway, epoch, number))
+                await self._answered(command_id_of(self._gateway, epoch, number))
             refused = sorted({reason for reason in self._outcomes.values() if reason})
             if refused:
                 why = f"the book refuses what is final on chain: {', '.join(refused)}"

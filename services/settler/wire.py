@@ -11,6 +11,7 @@ from clearbook.v1 import settlement_service_pb2
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.command_ids import gateway_of
 from services.settler.batch import Body, Entry, NewAsset, Trade, Transfer
 from services.settler.model import Change, DepositSeen, Item, Kind
 
@@ -25,8 +26,6 @@ AMOUNT_DIGITS_MAX = 76
 ACCOUNT_MAX = 2**63 - 1
 SEQUENCE_MAX = 2**63 - 1
 TEXT_CHARS_MAX = 256
-NUMBER_BITS = 36
-EPOCH_BITS = 20
 
 _AMOUNT = re.compile(rf"[0-9]{{1,{AMOUNT_DIGITS_MAX}}}", re.ASCII)
 _SYMBOL = re.compile(r"[A-Z0-9]{1,16}", re.ASCII)
@@ -217,14 +216,9 @@ def folded(response: matching_service_pb2.StreamEventsResponse, gateway: int) ->
             final = event.settlement_finalized.through_settlement_sequence
         elif kind == "deposited":
             deposit = event.deposited.deposit.deposit_index
-        if event.command_id >> (NUMBER_BITS + EPOCH_BITS) == gateway:
+        if gateway_of(event.command_id) == gateway:
             outcomes.append((event.command_id, event.refused.reason if kind == "refused" else ""))
     return Folded(response.last_journal_sequence, response.incarnation, settlement, final, deposit, tuple(outcomes))
-
-
-def command_id(gateway: int, epoch: int, number: int) -> int:
-    """The id of a session's command."""
-    return gateway << (NUMBER_BITS + EPOCH_BITS) | epoch << NUMBER_BITS | number
 
 
 def session_request(gateway: int) -> matching_service_pb2.OpenSessionRequest:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from services.book import model as m
 from services.book import wire as book_wire
-from services.book.engine import Engine, command_id_of
+from services.book.engine import Engine
+from services.command_ids import command_id_of
 from services.locks import lock
 from services.order_gateway import account, wire
 from services.order_gateway.check import violations

@@ -13,7 +13,8 @@ from hashlib import sha256
 from typing import Any, TypeVar
 
 from services.book import model as m
-from services.book.engine import Engine, command_id_of
+from services.book.engine import Engine
+from services.command_ids import command_id_of
 from services.locks import lock
 from tests.property.naive import NaiveEngine
 

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from services.book import model as m
-from services.book.engine import Engine, command_id_of
+from services.book.engine import Engine
+from services.command_ids import command_id_of
 from services.units import INT64_MAX
 
 WHO = {"ann": 1001, "bob": 1002, "cat": 1003, "dan": 1004}

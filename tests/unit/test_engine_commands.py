@@ -8,7 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from services.book import model as m
-from services.book.engine import SESSION_COMMANDS_MAX, SNAPSHOT_FORMAT, Engine, command_id_of
+from services.book.engine import SNAPSHOT_FORMAT, Engine
+from services.command_ids import SESSION_COMMANDS_MAX, command_id_of
 from services.units import INT64_MAX
 
 OPEN, HALTED = m.MARKET_STATE_OPEN, m.MARKET_STATE_HALTED

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.book.__main__ import BookSettings
-from services.book.engine import GATEWAYS_MAX
+from services.command_ids import GATEWAYS_MAX
 from services.order_gateway.__main__ import GatewaySettings
 from services.runtime.config import GATEWAY_NUMBER_MAX, SHARD_MAX
 from services.settler.__main__ import SettlerSettings

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from clearbook.internal.v1 import journal_pb2, matching_service_pb2, settlement_pb2
 
+from services.command_ids import command_id_of
 from services.settler import wire
 from services.settler.batch import NewAsset, Trade, Transfer
 from services.settler.model import Change, Item, Kind, State
@@ -92,7 +93,7 @@ def event(**kind: Any) -> journal_pb2.Event:
 
 
 def test_what_rows_of_the_journal_mean() -> None:
-    ours, theirs = wire.command_id(100, 2, 5), wire.command_id(99, 2, 6)
+    ours, theirs = command_id_of(100, 2, 5), command_id_of(99, 2, 6)
     events = [
         event(command_id=1, order_placed={"trades": [{"settlement_sequence": 4}, {"settlement_sequence": 5}]}),
         event(command_id=ours, deposited={"deposit": {"deposit_index": 3}}),
@@ -109,8 +110,8 @@ def test_what_rows_of_the_journal_mean() -> None:
 
 
 def test_a_command_id() -> None:
-    assert wire.command_id(1, 0, 0) == 1 << 56
-    assert wire.command_id(127, 3, 9) == 127 << 56 | 3 << 36 | 9
+    assert command_id_of(1, 0, 0) == 1 << 56
+    assert command_id_of(127, 3, 9) == 127 << 56 | 3 << 36 | 9
 
 
 def test_a_settlement() -> None:
