@@ -2,9 +2,6 @@
 
 import asyncio
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
-
 from gateway_http.feeds import Feeds
 from gateway_http.forward import Forward
 from services.runtime import rpc
@@ -29,7 +26,8 @@ class State:
 
     async def not_serving(self) -> list[str]:
         """Names of the services that do not serve now."""
-        answers = await asyncio.gather(*(_serves(channel) for channel in self._channels.values()))
+        checks = (rpc.serves(channel, seconds_max=CHECK_SECONDS_MAX) for channel in self._channels.values())
+        answers = await asyncio.gather(*checks)
         return [name for name, serves in zip(self._channels, answers, strict=True) if not serves]
 
     async def close(self) -> None:
@@ -37,12 +35,3 @@ class State:
         await self.feeds.close()
         for channel in self._channels.values():
             await channel.close()
-
-
-async def _serves(channel: grpc.aio.Channel) -> bool:
-    request = health_pb2.HealthCheckRequest(service="")
-    try:
-        answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=CHECK_SECONDS_MAX)
-    except grpc.aio.AioRpcError:
-        return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

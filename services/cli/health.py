@@ -3,9 +3,6 @@
 import asyncio
 import urllib.request
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
-
 from services.runtime import rpc
 
 CHECK_SECONDS_MAX = 3.0
@@ -14,13 +11,7 @@ CHECK_SECONDS_MAX = 3.0
 async def serving(address: str, service: str = "") -> bool:
     """Whether the gRPC server at "host:port" says that `service` ("" is all of it) is SERVING."""
     async with rpc.connect(address) as channel:
-        try:
-            answer = await health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service=service), timeout=CHECK_SECONDS_MAX
-            )
-        except grpc.aio.AioRpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return await rpc.serves(channel, service, seconds_max=CHECK_SECONDS_MAX)
 
 
 async def http_ready(url: str) -> bool:

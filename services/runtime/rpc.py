@@ -21,6 +21,7 @@ __all__ = [
     "reconnecting",
     "refusal_in",
     "rejected_from",
+    "serves",
     "status_for",
     "status_from",
     "status_of",
@@ -203,6 +204,16 @@ def connect(address: str, tls: Tls | None = None, *, message_bytes_max: int = ME
         return grpc.aio.insecure_channel(address, options=options)
     credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
     return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+async def serves(channel: grpc.aio.Channel, service: str = "", *, seconds_max: float) -> bool:
+    """Whether the server behind a channel says in time that `service` ("" is all of it) is SERVING."""
+    request = health_pb2.HealthCheckRequest(service=service)
+    try:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=seconds_max)
+    except grpc.aio.AioRpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def _server_options(message_bytes_max: int, concurrent_streams_max: int) -> Options:
