@@ -70,7 +70,8 @@ async def serve(settings: Settings, closing: Closing) -> None:
     """Serves until `closing`, then lets open requests end and tells the sockets."""
     settings.check_exposure()
     listening = listen(host_port(settings.http_address))
-    state = State(_reachable(settings.forward_address), _reachable(settings.publisher_address), closing)
+    forward, publisher = (host_port(text).from_here for text in (settings.forward_address, settings.publisher_address))
+    state = State(str(forward), str(publisher), closing)
     config = uvicorn.Config(
         build(state),
         http="httptools",
@@ -92,12 +93,6 @@ async def serve(settings: Settings, closing: Closing) -> None:
     await serving
     forwarding.set()
     await state.close()
-
-
-def _reachable(address: str) -> str:
-    """A server's own address may say "all interfaces": from here that is loopback."""
-    place = host_port(address)
-    return str(HostPort("127.0.0.1", place.port)) if place.host in {"0.0.0.0", "::"} else str(place)
 
 
 def run_service() -> None:

@@ -20,6 +20,8 @@ from services.runtime.run import Closing, StartError
 READY_POLL_SECONDS: Final = 0.2
 READY_SECONDS_MAX: Final = 120.0
 LOOPBACK: Final = "127.0.0.1"
+MEASURED: Final = ("book", "publisher", "gateway", "settler")
+"""Who has a metrics port of its own, in the order of these ports."""
 
 
 class UpSettings(DataSettings):
@@ -54,8 +56,7 @@ class Plan:
         internal = {"book": self.book_port, "settler": self.settler_port, "forward": self.forward_port}
         if self.own_chain:
             internal["devchain"] = self.devchain_port
-        names = ("book", "publisher", "gateway", "settler")
-        internal |= {f"{name} metrics": self.metrics_port + place for place, name in enumerate(names)}
+        internal |= {f"{name} metrics": self.metrics_port + place for place, name in enumerate(MEASURED)}
         public = {"http": self.http, "gateway": self.gateway, "publisher": self.publisher}
         return public | {name: HostPort(LOOPBACK, port) for name, port in internal.items()}
 
@@ -86,8 +87,7 @@ class Plan:
         return made
 
     def _metrics(self, name: str) -> dict[str, str]:
-        places = {"book": 0, "publisher": 1, "gateway": 2, "settler": 3}
-        return {"METRICS_PORT": str(self.metrics_port + places[name])} if name in places else {}
+        return {"METRICS_PORT": str(self.metrics_port + MEASURED.index(name))} if name in MEASURED else {}
 
 
 def _argv(name: str) -> list[str]:
@@ -137,10 +137,10 @@ async def _announce(plan: Plan, processes: list[Process], closing: Closing) -> N
     by_name = {process.name: process for process in processes}
     checks: dict[str, Callable[[], Awaitable[bool]]] = {
         "book": lambda: serving(f"{LOOPBACK}:{plan.book_port}"),
-        "publisher": lambda: serving(_local(plan.publisher)),
+        "publisher": lambda: serving(str(plan.publisher.from_here)),
         "settler": lambda: serving(f"{LOOPBACK}:{plan.settler_port}"),
-        "gateway": lambda: serving(_local(plan.gateway)),
-        "http": lambda: http_ready(f"http://{_local(plan.http)}/readyz"),
+        "gateway": lambda: serving(str(plan.gateway.from_here)),
+        "http": lambda: http_ready(f"http://{plan.http.from_here}/readyz"),
     }
     for name, check in checks.items():
         while not await check():
@@ -155,11 +155,6 @@ async def _announce(plan: Plan, processes: list[Process], closing: Closing) -> N
     sys.stdout.flush()
 
 
-def _local(address: HostPort) -> str:
-    """An address to reach it on from this machine."""
-    return str(HostPort(LOOPBACK, address.port)) if address.host in {"0.0.0.0", "::"} else str(address)
-
-
 def engine_build() -> str:
     """Which build of the engine runs: "compiled" (mypyc) or "interpreted"."""
     spec = importlib.util.find_spec("services.book.engine")
@@ -167,7 +162,7 @@ def engine_build() -> str:
 
 
 def _welcome(plan: Plan, seconds: float) -> str:
-    http, gateway, publisher = _local(plan.http), _local(plan.gateway), _local(plan.publisher)
+    http, gateway, publisher = plan.http.from_here, plan.gateway.from_here, plan.publisher.from_here
     return f"""
 Clearbook is up after {seconds:.1f} s. Engine: {engine_build()}. Data: {plan.data}. Ctrl-C drains and stops.
 

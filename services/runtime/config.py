@@ -32,6 +32,11 @@ class HostPort(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def from_here(self) -> "HostPort":
+        """Where this machine reaches it: what listens on all interfaces is on loopback too."""
+        return HostPort("127.0.0.1", self.port) if self.host in {"0.0.0.0", "::"} else self
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can reach it. A name other than localhost counts as not."""
         if self.host == "localhost":
