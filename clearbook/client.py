@@ -12,10 +12,8 @@ import asyncio
 import random
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from heapq import nlargest, nsmallest
 from types import TracebackType
 from typing import Self, TypeVar
-from zlib import crc32
 
 import grpc
 from clearbook.v1 import book_service_pb2 as book_pb
@@ -23,7 +21,8 @@ from clearbook.v1 import book_service_pb2_grpc as book_grpc
 from clearbook.v1 import order_service_pb2 as order_pb
 from clearbook.v1 import order_service_pb2_grpc as order_grpc
 
-CHECKSUM_LEVELS = 10
+from clearbook.book import LocalBook, OutOfStep
+
 CALL_SECONDS_MAX = 10.0
 """How long a call is tried, again and again while the exchange is away."""
 SILENCE_SECONDS_MAX = 20.0
@@ -35,87 +34,6 @@ _LOST = _AGAIN | {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.Statu
 _SIDES = {"buy": order_pb.SIDE_BUY, "sell": order_pb.SIDE_SELL}
 
 T = TypeVar("T")
-Level = tuple[str, str]
-"""(price, quantity)."""
-
-
-class OutOfStep(Exception):
-    """A change that does not follow, or a checksum that does not fit: begin again with a snapshot."""
-
-
-class LocalBook:
-    """One market's book, kept by the messages of StreamOrderBook in the order in which they come.
-
-    Attributes:
-        sequence: of the last change applied.
-        incarnation: of the journal that it belongs to; "" before the first snapshot or heartbeat.
-        lagged: whether the last snapshot came because we had been too slow.
-    """
-
-    def __init__(self, market: book_pb.Market, depth: int = 0) -> None:
-        """An empty book of a market as listed; `depth`: the one that is subscribed."""
-        self._price_decimals = _decimals(market.tick_size)
-        self._quantity_decimals = _decimals(market.lot_size)
-        self._checks = depth == 0 or depth >= CHECKSUM_LEVELS
-        self._bids: dict[int, Level] = {}
-        self._asks: dict[int, Level] = {}
-        self.sequence = 0
-        self.incarnation = ""
-        self.lagged = False
-
-    @property
-    def bids(self) -> list[Level]:
-        """Best (highest) first."""
-        return [self._bids[key] for key in sorted(self._bids, reverse=True)]
-
-    @property
-    def asks(self) -> list[Level]:
-        """Best (lowest) first."""
-        return [self._asks[key] for key in sorted(self._asks)]
-
-    def apply(self, message: book_pb.StreamOrderBookResponse) -> bool:
-        """Takes the next message; returns whether the book changed.
-
-        Raises:
-            OutOfStep: something was missed. The book is not to be used any more until the next snapshot.
-        """
-        match message.WhichOneof("kind"):
-            case "snapshot":
-                self._bids, self._asks = {}, {}
-                self._set(message.snapshot)
-                self.incarnation, self.lagged = message.snapshot.incarnation, message.snapshot.lagged
-            case "delta":
-                previous = message.delta.previous_sequence
-                if previous != self.sequence:
-                    raise OutOfStep(f"change {message.delta.sequence} follows {previous}, we have {self.sequence}")
-                self._set(message.delta)
-            case "heartbeat":
-                if message.heartbeat.sequence != self.sequence:
-                    raise OutOfStep(f"the book is at {message.heartbeat.sequence}, we have {self.sequence}")
-                self.incarnation = message.heartbeat.incarnation
-                return False
-            case _:
-                return False  # a kind of message that is younger than this client
-        return True
-
-    def checksum(self) -> int:
-        """CRC32 of the top ten: prices, then quantities, as whole counts of the market's last decimals."""
-        best = [(self._asks, key) for key in nsmallest(CHECKSUM_LEVELS, self._asks)]
-        best += [(self._bids, key) for key in nlargest(CHECKSUM_LEVELS, self._bids)]
-        text = "".join(f"{key}{_scaled(side[key][1], self._quantity_decimals)}" for side, key in best)
-        return crc32(text.encode("ascii"))
-
-    def _set(self, part: book_pb.BookSnapshot | book_pb.BookDelta) -> None:
-        for side, levels in ((self._bids, part.bids), (self._asks, part.asks)):
-            for level in levels:
-                key = _scaled(level.price, self._price_decimals)
-                if level.quantity == "0":
-                    side.pop(key, None)
-                else:
-                    side[key] = (level.price, level.quantity)
-        self.sequence = part.sequence
-        if self._checks and self.checksum() != part.checksum:
-            raise OutOfStep(f"the book's checksum is wrong after change {part.sequence}")
 
 
 class Client:
@@ -256,14 +174,3 @@ async def _insist(call: Callable[[float], Awaitable[T]]) -> T:
                 raise
         await asyncio.sleep(random.uniform(delay / 2, delay))
         delay = min(delay * 2, RETRY_SECONDS_MAX)
-
-
-def _decimals(step: str) -> int:
-    """How many decimals a market's step has: "0.01" has 2."""
-    return len(step.partition(".")[2])
-
-
-def _scaled(number: str, decimals: int) -> int:
-    """The digits without point and leading zeros: "29999.5" with 2 decimals is 2999950."""
-    whole, _, fraction = number.partition(".")
-    return int(whole + fraction.ljust(decimals, "0"))

@@ -8,7 +8,7 @@ import grpc
 from clearbook.v1 import book_service_pb2 as wire
 from clearbook.v1 import book_service_pb2_grpc as services
 
-from gateway_http.book import Book, OutOfStep
+from clearbook.book import LocalBook, OutOfStep
 from gateway_http.wire import order_book_update
 from services.errors import Reason, Rejected
 from services.runtime import log, rpc
@@ -51,15 +51,16 @@ class Subscriber:
 class Feed:
     """A market's local book and those who watch it."""
 
-    def __init__(self, market: str, lot_size: str) -> None:
-        """`lot_size` as BookService.ListMarkets gives it."""
-        self.market, self._lot_size = market, lot_size
-        self.book = Book(lot_size)
+    def __init__(self, market: wire.Market) -> None:
+        """The market as BookService.ListMarkets gives it."""
+        self._market = market
+        self.market = market.market
+        self.book = LocalBook(market)
         self.subscribers: set[Subscriber] = set()
         self._live = asyncio.Event()
         """Set while a subscription stands and the book is as it says. Without one the book may be of yesterday."""
 
-    async def current(self) -> Book:
+    async def current(self) -> LocalBook:
         """The book as it is now. Raises Rejected(UNAVAILABLE) if there is no subscription within the limit."""
         try:
             async with asyncio.timeout(BOOK_SECONDS_MAX):
@@ -70,7 +71,7 @@ class Feed:
 
     def frame(self) -> str:
         """The documented message with the book as it is."""
-        return order_book_update(self.book.bids.top(FRAME_LEVELS), self.book.asks.top(FRAME_LEVELS))
+        return order_book_update(*self.book.top(FRAME_LEVELS))
 
     async def follow(self, stub: "services.BookServiceAsyncStub") -> None:
         """Reads one subscription until it breaks. A book out of step is had anew."""
@@ -86,7 +87,7 @@ class Feed:
                     self._publish()
         except OutOfStep as error:
             logger.warning("book out of step", market=self.market, why=str(error))
-            self.book = Book(self._lot_size)
+            self.book = LocalBook(self._market)
         finally:
             self._live.clear()
             call.cancel()
@@ -118,13 +119,13 @@ class Feeds:
             known = await self._stub.ListMarkets(wire.ListMarketsRequest(), timeout=LOOK_UP_SECONDS_MAX)
         except grpc.aio.AioRpcError:
             raise Rejected(Reason.UNAVAILABLE, "market data is not available now; try again") from None
-        lot_size = next((entry.lot_size for entry in known.markets if entry.market == market), None)
-        if lot_size is None:
+        listed = next((entry for entry in known.markets if entry.market == market), None)
+        if listed is None:
             raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {market[:32]}", "market")
         if market not in self._feeds:  # somebody else may have come first
             if len(self._feeds) >= MARKETS_MAX:
                 raise Rejected(Reason.OVERLOADED, "too many markets are watched")
-            feed = self._feeds[market] = Feed(market, lot_size)
+            feed = self._feeds[market] = Feed(listed)
             keep = reconnecting(
                 self._closing,
                 f"order book of {market}",

@@ -130,7 +130,7 @@ async def order_book(
     """The book of a market, best first. Prices have the market's decimals, amounts no trailing zeros."""
     feed = await _state(request).feeds.feed(pair)
     book = await feed.current()
-    return Response(wire.order_book(book.bids.top(depth), book.asks.top(depth)), media_type=JSON)
+    return Response(wire.order_book(*book.top(depth)), media_type=JSON)
 
 
 @router.get("/healthz", summary="Alive", responses={200: {"content": {"text/plain": {}}}})

@@ -7,14 +7,12 @@ from typing import Final, Literal
 import msgspec
 from clearbook.v1 import order_service_pb2 as orders
 
+from clearbook.book import Level
 from services.errors import Reason, Rejected
 
 BODY_BYTES_MAX: Final = 16 * 1024
 NUMBER_BYTES_MAX: Final = 64
 EXPONENT_MAX: Final = 40
-
-Level = tuple[str, str]
-"""Price and quantity, as decimal strings."""
 
 _NUMBER = re.compile(rb"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,4}))?")
 _MISSING = re.compile(r"missing required field `(\w+)`")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway_http.book import Book
 from tests.faults.checks import check_all
 from tests.faults.witness import MARKETS, BookWatcher, Witness
 from tests.suite import Suite
@@ -34,7 +33,7 @@ async def rampage(suite: Suite, kills: int, seed: int, broker: Backends | None =
     """Load, kills in random order at random moments, then all checks. Returns a line of figures."""
     dice = random.Random(seed)
     witness, over = Witness(suite, seed), asyncio.Event()
-    watchers = [BookWatcher(market, Book(lot)) for market, (_, _, lot) in MARKETS.items()]
+    watchers = [BookWatcher.of(market) for market in MARKETS]
     order = [name for name in [*VICTIMS, *(["broker"] if broker else [])] for _ in range(kills)]
     dice.shuffle(order)
     clock = asyncio.get_running_loop().time

@@ -16,7 +16,7 @@ import httpx
 from clearbook.v1 import book_service_pb2 as market_data
 from clearbook.v1 import order_service_pb2 as orders
 
-from gateway_http.book import Book
+from clearbook.book import LocalBook
 from services.runtime.streams import Backoff
 from tests.suite import fresh, user
 
@@ -179,14 +179,21 @@ def _order(dice: random.Random, identity: str) -> orders.PlaceOrderRequest:
 class BookWatcher:
     """Somebody who keeps a local book by the published procedure, and resumes whenever the stream breaks.
 
-    `Book.apply` raises OutOfStep at the first gap, repetition or wrong checksum: then the test fails.
+    `LocalBook.apply` raises OutOfStep at the first gap, repetition or wrong checksum: then the test fails.
     """
 
     market: str
-    book: Book
+    book: LocalBook
     deltas: int = 0
     resumed: int = 0
     snapshots: int = 0
+
+    @classmethod
+    def of(cls, market: str) -> BookWatcher:
+        """Somebody who has heard nothing yet."""
+        tick_size, _, lot_size = MARKETS[market]
+        listed = market_data.Market(market=market, tick_size=tick_size, lot_size=lot_size)
+        return cls(market, LocalBook(listed))
 
     async def run(self, clients: Clients) -> None:
         """Follows for ever."""

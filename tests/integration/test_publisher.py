@@ -15,7 +15,7 @@ from clearbook.v1 import book_service_pb2 as pb
 from clearbook.v1 import book_service_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from clearbook.client import LocalBook
+from clearbook.book import LocalBook
 from services.book import model as m
 from services.book.publisher.__main__ import Publisher, PublisherSettings
 from services.errors import Reason

@@ -19,7 +19,8 @@ import pytest
 from clearbook.v1 import book_service_pb2 as pb
 from clearbook.v1 import book_service_pb2_grpc
 
-from clearbook.client import Client, LocalBook
+from clearbook.book import LocalBook
+from clearbook.client import Client
 from services.book import model as m
 from services.errors import Reason
 from services.runtime import rpc

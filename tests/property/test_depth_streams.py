@@ -1,6 +1,6 @@
 """Snapshot at s plus the changes after it is the book, at every s, at every depth, whatever happens in the market.
 
-Clients are real ones: clearbook.client.LocalBook checks the chain and the checksum of every message.
+Clients are real ones: clearbook.book.LocalBook checks the chain and the checksum of every message.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from clearbook.v1 import book_service_pb2 as pb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clearbook.client import LocalBook
+from clearbook.book import LocalBook
 from services.book.publisher import wire
 from services.book.publisher.batch import Batch
 from services.book.publisher.board import Board
