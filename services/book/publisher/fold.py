@@ -101,7 +101,9 @@ class Fold:
 
     def top_checksum(self) -> int:
         """The checksum of the top ten as it stands."""
-        price, lots = self.market.tick.coefficient, self.market.lot.coefficient
-        asks = [(p * price, q * lots) for p, q in self.depth.top(buys=False, n=CHECKSUM_LEVELS)]
-        bids = [(p * price, q * lots) for p, q in self.depth.top(buys=True, n=CHECKSUM_LEVELS)]
+        price, quantity = self.market.price_scaled, self.market.quantity_scaled
+        asks, bids = (
+            [(price(ticks), quantity(lots)) for ticks, lots in self.depth.top(buys, CHECKSUM_LEVELS)]
+            for buys in (False, True)
+        )
         return checksum(asks, bids)
