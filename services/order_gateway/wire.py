@@ -248,7 +248,7 @@ def placement(request: order_pb.PlaceOrderRequest, markets: Markets) -> Placemen
         Rejected: MARKET_NOT_FOUND; INVALID_FIELD, INVALID_PRICE, INVALID_QUANTITY, NOTIONAL_TOO_SMALL with the field.
     """
     client_order_id(request.client_order_id, optional=True)
-    market = _market(request.market, markets)
+    market = named_market(request.market, markets)
     if request.side not in {order_pb.SIDE_BUY, order_pb.SIDE_SELL}:
         raise _invalid("side", f"must be SIDE_BUY or SIDE_SELL, not {request.side}")
     if request.type not in {order_pb.ORDER_TYPE_LIMIT, order_pb.ORDER_TYPE_MARKET}:
@@ -280,12 +280,13 @@ def client_order_id(text: str, *, optional: bool = False) -> str:
     return text
 
 
-def _market(symbol: str, markets: Markets, field: str = "market") -> Market:
+def named_market(symbol: str, markets: Markets) -> Market:
+    """The market of that name. Raises Rejected: INVALID_FIELD if none is named, MARKET_NOT_FOUND."""
     if not symbol:
-        raise _invalid(field, "is missing")
+        raise _invalid("market", "is missing")
     market = markets.get(symbol)
     if market is None:
-        raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {_shown(symbol)}", field)
+        raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {_shown(symbol)}", "market")
     return market
 
 
@@ -323,7 +324,7 @@ def order_name(request: order_pb.CancelOrderRequest | order_pb.GetOrderRequest) 
 
 def market_filter(symbol: str, markets: Markets) -> int | None:
     """The market_id that a request asks for; None: all."""
-    return _market(symbol, markets).market_id if symbol else None
+    return named_market(symbol, markets).market_id if symbol else None
 
 
 def page_size(asked: int) -> int:
@@ -485,11 +486,6 @@ def new_market(request: admin_pb.CreateMarketRequest, assets: Mapping[str, Asset
     else:
         notional_min = 0
     return market_of(0, request.market, base, quote, request.tick_size, request.lot_size, notional_min)
-
-
-def named_market(symbol: str, markets: Markets) -> Market:
-    """The market of that name. Raises Rejected: INVALID_FIELD if none is named, MARKET_NOT_FOUND."""
-    return _market(symbol, markets)
 
 
 def _asset(symbol: str, assets: Mapping[str, Asset], field: str) -> Asset:
