@@ -16,15 +16,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 import grpc
-from clearbook.v1 import (
-    account_service_pb2_grpc,
-    admin_service_pb2_grpc,
-    book_service_pb2_grpc,
-    order_service_pb2_grpc,
-    settlement_service_pb2_grpc,
-)
+from clearbook.v1 import account_service_pb2_grpc, settlement_service_pb2_grpc
 from eth_account import Account
 
+from services.cli import clients
+from services.cli.clients import ADMIN, user
 from services.cli.health import http_ready, serving
 from services.cli.supervisor import Process
 from services.cli.up import Plan, plan_from
@@ -34,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.backends import Backends
+
+__all__ = ["ADMIN", "Clients", "Suite", "four_in_a_row", "free_ports", "fresh", "fresh_symbol", "until", "user"]
 
 READY_SECONDS_MAX = 180.0
 """A cold start on a busy machine."""
@@ -219,24 +217,14 @@ class Suite:
             yield Clients(orders, data)
 
 
-class Clients:
-    """One stub for each public service."""
+class Clients(clients.Clients):
+    """One stub for each public service: the command line's, and those that it has no need of."""
 
     def __init__(self, gateway: grpc.aio.Channel, publisher: grpc.aio.Channel) -> None:
         """The two channels stay the caller's."""
-        self.orders = order_service_pb2_grpc.OrderServiceStub(gateway)
+        super().__init__(gateway, publisher)
         self.accounts = account_service_pb2_grpc.AccountServiceStub(gateway)
-        self.admin = admin_service_pb2_grpc.AdminServiceStub(gateway)
         self.settlements = settlement_service_pb2_grpc.SettlementServiceStub(gateway)
-        self.book = book_service_pb2_grpc.BookServiceStub(publisher)
-
-
-def user(name: str) -> tuple[tuple[str, str], ...]:
-    """The metadata that names a user in open mode."""
-    return (("x-clearbook-user", name),)
-
-
-ADMIN = user("admin")
 
 
 def fresh(prefix: str) -> str:
