@@ -49,8 +49,8 @@ class Witness:
 
     suite: Suite
     seed: int
-    traders: int = 12
-    orders_per_second: int = 300
+    traders: int = 24
+    orders_per_second: int = 400
     answers: list[Answer] = field(default_factory=list)
     cancels: set[str] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)

@@ -1,10 +1,11 @@
 """The book as a process: killed, frozen, asked to end, all under load, and nothing that was seen is ever lost."""
 
 import asyncio
+import os
 import signal
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import grpc
@@ -20,6 +21,7 @@ KILLS = 4
 LOAD_COMMANDS = 50
 IN_FLIGHT_COMMANDS = 1_500
 SEEN_EVENTS_MIN = 600
+FREEZES_MAX = 1_000
 
 
 class Witness:
@@ -136,13 +138,30 @@ async def test_sigterm_under_load_ends_in_order(book: BookProcess, tmp_path: Pat
     assert (await recorded(port, last))[:last] == witness.events
 
 
+async def freeze_between_commits(book: BookProcess, path: Path) -> None:
+    """SIGSTOP while the book holds no lock: frozen within a commit it would keep SQLite's, and nobody could lead."""
+    for _ in range(FREEZES_MAX):
+        book.child.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(os.waitid, os.P_PID, book.child.pid, os.WSTOPPED)
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                book.child.send_signal(signal.SIGCONT)
+                await asyncio.sleep(0.005)
+            else:
+                connection.execute("ROLLBACK")
+                return
+    pytest.fail("the book always holds the lock")
+
+
 async def test_a_sleeper_that_wakes_says_nothing_more(book: BookProcess, tmp_path: Path) -> None:
     witness = Witness()
     other = BookProcess(tmp_path, "other", DATABASE_URL=f"sqlite:///{tmp_path}/book.sqlite")
     port = await book.up()
     try:
         async with witness.under_load(port):
-            book.child.send_signal(signal.SIGSTOP)
+            await freeze_between_commits(book, tmp_path / "book.sqlite")
             newer = await other.up()
             book.child.send_signal(signal.SIGCONT)
             assert await book.ended() == 1
