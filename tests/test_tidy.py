@@ -62,7 +62,10 @@ PURE_LIBRARIES = {
 }
 IMPURE_CALLS = {"open", "print", "input", "id", "hash", "float", "eval", "exec"}
 EDGE_FILES = {"wire.py", "service.py", "relay.py", "settlements.py", "inbox.py", "executions.py", "feed.py"}
-EDGE_PATHS = ("gateway_http/", "services/cli/", "services/runtime/rpc.py", "clearbook/client.py", "clearbook/book.py")
+EDGE_PATHS = (
+    *("gateway_http/", "services/cli/", "services/order_gateway/rpcs/", "services/runtime/rpc.py"),
+    *("clearbook/client.py", "clearbook/book.py"),
+)
 SHIM_MAY_IMPORT = ("services.runtime", "services.errors", "services.units")
 
 Rule = Callable[[PurePosixPath, ast.Module], list[str]]

@@ -12,10 +12,15 @@ from services.order_gateway.auth import Authenticator, OpenAuthenticator, TokenA
 from services.order_gateway.executions import Executions
 from services.order_gateway.faucet import TRANSFER_ID_PREFIX, Faucet, parse_grants
 from services.order_gateway.fees import Rates, Schedule
+from services.order_gateway.gate import Gate
 from services.order_gateway.health import Health
 from services.order_gateway.ledger import ENDED_ORDERS_MAX, Ledger
 from services.order_gateway.orders import Orders
-from services.order_gateway.service import FORWARD, SETTLEMENTS, WORK, Handlers, add_forward, add_public
+from services.order_gateway.rpcs import accounts as account_rpcs
+from services.order_gateway.rpcs import admin as admin_rpcs
+from services.order_gateway.rpcs import orders as order_rpcs
+from services.order_gateway.rpcs import settlements as settlement_rpcs
+from services.order_gateway.service import FORWARD, add_forward, add_public
 from services.order_gateway.session import Session
 from services.order_gateway.store import MIGRATIONS, Store
 from services.order_gateway.watch import Watches
@@ -39,6 +44,8 @@ BOOK_BYTES_MAX = 64 * 1024 * 1024
 DRAIN_SECONDS_MAX = 5.0
 """At the end, for the answers that are still on their way."""
 SCHEMA = "gateway"
+WORK = (order_rpcs.SERVICE, account_rpcs.SERVICE, admin_rpcs.SERVICE)
+"""The services that need the book."""
 
 
 def _checked_grants(text: str) -> str:
@@ -159,13 +166,19 @@ class Gateway:
         def may_serve() -> bool:
             return executions.ready.is_set() and health.sound
 
-        handlers = Handlers(ledger, authenticator, accounts, orders, watches, admin, settler, may_serve)
+        gate = Gate(authenticator, accounts, may_serve)
+        methods = [
+            *order_rpcs.OrderHandlers(ledger, orders, watches).methods(),
+            *account_rpcs.AccountHandlers(ledger).methods(),
+            *admin_rpcs.AdminHandlers(ledger, admin).methods(),
+            *settlement_rpcs.SettlementHandlers(settler).methods(),
+        ]
         executions.listen(faucet.tell)
         executions.listen(watches.tell)
         executions.watch_session(faucet.session_changed)
         executions.watch_session(health.session_changed)
-        add_public(self._public, handlers)
-        add_forward(self._internal, handlers)
+        add_public(self._public, gate, methods)
+        add_forward(self._internal, gate, methods)
         freeze_gc()
         try:
             # The ports first: who cannot listen must not take the session of somebody who can.
@@ -209,7 +222,7 @@ class Gateway:
     async def _open(self, executions: Executions) -> None:
         """Serves once the fold has passed the beginning of our first session."""
         await executions.ready.wait()
-        await self._public.set_serving(SETTLEMENTS, True)
+        await self._public.set_serving(settlement_rpcs.SERVICE, True)
         self.ready.set()
 
     async def _tell(self, serving: bool) -> None:

@@ -7,11 +7,12 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from services.errors import Reason, Rejected
+from services.order_gateway.call import Metadata
 from services.order_gateway.ledger import SYSTEM_ACCOUNTS
 
 USER_KEY = "x-clearbook-user"
@@ -20,8 +21,6 @@ USER_CHARS_MAX = 64
 TOKEN_BYTES = 32
 ADMIN_USER = "admin"
 PREFIX_CHARS = 8
-
-Metadata = Mapping[str, str]
 
 _USER = re.compile(rf"[A-Za-z0-9._-]{{1,{USER_CHARS_MAX}}}", re.ASCII)
 _BEARER = "bearer "

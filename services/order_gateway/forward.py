@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from services.errors import Reason, Rejected
 from services.order_gateway import wire
-from services.order_gateway.auth import Metadata
+from services.order_gateway.call import Metadata
 from services.runtime import log, metrics, rpc
 
 ITEMS_IN_FLIGHT_MAX = 1_024

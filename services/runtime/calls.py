@@ -7,7 +7,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -32,11 +33,15 @@ _open = metrics.gauge("rpc_streams_open", "Streaming calls now open.", ["method"
 logger = log.get("rpc")
 
 
-class _Malformed:
-    """Stands for a request whose bytes do not parse."""
+received: ContextVar[bytes] = ContextVar("received", default=b"")
+"""The bytes of the request now being handled, as they were received: what a signature covers."""
 
 
-_MALFORMED = _Malformed()
+class _Received(NamedTuple):
+    """A request and its bytes; no message if they do not parse."""
+
+    message: Any
+    data: bytes
 
 
 class Calls:
@@ -260,23 +265,26 @@ def _bind(context: Context) -> None:
 
 
 def _lenient(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
-    """A deserializer whose failure can be answered: grpcio would call it INTERNAL."""
+    """A deserializer that keeps the bytes, and whose failure can be answered: grpcio would call it INTERNAL."""
     if parse is None:
         return None
 
-    def lenient(data: bytes) -> Any:
+    def lenient(data: bytes) -> _Received:
         try:
-            return parse(data)
+            return _Received(parse(data), data)
         except (DecodeError, ValueError):
-            return _MALFORMED
+            return _Received(None, data)
 
     return lenient
 
 
 def _parsed(request: Any) -> Any:
-    if request is _MALFORMED:
+    if not isinstance(request, _Received):
+        return request
+    if request.message is None:
         raise Rejected(Reason.MALFORMED_REQUEST, "the request's bytes are not a message of the expected type")
-    return request
+    received.set(request.data)
+    return request.message
 
 
 def _code(context: Context) -> grpc.StatusCode:

@@ -7,7 +7,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from services.runtime import log, reflection
-from services.runtime.calls import Calls, abort, status_for, write_bounded
+from services.runtime.calls import Calls, abort, received, status_for, write_bounded
 from services.runtime.config import Tls, host_port
 from services.runtime.run import Closing, StartError
 from services.runtime.status import refusal_in, rejected_from, status_from, status_of
@@ -18,6 +18,7 @@ __all__ = [
     "Server",
     "abort",
     "connect",
+    "received",
     "reconnecting",
     "refusal_in",
     "rejected_from",

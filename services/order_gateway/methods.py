@@ -1,0 +1,58 @@
+"""Every RPC that the gateway serves is one row: its name, who may call it, and what it does.
+
+A handler is called with who was admitted, so a method that forgets to ask who is calling cannot be written.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Access(Enum):
+    """Who may call a method; the handler's first argument."""
+
+    PUBLIC = "public"
+    """Everybody. The handler is given None."""
+    READ = "read"
+    """An account's owner. The handler is given a Caller, as for the next two."""
+    TRADE = "trade"
+    WITHDRAW = "withdraw"
+    ADMIN = "admin"
+    """An operator. The handler is given an Identity."""
+
+    @property
+    def of_account(self) -> bool:
+        """Whether the handler acts for an account."""
+        return self in {Access.READ, Access.TRADE, Access.WITHDRAW}
+
+
+Handler = Callable[[Any, Any, float], Awaitable[Any]]
+"""(who was admitted, request, seconds to wait for an outcome) → response."""
+StreamHandler = Callable[[Any, Any, float], AsyncIterator[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC.
+
+    Attributes:
+        service: full name, as in "clearbook.v1.OrderService".
+        rpc: as in "PlaceOrder".
+        access: who may call it.
+        request: the message's class.
+        handler: for a unary method.
+        streams: for a method that answers with a stream.
+    """
+
+    service: str
+    rpc: str
+    access: Access
+    request: Any
+    handler: Handler | None = None
+    streams: StreamHandler | None = None
+
+    @property
+    def name(self) -> str:
+        """Full name, as in "/clearbook.v1.OrderService/PlaceOrder"."""
+        return f"/{self.service}/{self.rpc}"

@@ -1,0 +1,106 @@
+"""OrderService."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from clearbook.v1 import order_service_pb2 as pb
+
+from services.order_gateway import wire
+from services.order_gateway.auth import Caller
+from services.order_gateway.ledger import Ledger
+from services.order_gateway.methods import Access, Method
+from services.order_gateway.orders import Orders
+from services.order_gateway.watch import Update, Watches
+
+SERVICE = "clearbook.v1.OrderService"
+HEARTBEAT_SECONDS = 5.0
+SNAPSHOT_ORDERS_MAX = 10_000
+"""In one message of StreamOrders: 2.5 MB at most. More open orders follow in the next message."""
+
+
+class OrderHandlers:
+    """See the proto for what each method does."""
+
+    def __init__(self, ledger: Ledger, orders: Orders, watches: Watches) -> None:
+        self._ledger, self._orders, self._watches = ledger, orders, watches
+
+    def methods(self) -> list[Method]:
+        """The service's table."""
+        return [
+            Method(SERVICE, "PlaceOrder", Access.TRADE, pb.PlaceOrderRequest, self.place),
+            Method(SERVICE, "CancelOrder", Access.TRADE, pb.CancelOrderRequest, self.cancel),
+            Method(SERVICE, "GetOrder", Access.READ, pb.GetOrderRequest, self.get),
+            Method(SERVICE, "ListOrders", Access.READ, pb.ListOrdersRequest, self.page),
+            Method(SERVICE, "StreamOrders", Access.READ, pb.StreamOrdersRequest, streams=self.stream),
+        ]
+
+    async def place(self, caller: Caller, request: pb.PlaceOrderRequest, seconds: float) -> pb.PlaceOrderResponse:
+        """PlaceOrder."""
+        placement = wire.placement(request, self._ledger.markets_by_symbol)
+        placed = await self._orders.place(caller.account_id, placement, request.client_order_id, seconds)
+        return wire.placed(placed.order, placed.executions, placement.market)
+
+    async def cancel(self, caller: Caller, request: pb.CancelOrderRequest, seconds: float) -> pb.CancelOrderResponse:
+        """CancelOrder."""
+        order = await self._orders.cancel(caller.account_id, wire.order_name(request), seconds)
+        return pb.CancelOrderResponse(order=wire.order(order, self._ledger.markets[order.market_id]))
+
+    async def get(self, caller: Caller, request: pb.GetOrderRequest, seconds: float) -> pb.GetOrderResponse:
+        """GetOrder."""
+        order, executions = await self._orders.get(caller.account_id, wire.order_name(request), seconds)
+        market = self._ledger.markets[order.market_id]
+        return pb.GetOrderResponse(
+            order=wire.order(order, market), executions=[wire.execution(item, market) for item in executions]
+        )
+
+    async def page(self, caller: Caller, request: pb.ListOrdersRequest, _seconds: float) -> pb.ListOrdersResponse:
+        """ListOrders."""
+        market_id = wire.market_filter(request.market, self._ledger.markets_by_symbol)
+        size = wire.page_size(request.page_size)
+        found = await self._orders.page(
+            caller.account_id,
+            market_id,
+            open_only=request.open_only,
+            before_sequence=wire.page_start(request.page_token, market_id, open_only=request.open_only),
+            limit=size + 1,  # one more tells whether another page follows
+        )
+        shown = found[:size]
+        more = len(found) > size
+        return pb.ListOrdersResponse(
+            orders=[wire.order(order, self._ledger.markets[order.market_id]) for order in shown],
+            next_page_token=wire.page_token(shown[-1].create_sequence, market_id, open_only=request.open_only)
+            if more
+            else "",
+        )
+
+    async def stream(
+        self, caller: Caller, request: pb.StreamOrdersRequest, _seconds: float
+    ) -> AsyncIterator[pb.StreamOrdersResponse]:
+        """StreamOrders."""
+        market_id = wire.market_filter(request.market, self._ledger.markets_by_symbol)
+        with self._watches.watch(caller.account_id, market_id) as watch:
+            while True:
+                try:
+                    async with asyncio.timeout(HEARTBEAT_SECONDS):
+                        updates = await watch.updates()
+                except TimeoutError:
+                    updates = [Update(self._ledger.sequence)]
+                for update in updates:
+                    for message in self._messages(update):
+                        yield message
+
+    def _messages(self, update: Update) -> list[pb.StreamOrdersResponse]:
+        """One, but for a snapshot of very many orders: its rest follows as changes."""
+        markets, size = self._ledger.markets, SNAPSHOT_ORDERS_MAX
+        first = wire.stream_orders(
+            update.orders[:size],
+            update.executions,
+            update.sequence,
+            markets,
+            snapshot=update.snapshot,
+            lagged=update.lagged,
+        )
+        more = range(size, len(update.orders), size)
+        return [first] + [
+            wire.stream_orders(update.orders[start : start + size], (), update.sequence, markets) for start in more
+        ]
