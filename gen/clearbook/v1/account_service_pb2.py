@@ -22,21 +22,91 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from clearbook.v1 import order_service_pb2 as clearbook_dot_v1_dot_order__service__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"clearbook/v1/account_service.proto\x12\x0c\x63learbook.v1\"\x15\n\x13ListBalancesRequest\"m\n\x14ListBalancesResponse\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\'\n\x08\x62\x61lances\x18\x02 \x03(\x0b\x32\x15.clearbook.v1.Balance\x12\x18\n\x10journal_sequence\x18\x03 \x01(\x04\"H\n\x07\x42\x61lance\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12\r\n\x05total\x18\x02 \x01(\t\x12\x11\n\tavailable\x18\x03 \x01(\t\x12\x0c\n\x04held\x18\x04 \x01(\t2g\n\x0e\x41\x63\x63ountService\x12U\n\x0cListBalances\x12!.clearbook.v1.ListBalancesRequest\x1a\".clearbook.v1.ListBalancesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"clearbook/v1/account_service.proto\x12\x0c\x63learbook.v1\x1a clearbook/v1/order_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x15\n\x13ListBalancesRequest\"m\n\x14ListBalancesResponse\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\'\n\x08\x62\x61lances\x18\x02 \x03(\x0b\x32\x15.clearbook.v1.Balance\x12\x18\n\x10journal_sequence\x18\x03 \x01(\x04\"[\n\x07\x42\x61lance\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12\r\n\x05total\x18\x02 \x01(\t\x12\x11\n\tavailable\x18\x03 \x01(\t\x12\x0c\n\x04held\x18\x04 \x01(\t\x12\x11\n\tunsettled\x18\x05 \x01(\t\"\x10\n\x0eGetFeesRequest\"\x82\x01\n\x0fGetFeesResponse\x12\x0c\n\x04tier\x18\x01 \x01(\t\x12\x15\n\rmaker_fee_ppm\x18\x02 \x01(\r\x12\x15\n\rtaker_fee_ppm\x18\x03 \x01(\r\x12\x0e\n\x06volume\x18\x04 \x01(\t\x12\x14\n\x0cvolume_asset\x18\x05 \x01(\t\x12\r\n\x05\x66ixed\x18\x06 \x01(\x08\"\\\n\x15\x43reateTransferRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0f\n\x07to_user\x18\x02 \x01(\t\x12\r\n\x05\x61sset\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\t\"B\n\x16\x43reateTransferResponse\x12(\n\x08transfer\x18\x01 \x01(\x0b\x32\x16.clearbook.v1.Transfer\"^\n\x17\x43reateWithdrawalRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\"D\n\x18\x43reateWithdrawalResponse\x12(\n\x08transfer\x18\x01 \x01(\x0b\x32\x16.clearbook.v1.Transfer\".\n\x17\x43\x61ncelWithdrawalRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\"D\n\x18\x43\x61ncelWithdrawalResponse\x12(\n\x08transfer\x18\x01 \x01(\x0b\x32\x16.clearbook.v1.Transfer\"\xe3\x02\n\x08Transfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.clearbook.v1.TransferKind\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.clearbook.v1.TransferState\x12\r\n\x05\x61sset\x18\x04 \x01(\t\x12\x0e\n\x06\x61mount\x18\x05 \x01(\t\x12\x14\n\x0c\x63ounterparty\x18\x06 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x1b\n\x13settlement_sequence\x18\t \x01(\x04\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nevent_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10transaction_hash\x18\x0c \x01(\t\"\xd4\x01\n\x14ListTransfersRequest\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.clearbook.v1.TransferKind\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"[\n\x15ListTransfersResponse\x12)\n\ttransfers\x18\x01 \x03(\x0b\x32\x16.clearbook.v1.Transfer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb1\x01\n\x0bLedgerEntry\x12\x18\n\x10journal_sequence\x18\x01 \x01(\x04\x12\x0c\n\x04line\x18\x02 \x01(\r\x12\r\n\x05\x61sset\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\t\x12+\n\x04kind\x18\x05 \x01(\x0e\x32\x1d.clearbook.v1.LedgerEntryKind\x12.\n\nevent_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdb\x01\n\x18ListLedgerEntriesRequest\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.clearbook.v1.LedgerEntryKind\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"`\n\x19ListLedgerEntriesResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.clearbook.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x14StreamAccountRequest\x12\x13\n\x0b\x61\x66ter_index\x18\x01 \x01(\x04\"\x82\x02\n\x15StreamAccountResponse\x12\x10\n\x08snapshot\x18\x01 \x01(\x08\x12\r\n\x05index\x18\x02 \x01(\x04\x12\'\n\x08\x62\x61lances\x18\x03 \x03(\x0b\x32\x15.clearbook.v1.Balance\x12#\n\x06orders\x18\x04 \x03(\x0b\x32\x13.clearbook.v1.Order\x12+\n\nexecutions\x18\x05 \x03(\x0b\x32\x17.clearbook.v1.Execution\x12)\n\ttransfers\x18\x06 \x03(\x0b\x32\x16.clearbook.v1.Transfer\x12\x0e\n\x06lagged\x18\x07 \x01(\x08\x12\x12\n\naccount_id\x18\x08 \x01(\t\"\xcd\x02\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.clearbook.v1.KeyKind\x12\r\n\x05label\x18\x03 \x01(\t\x12#\n\x06scopes\x18\x04 \x03(\x0e\x32\x13.clearbook.v1.Scope\x12\x13\n\x0b\x61llowed_ips\x18\x05 \x03(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc8\x01\n\x13\x43reateApiKeyRequest\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.clearbook.v1.KeyKind\x12\r\n\x05label\x18\x02 \x01(\t\x12#\n\x06scopes\x18\x03 \x03(\x0e\x32\x13.clearbook.v1.Scope\x12\x13\n\x0b\x61llowed_ips\x18\x04 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\npublic_key\x18\x06 \x01(\x0c\"I\n\x14\x43reateApiKeyResponse\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.clearbook.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\";\n\x12ListApiKeysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x13ListApiKeysResponse\x12\"\n\x04keys\x18\x01 \x03(\x0b\x32\x14.clearbook.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x13RevokeApiKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"9\n\x14RevokeApiKeyResponse\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.clearbook.v1.ApiKey\"&\n\x13\x43reateSignInRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"X\n\x14\x43reateSignInResponse\x12\x0f\n\x07message\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\rSignInRequest\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"r\n\x0eSignInResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\"\x13\n\x11GetSessionRequest\"\x83\x01\n\x12GetSessionResponse\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12#\n\x06scopes\x18\x03 \x03(\x0e\x32\x13.clearbook.v1.Scope\x12\x0e\n\x06key_id\x18\x04 \x01(\t\x12\x16\n\x0ewallet_address\x18\x05 \x01(\t*\xb8\x01\n\x0cTransferKind\x12\x1d\n\x19TRANSFER_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15TRANSFER_KIND_DEPOSIT\x10\x01\x12\x1c\n\x18TRANSFER_KIND_WITHDRAWAL\x10\x02\x12\x1a\n\x16TRANSFER_KIND_RECEIVED\x10\x03\x12\x16\n\x12TRANSFER_KIND_SENT\x10\x04\x12\x1c\n\x18TRANSFER_KIND_ADJUSTMENT\x10\x05*\xd8\x01\n\rTransferState\x12\x1e\n\x1aTRANSFER_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18TRANSFER_STATE_REQUESTED\x10\x01\x12\x1b\n\x17TRANSFER_STATE_APPROVED\x10\x02\x12\x1a\n\x16TRANSFER_STATE_SETTLED\x10\x03\x12\x17\n\x13TRANSFER_STATE_DONE\x10\x04\x12\x1b\n\x17TRANSFER_STATE_CANCELED\x10\x05\x12\x1a\n\x16TRANSFER_STATE_PENDING\x10\x06*\xcd\x01\n\x0fLedgerEntryKind\x12!\n\x1dLEDGER_ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17LEDGER_ENTRY_KIND_TRADE\x10\x01\x12\x19\n\x15LEDGER_ENTRY_KIND_FEE\x10\x02\x12\x1e\n\x1aLEDGER_ENTRY_KIND_TRANSFER\x10\x03\x12\x1d\n\x19LEDGER_ENTRY_KIND_DEPOSIT\x10\x04\x12 \n\x1cLEDGER_ENTRY_KIND_WITHDRAWAL\x10\x05*~\n\x07KeyKind\x12\x18\n\x14KEY_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10KEY_KIND_ED25519\x10\x01\x12\x18\n\x14KEY_KIND_HMAC_SHA256\x10\x02\x12\x13\n\x0fKEY_KIND_BEARER\x10\x03\x12\x14\n\x10KEY_KIND_SESSION\x10\x04*d\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x0e\n\nSCOPE_READ\x10\x01\x12\x0f\n\x0bSCOPE_TRADE\x10\x02\x12\x12\n\x0eSCOPE_WITHDRAW\x10\x03\x12\x0f\n\x0bSCOPE_ADMIN\x10\x04\x32\xdd\t\n\x0e\x41\x63\x63ountService\x12U\n\x0cListBalances\x12!.clearbook.v1.ListBalancesRequest\x1a\".clearbook.v1.ListBalancesResponse\x12\x46\n\x07GetFees\x12\x1c.clearbook.v1.GetFeesRequest\x1a\x1d.clearbook.v1.GetFeesResponse\x12[\n\x0e\x43reateTransfer\x12#.clearbook.v1.CreateTransferRequest\x1a$.clearbook.v1.CreateTransferResponse\x12\x61\n\x10\x43reateWithdrawal\x12%.clearbook.v1.CreateWithdrawalRequest\x1a&.clearbook.v1.CreateWithdrawalResponse\x12\x61\n\x10\x43\x61ncelWithdrawal\x12%.clearbook.v1.CancelWithdrawalRequest\x1a&.clearbook.v1.CancelWithdrawalResponse\x12X\n\rListTransfers\x12\".clearbook.v1.ListTransfersRequest\x1a#.clearbook.v1.ListTransfersResponse\x12\x64\n\x11ListLedgerEntries\x12&.clearbook.v1.ListLedgerEntriesRequest\x1a\'.clearbook.v1.ListLedgerEntriesResponse\x12Z\n\rStreamAccount\x12\".clearbook.v1.StreamAccountRequest\x1a#.clearbook.v1.StreamAccountResponse0\x01\x12U\n\x0c\x43reateApiKey\x12!.clearbook.v1.CreateApiKeyRequest\x1a\".clearbook.v1.CreateApiKeyResponse\x12R\n\x0bListApiKeys\x12 .clearbook.v1.ListApiKeysRequest\x1a!.clearbook.v1.ListApiKeysResponse\x12U\n\x0cRevokeApiKey\x12!.clearbook.v1.RevokeApiKeyRequest\x1a\".clearbook.v1.RevokeApiKeyResponse\x12U\n\x0c\x43reateSignIn\x12!.clearbook.v1.CreateSignInRequest\x1a\".clearbook.v1.CreateSignInResponse\x12\x43\n\x06SignIn\x12\x1b.clearbook.v1.SignInRequest\x1a\x1c.clearbook.v1.SignInResponse\x12O\n\nGetSession\x12\x1f.clearbook.v1.GetSessionRequest\x1a .clearbook.v1.GetSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'clearbook.v1.account_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTBALANCESREQUEST']._serialized_start=52
-  _globals['_LISTBALANCESREQUEST']._serialized_end=73
-  _globals['_LISTBALANCESRESPONSE']._serialized_start=75
-  _globals['_LISTBALANCESRESPONSE']._serialized_end=184
-  _globals['_BALANCE']._serialized_start=186
-  _globals['_BALANCE']._serialized_end=258
-  _globals['_ACCOUNTSERVICE']._serialized_start=260
-  _globals['_ACCOUNTSERVICE']._serialized_end=363
+  _globals['_TRANSFERKIND']._serialized_start=3727
+  _globals['_TRANSFERKIND']._serialized_end=3911
+  _globals['_TRANSFERSTATE']._serialized_start=3914
+  _globals['_TRANSFERSTATE']._serialized_end=4130
+  _globals['_LEDGERENTRYKIND']._serialized_start=4133
+  _globals['_LEDGERENTRYKIND']._serialized_end=4338
+  _globals['_KEYKIND']._serialized_start=4340
+  _globals['_KEYKIND']._serialized_end=4466
+  _globals['_SCOPE']._serialized_start=4468
+  _globals['_SCOPE']._serialized_end=4568
+  _globals['_LISTBALANCESREQUEST']._serialized_start=119
+  _globals['_LISTBALANCESREQUEST']._serialized_end=140
+  _globals['_LISTBALANCESRESPONSE']._serialized_start=142
+  _globals['_LISTBALANCESRESPONSE']._serialized_end=251
+  _globals['_BALANCE']._serialized_start=253
+  _globals['_BALANCE']._serialized_end=344
+  _globals['_GETFEESREQUEST']._serialized_start=346
+  _globals['_GETFEESREQUEST']._serialized_end=362
+  _globals['_GETFEESRESPONSE']._serialized_start=365
+  _globals['_GETFEESRESPONSE']._serialized_end=495
+  _globals['_CREATETRANSFERREQUEST']._serialized_start=497
+  _globals['_CREATETRANSFERREQUEST']._serialized_end=589
+  _globals['_CREATETRANSFERRESPONSE']._serialized_start=591
+  _globals['_CREATETRANSFERRESPONSE']._serialized_end=657
+  _globals['_CREATEWITHDRAWALREQUEST']._serialized_start=659
+  _globals['_CREATEWITHDRAWALREQUEST']._serialized_end=753
+  _globals['_CREATEWITHDRAWALRESPONSE']._serialized_start=755
+  _globals['_CREATEWITHDRAWALRESPONSE']._serialized_end=823
+  _globals['_CANCELWITHDRAWALREQUEST']._serialized_start=825
+  _globals['_CANCELWITHDRAWALREQUEST']._serialized_end=871
+  _globals['_CANCELWITHDRAWALRESPONSE']._serialized_start=873
+  _globals['_CANCELWITHDRAWALRESPONSE']._serialized_end=941
+  _globals['_TRANSFER']._serialized_start=944
+  _globals['_TRANSFER']._serialized_end=1299
+  _globals['_LISTTRANSFERSREQUEST']._serialized_start=1302
+  _globals['_LISTTRANSFERSREQUEST']._serialized_end=1514
+  _globals['_LISTTRANSFERSRESPONSE']._serialized_start=1516
+  _globals['_LISTTRANSFERSRESPONSE']._serialized_end=1607
+  _globals['_LEDGERENTRY']._serialized_start=1610
+  _globals['_LEDGERENTRY']._serialized_end=1787
+  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_start=1790
+  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_end=2009
+  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_start=2011
+  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_end=2107
+  _globals['_STREAMACCOUNTREQUEST']._serialized_start=2109
+  _globals['_STREAMACCOUNTREQUEST']._serialized_end=2152
+  _globals['_STREAMACCOUNTRESPONSE']._serialized_start=2155
+  _globals['_STREAMACCOUNTRESPONSE']._serialized_end=2413
+  _globals['_APIKEY']._serialized_start=2416
+  _globals['_APIKEY']._serialized_end=2749
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=2752
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=2952
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=2954
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=3027
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=3029
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=3088
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=3090
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=3172
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=3174
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=3211
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=3213
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=3270
+  _globals['_CREATESIGNINREQUEST']._serialized_start=3272
+  _globals['_CREATESIGNINREQUEST']._serialized_end=3310
+  _globals['_CREATESIGNINRESPONSE']._serialized_start=3312
+  _globals['_CREATESIGNINRESPONSE']._serialized_end=3400
+  _globals['_SIGNINREQUEST']._serialized_start=3402
+  _globals['_SIGNINREQUEST']._serialized_end=3453
+  _globals['_SIGNINRESPONSE']._serialized_start=3455
+  _globals['_SIGNINRESPONSE']._serialized_end=3569
+  _globals['_GETSESSIONREQUEST']._serialized_start=3571
+  _globals['_GETSESSIONREQUEST']._serialized_end=3590
+  _globals['_GETSESSIONRESPONSE']._serialized_start=3593
+  _globals['_GETSESSIONRESPONSE']._serialized_end=3724
+  _globals['_ACCOUNTSERVICE']._serialized_start=4571
+  _globals['_ACCOUNTSERVICE']._serialized_end=5816
 # @@protoc_insertion_point(module_scope)

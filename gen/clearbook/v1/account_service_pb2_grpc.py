@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AccountServiceStub:
-    """One's own money. Served by order_gateway. The caller is named by metadata.
+    """One's own money and keys. Served by order_gateway. The caller is named by metadata. What is not the caller's is NOT_FOUND.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,174 @@ class AccountServiceStub:
                 request_serializer=clearbook_dot_v1_dot_account__service__pb2.ListBalancesRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_account__service__pb2.ListBalancesResponse.FromString,
                 _registered_method=True)
+        self.GetFees = channel.unary_unary(
+                '/clearbook.v1.AccountService/GetFees',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.GetFeesRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.GetFeesResponse.FromString,
+                _registered_method=True)
+        self.CreateTransfer = channel.unary_unary(
+                '/clearbook.v1.AccountService/CreateTransfer',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.CreateTransferRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.CreateTransferResponse.FromString,
+                _registered_method=True)
+        self.CreateWithdrawal = channel.unary_unary(
+                '/clearbook.v1.AccountService/CreateWithdrawal',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.CreateWithdrawalRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.CreateWithdrawalResponse.FromString,
+                _registered_method=True)
+        self.CancelWithdrawal = channel.unary_unary(
+                '/clearbook.v1.AccountService/CancelWithdrawal',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.CancelWithdrawalRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.CancelWithdrawalResponse.FromString,
+                _registered_method=True)
+        self.ListTransfers = channel.unary_unary(
+                '/clearbook.v1.AccountService/ListTransfers',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.ListTransfersRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.ListTransfersResponse.FromString,
+                _registered_method=True)
+        self.ListLedgerEntries = channel.unary_unary(
+                '/clearbook.v1.AccountService/ListLedgerEntries',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.ListLedgerEntriesRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.ListLedgerEntriesResponse.FromString,
+                _registered_method=True)
+        self.StreamAccount = channel.unary_stream(
+                '/clearbook.v1.AccountService/StreamAccount',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.StreamAccountRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.StreamAccountResponse.FromString,
+                _registered_method=True)
+        self.CreateApiKey = channel.unary_unary(
+                '/clearbook.v1.AccountService/CreateApiKey',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.CreateApiKeyRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.CreateApiKeyResponse.FromString,
+                _registered_method=True)
+        self.ListApiKeys = channel.unary_unary(
+                '/clearbook.v1.AccountService/ListApiKeys',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.ListApiKeysRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.ListApiKeysResponse.FromString,
+                _registered_method=True)
+        self.RevokeApiKey = channel.unary_unary(
+                '/clearbook.v1.AccountService/RevokeApiKey',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.RevokeApiKeyRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.RevokeApiKeyResponse.FromString,
+                _registered_method=True)
+        self.CreateSignIn = channel.unary_unary(
+                '/clearbook.v1.AccountService/CreateSignIn',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.CreateSignInRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.CreateSignInResponse.FromString,
+                _registered_method=True)
+        self.SignIn = channel.unary_unary(
+                '/clearbook.v1.AccountService/SignIn',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.SignInRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.SignInResponse.FromString,
+                _registered_method=True)
+        self.GetSession = channel.unary_unary(
+                '/clearbook.v1.AccountService/GetSession',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.GetSessionRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.GetSessionResponse.FromString,
+                _registered_method=True)
 
 
 class AccountServiceServicer:
-    """One's own money. Served by order_gateway. The caller is named by metadata.
+    """One's own money and keys. Served by order_gateway. The caller is named by metadata. What is not the caller's is NOT_FOUND.
     """
 
     def ListBalances(self, request, context):
         """Lists the caller's balances, by asset symbol.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFees(self, request, context):
+        """Tells the caller's fee rates and the trading volume that they follow from.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateTransfer(self, request, context):
+        """Moves funds to another user. Idempotent by transfer_id: the same again is the same answer, another content ALREADY_EXISTS.
+        Needs the scope WITHDRAW. FAILED_PRECONDITION: not enough available. NOT_FOUND: no such user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateWithdrawal(self, request, context):
+        """Asks for a withdrawal: its amount is held until an operator approves it or it is canceled. Idempotent by transfer_id.
+        Needs the scope WITHDRAW. FAILED_PRECONDITION: not enough available.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelWithdrawal(self, request, context):
+        """Cancels a withdrawal that is not approved yet. Idempotent. Needs the scope WITHDRAW. FAILED_PRECONDITION: it is approved.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTransfers(self, request, context):
+        """Lists what moved in and out of the account other than by trading, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLedgerEntries(self, request, context):
+        """Lists the postings of the account, newest first: their sum by asset is the balance.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamAccount(self, request, context):
+        """Streams the whole account: the state first, then every change; or, from an index on, what changed since.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateApiKey(self, request, context):
+        """Makes an API key. Its scopes, addresses and expiry lie within those of the credential that asks. Needs the scope TRADE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListApiKeys(self, request, context):
+        """Lists the caller's keys, the revoked ones too, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeApiKey(self, request, context):
+        """Revokes a key at once; its open streams end within a second. Idempotent. Needs the scope TRADE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateSignIn(self, request, context):
+        """Begins a sign-in by wallet: gives the message to sign (EIP-4361), with a nonce that is good once and for five minutes. For everybody.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignIn(self, request, context):
+        """Ends a sign-in by wallet: gives a bearer token for a session. Without a credential the account is the wallet's own, opened if need be;
+        with one, the wallet is linked to the caller's account. UNAUTHENTICATED: the message, its nonce or the signature. ALREADY_EXISTS: the
+        wallet is another account's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSession(self, request, context):
+        """Tells who the credential is, and what it may do.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +221,71 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     request_deserializer=clearbook_dot_v1_dot_account__service__pb2.ListBalancesRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_account__service__pb2.ListBalancesResponse.SerializeToString,
             ),
+            'GetFees': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFees,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.GetFeesRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.GetFeesResponse.SerializeToString,
+            ),
+            'CreateTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTransfer,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.CreateTransferRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.CreateTransferResponse.SerializeToString,
+            ),
+            'CreateWithdrawal': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateWithdrawal,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.CreateWithdrawalRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.CreateWithdrawalResponse.SerializeToString,
+            ),
+            'CancelWithdrawal': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelWithdrawal,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.CancelWithdrawalRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.CancelWithdrawalResponse.SerializeToString,
+            ),
+            'ListTransfers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTransfers,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.ListTransfersRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.ListTransfersResponse.SerializeToString,
+            ),
+            'ListLedgerEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLedgerEntries,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.ListLedgerEntriesRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.ListLedgerEntriesResponse.SerializeToString,
+            ),
+            'StreamAccount': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamAccount,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.StreamAccountRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.StreamAccountResponse.SerializeToString,
+            ),
+            'CreateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateApiKey,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.CreateApiKeyRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.CreateApiKeyResponse.SerializeToString,
+            ),
+            'ListApiKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApiKeys,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.ListApiKeysRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.ListApiKeysResponse.SerializeToString,
+            ),
+            'RevokeApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeApiKey,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.RevokeApiKeyRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.RevokeApiKeyResponse.SerializeToString,
+            ),
+            'CreateSignIn': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateSignIn,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.CreateSignInRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.CreateSignInResponse.SerializeToString,
+            ),
+            'SignIn': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignIn,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.SignInRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.SignInResponse.SerializeToString,
+            ),
+            'GetSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSession,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.GetSessionRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.GetSessionResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'clearbook.v1.AccountService', rpc_method_handlers)
@@ -70,7 +295,7 @@ def add_AccountServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AccountService:
-    """One's own money. Served by order_gateway. The caller is named by metadata.
+    """One's own money and keys. Served by order_gateway. The caller is named by metadata. What is not the caller's is NOT_FOUND.
     """
 
     @staticmethod
@@ -90,6 +315,357 @@ class AccountService:
             '/clearbook.v1.AccountService/ListBalances',
             clearbook_dot_v1_dot_account__service__pb2.ListBalancesRequest.SerializeToString,
             clearbook_dot_v1_dot_account__service__pb2.ListBalancesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFees(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/GetFees',
+            clearbook_dot_v1_dot_account__service__pb2.GetFeesRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.GetFeesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/CreateTransfer',
+            clearbook_dot_v1_dot_account__service__pb2.CreateTransferRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.CreateTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateWithdrawal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/CreateWithdrawal',
+            clearbook_dot_v1_dot_account__service__pb2.CreateWithdrawalRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.CreateWithdrawalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelWithdrawal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/CancelWithdrawal',
+            clearbook_dot_v1_dot_account__service__pb2.CancelWithdrawalRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.CancelWithdrawalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTransfers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/ListTransfers',
+            clearbook_dot_v1_dot_account__service__pb2.ListTransfersRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.ListTransfersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLedgerEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/ListLedgerEntries',
+            clearbook_dot_v1_dot_account__service__pb2.ListLedgerEntriesRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.ListLedgerEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/clearbook.v1.AccountService/StreamAccount',
+            clearbook_dot_v1_dot_account__service__pb2.StreamAccountRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.StreamAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/CreateApiKey',
+            clearbook_dot_v1_dot_account__service__pb2.CreateApiKeyRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.CreateApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApiKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/ListApiKeys',
+            clearbook_dot_v1_dot_account__service__pb2.ListApiKeysRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.ListApiKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/RevokeApiKey',
+            clearbook_dot_v1_dot_account__service__pb2.RevokeApiKeyRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.RevokeApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateSignIn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/CreateSignIn',
+            clearbook_dot_v1_dot_account__service__pb2.CreateSignInRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.CreateSignInResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignIn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/SignIn',
+            clearbook_dot_v1_dot_account__service__pb2.SignInRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.SignInResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/GetSession',
+            clearbook_dot_v1_dot_account__service__pb2.GetSessionRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.GetSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,35 +22,89 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from clearbook.v1 import account_service_pb2 as clearbook_dot_v1_dot_account__service__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n clearbook/v1/admin_service.proto\x12\x0c\x63learbook.v1\"H\n\x12\x43reateAssetRequest\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x15\n\x08\x64\x65\x63imals\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_decimals\"\x15\n\x13\x43reateAssetResponse\"`\n\x13\x43reateMarketRequest\x12\x0e\n\x06market\x18\x01 \x01(\t\x12\x11\n\ttick_size\x18\x02 \x01(\t\x12\x10\n\x08lot_size\x18\x03 \x01(\t\x12\x14\n\x0cnotional_min\x18\x04 \x01(\t\"\x16\n\x14\x43reateMarketResponse\"7\n\x15SetMarketStateRequest\x12\x0e\n\x06market\x18\x01 \x01(\t\x12\x0e\n\x06halted\x18\x02 \x01(\x08\"\x18\n\x16SetMarketStateResponse\"U\n\x11GrantFundsRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\r\n\x05\x61sset\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\t\"1\n\x12GrantFundsResponse\x12\x1b\n\x13settlement_sequence\x18\x01 \x01(\x04\"1\n\x12\x43reateTokenRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\r\n\x05\x61\x64min\x18\x02 \x01(\x08\"$\n\x13\x43reateTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t2\xbb\x03\n\x0c\x41\x64minService\x12R\n\x0b\x43reateAsset\x12 .clearbook.v1.CreateAssetRequest\x1a!.clearbook.v1.CreateAssetResponse\x12U\n\x0c\x43reateMarket\x12!.clearbook.v1.CreateMarketRequest\x1a\".clearbook.v1.CreateMarketResponse\x12[\n\x0eSetMarketState\x12#.clearbook.v1.SetMarketStateRequest\x1a$.clearbook.v1.SetMarketStateResponse\x12O\n\nGrantFunds\x12\x1f.clearbook.v1.GrantFundsRequest\x1a .clearbook.v1.GrantFundsResponse\x12R\n\x0b\x43reateToken\x12 .clearbook.v1.CreateTokenRequest\x1a!.clearbook.v1.CreateTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n clearbook/v1/admin_service.proto\x12\x0c\x63learbook.v1\x1a\"clearbook/v1/account_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"H\n\x12\x43reateAssetRequest\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x15\n\x08\x64\x65\x63imals\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_decimals\"\x15\n\x13\x43reateAssetResponse\"`\n\x13\x43reateMarketRequest\x12\x0e\n\x06market\x18\x01 \x01(\t\x12\x11\n\ttick_size\x18\x02 \x01(\t\x12\x10\n\x08lot_size\x18\x03 \x01(\t\x12\x14\n\x0cnotional_min\x18\x04 \x01(\t\"\x16\n\x14\x43reateMarketResponse\"7\n\x15SetMarketStateRequest\x12\x0e\n\x06market\x18\x01 \x01(\t\x12\x0e\n\x06halted\x18\x02 \x01(\x08\"\x18\n\x16SetMarketStateResponse\"U\n\x11GrantFundsRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\r\n\x05\x61sset\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\t\"1\n\x12GrantFundsResponse\x12\x1b\n\x13settlement_sequence\x18\x01 \x01(\x04\"$\n\x14\x43reateAccountRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\"+\n\x15\x43reateAccountResponse\x12\x12\n\naccount_id\x18\x01 \x01(\t\"J\n\x13ListAccountsRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x07\x41\x63\x63ount\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\'\n\x08\x62\x61lances\x18\x03 \x03(\x0b\x32\x15.clearbook.v1.Balance\x12\x10\n\x08\x66\x65\x65_tier\x18\x04 \x01(\t\"X\n\x14ListAccountsResponse\x12\'\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x15.clearbook.v1.Account\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"~\n\x14\x41\x64justBalanceRequest\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x11\n\tfrom_user\x18\x02 \x01(\t\x12\x0f\n\x07to_user\x18\x03 \x01(\t\x12\r\n\x05\x61sset\x18\x04 \x01(\t\x12\x0e\n\x06\x61mount\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\"4\n\x15\x41\x64justBalanceResponse\x12\x1b\n\x13settlement_sequence\x18\x01 \x01(\x04\"k\n\x16ListWithdrawalsRequest\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.clearbook.v1.TransferState\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"_\n\x0eUserWithdrawal\x12\x15\n\rwithdrawal_id\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12(\n\x08transfer\x18\x03 \x01(\x0b\x32\x16.clearbook.v1.Transfer\"e\n\x17ListWithdrawalsResponse\x12\x31\n\x0bwithdrawals\x18\x01 \x03(\x0b\x32\x1c.clearbook.v1.UserWithdrawal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x18\x41pproveWithdrawalRequest\x12\x15\n\rwithdrawal_id\x18\x01 \x01(\t\"8\n\x19\x41pproveWithdrawalResponse\x12\x1b\n\x13settlement_sequence\x18\x01 \x01(\x04\"@\n\x17RejectWithdrawalRequest\x12\x15\n\rwithdrawal_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1a\n\x18RejectWithdrawalResponse\"/\n\x11SetFeeTierRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0c\n\x04tier\x18\x02 \x01(\t\"\x14\n\x12SetFeeTierResponse\"\x15\n\x13ListFeeTiersRequest\"Y\n\x07\x46\x65\x65Tier\x12\x0c\n\x04tier\x18\x01 \x01(\t\x12\x12\n\nvolume_min\x18\x02 \x01(\t\x12\x15\n\rmaker_fee_ppm\x18\x03 \x01(\r\x12\x15\n\rtaker_fee_ppm\x18\x04 \x01(\r\"R\n\x14ListFeeTiersResponse\x12$\n\x05tiers\x18\x01 \x03(\x0b\x32\x15.clearbook.v1.FeeTier\x12\x14\n\x0cvolume_asset\x18\x02 \x01(\t\"W\n\x17\x43reateUserApiKeyRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12.\n\x03key\x18\x02 \x01(\x0b\x32!.clearbook.v1.CreateApiKeyRequest\"K\n\x18\x43reateUserApiKeyResponse\x12/\n\x03key\x18\x01 \x01(\x0b\x32\".clearbook.v1.CreateApiKeyResponse\")\n\x17RevokeUserApiKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"\x1a\n\x18RevokeUserApiKeyResponse\"@\n\x17ListAuditEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xaa\x01\n\nAuditEntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04user\x18\x03 \x01(\t\x12\x0e\n\x06key_id\x18\x04 \x01(\t\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x0f\n\x07request\x18\x07 \x01(\t\x12\x0f\n\x07outcome\x18\x08 \x01(\t\"^\n\x18ListAuditEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.clearbook.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x12\x43reateTokenRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\r\n\x05\x61\x64min\x18\x02 \x01(\x08\"$\n\x13\x43reateTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t2\xc0\x0b\n\x0c\x41\x64minService\x12R\n\x0b\x43reateAsset\x12 .clearbook.v1.CreateAssetRequest\x1a!.clearbook.v1.CreateAssetResponse\x12U\n\x0c\x43reateMarket\x12!.clearbook.v1.CreateMarketRequest\x1a\".clearbook.v1.CreateMarketResponse\x12[\n\x0eSetMarketState\x12#.clearbook.v1.SetMarketStateRequest\x1a$.clearbook.v1.SetMarketStateResponse\x12X\n\rCreateAccount\x12\".clearbook.v1.CreateAccountRequest\x1a#.clearbook.v1.CreateAccountResponse\x12U\n\x0cListAccounts\x12!.clearbook.v1.ListAccountsRequest\x1a\".clearbook.v1.ListAccountsResponse\x12O\n\nGrantFunds\x12\x1f.clearbook.v1.GrantFundsRequest\x1a .clearbook.v1.GrantFundsResponse\x12X\n\rAdjustBalance\x12\".clearbook.v1.AdjustBalanceRequest\x1a#.clearbook.v1.AdjustBalanceResponse\x12^\n\x0fListWithdrawals\x12$.clearbook.v1.ListWithdrawalsRequest\x1a%.clearbook.v1.ListWithdrawalsResponse\x12\x64\n\x11\x41pproveWithdrawal\x12&.clearbook.v1.ApproveWithdrawalRequest\x1a\'.clearbook.v1.ApproveWithdrawalResponse\x12\x61\n\x10RejectWithdrawal\x12%.clearbook.v1.RejectWithdrawalRequest\x1a&.clearbook.v1.RejectWithdrawalResponse\x12O\n\nSetFeeTier\x12\x1f.clearbook.v1.SetFeeTierRequest\x1a .clearbook.v1.SetFeeTierResponse\x12U\n\x0cListFeeTiers\x12!.clearbook.v1.ListFeeTiersRequest\x1a\".clearbook.v1.ListFeeTiersResponse\x12\x61\n\x10\x43reateUserApiKey\x12%.clearbook.v1.CreateUserApiKeyRequest\x1a&.clearbook.v1.CreateUserApiKeyResponse\x12R\n\x0b\x43reateToken\x12 .clearbook.v1.CreateTokenRequest\x1a!.clearbook.v1.CreateTokenResponse\x12\x61\n\x10RevokeUserApiKey\x12%.clearbook.v1.RevokeUserApiKeyRequest\x1a&.clearbook.v1.RevokeUserApiKeyResponse\x12\x61\n\x10ListAuditEntries\x12%.clearbook.v1.ListAuditEntriesRequest\x1a&.clearbook.v1.ListAuditEntriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'clearbook.v1.admin_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATEASSETREQUEST']._serialized_start=50
-  _globals['_CREATEASSETREQUEST']._serialized_end=122
-  _globals['_CREATEASSETRESPONSE']._serialized_start=124
-  _globals['_CREATEASSETRESPONSE']._serialized_end=145
-  _globals['_CREATEMARKETREQUEST']._serialized_start=147
-  _globals['_CREATEMARKETREQUEST']._serialized_end=243
-  _globals['_CREATEMARKETRESPONSE']._serialized_start=245
-  _globals['_CREATEMARKETRESPONSE']._serialized_end=267
-  _globals['_SETMARKETSTATEREQUEST']._serialized_start=269
-  _globals['_SETMARKETSTATEREQUEST']._serialized_end=324
-  _globals['_SETMARKETSTATERESPONSE']._serialized_start=326
-  _globals['_SETMARKETSTATERESPONSE']._serialized_end=350
-  _globals['_GRANTFUNDSREQUEST']._serialized_start=352
-  _globals['_GRANTFUNDSREQUEST']._serialized_end=437
-  _globals['_GRANTFUNDSRESPONSE']._serialized_start=439
-  _globals['_GRANTFUNDSRESPONSE']._serialized_end=488
-  _globals['_CREATETOKENREQUEST']._serialized_start=490
-  _globals['_CREATETOKENREQUEST']._serialized_end=539
-  _globals['_CREATETOKENRESPONSE']._serialized_start=541
-  _globals['_CREATETOKENRESPONSE']._serialized_end=577
-  _globals['_ADMINSERVICE']._serialized_start=580
-  _globals['_ADMINSERVICE']._serialized_end=1023
+  _globals['_CREATEASSETREQUEST']._serialized_start=119
+  _globals['_CREATEASSETREQUEST']._serialized_end=191
+  _globals['_CREATEASSETRESPONSE']._serialized_start=193
+  _globals['_CREATEASSETRESPONSE']._serialized_end=214
+  _globals['_CREATEMARKETREQUEST']._serialized_start=216
+  _globals['_CREATEMARKETREQUEST']._serialized_end=312
+  _globals['_CREATEMARKETRESPONSE']._serialized_start=314
+  _globals['_CREATEMARKETRESPONSE']._serialized_end=336
+  _globals['_SETMARKETSTATEREQUEST']._serialized_start=338
+  _globals['_SETMARKETSTATEREQUEST']._serialized_end=393
+  _globals['_SETMARKETSTATERESPONSE']._serialized_start=395
+  _globals['_SETMARKETSTATERESPONSE']._serialized_end=419
+  _globals['_GRANTFUNDSREQUEST']._serialized_start=421
+  _globals['_GRANTFUNDSREQUEST']._serialized_end=506
+  _globals['_GRANTFUNDSRESPONSE']._serialized_start=508
+  _globals['_GRANTFUNDSRESPONSE']._serialized_end=557
+  _globals['_CREATEACCOUNTREQUEST']._serialized_start=559
+  _globals['_CREATEACCOUNTREQUEST']._serialized_end=595
+  _globals['_CREATEACCOUNTRESPONSE']._serialized_start=597
+  _globals['_CREATEACCOUNTRESPONSE']._serialized_end=640
+  _globals['_LISTACCOUNTSREQUEST']._serialized_start=642
+  _globals['_LISTACCOUNTSREQUEST']._serialized_end=716
+  _globals['_ACCOUNT']._serialized_start=718
+  _globals['_ACCOUNT']._serialized_end=820
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=822
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=910
+  _globals['_ADJUSTBALANCEREQUEST']._serialized_start=912
+  _globals['_ADJUSTBALANCEREQUEST']._serialized_end=1038
+  _globals['_ADJUSTBALANCERESPONSE']._serialized_start=1040
+  _globals['_ADJUSTBALANCERESPONSE']._serialized_end=1092
+  _globals['_LISTWITHDRAWALSREQUEST']._serialized_start=1094
+  _globals['_LISTWITHDRAWALSREQUEST']._serialized_end=1201
+  _globals['_USERWITHDRAWAL']._serialized_start=1203
+  _globals['_USERWITHDRAWAL']._serialized_end=1298
+  _globals['_LISTWITHDRAWALSRESPONSE']._serialized_start=1300
+  _globals['_LISTWITHDRAWALSRESPONSE']._serialized_end=1401
+  _globals['_APPROVEWITHDRAWALREQUEST']._serialized_start=1403
+  _globals['_APPROVEWITHDRAWALREQUEST']._serialized_end=1452
+  _globals['_APPROVEWITHDRAWALRESPONSE']._serialized_start=1454
+  _globals['_APPROVEWITHDRAWALRESPONSE']._serialized_end=1510
+  _globals['_REJECTWITHDRAWALREQUEST']._serialized_start=1512
+  _globals['_REJECTWITHDRAWALREQUEST']._serialized_end=1576
+  _globals['_REJECTWITHDRAWALRESPONSE']._serialized_start=1578
+  _globals['_REJECTWITHDRAWALRESPONSE']._serialized_end=1604
+  _globals['_SETFEETIERREQUEST']._serialized_start=1606
+  _globals['_SETFEETIERREQUEST']._serialized_end=1653
+  _globals['_SETFEETIERRESPONSE']._serialized_start=1655
+  _globals['_SETFEETIERRESPONSE']._serialized_end=1675
+  _globals['_LISTFEETIERSREQUEST']._serialized_start=1677
+  _globals['_LISTFEETIERSREQUEST']._serialized_end=1698
+  _globals['_FEETIER']._serialized_start=1700
+  _globals['_FEETIER']._serialized_end=1789
+  _globals['_LISTFEETIERSRESPONSE']._serialized_start=1791
+  _globals['_LISTFEETIERSRESPONSE']._serialized_end=1873
+  _globals['_CREATEUSERAPIKEYREQUEST']._serialized_start=1875
+  _globals['_CREATEUSERAPIKEYREQUEST']._serialized_end=1962
+  _globals['_CREATEUSERAPIKEYRESPONSE']._serialized_start=1964
+  _globals['_CREATEUSERAPIKEYRESPONSE']._serialized_end=2039
+  _globals['_REVOKEUSERAPIKEYREQUEST']._serialized_start=2041
+  _globals['_REVOKEUSERAPIKEYREQUEST']._serialized_end=2082
+  _globals['_REVOKEUSERAPIKEYRESPONSE']._serialized_start=2084
+  _globals['_REVOKEUSERAPIKEYRESPONSE']._serialized_end=2110
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=2112
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=2176
+  _globals['_AUDITENTRY']._serialized_start=2179
+  _globals['_AUDITENTRY']._serialized_end=2349
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=2351
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=2445
+  _globals['_CREATETOKENREQUEST']._serialized_start=2447
+  _globals['_CREATETOKENREQUEST']._serialized_end=2496
+  _globals['_CREATETOKENRESPONSE']._serialized_start=2498
+  _globals['_CREATETOKENRESPONSE']._serialized_end=2534
+  _globals['_ADMINSERVICE']._serialized_start=2537
+  _globals['_ADMINSERVICE']._serialized_end=4009
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else.
+    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit log.
     """
 
     def __init__(self, channel):
@@ -50,20 +50,75 @@ class AdminServiceStub:
                 request_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketStateRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketStateResponse.FromString,
                 _registered_method=True)
+        self.CreateAccount = channel.unary_unary(
+                '/clearbook.v1.AdminService/CreateAccount',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.CreateAccountRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.CreateAccountResponse.FromString,
+                _registered_method=True)
+        self.ListAccounts = channel.unary_unary(
+                '/clearbook.v1.AdminService/ListAccounts',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.ListAccountsRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ListAccountsResponse.FromString,
+                _registered_method=True)
         self.GrantFunds = channel.unary_unary(
                 '/clearbook.v1.AdminService/GrantFunds',
                 request_serializer=clearbook_dot_v1_dot_admin__service__pb2.GrantFundsRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.GrantFundsResponse.FromString,
+                _registered_method=True)
+        self.AdjustBalance = channel.unary_unary(
+                '/clearbook.v1.AdminService/AdjustBalance',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.AdjustBalanceRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.AdjustBalanceResponse.FromString,
+                _registered_method=True)
+        self.ListWithdrawals = channel.unary_unary(
+                '/clearbook.v1.AdminService/ListWithdrawals',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.ListWithdrawalsRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ListWithdrawalsResponse.FromString,
+                _registered_method=True)
+        self.ApproveWithdrawal = channel.unary_unary(
+                '/clearbook.v1.AdminService/ApproveWithdrawal',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.ApproveWithdrawalRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ApproveWithdrawalResponse.FromString,
+                _registered_method=True)
+        self.RejectWithdrawal = channel.unary_unary(
+                '/clearbook.v1.AdminService/RejectWithdrawal',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.RejectWithdrawalRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.RejectWithdrawalResponse.FromString,
+                _registered_method=True)
+        self.SetFeeTier = channel.unary_unary(
+                '/clearbook.v1.AdminService/SetFeeTier',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetFeeTierRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetFeeTierResponse.FromString,
+                _registered_method=True)
+        self.ListFeeTiers = channel.unary_unary(
+                '/clearbook.v1.AdminService/ListFeeTiers',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.ListFeeTiersRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ListFeeTiersResponse.FromString,
+                _registered_method=True)
+        self.CreateUserApiKey = channel.unary_unary(
+                '/clearbook.v1.AdminService/CreateUserApiKey',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyResponse.FromString,
                 _registered_method=True)
         self.CreateToken = channel.unary_unary(
                 '/clearbook.v1.AdminService/CreateToken',
                 request_serializer=clearbook_dot_v1_dot_admin__service__pb2.CreateTokenRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.CreateTokenResponse.FromString,
                 _registered_method=True)
+        self.RevokeUserApiKey = channel.unary_unary(
+                '/clearbook.v1.AdminService/RevokeUserApiKey',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.RevokeUserApiKeyRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.RevokeUserApiKeyResponse.FromString,
+                _registered_method=True)
+        self.ListAuditEntries = channel.unary_unary(
+                '/clearbook.v1.AdminService/ListAuditEntries',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.ListAuditEntriesRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ListAuditEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else.
+    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit log.
     """
 
     def CreateAsset(self, request, context):
@@ -87,6 +142,20 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateAccount(self, request, context):
+        """Opens a user's account. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAccounts(self, request, context):
+        """Lists accounts with their balances, by account number.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GrantFunds(self, request, context):
         """Moves demo funds from the faucet to a user (whose account is opened if need be). Idempotent by transfer_id.
         FAILED_PRECONDITION: the faucet has not that much (yet).
@@ -95,8 +164,72 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdjustBalance(self, request, context):
+        """Credits or debits an account against one of the system's own, with a reason. Idempotent by transfer_id.
+        FAILED_PRECONDITION: the giver has not that much available.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWithdrawals(self, request, context):
+        """Lists withdrawals of all accounts, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveWithdrawal(self, request, context):
+        """Lets a withdrawal go to the chain. Idempotent. FAILED_PRECONDITION: it was canceled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectWithdrawal(self, request, context):
+        """Cancels a withdrawal that is not approved. Idempotent. FAILED_PRECONDITION: it is approved.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetFeeTier(self, request, context):
+        """Fixes an account's fee tier, or lets it follow the volume again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFeeTiers(self, request, context):
+        """Lists the fee tiers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateUserApiKey(self, request, context):
+        """Makes an API key for a user, operators among them. The secret is shown once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateToken(self, request, context):
         """Makes a bearer token for a user. It is shown once; only its hash is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeUserApiKey(self, request, context):
+        """Revokes any user's key. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditEntries(self, request, context):
+        """Lists what operators did, newest first. Append-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,15 +253,70 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketStateRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketStateResponse.SerializeToString,
             ),
+            'CreateAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateAccount,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.CreateAccountRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.CreateAccountResponse.SerializeToString,
+            ),
+            'ListAccounts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAccounts,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ListAccountsRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.ListAccountsResponse.SerializeToString,
+            ),
             'GrantFunds': grpc.unary_unary_rpc_method_handler(
                     servicer.GrantFunds,
                     request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.GrantFundsRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_admin__service__pb2.GrantFundsResponse.SerializeToString,
             ),
+            'AdjustBalance': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdjustBalance,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.AdjustBalanceRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.AdjustBalanceResponse.SerializeToString,
+            ),
+            'ListWithdrawals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWithdrawals,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ListWithdrawalsRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.ListWithdrawalsResponse.SerializeToString,
+            ),
+            'ApproveWithdrawal': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveWithdrawal,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ApproveWithdrawalRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.ApproveWithdrawalResponse.SerializeToString,
+            ),
+            'RejectWithdrawal': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectWithdrawal,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.RejectWithdrawalRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.RejectWithdrawalResponse.SerializeToString,
+            ),
+            'SetFeeTier': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetFeeTier,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetFeeTierRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetFeeTierResponse.SerializeToString,
+            ),
+            'ListFeeTiers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFeeTiers,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ListFeeTiersRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.ListFeeTiersResponse.SerializeToString,
+            ),
+            'CreateUserApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUserApiKey,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyResponse.SerializeToString,
+            ),
             'CreateToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateToken,
                     request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.CreateTokenRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_admin__service__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'RevokeUserApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeUserApiKey,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.RevokeUserApiKeyRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.RevokeUserApiKeyResponse.SerializeToString,
+            ),
+            'ListAuditEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEntries,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ListAuditEntriesRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.ListAuditEntriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -139,7 +327,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else.
+    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit log.
     """
 
     @staticmethod
@@ -224,6 +412,60 @@ class AdminService:
             _registered_method=True)
 
     @staticmethod
+    def CreateAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/CreateAccount',
+            clearbook_dot_v1_dot_admin__service__pb2.CreateAccountRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.CreateAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAccounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/ListAccounts',
+            clearbook_dot_v1_dot_admin__service__pb2.ListAccountsRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.ListAccountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GrantFunds(request,
             target,
             options=(),
@@ -251,6 +493,195 @@ class AdminService:
             _registered_method=True)
 
     @staticmethod
+    def AdjustBalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/AdjustBalance',
+            clearbook_dot_v1_dot_admin__service__pb2.AdjustBalanceRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.AdjustBalanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWithdrawals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/ListWithdrawals',
+            clearbook_dot_v1_dot_admin__service__pb2.ListWithdrawalsRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.ListWithdrawalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveWithdrawal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/ApproveWithdrawal',
+            clearbook_dot_v1_dot_admin__service__pb2.ApproveWithdrawalRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.ApproveWithdrawalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectWithdrawal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/RejectWithdrawal',
+            clearbook_dot_v1_dot_admin__service__pb2.RejectWithdrawalRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.RejectWithdrawalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetFeeTier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/SetFeeTier',
+            clearbook_dot_v1_dot_admin__service__pb2.SetFeeTierRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.SetFeeTierResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFeeTiers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/ListFeeTiers',
+            clearbook_dot_v1_dot_admin__service__pb2.ListFeeTiersRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.ListFeeTiersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateUserApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/CreateUserApiKey',
+            clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CreateToken(request,
             target,
             options=(),
@@ -267,6 +698,60 @@ class AdminService:
             '/clearbook.v1.AdminService/CreateToken',
             clearbook_dot_v1_dot_admin__service__pb2.CreateTokenRequest.SerializeToString,
             clearbook_dot_v1_dot_admin__service__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeUserApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/RevokeUserApiKey',
+            clearbook_dot_v1_dot_admin__service__pb2.RevokeUserApiKeyRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.RevokeUserApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/ListAuditEntries',
+            clearbook_dot_v1_dot_admin__service__pb2.ListAuditEntriesRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.ListAuditEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else."""
+    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit log."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -39,16 +39,40 @@ class AdminServiceStub:
     """Creates a market. Idempotent like CreateAsset. FAILED_PRECONDITION: the quote asset's decimals < price decimals + quantity decimals."""
     SetMarketState: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetMarketStateRequest, _admin_service_pb2.SetMarketStateResponse]
     """Halts or opens a market."""
+    CreateAccount: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateAccountRequest, _admin_service_pb2.CreateAccountResponse]
+    """Opens a user's account. Idempotent."""
+    ListAccounts: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAccountsRequest, _admin_service_pb2.ListAccountsResponse]
+    """Lists accounts with their balances, by account number."""
     GrantFunds: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GrantFundsRequest, _admin_service_pb2.GrantFundsResponse]
     """Moves demo funds from the faucet to a user (whose account is opened if need be). Idempotent by transfer_id.
     FAILED_PRECONDITION: the faucet has not that much (yet).
     """
+    AdjustBalance: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.AdjustBalanceRequest, _admin_service_pb2.AdjustBalanceResponse]
+    """Credits or debits an account against one of the system's own, with a reason. Idempotent by transfer_id.
+    FAILED_PRECONDITION: the giver has not that much available.
+    """
+    ListWithdrawals: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListWithdrawalsRequest, _admin_service_pb2.ListWithdrawalsResponse]
+    """Lists withdrawals of all accounts, newest first."""
+    ApproveWithdrawal: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ApproveWithdrawalRequest, _admin_service_pb2.ApproveWithdrawalResponse]
+    """Lets a withdrawal go to the chain. Idempotent. FAILED_PRECONDITION: it was canceled."""
+    RejectWithdrawal: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RejectWithdrawalRequest, _admin_service_pb2.RejectWithdrawalResponse]
+    """Cancels a withdrawal that is not approved. Idempotent. FAILED_PRECONDITION: it is approved."""
+    SetFeeTier: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetFeeTierRequest, _admin_service_pb2.SetFeeTierResponse]
+    """Fixes an account's fee tier, or lets it follow the volume again."""
+    ListFeeTiers: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListFeeTiersRequest, _admin_service_pb2.ListFeeTiersResponse]
+    """Lists the fee tiers."""
+    CreateUserApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateUserApiKeyRequest, _admin_service_pb2.CreateUserApiKeyResponse]
+    """Makes an API key for a user, operators among them. The secret is shown once."""
     CreateToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateTokenRequest, _admin_service_pb2.CreateTokenResponse]
     """Makes a bearer token for a user. It is shown once; only its hash is kept."""
+    RevokeUserApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeUserApiKeyRequest, _admin_service_pb2.RevokeUserApiKeyResponse]
+    """Revokes any user's key. Idempotent."""
+    ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]
+    """Lists what operators did, newest first. Append-only."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else."""
+    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit log."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAsset: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateAssetRequest, _admin_service_pb2.CreateAssetResponse]  # type: ignore[assignment]
@@ -57,15 +81,39 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Creates a market. Idempotent like CreateAsset. FAILED_PRECONDITION: the quote asset's decimals < price decimals + quantity decimals."""
     SetMarketState: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetMarketStateRequest, _admin_service_pb2.SetMarketStateResponse]  # type: ignore[assignment]
     """Halts or opens a market."""
+    CreateAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateAccountRequest, _admin_service_pb2.CreateAccountResponse]  # type: ignore[assignment]
+    """Opens a user's account. Idempotent."""
+    ListAccounts: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAccountsRequest, _admin_service_pb2.ListAccountsResponse]  # type: ignore[assignment]
+    """Lists accounts with their balances, by account number."""
     GrantFunds: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GrantFundsRequest, _admin_service_pb2.GrantFundsResponse]  # type: ignore[assignment]
     """Moves demo funds from the faucet to a user (whose account is opened if need be). Idempotent by transfer_id.
     FAILED_PRECONDITION: the faucet has not that much (yet).
     """
+    AdjustBalance: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.AdjustBalanceRequest, _admin_service_pb2.AdjustBalanceResponse]  # type: ignore[assignment]
+    """Credits or debits an account against one of the system's own, with a reason. Idempotent by transfer_id.
+    FAILED_PRECONDITION: the giver has not that much available.
+    """
+    ListWithdrawals: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListWithdrawalsRequest, _admin_service_pb2.ListWithdrawalsResponse]  # type: ignore[assignment]
+    """Lists withdrawals of all accounts, newest first."""
+    ApproveWithdrawal: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ApproveWithdrawalRequest, _admin_service_pb2.ApproveWithdrawalResponse]  # type: ignore[assignment]
+    """Lets a withdrawal go to the chain. Idempotent. FAILED_PRECONDITION: it was canceled."""
+    RejectWithdrawal: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RejectWithdrawalRequest, _admin_service_pb2.RejectWithdrawalResponse]  # type: ignore[assignment]
+    """Cancels a withdrawal that is not approved. Idempotent. FAILED_PRECONDITION: it is approved."""
+    SetFeeTier: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetFeeTierRequest, _admin_service_pb2.SetFeeTierResponse]  # type: ignore[assignment]
+    """Fixes an account's fee tier, or lets it follow the volume again."""
+    ListFeeTiers: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListFeeTiersRequest, _admin_service_pb2.ListFeeTiersResponse]  # type: ignore[assignment]
+    """Lists the fee tiers."""
+    CreateUserApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateUserApiKeyRequest, _admin_service_pb2.CreateUserApiKeyResponse]  # type: ignore[assignment]
+    """Makes an API key for a user, operators among them. The secret is shown once."""
     CreateToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateTokenRequest, _admin_service_pb2.CreateTokenResponse]  # type: ignore[assignment]
     """Makes a bearer token for a user. It is shown once; only its hash is kept."""
+    RevokeUserApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeUserApiKeyRequest, _admin_service_pb2.RevokeUserApiKeyResponse]  # type: ignore[assignment]
+    """Revokes any user's key. Idempotent."""
+    ListAuditEntries: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
+    """Lists what operators did, newest first. Append-only."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else."""
+    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit log."""
 
     @_abc_1.abstractmethod
     def CreateAsset(
@@ -92,6 +140,22 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Halts or opens a market."""
 
     @_abc_1.abstractmethod
+    def CreateAccount(
+        self,
+        request: _admin_service_pb2.CreateAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.CreateAccountResponse, _abc.Awaitable[_admin_service_pb2.CreateAccountResponse]]:
+        """Opens a user's account. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def ListAccounts(
+        self,
+        request: _admin_service_pb2.ListAccountsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListAccountsResponse, _abc.Awaitable[_admin_service_pb2.ListAccountsResponse]]:
+        """Lists accounts with their balances, by account number."""
+
+    @_abc_1.abstractmethod
     def GrantFunds(
         self,
         request: _admin_service_pb2.GrantFundsRequest,
@@ -102,11 +166,85 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def AdjustBalance(
+        self,
+        request: _admin_service_pb2.AdjustBalanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.AdjustBalanceResponse, _abc.Awaitable[_admin_service_pb2.AdjustBalanceResponse]]:
+        """Credits or debits an account against one of the system's own, with a reason. Idempotent by transfer_id.
+        FAILED_PRECONDITION: the giver has not that much available.
+        """
+
+    @_abc_1.abstractmethod
+    def ListWithdrawals(
+        self,
+        request: _admin_service_pb2.ListWithdrawalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListWithdrawalsResponse, _abc.Awaitable[_admin_service_pb2.ListWithdrawalsResponse]]:
+        """Lists withdrawals of all accounts, newest first."""
+
+    @_abc_1.abstractmethod
+    def ApproveWithdrawal(
+        self,
+        request: _admin_service_pb2.ApproveWithdrawalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ApproveWithdrawalResponse, _abc.Awaitable[_admin_service_pb2.ApproveWithdrawalResponse]]:
+        """Lets a withdrawal go to the chain. Idempotent. FAILED_PRECONDITION: it was canceled."""
+
+    @_abc_1.abstractmethod
+    def RejectWithdrawal(
+        self,
+        request: _admin_service_pb2.RejectWithdrawalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RejectWithdrawalResponse, _abc.Awaitable[_admin_service_pb2.RejectWithdrawalResponse]]:
+        """Cancels a withdrawal that is not approved. Idempotent. FAILED_PRECONDITION: it is approved."""
+
+    @_abc_1.abstractmethod
+    def SetFeeTier(
+        self,
+        request: _admin_service_pb2.SetFeeTierRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.SetFeeTierResponse, _abc.Awaitable[_admin_service_pb2.SetFeeTierResponse]]:
+        """Fixes an account's fee tier, or lets it follow the volume again."""
+
+    @_abc_1.abstractmethod
+    def ListFeeTiers(
+        self,
+        request: _admin_service_pb2.ListFeeTiersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListFeeTiersResponse, _abc.Awaitable[_admin_service_pb2.ListFeeTiersResponse]]:
+        """Lists the fee tiers."""
+
+    @_abc_1.abstractmethod
+    def CreateUserApiKey(
+        self,
+        request: _admin_service_pb2.CreateUserApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.CreateUserApiKeyResponse, _abc.Awaitable[_admin_service_pb2.CreateUserApiKeyResponse]]:
+        """Makes an API key for a user, operators among them. The secret is shown once."""
+
+    @_abc_1.abstractmethod
     def CreateToken(
         self,
         request: _admin_service_pb2.CreateTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.CreateTokenResponse, _abc.Awaitable[_admin_service_pb2.CreateTokenResponse]]:
         """Makes a bearer token for a user. It is shown once; only its hash is kept."""
+
+    @_abc_1.abstractmethod
+    def RevokeUserApiKey(
+        self,
+        request: _admin_service_pb2.RevokeUserApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RevokeUserApiKeyResponse, _abc.Awaitable[_admin_service_pb2.RevokeUserApiKeyResponse]]:
+        """Revokes any user's key. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def ListAuditEntries(
+        self,
+        request: _admin_service_pb2.ListAuditEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListAuditEntriesResponse, _abc.Awaitable[_admin_service_pb2.ListAuditEntriesResponse]]:
+        """Lists what operators did, newest first. Append-only."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

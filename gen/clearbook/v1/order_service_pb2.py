@@ -25,23 +25,23 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n clearbook/v1/order_service.proto\x12\x0c\x63learbook.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x02\n\x11PlaceOrderRequest\x12\x17\n\x0f\x63lient_order_id\x18\x01 \x01(\t\x12\x0e\n\x06market\x18\x02 \x01(\t\x12 \n\x04side\x18\x03 \x01(\x0e\x32\x12.clearbook.v1.Side\x12%\n\x04type\x18\x04 \x01(\x0e\x32\x17.clearbook.v1.OrderType\x12\x30\n\rtime_in_force\x18\x05 \x01(\x0e\x32\x19.clearbook.v1.TimeInForce\x12\r\n\x05price\x18\x06 \x01(\t\x12\x10\n\x08quantity\x18\x07 \x01(\t\x12\x11\n\tpost_only\x18\x08 \x01(\x08\x12\x14\n\x0cquote_budget\x18\t \x01(\t\"e\n\x12PlaceOrderResponse\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.clearbook.v1.Order\x12+\n\nexecutions\x18\x02 \x03(\x0b\x32\x17.clearbook.v1.Execution\"?\n\x12\x43\x61ncelOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\"9\n\x13\x43\x61ncelOrderResponse\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.clearbook.v1.Order\"<\n\x0fGetOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\"c\n\x10GetOrderResponse\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.clearbook.v1.Order\x12+\n\nexecutions\x18\x02 \x03(\x0b\x32\x17.clearbook.v1.Execution\"]\n\x11ListOrdersRequest\x12\x0e\n\x06market\x18\x01 \x01(\t\x12\x11\n\topen_only\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"R\n\x12ListOrdersResponse\x12#\n\x06orders\x18\x01 \x03(\x0b\x32\x13.clearbook.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x13StreamOrdersRequest\x12\x0e\n\x06market\x18\x01 \x01(\t\"\xa4\x01\n\x14StreamOrdersResponse\x12\x10\n\x08snapshot\x18\x01 \x01(\x08\x12#\n\x06orders\x18\x02 \x03(\x0b\x32\x13.clearbook.v1.Order\x12+\n\nexecutions\x18\x03 \x03(\x0b\x32\x17.clearbook.v1.Execution\x12\x18\n\x10journal_sequence\x18\x04 \x01(\x04\x12\x0e\n\x06lagged\x18\x05 \x01(\x08\"\x81\x04\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12\x0e\n\x06market\x18\x03 \x01(\t\x12 \n\x04side\x18\x04 \x01(\x0e\x32\x12.clearbook.v1.Side\x12%\n\x04type\x18\x05 \x01(\x0e\x32\x17.clearbook.v1.OrderType\x12\x30\n\rtime_in_force\x18\x06 \x01(\x0e\x32\x19.clearbook.v1.TimeInForce\x12\x11\n\tpost_only\x18\x07 \x01(\x08\x12\r\n\x05price\x18\x08 \x01(\t\x12\x10\n\x08quantity\x18\t \x01(\t\x12\x17\n\x0f\x66illed_quantity\x18\n \x01(\t\x12\x14\n\x0cquote_budget\x18\x0b \x01(\t\x12\x14\n\x0c\x66illed_quote\x18\x0c \x01(\t\x12\x0e\n\x06locked\x18\r \x01(\t\x12\'\n\x05state\x18\x0e \x01(\x0e\x32\x18.clearbook.v1.OrderState\x12/\n\x0c\x63\x61ncel_cause\x18\x0f \x01(\x0e\x32\x19.clearbook.v1.CancelCause\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nevent_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9a\x02\n\tExecution\x12\x10\n\x08trade_id\x18\x01 \x01(\x04\x12\x0e\n\x06market\x18\x02 \x01(\t\x12\x10\n\x08order_id\x18\x03 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x04 \x01(\t\x12 \n\x04side\x18\x05 \x01(\x0e\x32\x12.clearbook.v1.Side\x12\r\n\x05price\x18\x06 \x01(\t\x12\x10\n\x08quantity\x18\x07 \x01(\t\x12\x0b\n\x03\x66\x65\x65\x18\x08 \x01(\t\x12\x11\n\tfee_asset\x18\t \x01(\t\x12\x10\n\x08is_maker\x18\n \x01(\x08\x12\x1b\n\x13settlement_sequence\x18\x0b \x01(\x04\x12.\n\nevent_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp*9\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0c\n\x08SIDE_BUY\x10\x01\x12\r\n\tSIDE_SELL\x10\x02*T\n\tOrderType\x12\x1a\n\x16ORDER_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10ORDER_TYPE_LIMIT\x10\x01\x12\x15\n\x11ORDER_TYPE_MARKET\x10\x02*q\n\x0bTimeInForce\x12\x1d\n\x19TIME_IN_FORCE_UNSPECIFIED\x10\x00\x12\x15\n\x11TIME_IN_FORCE_GTC\x10\x01\x12\x15\n\x11TIME_IN_FORCE_IOC\x10\x02\x12\x15\n\x11TIME_IN_FORCE_FOK\x10\x03*q\n\nOrderState\x12\x1b\n\x17ORDER_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10ORDER_STATE_OPEN\x10\x01\x12\x16\n\x12ORDER_STATE_FILLED\x10\x02\x12\x18\n\x14ORDER_STATE_CANCELED\x10\x03*\xc0\x01\n\x0b\x43\x61ncelCause\x12\x1c\n\x18\x43\x41NCEL_CAUSE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41NCEL_CAUSE_USER\x10\x01\x12\x14\n\x10\x43\x41NCEL_CAUSE_IOC\x10\x02\x12\x14\n\x10\x43\x41NCEL_CAUSE_FOK\x10\x03\x12\x1a\n\x16\x43\x41NCEL_CAUSE_POST_ONLY\x10\x04\x12\x1b\n\x17\x43\x41NCEL_CAUSE_SELF_TRADE\x10\x05\x12\x17\n\x13\x43\x41NCEL_CAUSE_BUDGET\x10\x06\x32\xa8\x03\n\x0cOrderService\x12O\n\nPlaceOrder\x12\x1f.clearbook.v1.PlaceOrderRequest\x1a .clearbook.v1.PlaceOrderResponse\x12R\n\x0b\x43\x61ncelOrder\x12 .clearbook.v1.CancelOrderRequest\x1a!.clearbook.v1.CancelOrderResponse\x12I\n\x08GetOrder\x12\x1d.clearbook.v1.GetOrderRequest\x1a\x1e.clearbook.v1.GetOrderResponse\x12O\n\nListOrders\x12\x1f.clearbook.v1.ListOrdersRequest\x1a .clearbook.v1.ListOrdersResponse\x12W\n\x0cStreamOrders\x12!.clearbook.v1.StreamOrdersRequest\x1a\".clearbook.v1.StreamOrdersResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n clearbook/v1/order_service.proto\x12\x0c\x63learbook.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x02\n\x11PlaceOrderRequest\x12\x17\n\x0f\x63lient_order_id\x18\x01 \x01(\t\x12\x0e\n\x06market\x18\x02 \x01(\t\x12 \n\x04side\x18\x03 \x01(\x0e\x32\x12.clearbook.v1.Side\x12%\n\x04type\x18\x04 \x01(\x0e\x32\x17.clearbook.v1.OrderType\x12\x30\n\rtime_in_force\x18\x05 \x01(\x0e\x32\x19.clearbook.v1.TimeInForce\x12\r\n\x05price\x18\x06 \x01(\t\x12\x10\n\x08quantity\x18\x07 \x01(\t\x12\x11\n\tpost_only\x18\x08 \x01(\x08\x12\x14\n\x0cquote_budget\x18\t \x01(\t\"e\n\x12PlaceOrderResponse\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.clearbook.v1.Order\x12+\n\nexecutions\x18\x02 \x03(\x0b\x32\x17.clearbook.v1.Execution\"?\n\x12\x43\x61ncelOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\"9\n\x13\x43\x61ncelOrderResponse\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.clearbook.v1.Order\"<\n\x0fGetOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\"c\n\x10GetOrderResponse\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.clearbook.v1.Order\x12+\n\nexecutions\x18\x02 \x03(\x0b\x32\x17.clearbook.v1.Execution\"\xbb\x01\n\x11ListOrdersRequest\x12\x0e\n\x06market\x18\x01 \x01(\t\x12\x11\n\topen_only\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x12ListOrdersResponse\x12#\n\x06orders\x18\x01 \x03(\x0b\x32\x13.clearbook.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbe\x01\n\x15ListExecutionsRequest\x12\x0e\n\x06market\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"^\n\x16ListExecutionsResponse\x12+\n\nexecutions\x18\x01 \x03(\x0b\x32\x17.clearbook.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x13StreamOrdersRequest\x12\x0e\n\x06market\x18\x01 \x01(\t\"\xa4\x01\n\x14StreamOrdersResponse\x12\x10\n\x08snapshot\x18\x01 \x01(\x08\x12#\n\x06orders\x18\x02 \x03(\x0b\x32\x13.clearbook.v1.Order\x12+\n\nexecutions\x18\x03 \x03(\x0b\x32\x17.clearbook.v1.Execution\x12\x18\n\x10journal_sequence\x18\x04 \x01(\x04\x12\x0e\n\x06lagged\x18\x05 \x01(\x08\"\x81\x04\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12\x0e\n\x06market\x18\x03 \x01(\t\x12 \n\x04side\x18\x04 \x01(\x0e\x32\x12.clearbook.v1.Side\x12%\n\x04type\x18\x05 \x01(\x0e\x32\x17.clearbook.v1.OrderType\x12\x30\n\rtime_in_force\x18\x06 \x01(\x0e\x32\x19.clearbook.v1.TimeInForce\x12\x11\n\tpost_only\x18\x07 \x01(\x08\x12\r\n\x05price\x18\x08 \x01(\t\x12\x10\n\x08quantity\x18\t \x01(\t\x12\x17\n\x0f\x66illed_quantity\x18\n \x01(\t\x12\x14\n\x0cquote_budget\x18\x0b \x01(\t\x12\x14\n\x0c\x66illed_quote\x18\x0c \x01(\t\x12\x0e\n\x06locked\x18\r \x01(\t\x12\'\n\x05state\x18\x0e \x01(\x0e\x32\x18.clearbook.v1.OrderState\x12/\n\x0c\x63\x61ncel_cause\x18\x0f \x01(\x0e\x32\x19.clearbook.v1.CancelCause\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nevent_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x02\n\tExecution\x12\x10\n\x08trade_id\x18\x01 \x01(\x04\x12\x0e\n\x06market\x18\x02 \x01(\t\x12\x10\n\x08order_id\x18\x03 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x04 \x01(\t\x12 \n\x04side\x18\x05 \x01(\x0e\x32\x12.clearbook.v1.Side\x12\r\n\x05price\x18\x06 \x01(\t\x12\x10\n\x08quantity\x18\x07 \x01(\t\x12\x0b\n\x03\x66\x65\x65\x18\x08 \x01(\t\x12\x11\n\tfee_asset\x18\t \x01(\t\x12\x10\n\x08is_maker\x18\n \x01(\x08\x12\x1b\n\x13settlement_sequence\x18\x0b \x01(\x04\x12.\n\nevent_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07settled\x18\r \x01(\x08*9\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0c\n\x08SIDE_BUY\x10\x01\x12\r\n\tSIDE_SELL\x10\x02*T\n\tOrderType\x12\x1a\n\x16ORDER_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10ORDER_TYPE_LIMIT\x10\x01\x12\x15\n\x11ORDER_TYPE_MARKET\x10\x02*q\n\x0bTimeInForce\x12\x1d\n\x19TIME_IN_FORCE_UNSPECIFIED\x10\x00\x12\x15\n\x11TIME_IN_FORCE_GTC\x10\x01\x12\x15\n\x11TIME_IN_FORCE_IOC\x10\x02\x12\x15\n\x11TIME_IN_FORCE_FOK\x10\x03*q\n\nOrderState\x12\x1b\n\x17ORDER_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10ORDER_STATE_OPEN\x10\x01\x12\x16\n\x12ORDER_STATE_FILLED\x10\x02\x12\x18\n\x14ORDER_STATE_CANCELED\x10\x03*\xc0\x01\n\x0b\x43\x61ncelCause\x12\x1c\n\x18\x43\x41NCEL_CAUSE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41NCEL_CAUSE_USER\x10\x01\x12\x14\n\x10\x43\x41NCEL_CAUSE_IOC\x10\x02\x12\x14\n\x10\x43\x41NCEL_CAUSE_FOK\x10\x03\x12\x1a\n\x16\x43\x41NCEL_CAUSE_POST_ONLY\x10\x04\x12\x1b\n\x17\x43\x41NCEL_CAUSE_SELF_TRADE\x10\x05\x12\x17\n\x13\x43\x41NCEL_CAUSE_BUDGET\x10\x06\x32\x85\x04\n\x0cOrderService\x12O\n\nPlaceOrder\x12\x1f.clearbook.v1.PlaceOrderRequest\x1a .clearbook.v1.PlaceOrderResponse\x12R\n\x0b\x43\x61ncelOrder\x12 .clearbook.v1.CancelOrderRequest\x1a!.clearbook.v1.CancelOrderResponse\x12I\n\x08GetOrder\x12\x1d.clearbook.v1.GetOrderRequest\x1a\x1e.clearbook.v1.GetOrderResponse\x12O\n\nListOrders\x12\x1f.clearbook.v1.ListOrdersRequest\x1a .clearbook.v1.ListOrdersResponse\x12[\n\x0eListExecutions\x12#.clearbook.v1.ListExecutionsRequest\x1a$.clearbook.v1.ListExecutionsResponse\x12W\n\x0cStreamOrders\x12!.clearbook.v1.StreamOrdersRequest\x1a\".clearbook.v1.StreamOrdersResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'clearbook.v1.order_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SIDE']._serialized_start=1919
-  _globals['_SIDE']._serialized_end=1976
-  _globals['_ORDERTYPE']._serialized_start=1978
-  _globals['_ORDERTYPE']._serialized_end=2062
-  _globals['_TIMEINFORCE']._serialized_start=2064
-  _globals['_TIMEINFORCE']._serialized_end=2177
-  _globals['_ORDERSTATE']._serialized_start=2179
-  _globals['_ORDERSTATE']._serialized_end=2292
-  _globals['_CANCELCAUSE']._serialized_start=2295
-  _globals['_CANCELCAUSE']._serialized_end=2487
+  _globals['_SIDE']._serialized_start=2320
+  _globals['_SIDE']._serialized_end=2377
+  _globals['_ORDERTYPE']._serialized_start=2379
+  _globals['_ORDERTYPE']._serialized_end=2463
+  _globals['_TIMEINFORCE']._serialized_start=2465
+  _globals['_TIMEINFORCE']._serialized_end=2578
+  _globals['_ORDERSTATE']._serialized_start=2580
+  _globals['_ORDERSTATE']._serialized_end=2693
+  _globals['_CANCELCAUSE']._serialized_start=2696
+  _globals['_CANCELCAUSE']._serialized_end=2888
   _globals['_PLACEORDERREQUEST']._serialized_start=84
   _globals['_PLACEORDERREQUEST']._serialized_end=341
   _globals['_PLACEORDERRESPONSE']._serialized_start=343
@@ -54,18 +54,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETORDERREQUEST']._serialized_end=630
   _globals['_GETORDERRESPONSE']._serialized_start=632
   _globals['_GETORDERRESPONSE']._serialized_end=731
-  _globals['_LISTORDERSREQUEST']._serialized_start=733
-  _globals['_LISTORDERSREQUEST']._serialized_end=826
-  _globals['_LISTORDERSRESPONSE']._serialized_start=828
-  _globals['_LISTORDERSRESPONSE']._serialized_end=910
-  _globals['_STREAMORDERSREQUEST']._serialized_start=912
-  _globals['_STREAMORDERSREQUEST']._serialized_end=949
-  _globals['_STREAMORDERSRESPONSE']._serialized_start=952
-  _globals['_STREAMORDERSRESPONSE']._serialized_end=1116
-  _globals['_ORDER']._serialized_start=1119
-  _globals['_ORDER']._serialized_end=1632
-  _globals['_EXECUTION']._serialized_start=1635
-  _globals['_EXECUTION']._serialized_end=1917
-  _globals['_ORDERSERVICE']._serialized_start=2490
-  _globals['_ORDERSERVICE']._serialized_end=2914
+  _globals['_LISTORDERSREQUEST']._serialized_start=734
+  _globals['_LISTORDERSREQUEST']._serialized_end=921
+  _globals['_LISTORDERSRESPONSE']._serialized_start=923
+  _globals['_LISTORDERSRESPONSE']._serialized_end=1005
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=1008
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=1198
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=1200
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=1294
+  _globals['_STREAMORDERSREQUEST']._serialized_start=1296
+  _globals['_STREAMORDERSREQUEST']._serialized_end=1333
+  _globals['_STREAMORDERSRESPONSE']._serialized_start=1336
+  _globals['_STREAMORDERSRESPONSE']._serialized_end=1500
+  _globals['_ORDER']._serialized_start=1503
+  _globals['_ORDER']._serialized_end=2016
+  _globals['_EXECUTION']._serialized_start=2019
+  _globals['_EXECUTION']._serialized_end=2318
+  _globals['_ORDERSERVICE']._serialized_start=2891
+  _globals['_ORDERSERVICE']._serialized_end=3408
 # @@protoc_insertion_point(module_scope)

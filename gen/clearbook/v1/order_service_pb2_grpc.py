@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class OrderServiceStub:
-    """Takes orders. Served by order_gateway. The caller is named by metadata (`x-clearbook-user` in open mode,
-    `authorization: Bearer …` in token mode), never by a field. Refusals carry google.rpc.ErrorInfo with a reason.
+    """Takes orders. Served by order_gateway. The caller is named by metadata (`x-clearbook-user` in open mode; a bearer token or a
+    signature in required mode, see docs/identity.md), never by a field. Refusals carry google.rpc.ErrorInfo with a reason.
     """
 
     def __init__(self, channel):
@@ -56,6 +56,11 @@ class OrderServiceStub:
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.ListOrdersRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_order__service__pb2.ListOrdersResponse.FromString,
                 _registered_method=True)
+        self.ListExecutions = channel.unary_unary(
+                '/clearbook.v1.OrderService/ListExecutions',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.ListExecutionsRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.ListExecutionsResponse.FromString,
+                _registered_method=True)
         self.StreamOrders = channel.unary_stream(
                 '/clearbook.v1.OrderService/StreamOrders',
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.StreamOrdersRequest.SerializeToString,
@@ -64,8 +69,8 @@ class OrderServiceStub:
 
 
 class OrderServiceServicer:
-    """Takes orders. Served by order_gateway. The caller is named by metadata (`x-clearbook-user` in open mode,
-    `authorization: Bearer …` in token mode), never by a field. Refusals carry google.rpc.ErrorInfo with a reason.
+    """Takes orders. Served by order_gateway. The caller is named by metadata (`x-clearbook-user` in open mode; a bearer token or a
+    signature in required mode, see docs/identity.md), never by a field. Refusals carry google.rpc.ErrorInfo with a reason.
     """
 
     def PlaceOrder(self, request, context):
@@ -95,6 +100,13 @@ class OrderServiceServicer:
 
     def ListOrders(self, request, context):
         """Lists the caller's orders, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListExecutions(self, request, context):
+        """Lists the caller's sides of trades, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +142,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     request_deserializer=clearbook_dot_v1_dot_order__service__pb2.ListOrdersRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_order__service__pb2.ListOrdersResponse.SerializeToString,
             ),
+            'ListExecutions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExecutions,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.ListExecutionsRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.ListExecutionsResponse.SerializeToString,
+            ),
             'StreamOrders': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamOrders,
                     request_deserializer=clearbook_dot_v1_dot_order__service__pb2.StreamOrdersRequest.FromString,
@@ -144,8 +161,8 @@ def add_OrderServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OrderService:
-    """Takes orders. Served by order_gateway. The caller is named by metadata (`x-clearbook-user` in open mode,
-    `authorization: Bearer …` in token mode), never by a field. Refusals carry google.rpc.ErrorInfo with a reason.
+    """Takes orders. Served by order_gateway. The caller is named by metadata (`x-clearbook-user` in open mode; a bearer token or a
+    signature in required mode, see docs/identity.md), never by a field. Refusals carry google.rpc.ErrorInfo with a reason.
     """
 
     @staticmethod
@@ -246,6 +263,33 @@ class OrderService:
             '/clearbook.v1.OrderService/ListOrders',
             clearbook_dot_v1_dot_order__service__pb2.ListOrdersRequest.SerializeToString,
             clearbook_dot_v1_dot_order__service__pb2.ListOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExecutions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.OrderService/ListExecutions',
+            clearbook_dot_v1_dot_order__service__pb2.ListExecutionsRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.ListExecutionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OrderServiceStub:
-    """Takes orders. Served by order_gateway. The caller is named by metadata (`x-clearbook-user` in open mode,
-    `authorization: Bearer …` in token mode), never by a field. Refusals carry google.rpc.ErrorInfo with a reason.
+    """Takes orders. Served by order_gateway. The caller is named by metadata (`x-clearbook-user` in open mode; a bearer token or a
+    signature in required mode, see docs/identity.md), never by a field. Refusals carry google.rpc.ErrorInfo with a reason.
     """
 
     @_typing.overload
@@ -48,13 +48,15 @@ class OrderServiceStub:
     """Returns one order of the caller. NOT_FOUND: no such order of the caller."""
     ListOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]
     """Lists the caller's orders, newest first."""
+    ListExecutions: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ListExecutionsRequest, _order_service_pb2.ListExecutionsResponse]
+    """Lists the caller's sides of trades, newest first."""
     StreamOrders: _grpc.UnaryStreamMultiCallable[_order_service_pb2.StreamOrdersRequest, _order_service_pb2.StreamOrdersResponse]
     """Streams the caller's orders: the open ones first, then every change."""
 
 @_typing.type_check_only
 class OrderServiceAsyncStub(OrderServiceStub):
-    """Takes orders. Served by order_gateway. The caller is named by metadata (`x-clearbook-user` in open mode,
-    `authorization: Bearer …` in token mode), never by a field. Refusals carry google.rpc.ErrorInfo with a reason.
+    """Takes orders. Served by order_gateway. The caller is named by metadata (`x-clearbook-user` in open mode; a bearer token or a
+    signature in required mode, see docs/identity.md), never by a field. Refusals carry google.rpc.ErrorInfo with a reason.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -71,12 +73,14 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Returns one order of the caller. NOT_FOUND: no such order of the caller."""
     ListOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]  # type: ignore[assignment]
     """Lists the caller's orders, newest first."""
+    ListExecutions: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ListExecutionsRequest, _order_service_pb2.ListExecutionsResponse]  # type: ignore[assignment]
+    """Lists the caller's sides of trades, newest first."""
     StreamOrders: _aio.UnaryStreamMultiCallable[_order_service_pb2.StreamOrdersRequest, _order_service_pb2.StreamOrdersResponse]  # type: ignore[assignment]
     """Streams the caller's orders: the open ones first, then every change."""
 
 class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Takes orders. Served by order_gateway. The caller is named by metadata (`x-clearbook-user` in open mode,
-    `authorization: Bearer …` in token mode), never by a field. Refusals carry google.rpc.ErrorInfo with a reason.
+    """Takes orders. Served by order_gateway. The caller is named by metadata (`x-clearbook-user` in open mode; a bearer token or a
+    signature in required mode, see docs/identity.md), never by a field. Refusals carry google.rpc.ErrorInfo with a reason.
     """
 
     @_abc_1.abstractmethod
@@ -115,6 +119,14 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_order_service_pb2.ListOrdersResponse, _abc.Awaitable[_order_service_pb2.ListOrdersResponse]]:
         """Lists the caller's orders, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListExecutions(
+        self,
+        request: _order_service_pb2.ListExecutionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.ListExecutionsResponse, _abc.Awaitable[_order_service_pb2.ListExecutionsResponse]]:
+        """Lists the caller's sides of trades, newest first."""
 
     @_abc_1.abstractmethod
     def StreamOrders(

@@ -49,6 +49,7 @@ class ForwardRequest(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     PEER_FIELD_NUMBER: _builtins.int
+    SIGNED_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the shim, unique among the stream's open items."""
     method: _builtins.str
@@ -56,10 +57,14 @@ class ForwardRequest(_message.Message):
     request: _builtins.bytes
     """The serialized request message."""
     peer: _builtins.str
-    """The caller's address."""
+    """The caller's IP address."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Credentials as metadata, as the caller gave them: authorization, x-clearbook-user, x-request-id."""
+
+    @_builtins.property
+    def signed(self) -> Global___Signed:
+        """A signed REST or WebSocket request: what its signature covers. Absent: the credentials are in the metadata."""
 
     def __init__(
         self,
@@ -69,14 +74,49 @@ class ForwardRequest(_message.Message):
         request: _builtins.bytes = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         peer: _builtins.str = ...,
+        signed: Global___Signed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signed", b"signed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "metadata", b"metadata", "method", b"method", "peer", b"peer", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "metadata", b"metadata", "method", b"method", "peer", b"peer", "request", b"request", "signed", b"signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForwardRequest: _TypeAlias = ForwardRequest  # noqa: Y015
+
+@_typing.final
+class Signed(_message.Message):
+    """A signature of Binance's scheme, as the caller gave it. The shim checks nothing of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The key's id (X-MBX-APIKEY)."""
+    payload: _builtins.bytes
+    """The signed bytes as they were sent: the query without its signature parameter, then the body."""
+    signature: _builtins.str
+    """The signature as text: hexadecimal for HMAC, base64 for Ed25519."""
+    route: _builtins.str
+    """HTTP method and path, for example "POST /api/v1/order"; "WS session.logon" for a logon. Goes to the audit of failures."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        payload: _builtins.bytes = ...,
+        signature: _builtins.str = ...,
+        route: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "payload", b"payload", "route", b"route", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Signed: _TypeAlias = Signed  # noqa: Y015
 
 @_typing.final
 class ForwardResponse(_message.Message):
@@ -84,26 +124,98 @@ class ForwardResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TrailerEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    TRAILER_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The item's id."""
     response: _builtins.bytes
     """The serialized response message, if the call succeeded."""
     status: _builtins.bytes
     """A serialized google.rpc.Status, if it failed; empty otherwise."""
+    @_builtins.property
+    def trailer(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What a gRPC caller would find in the trailing metadata: x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, retry-after."""
+
     def __init__(
         self,
         *,
         id: _builtins.int = ...,
         response: _builtins.bytes = ...,
         status: _builtins.bytes = ...,
+        trailer: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "response", b"response", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "response", b"response", "status", b"status", "trailer", b"trailer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForwardResponse: _TypeAlias = ForwardResponse  # noqa: Y015
+
+@_typing.final
+class ForwardStreamRequest(_message.Message):
+    """A streaming call of somebody."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___ForwardRequest:
+        """As in Forward."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___ForwardRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForwardStreamRequest: _TypeAlias = ForwardStreamRequest  # noqa: Y015
+
+@_typing.final
+class ForwardStreamResponse(_message.Message):
+    """One of its messages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    response: _builtins.bytes
+    """The serialized response message."""
+    def __init__(
+        self,
+        *,
+        response: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForwardStreamResponse: _TypeAlias = ForwardStreamResponse  # noqa: Y015

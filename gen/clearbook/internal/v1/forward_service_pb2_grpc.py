@@ -40,6 +40,11 @@ class ForwardServiceStub:
                 request_serializer=clearbook_dot_internal_dot_v1_dot_forward__service__pb2.ForwardRequest.SerializeToString,
                 response_deserializer=clearbook_dot_internal_dot_v1_dot_forward__service__pb2.ForwardResponse.FromString,
                 _registered_method=True)
+        self.ForwardStream = channel.unary_stream(
+                '/clearbook.internal.v1.ForwardService/ForwardStream',
+                request_serializer=clearbook_dot_internal_dot_v1_dot_forward__service__pb2.ForwardStreamRequest.SerializeToString,
+                response_deserializer=clearbook_dot_internal_dot_v1_dot_forward__service__pb2.ForwardStreamResponse.FromString,
+                _registered_method=True)
 
 
 class ForwardServiceServicer:
@@ -53,6 +58,14 @@ class ForwardServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForwardStream(self, request, context):
+        """A streaming call of somebody: the serialized messages of the public method that the item names, for example
+        /clearbook.v1.AccountService/StreamAccount. Ends as that call would.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ForwardServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_ForwardServiceServicer_to_server(servicer, server):
                     servicer.Forward,
                     request_deserializer=clearbook_dot_internal_dot_v1_dot_forward__service__pb2.ForwardRequest.FromString,
                     response_serializer=clearbook_dot_internal_dot_v1_dot_forward__service__pb2.ForwardResponse.SerializeToString,
+            ),
+            'ForwardStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.ForwardStream,
+                    request_deserializer=clearbook_dot_internal_dot_v1_dot_forward__service__pb2.ForwardStreamRequest.FromString,
+                    response_serializer=clearbook_dot_internal_dot_v1_dot_forward__service__pb2.ForwardStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class ForwardService:
             '/clearbook.internal.v1.ForwardService/Forward',
             clearbook_dot_internal_dot_v1_dot_forward__service__pb2.ForwardRequest.SerializeToString,
             clearbook_dot_internal_dot_v1_dot_forward__service__pb2.ForwardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForwardStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/clearbook.internal.v1.ForwardService/ForwardStream',
+            clearbook_dot_internal_dot_v1_dot_forward__service__pb2.ForwardStreamRequest.SerializeToString,
+            clearbook_dot_internal_dot_v1_dot_forward__service__pb2.ForwardStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class ForwardServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ForwardServiceAsyncStub: ...
     Forward: _grpc.StreamStreamMultiCallable[_forward_service_pb2.ForwardRequest, _forward_service_pb2.ForwardResponse]
     """Each item is answered once, in any order, matched by id."""
+    ForwardStream: _grpc.UnaryStreamMultiCallable[_forward_service_pb2.ForwardStreamRequest, _forward_service_pb2.ForwardStreamResponse]
+    """A streaming call of somebody: the serialized messages of the public method that the item names, for example
+    /clearbook.v1.AccountService/StreamAccount. Ends as that call would.
+    """
 
 @_typing.type_check_only
 class ForwardServiceAsyncStub(ForwardServiceStub):
@@ -43,6 +47,10 @@ class ForwardServiceAsyncStub(ForwardServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Forward: _aio.StreamStreamMultiCallable[_forward_service_pb2.ForwardRequest, _forward_service_pb2.ForwardResponse]  # type: ignore[assignment]
     """Each item is answered once, in any order, matched by id."""
+    ForwardStream: _aio.UnaryStreamMultiCallable[_forward_service_pb2.ForwardStreamRequest, _forward_service_pb2.ForwardStreamResponse]  # type: ignore[assignment]
+    """A streaming call of somebody: the serialized messages of the public method that the item names, for example
+    /clearbook.v1.AccountService/StreamAccount. Ends as that call would.
+    """
 
 class ForwardServiceServicer(metaclass=_abc_1.ABCMeta):
     """Served by order_gateway on an internal port."""
@@ -54,5 +62,15 @@ class ForwardServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_forward_service_pb2.ForwardResponse], _abc.AsyncIterator[_forward_service_pb2.ForwardResponse]]:
         """Each item is answered once, in any order, matched by id."""
+
+    @_abc_1.abstractmethod
+    def ForwardStream(
+        self,
+        request: _forward_service_pb2.ForwardStreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_forward_service_pb2.ForwardStreamResponse], _abc.AsyncIterator[_forward_service_pb2.ForwardStreamResponse]]:
+        """A streaming call of somebody: the serialized messages of the public method that the item names, for example
+        /clearbook.v1.AccountService/StreamAccount. Ends as that call would.
+        """
 
 def add_ForwardServiceServicer_to_server(servicer: ForwardServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

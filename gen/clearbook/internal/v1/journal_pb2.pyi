@@ -396,6 +396,7 @@ class Transfer(_message.Message):
     TO_ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     ASSET_ID_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     transfer_id: _builtins.str
     """The mover's idempotency key: the gateway sends each once."""
     from_account_id: _builtins.int
@@ -406,6 +407,8 @@ class Transfer(_message.Message):
     """What."""
     amount: _builtins.str
     """How much, base units, more than zero."""
+    reason: _builtins.str
+    """Why, if an operator made it: at most 200 characters."""
     def __init__(
         self,
         *,
@@ -414,14 +417,139 @@ class Transfer(_message.Message):
         to_account_id: _builtins.int = ...,
         asset_id: _builtins.int = ...,
         amount: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "asset_id", b"asset_id", "from_account_id", b"from_account_id", "to_account_id", b"to_account_id", "transfer_id", b"transfer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "asset_id", b"asset_id", "from_account_id", b"from_account_id", "reason", b"reason", "to_account_id", b"to_account_id", "transfer_id", b"transfer_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Transfer: _TypeAlias = Transfer  # noqa: Y015
+
+@_typing.final
+class RequestWithdrawal(_message.Message):
+    """Asks for a withdrawal: its amount is set aside until it is approved or canceled. The gateway has held it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFER_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ASSET_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    transfer_id: _builtins.str
+    """The mover's idempotency key, of the same set as Transfer.transfer_id."""
+    account_id: _builtins.int
+    """Who gives."""
+    asset_id: _builtins.int
+    """What."""
+    amount: _builtins.str
+    """How much, base units, more than zero."""
+    address: _builtins.str
+    """Who may claim it on chain: 0x and 40 lower-case hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        transfer_id: _builtins.str = ...,
+        account_id: _builtins.int = ...,
+        asset_id: _builtins.int = ...,
+        amount: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "address", b"address", "amount", b"amount", "asset_id", b"asset_id", "transfer_id", b"transfer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestWithdrawal: _TypeAlias = RequestWithdrawal  # noqa: Y015
+
+@_typing.final
+class ApproveWithdrawal(_message.Message):
+    """Lets a withdrawal go: the account is debited and the chain makes the amount claimable."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHDRAWAL_ID_FIELD_NUMBER: _builtins.int
+    withdrawal_id: _builtins.int
+    """The command id of its RequestWithdrawal."""
+    def __init__(
+        self,
+        *,
+        withdrawal_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["withdrawal_id", b"withdrawal_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveWithdrawal: _TypeAlias = ApproveWithdrawal  # noqa: Y015
+
+@_typing.final
+class CancelWithdrawal(_message.Message):
+    """Ends a withdrawal that has not been approved."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHDRAWAL_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    withdrawal_id: _builtins.int
+    """The command id of its RequestWithdrawal."""
+    reason: _builtins.str
+    """Why, if an operator did: at most 200 characters."""
+    def __init__(
+        self,
+        *,
+        withdrawal_id: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "withdrawal_id", b"withdrawal_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelWithdrawal: _TypeAlias = CancelWithdrawal  # noqa: Y015
+
+@_typing.final
+class ClaimFinal(_message.Message):
+    """Says that a claim of withdrawn funds is final on chain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIM_INDEX_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    ASSET_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    TRANSACTION_HASH_FIELD_NUMBER: _builtins.int
+    claim_index: _builtins.int
+    """The contract's claim number: the engine takes each once, in order, from 1."""
+    address: _builtins.str
+    """Who claimed: 0x and 40 lower-case hexadecimal digits."""
+    asset: _builtins.str
+    """The asset's symbol."""
+    amount: _builtins.str
+    """How much, base units: all that was claimable by that address then."""
+    transaction_hash: _builtins.str
+    """The transaction, 0x and 64 hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        claim_index: _builtins.int = ...,
+        address: _builtins.str = ...,
+        asset: _builtins.str = ...,
+        amount: _builtins.str = ...,
+        transaction_hash: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "amount", b"amount", "asset", b"asset", "claim_index", b"claim_index", "transaction_hash", b"transaction_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimFinal: _TypeAlias = ClaimFinal  # noqa: Y015
 
 @_typing.final
 class DepositFinal(_message.Message):
@@ -641,6 +769,10 @@ class Command(_message.Message):
     LEADER_STARTED_FIELD_NUMBER: _builtins.int
     ADVANCE_TIME_FIELD_NUMBER: _builtins.int
     OPEN_SESSION_FIELD_NUMBER: _builtins.int
+    REQUEST_WITHDRAWAL_FIELD_NUMBER: _builtins.int
+    APPROVE_WITHDRAWAL_FIELD_NUMBER: _builtins.int
+    CANCEL_WITHDRAWAL_FIELD_NUMBER: _builtins.int
+    CLAIM_FINAL_FIELD_NUMBER: _builtins.int
     command_id: _builtins.int
     """gateway << 56 | session epoch << 36 | number in the session; 0 for the book's own commands."""
     @_builtins.property
@@ -691,6 +823,22 @@ class Command(_message.Message):
     def open_session(self) -> Global___OpenSession:
         """A session begins."""
 
+    @_builtins.property
+    def request_withdrawal(self) -> Global___RequestWithdrawal:
+        """A withdrawal."""
+
+    @_builtins.property
+    def approve_withdrawal(self) -> Global___ApproveWithdrawal:
+        """A withdrawal may go."""
+
+    @_builtins.property
+    def cancel_withdrawal(self) -> Global___CancelWithdrawal:
+        """A withdrawal ends."""
+
+    @_builtins.property
+    def claim_final(self) -> Global___ClaimFinal:
+        """Withdrawn funds were claimed."""
+
     def __init__(
         self,
         *,
@@ -707,12 +855,16 @@ class Command(_message.Message):
         leader_started: Global___LeaderStarted | None = ...,
         advance_time: Global___AdvanceTime | None = ...,
         open_session: Global___OpenSession | None = ...,
+        request_withdrawal: Global___RequestWithdrawal | None = ...,
+        approve_withdrawal: Global___ApproveWithdrawal | None = ...,
+        cancel_withdrawal: Global___CancelWithdrawal | None = ...,
+        claim_final: Global___ClaimFinal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "cancel_order", b"cancel_order", "change_market", b"change_market", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_order", b"place_order", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_order", b"cancel_order", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_order", b"place_order", "request_withdrawal", b"request_withdrawal", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "cancel_order", b"cancel_order", "change_market", b"change_market", "command_id", b"command_id", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_order", b"place_order", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_order", b"cancel_order", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "command_id", b"command_id", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_order", b"place_order", "request_withdrawal", b"request_withdrawal", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["place_order", "cancel_order", "open_account", "transfer", "deposit_final", "settlement_final", "create_asset", "create_market", "change_market", "leader_started", "advance_time", "open_session"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["place_order", "cancel_order", "open_account", "transfer", "deposit_final", "settlement_final", "create_asset", "create_market", "change_market", "leader_started", "advance_time", "open_session", "request_withdrawal", "approve_withdrawal", "cancel_withdrawal", "claim_final"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1031,6 +1183,142 @@ class Transferred(_message.Message):
 Global___Transferred: _TypeAlias = Transferred  # noqa: Y015
 
 @_typing.final
+class Withdrawal(_message.Message):
+    """A withdrawal as it was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHDRAWAL_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    withdrawal_id: _builtins.int
+    """The command id of its RequestWithdrawal."""
+    @_builtins.property
+    def request(self) -> Global___RequestWithdrawal:
+        """As asked."""
+
+    def __init__(
+        self,
+        *,
+        withdrawal_id: _builtins.int = ...,
+        request: Global___RequestWithdrawal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "withdrawal_id", b"withdrawal_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Withdrawal: _TypeAlias = Withdrawal  # noqa: Y015
+
+@_typing.final
+class WithdrawalRequested(_message.Message):
+    """The amount is set aside."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHDRAWAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def withdrawal(self) -> Global___Withdrawal:
+        """With its id."""
+
+    def __init__(
+        self,
+        *,
+        withdrawal: Global___Withdrawal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["withdrawal", b"withdrawal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["withdrawal", b"withdrawal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawalRequested: _TypeAlias = WithdrawalRequested  # noqa: Y015
+
+@_typing.final
+class WithdrawalApproved(_message.Message):
+    """The account is debited, account `outside` credited; the chain makes it claimable."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHDRAWAL_FIELD_NUMBER: _builtins.int
+    SETTLEMENT_SEQUENCE_FIELD_NUMBER: _builtins.int
+    settlement_sequence: _builtins.int
+    """Per shard, from 1, no gaps."""
+    @_builtins.property
+    def withdrawal(self) -> Global___Withdrawal:
+        """Which."""
+
+    def __init__(
+        self,
+        *,
+        withdrawal: Global___Withdrawal | None = ...,
+        settlement_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["withdrawal", b"withdrawal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settlement_sequence", b"settlement_sequence", "withdrawal", b"withdrawal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawalApproved: _TypeAlias = WithdrawalApproved  # noqa: Y015
+
+@_typing.final
+class WithdrawalCanceled(_message.Message):
+    """The amount is free again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHDRAWAL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """As told."""
+    @_builtins.property
+    def withdrawal(self) -> Global___Withdrawal:
+        """Which."""
+
+    def __init__(
+        self,
+        *,
+        withdrawal: Global___Withdrawal | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["withdrawal", b"withdrawal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "withdrawal", b"withdrawal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawalCanceled: _TypeAlias = WithdrawalCanceled  # noqa: Y015
+
+@_typing.final
+class Claimed(_message.Message):
+    """Withdrawn funds have left the contract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIM_FIELD_NUMBER: _builtins.int
+    ASSET_ID_FIELD_NUMBER: _builtins.int
+    asset_id: _builtins.int
+    """The asset."""
+    @_builtins.property
+    def claim(self) -> Global___ClaimFinal:
+        """As told."""
+
+    def __init__(
+        self,
+        *,
+        claim: Global___ClaimFinal | None = ...,
+        asset_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "claim", b"claim"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Claimed: _TypeAlias = Claimed  # noqa: Y015
+
+@_typing.final
 class Deposited(_message.Message):
     """Funds came in."""
 
@@ -1221,6 +1509,10 @@ class Event(_message.Message):
     LEADER_STARTED_FIELD_NUMBER: _builtins.int
     TIME_ADVANCED_FIELD_NUMBER: _builtins.int
     SESSION_OPENED_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_REQUESTED_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_APPROVED_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_CANCELED_FIELD_NUMBER: _builtins.int
+    CLAIMED_FIELD_NUMBER: _builtins.int
     journal_sequence: _builtins.int
     """Per shard, from 1, no gaps."""
     command_id: _builtins.int
@@ -1279,6 +1571,22 @@ class Event(_message.Message):
     def session_opened(self) -> Global___SessionOpened:
         """A session began."""
 
+    @_builtins.property
+    def withdrawal_requested(self) -> Global___WithdrawalRequested:
+        """A withdrawal's amount is set aside."""
+
+    @_builtins.property
+    def withdrawal_approved(self) -> Global___WithdrawalApproved:
+        """A withdrawal goes to the chain."""
+
+    @_builtins.property
+    def withdrawal_canceled(self) -> Global___WithdrawalCanceled:
+        """A withdrawal ended."""
+
+    @_builtins.property
+    def claimed(self) -> Global___Claimed:
+        """Withdrawn funds were claimed."""
+
     def __init__(
         self,
         *,
@@ -1298,12 +1606,16 @@ class Event(_message.Message):
         leader_started: Global___LeaderStarted | None = ...,
         time_advanced: Global___TimeAdvanced | None = ...,
         session_opened: Global___SessionOpened | None = ...,
+        withdrawal_requested: Global___WithdrawalRequested | None = ...,
+        withdrawal_approved: Global___WithdrawalApproved | None = ...,
+        withdrawal_canceled: Global___WithdrawalCanceled | None = ...,
+        claimed: Global___Claimed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "deposited", b"deposited", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "transferred", b"transferred"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "claimed", b"claimed", "deposited", b"deposited", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "command_id", b"command_id", "deposited", b"deposited", "journal_sequence", b"journal_sequence", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "market_sequence", b"market_sequence", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "transferred", b"transferred"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "claimed", b"claimed", "command_id", b"command_id", "deposited", b"deposited", "journal_sequence", b"journal_sequence", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "market_sequence", b"market_sequence", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["order_placed", "order_canceled", "refused", "account_opened", "transferred", "deposited", "settlement_finalized", "asset_created", "market_created", "market_changed", "leader_started", "time_advanced", "session_opened"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["order_placed", "order_canceled", "refused", "account_opened", "transferred", "deposited", "settlement_finalized", "asset_created", "market_created", "market_changed", "leader_started", "time_advanced", "session_opened", "withdrawal_requested", "withdrawal_approved", "withdrawal_canceled", "claimed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

@@ -141,6 +141,48 @@ class SettlementTransfer(_message.Message):
 Global___SettlementTransfer: _TypeAlias = SettlementTransfer  # noqa: Y015
 
 @_typing.final
+class SettlementWithdrawal(_message.Message):
+    """A withdrawal: the account is debited and the address may claim it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHDRAWAL_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ASSET_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    TRANSFER_ID_FIELD_NUMBER: _builtins.int
+    withdrawal_id: _builtins.int
+    """Its id, a decimal int64."""
+    account_id: _builtins.int
+    """Who gives."""
+    asset: _builtins.str
+    """Asset symbol."""
+    amount: _builtins.str
+    """Base units."""
+    address: _builtins.str
+    """Who may claim: 0x and 40 lower-case hexadecimal digits."""
+    transfer_id: _builtins.str
+    """The mover's id of it."""
+    def __init__(
+        self,
+        *,
+        withdrawal_id: _builtins.int = ...,
+        account_id: _builtins.int = ...,
+        asset: _builtins.str = ...,
+        amount: _builtins.str = ...,
+        address: _builtins.str = ...,
+        transfer_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "address", b"address", "amount", b"amount", "asset", b"asset", "transfer_id", b"transfer_id", "withdrawal_id", b"withdrawal_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettlementWithdrawal: _TypeAlias = SettlementWithdrawal  # noqa: Y015
+
+@_typing.final
 class SettlementEntry(_message.Message):
     """One thing that the chain must mirror."""
 
@@ -152,6 +194,7 @@ class SettlementEntry(_message.Message):
     ASSET_FIELD_NUMBER: _builtins.int
     TRADE_FIELD_NUMBER: _builtins.int
     TRANSFER_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_FIELD_NUMBER: _builtins.int
     settlement_sequence: _builtins.int
     """Per shard, from 1, no gaps."""
     journal_sequence: _builtins.int
@@ -170,6 +213,10 @@ class SettlementEntry(_message.Message):
     def transfer(self) -> Global___SettlementTransfer:
         """A transfer."""
 
+    @_builtins.property
+    def withdrawal(self) -> Global___SettlementWithdrawal:
+        """A withdrawal."""
+
     def __init__(
         self,
         *,
@@ -179,12 +226,13 @@ class SettlementEntry(_message.Message):
         asset: Global___SettlementAsset | None = ...,
         trade: Global___SettlementTrade | None = ...,
         transfer: Global___SettlementTransfer | None = ...,
+        withdrawal: Global___SettlementWithdrawal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "kind", b"kind", "trade", b"trade", "transfer", b"transfer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "kind", b"kind", "trade", b"trade", "transfer", b"transfer", "withdrawal", b"withdrawal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "journal_sequence", b"journal_sequence", "kind", b"kind", "settlement_sequence", b"settlement_sequence", "time_ns", b"time_ns", "trade", b"trade", "transfer", b"transfer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "journal_sequence", b"journal_sequence", "kind", b"kind", "settlement_sequence", b"settlement_sequence", "time_ns", b"time_ns", "trade", b"trade", "transfer", b"transfer", "withdrawal", b"withdrawal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["asset", "trade", "transfer"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["asset", "trade", "transfer", "withdrawal"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
