@@ -20,12 +20,33 @@ from services.order_gateway.methods import Method
 from services.runtime import rpc
 
 FORWARD = "clearbook.internal.v1.ForwardService"
-UNFINISHED = frozenset(
-    "ListExecutions GetFees CreateTransfer CreateWithdrawal CancelWithdrawal ListTransfers ListLedgerEntries StreamAccount "
-    "CreateApiKey ListApiKeys RevokeApiKey CreateSignIn SignIn GetSession CreateAccount ListAccounts AdjustBalance "
-    "ListWithdrawals ApproveWithdrawal RejectWithdrawal SetFeeTier ListFeeTiers CreateUserApiKey RevokeUserApiKey "
-    "ListAuditEntries".split()
-)
+UNFINISHED = {
+    "ListExecutions",
+    "GetFees",
+    "CreateTransfer",
+    "CreateWithdrawal",
+    "CancelWithdrawal",
+    "ListTransfers",
+    "ListLedgerEntries",
+    "StreamAccount",
+    "CreateApiKey",
+    "ListApiKeys",
+    "RevokeApiKey",
+    "CreateSignIn",
+    "SignIn",
+    "GetSession",
+    "CreateAccount",
+    "ListAccounts",
+    "AdjustBalance",
+    "ListWithdrawals",
+    "ApproveWithdrawal",
+    "RejectWithdrawal",
+    "SetFeeTier",
+    "ListFeeTiers",
+    "CreateUserApiKey",
+    "RevokeUserApiKey",
+    "ListAuditEntries",
+}
 """Declared and not yet served."""
 CREDENTIAL_KEYS = frozenset({AUTHORIZATION_KEY, USER_KEY})
 
