@@ -31,6 +31,7 @@ class Reason(Enum):
     ASSET_NOT_FOUND = Kind("NOT_FOUND", 404, "no such asset")
     ORDER_NOT_FOUND = Kind("NOT_FOUND", 404, "no such order of this account")
     ACCOUNT_NOT_FOUND = Kind("NOT_FOUND", 404, "no such account")
+    WITHDRAWAL_NOT_FOUND = Kind("NOT_FOUND", 404, "no such withdrawal that waits")
     SETTLEMENT_NOT_FOUND = Kind("NOT_FOUND", 404, "no such settlement")
     ROUTE_NOT_FOUND = Kind("NOT_FOUND", 404, "no such route")
     METHOD_NOT_ALLOWED = Kind("UNIMPLEMENTED", 405, "the route does not take this method")

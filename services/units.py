@@ -20,6 +20,7 @@ FEES_ACCOUNT: Final = 1
 FAUCET_ACCOUNT: Final = 2
 INSURANCE_ACCOUNT: Final = 3
 OUTSIDE_ACCOUNT: Final = 4
+ADJUSTMENTS_ACCOUNT: Final = 5
 FIRST_USER_ACCOUNT: Final = 1001
 
 _DECIMAL = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)

@@ -74,6 +74,7 @@ from services.book.snapshot import book_state, market_of_state, restore_book
 from services.command_ids import GATEWAYS_MAX, SESSION_COMMANDS_MAX, SESSION_EPOCHS_MAX, command_id_of, gateway_of
 from services.errors import Rejected
 from services.units import (
+    ADJUSTMENTS_ACCOUNT,
     FAUCET_ACCOUNT,
     FEES_ACCOUNT,
     FIRST_USER_ACCOUNT,
@@ -83,7 +84,7 @@ from services.units import (
 )
 from services.units import Asset as AssetUnits
 
-SNAPSHOT_FORMAT: Final = 1
+SNAPSHOT_FORMAT: Final = 2
 """Version of `Engine.snapshot`: raise it with any change of the state's shape."""
 
 
@@ -136,6 +137,7 @@ class Engine:
             "faucet": FAUCET_ACCOUNT,
             "insurance": INSURANCE_ACCOUNT,
             "outside": OUTSIDE_ACCOUNT,
+            "adjustments": ADJUSTMENTS_ACCOUNT,
         }
         self.assets: dict[int, Asset] = {}
         self.books: dict[int, Book] = {}
@@ -234,9 +236,9 @@ class Engine:
     def validate(self) -> None:
         """Checks the state against itself. Raises AssertionError naming what is broken. Reads everything: for tests."""
         assert 0 <= self.final_through <= self.settlement_sequence, "more is final than there is"
-        assert sorted(self.accounts.values())[4:] == list(range(FIRST_USER_ACCOUNT, self.next_account_id)), (
-            "an account number is missing"
-        )
+        fixed = range(FEES_ACCOUNT, ADJUSTMENTS_ACCOUNT + 1)
+        users = range(FIRST_USER_ACCOUNT, self.next_account_id)
+        assert sorted(self.accounts.values()) == [*fixed, *users], "an account number is missing"
         seen = 0
         for market_id, book in self.books.items():
             assert book.market.market_id == market_id, f"market {market_id} is misfiled"
@@ -272,7 +274,7 @@ class Engine:
     def _known(self, account_id: int) -> bool:
         if account_id >= FIRST_USER_ACCOUNT:
             return account_id < self.next_account_id
-        return FEES_ACCOUNT <= account_id <= OUTSIDE_ACCOUNT
+        return FEES_ACCOUNT <= account_id <= ADJUSTMENTS_ACCOUNT
 
     # Orders.
 

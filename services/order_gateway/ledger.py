@@ -25,6 +25,7 @@ from services.order_gateway.model import (
     Transferred,
 )
 from services.units import (
+    ADJUSTMENTS_ACCOUNT,
     FAUCET_ACCOUNT,
     FEES_ACCOUNT,
     INSURANCE_ACCOUNT,
@@ -43,6 +44,7 @@ SYSTEM_ACCOUNTS = {
     "faucet": FAUCET_ACCOUNT,
     "insurance": INSURANCE_ACCOUNT,
     "outside": OUTSIDE_ACCOUNT,
+    "adjustments": ADJUSTMENTS_ACCOUNT,
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from services.book import model as m
 
 GATEWAY, EPOCH = 2**56, 2**36
-FIXED = {"fees": 1, "faucet": 2, "insurance": 3, "outside": 4}
+FIXED = {"fees": 1, "faucet": 2, "insurance": 3, "outside": 4, "adjustments": 5}
 
 
 class Wrong(Exception):

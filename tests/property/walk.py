@@ -87,7 +87,7 @@ def wrong_place(pick: Pick[Any]) -> m.PlaceOrder:
 
 def rare(pick: Pick[Any]) -> m.CommandBody:
     """Everything that is not about orders; markets change most often, so that none stays halted for long."""
-    account, other = pick((*ACCOUNTS, 1, 5)), pick((*ACCOUNTS, 2, 2_000))
+    account, other = pick((*ACCOUNTS, 1, 5, 6)), pick((*ACCOUNTS, 2, 2_000))
     amount = pick((1, 7, 10**30, 2**256 - 1, 0, -5, 2**256))
     asset = m.Asset(9, pick(("SOL", "TOOLONGASYMBOLXYZ", "sol", "", "A B", "É1")), pick((0, 36, 37)))
     symbol, base, quote = pick(

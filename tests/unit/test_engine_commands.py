@@ -98,7 +98,7 @@ HALTED_BTC_USD = m.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 0, HALTED)
         (m.Transfer("", 2, 1001, 2, 7), "INVALID_FIELD"),
         (m.Transfer("t1", 1001, 1001, 2, 7), "INVALID_FIELD"),
         (m.Transfer("t1", 0, 1001, 2, 7), "ACCOUNT_NOT_FOUND"),
-        (m.Transfer("t1", 5, 1001, 2, 7), "ACCOUNT_NOT_FOUND"),
+        (m.Transfer("t1", 6, 1001, 2, 7), "ACCOUNT_NOT_FOUND"),
         (m.Transfer("t1", 2, 1003, 2, 7), "ACCOUNT_NOT_FOUND"),
         (m.Transfer("t1", 2, 1000, 2, 7), "ACCOUNT_NOT_FOUND"),
         (m.Transfer("t1", 2, 1001, 3, 7), "ASSET_NOT_FOUND"),

@@ -108,6 +108,7 @@ BAD_USERS = {
     "": "INVALID_FIELD", "x" * 65: "INVALID_FIELD", "a b": "INVALID_FIELD", "a/b": "INVALID_FIELD",
     "é": "INVALID_FIELD", "１": "INVALID_FIELD", "a\n": "INVALID_FIELD", "fees": "PERMISSION_DENIED",
     "faucet": "PERMISSION_DENIED", "insurance": "PERMISSION_DENIED", "outside": "PERMISSION_DENIED",
+    "adjustments": "PERMISSION_DENIED",
     "Outside": "PERMISSION_DENIED",
 }  # fmt: skip
 
