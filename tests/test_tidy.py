@@ -48,6 +48,8 @@ PURE = BASE | {
     "services.order_gateway.budget",
     "services.order_gateway.check",
     "services.order_gateway.fees",
+    "services.order_gateway.identity.scopes",
+    "services.order_gateway.identity.who",
     "services.order_gateway.ledger",
     "services.order_gateway.seen",
     "services.settler.batch",

@@ -1,8 +1,8 @@
 """From an identity to a caller with an account: opened at the first request, in the journal, with its demo funds."""
 
 from services.errors import Reason, Rejected
-from services.order_gateway.auth import Caller, Identity
 from services.order_gateway.faucet import Faucet
+from services.order_gateway.identity.who import Caller, Identity
 from services.order_gateway.ledger import SYSTEM_ACCOUNTS, Ledger
 from services.order_gateway.model import OpenAccount
 from services.order_gateway.session import Flight, Session, outcome
@@ -31,7 +31,7 @@ class Accounts:
         if account_id is None:
             account_id = await self.open(identity.user, seconds)
         await self._faucet.funded(account_id)
-        return Caller(identity.user, account_id, identity.admin)
+        return Caller(identity, account_id)
 
     async def open(self, user: str, seconds: float) -> int:
         """The account of a user, opened if need be: once, however many ask at the same time."""

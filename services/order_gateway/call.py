@@ -1,12 +1,33 @@
 """One call as it came in, over gRPC or through the shim: all that identity is decided from."""
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from services.runtime.config import host_port
 
 ANSWER_SECONDS_MAX = 10.0
 """How long an outcome is waited for; after that the same request may ask again."""
 
 Metadata = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A signature of the REST scheme, as the caller gave it.
+
+    Attributes:
+        key_id: the key that is said to have signed.
+        payload: the signed bytes as they were sent: the query without its signature, then the body.
+        signature: hexadecimal or base64.
+        route: HTTP method and path, or the WebSocket's method.
+    """
+
+    key_id: str
+    payload: bytes
+    signature: str
+    route: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +38,8 @@ class Call:
         method: full name, as in "/clearbook.v1.OrderService/PlaceOrder".
         metadata: with the caller's credentials.
         request: the request's bytes as they were received.
+        signature: over gRPC, what `x-signature-bin` held.
+        signed: over REST, a signed request.
         peer: the caller's address, an IP; "" where it has none.
         seconds: how long to wait for an outcome. (A client that gives up before that cancels its call by itself.)
     """
@@ -24,5 +47,27 @@ class Call:
     method: str
     metadata: Metadata = field(default_factory=dict)
     request: bytes = b""
+    signature: bytes = b""
+    signed: Signed | None = None
     peer: str = ""
     seconds: float = ANSWER_SECONDS_MAX
+
+
+def ip_of(peer: str) -> str:
+    """The IP of an address as gRPC ("ipv4:10.0.0.1:5001") or the shim ("10.0.0.1") names it; "" where it has none."""
+    text = unquote(peer.removeprefix("ipv4:").removeprefix("ipv6:"))
+    for bare in (text, _host(text)):
+        try:
+            address = ipaddress.ip_address(bare)
+        except ValueError:
+            continue
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return str(mapped or address)
+    return ""
+
+
+def _host(text: str) -> str:
+    try:
+        return host_port(text).host
+    except ValueError:
+        return ""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from services.errors import Reason, Rejected
 from services.order_gateway import wire
-from services.order_gateway.call import Metadata
+from services.order_gateway.call import Call, Signed, ip_of
 from services.runtime import log, metrics, rpc
 
 ITEMS_IN_FLIGHT_MAX = 1_024
@@ -20,7 +20,7 @@ REQUEST_ID_KEY = "x-request-id"
 
 _items = metrics.counter("gateway_forwarded_calls", "Forwarded calls answered.", ["method", "answer"])
 
-Unary = Callable[[Metadata, bytes], Awaitable[bytes]]
+Unary = Callable[[Call], Awaitable[bytes]]
 
 
 class Item(Protocol):
@@ -34,13 +34,27 @@ class Item(Protocol):
     def request(self) -> bytes: ...  # noqa: D102
     @property
     def metadata(self) -> Mapping[str, str]: ...  # noqa: D102
+    @property
+    def peer(self) -> str: ...  # noqa: D102
+    @property
+    def signed(self) -> Any: ...  # noqa: D102
+    def HasField(self, name: str) -> bool: ...  # noqa: D102, N802
+
+
+def call_of(item: Item) -> Call:
+    """The call that an item is: credentials, signature and address are its caller's, as the shim got them."""
+    signed = None
+    if item.HasField("signed"):
+        given = item.signed
+        signed = Signed(given.key_id, given.payload, given.signature, given.route)
+    return Call(item.method, item.metadata, item.request, signed=signed, peer=ip_of(item.peer))
 
 
 class Forwarder:
     """Runs forwarded calls.
 
     Args:
-        methods: by full name; takes metadata and a serialized request, gives a serialized response or raises.
+        methods: by full name; takes a call with its serialized request, gives a serialized response or raises.
     """
 
     def __init__(self, methods: Mapping[str, Unary]) -> None:
@@ -69,7 +83,7 @@ class Forwarder:
         log.bind_request(item.metadata.get(REQUEST_ID_KEY))
         method = self._methods.get(item.method, _unknown)
         try:
-            response = await method(item.metadata, item.request)
+            response = await method(call_of(item))
         except Exception as error:  # a bug is logged by status_for, as for any call
             status = rpc.status_for(error, item.method)
             _items.labels(item.method if item.method in self._methods else "unknown", "refused").inc()
@@ -79,7 +93,7 @@ class Forwarder:
             answers.put_nowait(wire.forward_response(item.id, response=response))
 
 
-async def _unknown(metadata: Metadata, request: bytes) -> bytes:  # noqa: ARG001
+async def _unknown(call: Call) -> bytes:  # noqa: ARG001
     raise Rejected(Reason.MALFORMED_REQUEST, "no such method", "method")
 
 

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from services.errors import Reason, Rejected
 from services.order_gateway.accounts import Accounts
-from services.order_gateway.auth import Authenticator, Caller, Identity
+from services.order_gateway.auth import Authenticator
 from services.order_gateway.call import Call
+from services.order_gateway.identity.scopes import Scope
+from services.order_gateway.identity.who import Caller, Identity
 from services.order_gateway.methods import Access
 
 
@@ -31,9 +33,9 @@ class Gate:
             return None
         if not self._may_serve():
             raise Rejected(Reason.NOT_TAKEN, "the gateway does not serve now; send again with the same id")
-        identity = self._authenticator.identify(call.metadata)
+        identity = self._authenticator.identify(call)
         if access.of_account:
             return await self._accounts.caller(identity, call.seconds)
-        if not identity.admin:
+        if not identity.may(Scope.ADMIN):
             raise Rejected(Reason.PERMISSION_DENIED, f"{identity.user} is not an admin")
         return identity

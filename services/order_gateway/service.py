@@ -12,8 +12,16 @@ from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 
 from services.errors import Reason, Rejected
-from services.order_gateway.auth import AUTHORIZATION_KEY, USER_KEY
-from services.order_gateway.call import Call, Metadata
+from services.order_gateway.auth import (
+    API_KEY,
+    AUTHORIZATION_KEY,
+    NONCE_KEY,
+    RECV_WINDOW_KEY,
+    SIGNATURE_KEY,
+    TIMESTAMP_KEY,
+    USER_KEY,
+)
+from services.order_gateway.call import Call, ip_of
 from services.order_gateway.forward import Forwarder, Unary
 from services.order_gateway.gate import Gate
 from services.order_gateway.methods import Method
@@ -48,7 +56,7 @@ UNFINISHED = {
     "ListAuditEntries",
 }
 """Declared and not yet served."""
-CREDENTIAL_KEYS = frozenset({AUTHORIZATION_KEY, USER_KEY})
+CREDENTIAL_KEYS = frozenset({AUTHORIZATION_KEY, USER_KEY, API_KEY, TIMESTAMP_KEY, RECV_WINDOW_KEY, NONCE_KEY})
 
 Context = Any
 
@@ -112,12 +120,13 @@ async def _call(gate: Gate, method: Method, call: Call, request: Any) -> Any:
 
 def call_of(method: Method, context: Context) -> Call:
     """A gRPC call's surroundings."""
-    metadata = {
-        key: value
-        for key, value in context.invocation_metadata() or ()
-        if key in CREDENTIAL_KEYS and isinstance(value, str)
-    }
-    return Call(method.name, metadata, rpc.received.get())
+    metadata, signature = {}, b""
+    for key, value in context.invocation_metadata() or ():
+        if key in CREDENTIAL_KEYS:
+            metadata[key] = value
+        elif key == SIGNATURE_KEY:
+            signature = value
+    return Call(method.name, metadata, rpc.received.get(), signature, peer=ip_of(context.peer()))
 
 
 # The shim's entrance.
@@ -148,11 +157,11 @@ def unary_methods(gate: Gate, methods: Iterable[Method]) -> Mapping[str, Unary]:
 
 
 def _forwarded(gate: Gate, method: Method) -> Unary:
-    async def run(metadata: Metadata, data: bytes) -> bytes:
+    async def run(call: Call) -> bytes:
         try:
-            request = method.request.FromString(data)
+            request = method.request.FromString(call.request)
         except (DecodeError, ValueError):
             raise Rejected(Reason.MALFORMED_REQUEST, "the request's bytes are not a message of its type") from None
-        return _serialized(await _call(gate, method, Call(method.name, metadata, data), request))
+        return _serialized(await _call(gate, method, call, request))
 
     return run

@@ -4,8 +4,8 @@ from clearbook.v1 import admin_service_pb2 as pb
 
 from services.order_gateway import wire
 from services.order_gateway.admin import Admin
-from services.order_gateway.auth import Identity, checked_user
 from services.order_gateway.faucet import TRANSFER_ID_PREFIX
+from services.order_gateway.identity.who import Identity, checked_user
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.methods import Access, Method
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from clearbook.v1 import order_service_pb2 as pb
 
 from services.order_gateway import wire
-from services.order_gateway.auth import Caller
+from services.order_gateway.identity.who import Caller
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.methods import Access, Method
 from services.order_gateway.orders import Orders
