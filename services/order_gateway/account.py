@@ -1,4 +1,4 @@
-"""The rules of money: what one event of the journal does to balances and orders. Pure.
+"""The rules of trading: what one event of the journal does to balances and orders. Pure. (movements.py has the rest.)
 
 Every rule gives postings in double entry: for each asset they sum to zero. A disagreement with the engine about an
 amount is a bug somewhere, so it is an assertion: the process stops before it believes a wrong sum.
@@ -11,16 +11,15 @@ from enum import IntEnum
 from services.order_gateway.fees import net_of_fee
 from services.order_gateway.model import (
     CancelCause,
-    Deposited,
     Execution,
+    Movement,
     Order,
     OrderCanceled,
     OrderPlaced,
     OrderState,
     Trade,
-    Transferred,
 )
-from services.units import FEES_ACCOUNT, OUTSIDE_ACCOUNT, Market
+from services.units import FEES_ACCOUNT, Market
 
 
 class PostingKind(IntEnum):
@@ -30,25 +29,32 @@ class PostingKind(IntEnum):
     FEE = 2
     TRANSFER = 3
     DEPOSIT = 4
+    WITHDRAWAL = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """So much more (or less) of an asset in an account, in base units."""
+    """So much more (or less) of an asset in an account, in base units.
+
+    Attributes:
+        settlement_sequence: under which the chain mirrors it; 0: it came from there.
+    """
 
     account_id: int
     asset_id: int
     amount: int
     kind: PostingKind
+    settlement_sequence: int = 0
 
 
 @dataclass(slots=True)
 class Effects:
-    """What one event does: postings, orders as they are after it, executions with the taker's and the maker's side."""
+    """What one event does: postings; orders and movements as they are after it; both sides of each trade."""
 
     postings: list[Posting] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     executions: list[Execution] = field(default_factory=list)
+    movements: list[Movement] = field(default_factory=list)
 
 
 def placed(event: OrderPlaced, market: Market, resting: Mapping[int, Order]) -> Effects:
@@ -84,27 +90,6 @@ def canceled(event: OrderCanceled, before: Order, sequence: int, time_ns: int) -
     return Effects(orders=[after])
 
 
-def transferred(event: Transferred) -> Effects:
-    """Funds moved from one account to another."""
-    move = event.transfer
-    return Effects(
-        postings=[
-            Posting(move.from_account_id, move.asset_id, -move.amount, PostingKind.TRANSFER),
-            Posting(move.to_account_id, move.asset_id, move.amount, PostingKind.TRANSFER),
-        ]
-    )
-
-
-def deposited(event: Deposited) -> Effects:
-    """Funds came in: account `outside` owes them to the world, so its balance is minus all that came in."""
-    return Effects(
-        postings=[
-            Posting(OUTSIDE_ACCOUNT, event.asset_id, -event.amount, PostingKind.DEPOSIT),
-            Posting(event.account_id, event.asset_id, event.amount, PostingKind.DEPOSIT),
-        ]
-    )
-
-
 def sums_to_zero(postings: Iterable[Posting]) -> bool:
     """Whether each asset's postings cancel out."""
     sums: dict[int, int] = {}
@@ -117,17 +102,17 @@ def _exchange(trade: Trade, taker: Order, maker: Order, market: Market) -> list[
     """The seller gives base, the buyer quote; each receives the other, less a fee of what it receives."""
     buyer, seller = (taker, maker) if taker.buys else (maker, taker)
     buyer_fee, seller_fee = (trade.taker_fee, trade.maker_fee) if taker.buys else (trade.maker_fee, trade.taker_fee)
-    base, quote = market.base.asset_id, market.quote.asset_id
+    base, quote, number = market.base.asset_id, market.quote.asset_id, trade.settlement_sequence
     postings = [
-        Posting(seller.account_id, base, -trade.base_amount, PostingKind.TRADE),
-        Posting(buyer.account_id, base, trade.base_amount - buyer_fee, PostingKind.TRADE),
-        Posting(buyer.account_id, quote, -trade.quote_amount, PostingKind.TRADE),
-        Posting(seller.account_id, quote, trade.quote_amount - seller_fee, PostingKind.TRADE),
+        Posting(seller.account_id, base, -trade.base_amount, PostingKind.TRADE, number),
+        Posting(buyer.account_id, base, trade.base_amount - buyer_fee, PostingKind.TRADE, number),
+        Posting(buyer.account_id, quote, -trade.quote_amount, PostingKind.TRADE, number),
+        Posting(seller.account_id, quote, trade.quote_amount - seller_fee, PostingKind.TRADE, number),
     ]
     if buyer_fee:
-        postings.append(Posting(FEES_ACCOUNT, base, buyer_fee, PostingKind.FEE))
+        postings.append(Posting(FEES_ACCOUNT, base, buyer_fee, PostingKind.FEE, number))
     if seller_fee:
-        postings.append(Posting(FEES_ACCOUNT, quote, seller_fee, PostingKind.FEE))
+        postings.append(Posting(FEES_ACCOUNT, quote, seller_fee, PostingKind.FEE, number))
     return postings
 
 

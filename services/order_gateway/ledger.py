@@ -2,28 +2,37 @@
 
 No clock, no await, no I/O. Beside the fold it knows one thing that the journal does not: what commands now in flight
 have reserved. For every account and asset `available = total - held - reserved`, and none of the four is ever negative
-(but for account `outside`, whose total is minus what came in).
+(but for account `outside`, whose total is minus what came in and has not left). `held` is what open orders lock and
+requested withdrawals ask for.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from services.depth import Depth
-from services.order_gateway import account
-from services.order_gateway.account import Effects
+from services.order_gateway import account, movements
+from services.order_gateway.account import Effects, Posting
 from services.order_gateway.model import (
     AccountOpened,
     AssetCreated,
+    Claimed,
     Deposited,
     Event,
     EventBody,
     MarketChanged,
     MarketCreated,
+    Movement,
+    MovementState,
     Order,
     OrderCanceled,
     OrderPlaced,
+    SettlementFinalized,
     Transferred,
+    WithdrawalApproved,
+    WithdrawalCanceled,
+    WithdrawalRequested,
 )
+from services.order_gateway.unsettled import Unsettled
 from services.units import (
     ADJUSTMENTS_ACCOUNT,
     FAUCET_ACCOUNT,
@@ -55,11 +64,18 @@ class Balance:
     total: int = 0
     held: int = 0
     reserved: int = 0
+    unsettled: int = 0
+    """What postings not yet final on chain have added to `total`: information only."""
 
     @property
     def available(self) -> int:
         """Free to trade or to move."""
         return self.total - self.held - self.reserved
+
+    @property
+    def settled(self) -> int:
+        """What the chain has for good."""
+        return self.total - self.unsettled
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +120,11 @@ class Snapshot:
     """account_id, asset_id, total, held."""
     orders: tuple[Order, ...] = ()
     """All open ones, and ended ones in the order in which they ended."""
+    withdrawals: tuple[Movement, ...] = ()
+    """All that have not ended."""
+    final_through: int = 0
+    unsettled: tuple[tuple[int, int, int, int, int], ...] = ()
+    """settlement_sequence, journal_sequence, account_id, asset_id, amount of the postings behind it, in order."""
 
 
 class Ledger:
@@ -112,16 +133,23 @@ class Ledger:
     def __init__(self, snapshot: Snapshot | None = None) -> None:
         loaded = snapshot or Snapshot()
         self.sequence, self.time_ns, self.incarnation = loaded.sequence, loaded.time_ns, loaded.incarnation
+        self.final_through = loaded.final_through
         self.assets: dict[int, Asset] = {}
         self.assets_by_symbol: dict[str, Asset] = {}
         self.markets: dict[int, Market] = {}
         self.markets_by_symbol: dict[str, Market] = {}
         self.books: dict[int, MarketBook] = {}
         self.account_ids: dict[str, int] = dict(SYSTEM_ACCOUNTS)
+        self.account_names = {account_id: name for name, account_id in SYSTEM_ACCOUNTS.items()}
         self.balances: dict[int, dict[int, Balance]] = {}
         self.orders: dict[int, Order] = {}
         self.open: dict[int, Order] = {}
         self.open_by_account: dict[int, dict[int, Order]] = {}
+        self.withdrawals: dict[int, Movement] = {}
+        """Those that have not ended, by withdrawal_id."""
+        self.unsettled = Unsettled()
+        self._claimable: dict[tuple[str, int], dict[int, Movement]] = {}
+        """The approved ones, oldest first, by address and asset."""
         self._by_client: dict[tuple[int, str], int] = {}
         self._ended: dict[int, None] = {}
         self._load(loaded)
@@ -165,8 +193,9 @@ class Ledger:
         self.sequence, self.time_ns = event.sequence, time_ns
         effects = self._effects(event)
         assert account.sums_to_zero(effects.postings), f"event {event.sequence} makes money: {effects.postings}"
-        touched = [self._post(posting.account_id, posting.asset_id, posting.amount) for posting in effects.postings]
+        touched = [self._post(posting) for posting in effects.postings]
         touched += [held for order in effects.orders if (held := self._put(order)) is not None]
+        touched += [held for movement in effects.movements if (held := self._move(movement)) is not None]
         for account_id, balance in touched:
             _check(account_id, balance, event.sequence)
         return Change(event.sequence, time_ns, event.command_id, event.body, effects)
@@ -194,19 +223,38 @@ class Ledger:
                 before = self.open[body.order_id]
                 self.books[before.market_id].depth.cancel(before.buys, before.price_ticks, before.remaining_lots)
                 return account.canceled(body, before, event.sequence, self.time_ns)
-            case Transferred() as body:
-                return account.transferred(body)
-            case Deposited() as body:
-                return account.deposited(body)
             case AccountOpened(account_id, name):
                 assert name not in self.account_ids, f"account {name} was opened twice"
-                self.account_ids[name] = account_id
+                self.account_ids[name], self.account_names[account_id] = account_id, name
+            case SettlementFinalized(through):
+                self._finalize(through)
             case AssetCreated(asset):
                 self._add_asset(asset)
             case MarketCreated() as body:
                 self._add_market(body)
             case MarketChanged(market_id, halted):
                 self.books[market_id].halted = halted
+            case _:
+                return self._movement_effects(event)
+        return Effects()
+
+    def _movement_effects(self, event: Event) -> Effects:
+        sequence, time_ns = event.sequence, self.time_ns
+        match event.body:
+            case Transferred() as body:
+                return movements.transferred(body, sequence, time_ns)
+            case Deposited() as body:
+                return movements.deposited(body, sequence, time_ns)
+            case WithdrawalRequested() as body:
+                assert body.withdrawal_id not in self.withdrawals, f"{body} was requested twice"
+                return movements.requested(body, sequence, time_ns)
+            case WithdrawalApproved() as body:
+                return movements.approved(body, self.withdrawals[body.withdrawal_id], sequence, time_ns)
+            case WithdrawalCanceled() as body:
+                return movements.canceled(body, self.withdrawals[body.withdrawal_id], sequence, time_ns)
+            case Claimed() as body:
+                waiting = self._claimable.get((body.address, body.asset_id), {})
+                return movements.claimed(body, waiting.values(), sequence, time_ns)
         return Effects()
 
     def _reshape(self, depth: Depth, placed: OrderPlaced) -> None:
@@ -216,10 +264,46 @@ class Ledger:
         if order.is_open:
             depth.rest(order.buys, order.price_ticks, order.remaining_lots)
 
-    def _post(self, account_id: int, asset_id: int, amount: int) -> tuple[int, Balance]:
-        balance = self._balance(account_id, asset_id)
-        balance.total += amount
-        return account_id, balance
+    def _post(self, posting: Posting) -> tuple[int, Balance]:
+        balance = self._balance(posting.account_id, posting.asset_id)
+        balance.total += posting.amount
+        if posting.settlement_sequence:
+            self._unsettle(
+                posting.settlement_sequence, self.sequence, posting.account_id, posting.asset_id, posting.amount
+            )
+        return posting.account_id, balance
+
+    def _unsettle(self, number: int, sequence: int, account_id: int, asset_id: int, amount: int) -> None:
+        assert number > self.final_through, f"entry {number} of event {sequence} is final already"
+        self.unsettled.add(number, sequence, (account_id, asset_id), amount)
+        self._balance(account_id, asset_id).unsettled += amount
+
+    def _finalize(self, through: int) -> None:
+        assert through > self.final_through, f"final through {through} after {self.final_through}"
+        self.final_through = through
+        for (account_id, asset_id), amount in self.unsettled.finalize(through):
+            self._balance(account_id, asset_id).unsettled -= amount
+
+    def _move(self, movement: Movement) -> tuple[int, Balance] | None:
+        """Makes `movement` the present state of a withdrawal, and of what it holds."""
+        if not movement.withdrawal_id:
+            return None
+        before = self.withdrawals.pop(movement.withdrawal_id, None)
+        key = (movement.address, movement.asset_id)
+        if not movement.has_ended:
+            self.withdrawals[movement.withdrawal_id] = movement
+        if movement.state is MovementState.APPROVED:
+            self._claimable.setdefault(key, {})[movement.withdrawal_id] = movement
+        elif movement.state is MovementState.DONE:
+            del self._claimable[key][movement.withdrawal_id]
+            if not self._claimable[key]:
+                del self._claimable[key]
+        change = _held(movement) - (_held(before) if before is not None else 0)
+        if not change:
+            return None
+        balance = self._balance(movement.from_account_id, movement.asset_id)
+        balance.held += change
+        return movement.from_account_id, balance
 
     def _put(self, order: Order) -> tuple[int, Balance] | None:
         """Makes `order` the present state of its id, and of what it holds."""
@@ -268,17 +352,22 @@ class Ledger:
         for market in loaded.markets:
             self._add_market(market)
         self.account_ids.update((opened.name, opened.account_id) for opened in loaded.accounts)
+        self.account_names.update((opened.account_id, opened.name) for opened in loaded.accounts)
         for account_id, asset_id, total, _ in loaded.balances:
             self._balance(account_id, asset_id).total = total
         for order in sorted(loaded.orders, key=lambda order: order.event_sequence):
             self._put(order)
         for order in self.open.values():
             self.books[order.market_id].depth.rest(order.buys, order.price_ticks, order.remaining_lots)
+        for movement in sorted(loaded.withdrawals, key=lambda item: item.settlement_sequence):
+            self._move(movement)
+        for posting in loaded.unsettled:
+            self._unsettle(*posting)
         self._load_client_ids(loaded.orders)
         for account_id, asset_id, _, held in loaded.balances:
             balance = self._balance(account_id, asset_id)
             assert balance.held == held, (
-                f"account {account_id}: open orders lock {balance.held}, the database has {held}"
+                f"account {account_id}: orders and withdrawals hold {balance.held}, the database has {held}"
             )
             _check(account_id, balance, loaded.sequence)
 
@@ -290,6 +379,10 @@ class Ledger:
             oldest_first = sorted(mine.items(), key=lambda item: item[1].create_sequence)
             mine.clear()
             mine.update(oldest_first)
+
+
+def _held(movement: Movement) -> int:
+    return movement.amount if movement.state is MovementState.REQUESTED else 0
 
 
 def _check(account_id: int, balance: Balance, sequence: int) -> None:

@@ -111,6 +111,74 @@ class Order:
         )
 
 
+class MovementKind(IntEnum):
+    """What a movement is. The numbers are stored."""
+
+    TRANSFER = 1
+    """From one account to another; who asked for it, its id tells."""
+    WITHDRAWAL = 2
+    """Out to the chain: to account `outside`."""
+    DEPOSIT = 3
+    """In from the chain: from account `outside`."""
+
+
+class MovementState(IntEnum):
+    """Where a movement stands. The numbers are those of the public proto.
+
+    SETTLED is not among them: it is APPROVED or MOVED with a settlement_sequence that is final by now.
+    """
+
+    REQUESTED = 1
+    """A withdrawal: its amount is held."""
+    APPROVED = 2
+    """A withdrawal: it has left the account."""
+    DONE = 4
+    """A withdrawal that was claimed; a deposit."""
+    CANCELED = 5
+    """A withdrawal: nothing moved."""
+    MOVED = 6
+    """A transfer: it has moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """Money that moves other than by trading, as of one event. Never changed: the next event makes the next value.
+
+    Attributes:
+        transfer_id: as journaled, with the prefix that says whose id it is.
+        withdrawal_id: the command id of its RequestWithdrawal; 0 for all else.
+        address: a withdrawal: who may claim it.
+        reason: why, if an operator said so.
+        settlement_sequence: 0 for a deposit and for a withdrawal that is not approved.
+    """
+
+    transfer_id: str
+    kind: MovementKind
+    state: MovementState
+    from_account_id: int
+    to_account_id: int
+    asset_id: int
+    amount: int
+    create_sequence: int
+    create_ns: int
+    event_sequence: int
+    event_ns: int
+    settlement_sequence: int = 0
+    withdrawal_id: int = 0
+    address: str = ""
+    reason: str = ""
+    transaction_hash: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will change it any more, finality apart."""
+        return self.state in {MovementState.DONE, MovementState.CANCELED, MovementState.MOVED}
+
+    def concerns(self, account_id: int) -> bool:
+        """Whether it is of that account."""
+        return account_id in {self.from_account_id, self.to_account_id}
+
+
 @dataclass(frozen=True, slots=True)
 class Execution:
     """One side of a trade."""
@@ -196,6 +264,33 @@ class Transfer:
     to_account_id: int
     asset_id: int
     amount: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestWithdrawal:
+    """Asks that funds be held for a withdrawal."""
+
+    transfer_id: str
+    account_id: int
+    asset_id: int
+    amount: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApproveWithdrawal:
+    """Asks that a withdrawal go."""
+
+    withdrawal_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWithdrawal:
+    """Asks that a withdrawal end."""
+
+    withdrawal_id: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +316,18 @@ class ChangeMarket:
     halted: bool
 
 
-CommandBody = PlaceOrder | CancelOrder | OpenAccount | Transfer | CreateAsset | CreateMarket | ChangeMarket
+CommandBody = (
+    PlaceOrder
+    | CancelOrder
+    | OpenAccount
+    | Transfer
+    | RequestWithdrawal
+    | ApproveWithdrawal
+    | CancelWithdrawal
+    | CreateAsset
+    | CreateMarket
+    | ChangeMarket
+)
 
 
 # Events: what the journal says.
@@ -287,11 +393,54 @@ class Transferred:
 
 @dataclass(frozen=True, slots=True)
 class Deposited:
-    """Funds came in from outside."""
+    """Funds came in from outside: the contract's deposit of that number."""
 
+    deposit_index: int
     account_id: int
     asset_id: int
     amount: int
+    transaction_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawalRequested:
+    """The amount is set aside."""
+
+    withdrawal_id: int
+    request: RequestWithdrawal
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawalApproved:
+    """The account is debited."""
+
+    withdrawal_id: int
+    request: RequestWithdrawal
+    settlement_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawalCanceled:
+    """The amount is free again."""
+
+    withdrawal_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An address took all that it could claim of an asset from the contract."""
+
+    address: str
+    asset_id: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementFinalized:
+    """What the chain has mirrored through there will not be undone."""
+
+    through: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +482,7 @@ class SessionOpened:
 
 @dataclass(frozen=True, slots=True)
 class Unrelated:
-    """Something that moves neither money nor orders: the clock, a leader, finality."""
+    """Something that moves neither money nor orders: the clock, a leader."""
 
 
 EventBody = (
@@ -343,6 +492,11 @@ EventBody = (
     | AccountOpened
     | Transferred
     | Deposited
+    | WithdrawalRequested
+    | WithdrawalApproved
+    | WithdrawalCanceled
+    | Claimed
+    | SettlementFinalized
     | AssetCreated
     | MarketCreated
     | MarketChanged

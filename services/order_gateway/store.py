@@ -5,7 +5,7 @@ row is guarded by its old value: of two writers one fails, and of a commit whose
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from services.order_gateway.model import (
     Execution,
     MarketChanged,
     MarketCreated,
+    Movement,
+    MovementKind,
+    MovementState,
     Order,
     OrderState,
     TimeInForce,
-    Transfer,
-    Transferred,
 )
 from services.order_gateway.progress import Progress
 from services.runtime import log, metrics
@@ -69,7 +70,8 @@ _PUT_ORDER = (
 )
 _ADD_EXECUTION = f"INSERT INTO executions ({_EXECUTION_COLUMNS}) VALUES ({_parameters(13)})"  # noqa: S608
 _ADD_POSTING = (
-    "INSERT INTO postings (journal_sequence, line, account_id, asset_id, amount, kind) VALUES ($1, $2, $3, $4, $5, $6)"
+    "INSERT INTO postings (journal_sequence, line, account_id, asset_id, amount, kind, settlement_sequence, event_ns) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 )
 _PUT_BALANCE = (
     "INSERT INTO balances (account_id, asset_id, total, held) VALUES ($1, $2, $3, $4) "
@@ -82,21 +84,35 @@ _ADD_MARKET = (
     "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 )
 _SET_HALTED = "UPDATE markets SET halted = $2 WHERE market_id = $1"
-_ADD_TRANSFER = (
-    "INSERT INTO transfers (transfer_id, from_account_id, to_account_id, asset_id, amount, settlement_sequence, "
-    "journal_sequence) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (transfer_id) DO NOTHING"
+_MOVEMENT_COLUMNS = (
+    "transfer_id, kind, state, from_account_id, to_account_id, asset_id, amount, create_sequence, create_ns, "
+    "event_sequence, event_ns, settlement_sequence, withdrawal_id, address, reason, transaction_hash"
+)
+_PUT_MOVEMENT = (
+    f"INSERT INTO movements ({_MOVEMENT_COLUMNS}) VALUES ({_parameters(16)}) "  # noqa: S608
+    "ON CONFLICT (create_sequence) DO UPDATE SET state = excluded.state, event_sequence = excluded.event_sequence, "
+    "event_ns = excluded.event_ns, settlement_sequence = excluded.settlement_sequence, reason = excluded.reason"
+)
+_NEW_CURSOR = (
+    "INSERT INTO cursor (id, journal_sequence, time_ns, incarnation, final_through, unsettled_since) "
+    "VALUES (1, 0, 0, '', 0, 1)"
 )
 _MOVE_CURSOR = (
-    "UPDATE cursor SET journal_sequence = $1, time_ns = $2, incarnation = $3 WHERE id = 1 AND journal_sequence = $4"
+    "UPDATE cursor SET journal_sequence = $1, time_ns = $2, incarnation = $3, final_through = $4, "
+    "unsettled_since = $5 WHERE id = 1 AND journal_sequence = $6"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTransfer:
-    """A transfer that the journal holds."""
-
-    transfer: Transfer
-    settlement_sequence: int
+PROJECTION_TABLES = (
+    "cursor",
+    "assets",
+    "markets",
+    "accounts",
+    "balances",
+    "postings",
+    "movements",
+    "orders",
+    "executions",
+)
+"""What is folded from the journal, and can be again. All other tables hold what the journal does not know."""
 
 
 @dataclass(slots=True)
@@ -107,7 +123,9 @@ class _Pending:
     """By statement, in the order of the events."""
     orders: dict[int, Order] = field(default_factory=dict)
     balances: set[tuple[int, int]] = field(default_factory=set)
-    transfers: dict[str, StoredTransfer] = field(default_factory=dict)
+    movements: dict[int, Movement] = field(default_factory=dict)
+    """By create_sequence."""
+    movements_by_id: dict[str, Movement] = field(default_factory=dict)
     halted: dict[int, bool] = field(default_factory=dict)
     events: int = 0
 
@@ -142,13 +160,13 @@ class Store:
             Unavailable: the database cannot be reached.
         """
         fetch = self._database.fetch
-        rows = await fetch("SELECT journal_sequence, time_ns, incarnation FROM cursor WHERE id = 1")
+        rows = await fetch(
+            "SELECT journal_sequence, time_ns, incarnation, final_through, unsettled_since FROM cursor WHERE id = 1"
+        )
         if not rows:
-            await self._database.write(
-                [Statement("INSERT INTO cursor (id, journal_sequence, time_ns, incarnation) VALUES (1, 0, 0, '')")]
-            )
+            await self._database.write([Statement(_NEW_CURSOR)])
             return Snapshot()
-        sequence, time_ns, incarnation = rows[0]
+        sequence, time_ns, incarnation, final_through, unsettled_since = rows[0]
         self.stored = Progress(sequence)
         assets = await fetch("SELECT asset_id, symbol, decimals FROM assets ORDER BY asset_id")
         markets = await fetch(
@@ -162,6 +180,11 @@ class Store:
             f"SELECT {_ORDER_COLUMNS} FROM orders WHERE state <> 1 ORDER BY event_sequence DESC LIMIT $1",  # noqa: S608
             ended_orders_max,
         )
+        withdrawals = await fetch(
+            f"SELECT {_MOVEMENT_COLUMNS} FROM movements WHERE withdrawal_id > 0 AND state IN ($1, $2)",  # noqa: S608
+            MovementState.REQUESTED.value,
+            MovementState.APPROVED.value,
+        )
         return Snapshot(
             sequence,
             time_ns,
@@ -171,7 +194,29 @@ class Store:
             tuple(AccountOpened(*row) for row in accounts),
             tuple((row[0], row[1], int(row[2]), int(row[3])) for row in balances),
             tuple(_order(row) for row in [*open_orders, *ended]),
+            tuple(_movement(row) for row in withdrawals),
+            final_through,
+            tuple([row async for row in self._unsettled(final_through, unsettled_since)]),
         )
+
+    async def _unsettled(self, final_through: int, since: int) -> AsyncIterator[tuple[int, int, int, int, int]]:
+        """Postings behind finality, in order, read page by page from that event on."""
+        line = 0
+        while True:
+            rows = await self._database.fetch(
+                "SELECT settlement_sequence, journal_sequence, account_id, asset_id, amount, line FROM postings "
+                "WHERE (journal_sequence > $1 OR (journal_sequence = $1 AND line >= $2)) "
+                "ORDER BY journal_sequence, line LIMIT $3",
+                since,
+                line,
+                PAGE_ROWS,
+            )
+            for number, sequence, account_id, asset_id, amount, _ in rows:
+                if number > final_through:
+                    yield number, sequence, account_id, asset_id, int(amount)
+            if len(rows) < PAGE_ROWS:
+                return
+            since, line = rows[-1][1], rows[-1][5] + 1
 
     async def client_ids_ended_since(
         self, time_ns: int, before_sequence: int, rows_max: int
@@ -203,7 +248,7 @@ class Store:
     async def transfers_to(self, from_account_id: int, prefix: str) -> list[tuple[int, str]]:
         """(receiver, transfer_id) of all transfers from an account whose id begins with `prefix`."""
         rows = await self._database.fetch(
-            "SELECT to_account_id, transfer_id FROM transfers WHERE from_account_id = $1", from_account_id
+            "SELECT to_account_id, transfer_id FROM movements WHERE from_account_id = $1", from_account_id
         )
         return [(row[0], row[1]) for row in rows if row[1].startswith(prefix)]
 
@@ -215,7 +260,7 @@ class Store:
         amount = self._amount
         for line, posting in enumerate(change.effects.postings):
             row = (sequence, line, posting.account_id, posting.asset_id, amount(posting.amount), posting.kind.value)
-            pending.add(_ADD_POSTING, row)
+            pending.add(_ADD_POSTING, (*row, posting.settlement_sequence, change.time_ns))
             pending.balances.add((posting.account_id, posting.asset_id))
         for execution in change.effects.executions:
             pending.add(_ADD_EXECUTION, _execution_row(execution, amount(execution.fee)))
@@ -223,6 +268,10 @@ class Store:
             pending.orders[order.order_id] = order
             asset = order.lock_asset(ledger.markets[order.market_id])
             pending.balances.add((order.account_id, asset.asset_id))
+        for movement in change.effects.movements:
+            pending.movements[movement.create_sequence] = movement
+            pending.balances.add((movement.from_account_id, movement.asset_id))
+            pending.movements_by_id[movement.transfer_id] = movement
         match change.body:
             case AccountOpened(account_id, name):
                 pending.add(_ADD_ACCOUNT, (account_id, name))
@@ -232,10 +281,6 @@ class Store:
                 pending.add(_ADD_MARKET, _market_row(made, amount(made.notional_min)))
             case MarketChanged(market_id, halted):
                 pending.halted[market_id] = halted
-            case Transferred(move, settlement_sequence):
-                parts = (move.transfer_id, move.from_account_id, move.to_account_id, move.asset_id)
-                pending.add(_ADD_TRANSFER, (*parts, amount(move.amount), settlement_sequence, sequence))
-                pending.transfers[move.transfer_id] = StoredTransfer(move, settlement_sequence)
 
     def row_ended(self, events: int) -> None:
         """A journal row has been folded: what is noted can be written."""
@@ -295,7 +340,8 @@ class Store:
     def _statements(self, pending: _Pending, ledger: Ledger) -> list[Statement]:
         """Taken in one step, between two rows: so the balances are those of the cursor."""
         amount = self._amount
-        move = (ledger.sequence, ledger.time_ns, ledger.incarnation, self.stored.value)
+        since = ledger.unsettled.since(ledger.sequence)
+        move = (ledger.sequence, ledger.time_ns, ledger.incarnation, ledger.final_through, since, self.stored.value)
         balances = []
         for account_id, asset_id in pending.balances:
             balance = ledger.balance(account_id, asset_id)
@@ -309,6 +355,9 @@ class Store:
             statements.append(Statement(_PUT_BALANCE, balances))
         if orders:
             statements.append(Statement(_PUT_ORDER, orders))
+        if pending.movements:
+            rows = [_movement_row(movement, amount(movement.amount)) for movement in pending.movements.values()]
+            statements.append(Statement(_PUT_MOVEMENT, rows))
         return statements
 
     async def _write(self, statements: list[Statement], sequence: int) -> None:
@@ -407,20 +456,29 @@ class Store:
             if len(rows) < PAGE_ROWS:
                 return found
 
-    async def transfer(self, transfer_id: str) -> StoredTransfer | None:
-        """A transfer that was folded, stored or not yet."""
+    async def movement(self, transfer_id: str) -> Movement | None:
+        """The movement of that id, as journaled, stored or not yet."""
         for pending in (self._pending, self._writing):
-            if transfer_id in pending.transfers:
-                return pending.transfers[transfer_id]
+            if transfer_id in pending.movements_by_id:
+                return pending.movements_by_id[transfer_id]
         rows = await self._database.fetch(
-            "SELECT transfer_id, from_account_id, to_account_id, asset_id, amount, settlement_sequence "
-            "FROM transfers WHERE transfer_id = $1",
+            f"SELECT {_MOVEMENT_COLUMNS} FROM movements WHERE transfer_id = $1 "  # noqa: S608
+            "ORDER BY create_sequence LIMIT 1",
             transfer_id,
         )
-        if not rows:
-            return None
-        found, giver, receiver, asset_id, amount, settlement_sequence = rows[0]
-        return StoredTransfer(Transfer(found, giver, receiver, asset_id, int(amount)), settlement_sequence)
+        return _movement(rows[0]) if rows else None
+
+    async def withdrawal(self, withdrawal_id: int) -> Movement | None:
+        """The withdrawal of that id, stored or not yet."""
+        for pending in (self._pending, self._writing):
+            for movement in pending.movements.values():
+                if movement.withdrawal_id == withdrawal_id:
+                    return movement
+        rows = await self._database.fetch(
+            f"SELECT {_MOVEMENT_COLUMNS} FROM movements WHERE withdrawal_id > 0 AND withdrawal_id = $1",  # noqa: S608
+            withdrawal_id,
+        )
+        return _movement(rows[0]) if rows else None
 
     # Tokens: not the journal's.
 
@@ -522,6 +580,48 @@ def _execution(row: Row) -> Execution:
         settlement_sequence=row[10],
         event_sequence=row[11],
         event_ns=row[12],
+    )
+
+
+def _movement_row(movement: Movement, amount: Value) -> Sequence[Value]:
+    return (
+        movement.transfer_id,
+        movement.kind.value,
+        movement.state.value,
+        movement.from_account_id,
+        movement.to_account_id,
+        movement.asset_id,
+        amount,
+        movement.create_sequence,
+        movement.create_ns,
+        movement.event_sequence,
+        movement.event_ns,
+        movement.settlement_sequence,
+        movement.withdrawal_id,
+        movement.address,
+        movement.reason,
+        movement.transaction_hash,
+    )
+
+
+def _movement(row: Row) -> Movement:
+    return Movement(
+        transfer_id=row[0],
+        kind=MovementKind(row[1]),
+        state=MovementState(row[2]),
+        from_account_id=row[3],
+        to_account_id=row[4],
+        asset_id=row[5],
+        amount=int(row[6]),
+        create_sequence=row[7],
+        create_ns=row[8],
+        event_sequence=row[9],
+        event_ns=row[10],
+        settlement_sequence=row[11],
+        withdrawal_id=row[12],
+        address=row[13],
+        reason=row[14],
+        transaction_hash=row[15],
     )
 
 

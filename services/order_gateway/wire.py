@@ -140,8 +140,19 @@ def _market_created(message: journal.MarketCreated) -> model.MarketCreated:
 
 def _transferred(message: journal.Transferred) -> model.Transferred:
     m = message.transfer
-    move = model.Transfer(m.transfer_id, m.from_account_id, m.to_account_id, m.asset_id, int(m.amount))
+    move = model.Transfer(m.transfer_id, m.from_account_id, m.to_account_id, m.asset_id, int(m.amount), m.reason)
     return model.Transferred(move, message.settlement_sequence)
+
+
+def _deposited(message: journal.Deposited) -> model.Deposited:
+    m = message.deposit
+    return model.Deposited(m.deposit_index, m.account_id, message.asset_id, int(m.amount), m.transaction_hash)
+
+
+def _withdrawal(message: journal.Withdrawal) -> tuple[int, model.RequestWithdrawal]:
+    m = message.request
+    asked = model.RequestWithdrawal(m.transfer_id, m.account_id, m.asset_id, int(m.amount), m.address)
+    return message.withdrawal_id, asked
 
 
 _EVENTS: dict[str, Callable[[Any], model.EventBody]] = {
@@ -151,7 +162,12 @@ _EVENTS: dict[str, Callable[[Any], model.EventBody]] = {
     "refused": lambda m: model.Refused(m.reason),
     "account_opened": lambda m: model.AccountOpened(m.account_id, m.name),
     "transferred": _transferred,
-    "deposited": lambda m: model.Deposited(m.deposit.account_id, m.asset_id, int(m.deposit.amount)),
+    "deposited": _deposited,
+    "withdrawal_requested": lambda m: model.WithdrawalRequested(*_withdrawal(m.withdrawal)),
+    "withdrawal_approved": lambda m: model.WithdrawalApproved(*_withdrawal(m.withdrawal), m.settlement_sequence),
+    "withdrawal_canceled": lambda m: model.WithdrawalCanceled(m.withdrawal.withdrawal_id, m.reason),
+    "claimed": lambda m: model.Claimed(m.claim.address, m.asset_id, int(m.claim.amount)),
+    "settlement_finalized": lambda m: model.SettlementFinalized(m.through_settlement_sequence),
     "asset_created": lambda m: model.AssetCreated(Asset(m.asset.asset_id, m.asset.symbol, m.asset.decimals)),
     "market_created": _market_created,
     "market_changed": lambda m: model.MarketChanged(m.market.market_id, m.market.state == journal.MARKET_STATE_HALTED),
@@ -204,6 +220,25 @@ def _write_transfer(message: journal.Command, body: model.Transfer) -> None:
     part.to_account_id = body.to_account_id
     part.asset_id = body.asset_id
     part.amount = str(body.amount)
+    part.reason = body.reason
+
+
+def _write_withdrawal(message: journal.Command, body: model.RequestWithdrawal) -> None:
+    part = message.request_withdrawal
+    part.transfer_id = body.transfer_id
+    part.account_id = body.account_id
+    part.asset_id = body.asset_id
+    part.amount = str(body.amount)
+    part.address = body.address
+
+
+def _write_approval(message: journal.Command, body: model.ApproveWithdrawal) -> None:
+    message.approve_withdrawal.withdrawal_id = body.withdrawal_id
+
+
+def _write_withdrawal_end(message: journal.Command, body: model.CancelWithdrawal) -> None:
+    message.cancel_withdrawal.withdrawal_id = body.withdrawal_id
+    message.cancel_withdrawal.reason = body.reason
 
 
 def _write_asset(message: journal.Command, body: model.CreateAsset) -> None:
@@ -232,6 +267,9 @@ _COMMANDS: dict[type, Callable[[journal.Command, Any], None]] = {
     model.CancelOrder: _write_cancel,
     model.OpenAccount: _write_open,
     model.Transfer: _write_transfer,
+    model.RequestWithdrawal: _write_withdrawal,
+    model.ApproveWithdrawal: _write_approval,
+    model.CancelWithdrawal: _write_withdrawal_end,
     model.CreateAsset: _write_asset,
     model.CreateMarket: _write_market,
     model.ChangeMarket: _write_change,
