@@ -38,6 +38,8 @@ class Reason(Enum):
     CLIENT_ORDER_ID_REUSED = Kind("ALREADY_EXISTS", 409, "this client_order_id was used for another order")
     ALREADY_EXISTS = Kind("ALREADY_EXISTS", 409, "it exists already with other content")
     ORDER_ENDED = Kind("FAILED_PRECONDITION", 409, "the order has ended already")
+    WITHDRAWAL_APPROVED = Kind("FAILED_PRECONDITION", 409, "the withdrawal is approved already")
+    WITHDRAWAL_CANCELED = Kind("FAILED_PRECONDITION", 409, "the withdrawal was canceled")
     INSUFFICIENT_FUNDS = Kind("FAILED_PRECONDITION", 422, "not enough funds available")
     EMPTY_BOOK = Kind("FAILED_PRECONDITION", 422, "nothing to trade with")
     MARKET_HALTED = Kind("FAILED_PRECONDITION", 422, "the market takes cancels only")

@@ -10,19 +10,22 @@ from services.order_gateway.accounts import Accounts
 from services.order_gateway.admin import Admin
 from services.order_gateway.auth import Authenticator, OpenAuthenticator, TokenAuthenticator
 from services.order_gateway.executions import Executions
-from services.order_gateway.faucet import TRANSFER_ID_PREFIX, Faucet, parse_grants
+from services.order_gateway.faucet import Faucet, parse_grants
 from services.order_gateway.fees import Rates, Schedule
 from services.order_gateway.gate import Gate
 from services.order_gateway.health import Health
 from services.order_gateway.ledger import ENDED_ORDERS_MAX, Ledger
+from services.order_gateway.money import Money
 from services.order_gateway.orders import Orders
 from services.order_gateway.rpcs import accounts as account_rpcs
 from services.order_gateway.rpcs import admin as admin_rpcs
+from services.order_gateway.rpcs import money as money_rpcs
 from services.order_gateway.rpcs import orders as order_rpcs
 from services.order_gateway.rpcs import settlements as settlement_rpcs
 from services.order_gateway.service import FORWARD, add_forward, add_public
 from services.order_gateway.session import Session
 from services.order_gateway.store import MIGRATIONS, Store
+from services.order_gateway.transfer_ids import FAUCET_PREFIX
 from services.order_gateway.watch import Watches
 from services.runtime import log, metrics, rpc
 from services.runtime.config import (
@@ -154,13 +157,14 @@ class Gateway:
         self.ledger = ledger = Ledger(await store.load(ENDED_ORDERS_MAX))
         session = Session(ledger, settings.gateway_number)
         executions = Executions(ledger, session, store)
-        faucet = Faucet(ledger, session, settings.grants, await store.transfers_to(FAUCET_ACCOUNT, TRANSFER_ID_PREFIX))
+        faucet = Faucet(ledger, session, settings.grants, await store.transfers_to(FAUCET_ACCOUNT, FAUCET_PREFIX))
         fees = Schedule(Rates(settings.maker_fee_ppm, settings.taker_fee_ppm))
         orders = Orders(ledger, session, store, fees, settings.open_orders_max)
         await orders.load_seen()
         watches, accounts = Watches(ledger), Accounts(ledger, session, faucet)
         authenticator, tokens = await self._authenticator(store)
-        admin = Admin(ledger, session, store, accounts, tokens)
+        admin = Admin(ledger, session, store, tokens)
+        money = Money(ledger, session, store, accounts, lambda _: None)
         health = Health(ledger, self._tell)
 
         def may_serve() -> bool:
@@ -171,6 +175,7 @@ class Gateway:
             *order_rpcs.OrderHandlers(ledger, orders, watches).methods(),
             *account_rpcs.AccountHandlers(ledger).methods(),
             *admin_rpcs.AdminHandlers(ledger, admin).methods(),
+            *money_rpcs.MoneyHandlers(ledger, money, store).methods(),
             *settlement_rpcs.SettlementHandlers(settler).methods(),
         ]
         executions.listen(faucet.tell)

@@ -12,10 +12,10 @@ from services.errors import Reason, Rejected
 from services.order_gateway.ledger import Change, Ledger, Reservation
 from services.order_gateway.model import AccountOpened, AssetCreated, Deposited, Transfer, Transferred
 from services.order_gateway.session import Session, refusal
+from services.order_gateway.transfer_ids import of_grant
 from services.runtime import log, metrics
 from services.units import FAUCET_ACCOUNT, FIRST_USER_ACCOUNT, Asset, FixedPoint
 
-TRANSFER_ID_PREFIX = "faucet:"
 WAIT_SECONDS_MAX = 10.0
 GRANTS_IN_FLIGHT_MAX = 256
 
@@ -93,7 +93,7 @@ class Faucet:
 
     def _owe(self, account_id: int, done: Container[tuple[int, str]] = ()) -> None:
         for symbol, owed in self._owed.items():
-            if (account_id, _transfer_id(account_id, symbol)) not in done:
+            if (account_id, of_grant(account_id, symbol)) not in done:
                 owed[account_id] = None
                 _owed.inc()
         self._wake.set()
@@ -104,7 +104,7 @@ class Faucet:
             self._wake.set()
         symbol = self._ledger.assets[move.asset_id].symbol
         account_id = move.to_account_id
-        if symbol not in self._grants or move.transfer_id != _transfer_id(account_id, symbol):
+        if symbol not in self._grants or move.transfer_id != of_grant(account_id, symbol):
             return
         if (symbol, account_id) in self._flying or account_id in self._owed[symbol]:
             _owed.dec()
@@ -157,7 +157,7 @@ class Faucet:
         while owed and balance.available >= amount and len(self._flying) < GRANTS_IN_FLIGHT_MAX:
             account_id = next(iter(owed))
             grant = (asset.symbol, account_id)
-            move = Transfer(_transfer_id(account_id, asset.symbol), FAUCET_ACCOUNT, account_id, asset.asset_id, amount)
+            move = Transfer(of_grant(account_id, asset.symbol), FAUCET_ACCOUNT, account_id, asset.asset_id, amount)
             try:
                 flight = self._session.submit(move, FAUCET_ACCOUNT, Reservation(FAUCET_ACCOUNT, asset.asset_id, amount))
             except Rejected as rejected:
@@ -195,7 +195,3 @@ class Faucet:
             symbol in self._ledger.assets_by_symbol and (account_id in owed or (symbol, account_id) in self._flying)
             for symbol, owed in self._owed.items()
         )
-
-
-def _transfer_id(account_id: int, symbol: str) -> str:
-    return f"{TRANSFER_ID_PREFIX}{account_id}:{symbol}"

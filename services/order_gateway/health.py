@@ -8,8 +8,8 @@ from services.order_gateway.ledger import Ledger
 from services.runtime import log, metrics
 from services.runtime.run import Closing
 
-_violations = metrics.gauge("gateway_ledger_violations", "Invariants of money now broken: must be 0.")
-_checks = metrics.counter("gateway_ledger_checks", "Self-checks of the ledger.")
+_violations = metrics.gauge("ledger_violations", "Invariants of money now broken: must be 0.")
+_checks = metrics.counter("ledger_checks", "Self-checks of the ledger.")
 
 logger = log.get("health")
 

@@ -393,13 +393,19 @@ class Transferred:
 
 @dataclass(frozen=True, slots=True)
 class Deposited:
-    """Funds came in from outside: the contract's deposit of that number."""
+    """Funds came in from outside: the contract's deposit of that number.
+
+    Attributes:
+        account_id: who is credited: account `insurance` if nobody has the account that they were meant for.
+        settlement_sequence: where the chain moves them to that account; 0 if they lie there already.
+    """
 
     deposit_index: int
     account_id: int
     asset_id: int
     amount: int
     transaction_hash: str = ""
+    settlement_sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)

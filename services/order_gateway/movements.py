@@ -59,6 +59,7 @@ def deposited(event: Deposited, sequence: int, time_ns: int) -> Effects:
         time_ns,
         sequence,
         time_ns,
+        settlement_sequence=event.settlement_sequence,
         transaction_hash=event.transaction_hash,
     )
     return Effects(postings=_postings(movement, PostingKind.DEPOSIT), movements=[movement])

@@ -70,8 +70,8 @@ _PUT_ORDER = (
 )
 _ADD_EXECUTION = f"INSERT INTO executions ({_EXECUTION_COLUMNS}) VALUES ({_parameters(13)})"  # noqa: S608
 _ADD_POSTING = (
-    "INSERT INTO postings (journal_sequence, line, account_id, asset_id, amount, kind, settlement_sequence, event_ns) "
-    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+    "INSERT INTO postings (journal_sequence, line, account_id, asset_id, amount, kind, settlement_sequence) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7)"
 )
 _PUT_BALANCE = (
     "INSERT INTO balances (account_id, asset_id, total, held) VALUES ($1, $2, $3, $4) "
@@ -260,7 +260,7 @@ class Store:
         amount = self._amount
         for line, posting in enumerate(change.effects.postings):
             row = (sequence, line, posting.account_id, posting.asset_id, amount(posting.amount), posting.kind.value)
-            pending.add(_ADD_POSTING, (*row, posting.settlement_sequence, change.time_ns))
+            pending.add(_ADD_POSTING, (*row, posting.settlement_sequence))
             pending.balances.add((posting.account_id, posting.asset_id))
         for execution in change.effects.executions:
             pending.add(_ADD_EXECUTION, _execution_row(execution, amount(execution.fee)))
@@ -479,6 +479,28 @@ class Store:
             withdrawal_id,
         )
         return _movement(rows[0]) if rows else None
+
+    async def withdrawals(
+        self, state: MovementState | None, entries: tuple[int, int], *, before_sequence: int, limit: int
+    ) -> list[Movement]:
+        """Withdrawals of all accounts, newest first.
+
+        Args:
+            state: only those in it; None: all.
+            entries: only those whose settlement_sequence lies between these two, both included.
+            before_sequence: only those requested before this journal_sequence.
+            limit: at most so many.
+        """
+        args: list[Value] = [*entries, before_sequence, limit]
+        where = "withdrawal_id > 0 AND settlement_sequence >= $1 AND settlement_sequence <= $2 AND create_sequence < $3"
+        if state is not None:
+            args.append(state.value)
+            where += " AND state = $5"
+        rows = await self._database.fetch(
+            f"SELECT {_MOVEMENT_COLUMNS} FROM movements WHERE {where} ORDER BY create_sequence DESC LIMIT $4",  # noqa: S608
+            *args,
+        )
+        return [_movement(row) for row in rows]
 
     # Tokens: not the journal's.
 

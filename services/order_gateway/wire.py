@@ -12,7 +12,6 @@ from typing import Any
 from clearbook.internal.v1 import forward_service_pb2 as forward_pb
 from clearbook.internal.v1 import journal_pb2 as journal
 from clearbook.internal.v1 import matching_service_pb2 as matching
-from clearbook.v1 import account_service_pb2 as account_pb
 from clearbook.v1 import admin_service_pb2 as admin_pb
 from clearbook.v1 import order_service_pb2 as order_pb
 from clearbook.v1 import settlement_service_pb2 as settlement_pb
@@ -24,7 +23,6 @@ from services.order_gateway.model import CancelCause, Execution, Order, OrderSta
 from services.units import INT64_MAX, Asset, FixedPoint, Market, market_of
 
 CLIENT_ORDER_ID_CHARS_MAX = 64
-TRANSFER_ID_CHARS_MAX = 64
 SYMBOL_CHARS_MAX = 16
 DECIMALS_DEFAULT = 18
 DECIMALS_MAX = 36
@@ -35,18 +33,19 @@ ORDERS_PAGE_MAX = 500
 NS_PER_SECOND = 10**9
 
 _CLIENT_ORDER_ID = re.compile(rf"[!-~]{{1,{CLIENT_ORDER_ID_CHARS_MAX}}}", re.ASCII)
-_TRANSFER_ID = re.compile(rf"[ -~]{{1,{TRANSFER_ID_CHARS_MAX}}}", re.ASCII)
 _SYMBOL = re.compile(rf"[A-Z0-9]{{1,{SYMBOL_CHARS_MAX}}}", re.ASCII)
 _ORDER_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 
 Markets = Mapping[str, Market]
 
 
-def _invalid(field: str, what: str) -> Rejected:
+def invalid(field: str, what: str) -> Rejected:
+    """The refusal of a field; `what` is wrong with it follows its name."""
     return Rejected(Reason.INVALID_FIELD, f"{field} {what}", field)
 
 
-def _shown(text: str, chars_max: int = 40) -> str:
+def shown(text: str, chars_max: int = 40) -> str:
+    """What a client sent, fit for a message."""
     return repr(text if len(text) <= chars_max else text[:chars_max] + "…")
 
 
@@ -288,32 +287,32 @@ def placement(request: order_pb.PlaceOrderRequest, markets: Markets) -> Placemen
     client_order_id(request.client_order_id, optional=True)
     market = named_market(request.market, markets)
     if request.side not in {order_pb.SIDE_BUY, order_pb.SIDE_SELL}:
-        raise _invalid("side", f"must be SIDE_BUY or SIDE_SELL, not {request.side}")
+        raise invalid("side", f"must be SIDE_BUY or SIDE_SELL, not {request.side}")
     if request.type not in {order_pb.ORDER_TYPE_LIMIT, order_pb.ORDER_TYPE_MARKET}:
-        raise _invalid("type", f"must be ORDER_TYPE_LIMIT or ORDER_TYPE_MARKET, not {request.type}")
+        raise invalid("type", f"must be ORDER_TYPE_LIMIT or ORDER_TYPE_MARKET, not {request.type}")
     buys, limit = request.side == order_pb.SIDE_BUY, request.type == order_pb.ORDER_TYPE_LIMIT
     time_in_force = _time_in_force(request.time_in_force, limit=limit)
     if request.post_only and not (limit and time_in_force is TimeInForce.GTC):
-        raise _invalid("post_only", "is for limit orders that are GTC only")
+        raise invalid("post_only", "is for limit orders that are GTC only")
     if request.price and not limit:
-        raise _invalid("price", "must be empty for a market order")
+        raise invalid("price", "must be empty for a market order")
     if request.quote_budget and (limit or not buys):
-        raise _invalid("quote_budget", "is for market buys only")
+        raise invalid("quote_budget", "is for market buys only")
     quantity_lots = market.quantity_lots(request.quantity)
     price_ticks = market.price_ticks(request.price) if limit else 0
     if limit and market.quote_amount(price_ticks, quantity_lots) < market.notional_min:
         least = f"{market.quote.format(market.notional_min)} {market.quote.symbol}"
         raise Rejected(Reason.NOTIONAL_TOO_SMALL, f"price x quantity is below {least}", "quantity")
-    budget = _positive(request.quote_budget, "quote_budget", market.quote) if request.quote_budget else None
+    budget = positive_amount(request.quote_budget, "quote_budget", market.quote) if request.quote_budget else None
     return Placement(market, buys, limit, time_in_force, request.post_only, price_ticks, quantity_lots, budget)
 
 
 def client_order_id(text: str, *, optional: bool = False) -> str:
     """Checks the shape of a client's id; "" is fine where it is optional."""
     if not (optional and not text) and _CLIENT_ORDER_ID.fullmatch(text) is None:
-        raise _invalid(
+        raise invalid(
             "client_order_id",
-            f"must be 1 to {CLIENT_ORDER_ID_CHARS_MAX} printable ASCII characters without spaces, not {_shown(text)}",
+            f"must be 1 to {CLIENT_ORDER_ID_CHARS_MAX} printable ASCII characters without spaces, not {shown(text)}",
         )
     return text
 
@@ -321,10 +320,10 @@ def client_order_id(text: str, *, optional: bool = False) -> str:
 def named_market(symbol: str, markets: Markets) -> Market:
     """The market of that name. Raises Rejected: INVALID_FIELD if none is named, MARKET_NOT_FOUND."""
     if not symbol:
-        raise _invalid("market", "is missing")
+        raise invalid("market", "is missing")
     market = markets.get(symbol)
     if market is None:
-        raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {_shown(symbol)}", "market")
+        raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {shown(symbol)}", "market")
     return market
 
 
@@ -332,16 +331,17 @@ def _time_in_force(number: int, *, limit: bool) -> TimeInForce:
     if number == order_pb.TIME_IN_FORCE_UNSPECIFIED:
         return TimeInForce.GTC if limit else TimeInForce.IOC
     if number not in {item.value for item in TimeInForce}:
-        raise _invalid("time_in_force", f"has no value {number}")
+        raise invalid("time_in_force", f"has no value {number}")
     if number == order_pb.TIME_IN_FORCE_GTC and not limit:
-        raise _invalid("time_in_force", "GTC is for limit orders only")
+        raise invalid("time_in_force", "GTC is for limit orders only")
     return TimeInForce(number)
 
 
-def _positive(text: str, field: str, asset: Asset) -> int:
+def positive_amount(text: str, field: str, asset: Asset) -> int:
+    """An amount in whole units as base units. Raises Rejected: INVALID_FIELD unless it is more than zero."""
     amount = asset.parse(text, field)
     if not 0 < amount <= AMOUNT_MAX:
-        raise _invalid(field, f"must be more than zero and at most 2^256 - 1 base units, not {_shown(text)}")
+        raise invalid(field, f"must be more than zero and at most 2^256 - 1 base units, not {shown(text)}")
     return amount
 
 
@@ -356,7 +356,7 @@ def order_name(request: order_pb.CancelOrderRequest | order_pb.GetOrderRequest) 
     if request.client_order_id:
         return client_order_id(request.client_order_id)
     if _ORDER_ID.fullmatch(request.order_id) is None or (number := int(request.order_id)) > INT64_MAX:
-        raise _invalid("order_id", f"is not one of ours: {_shown(request.order_id)}")
+        raise invalid("order_id", f"is not one of ours: {shown(request.order_id)}")
     return number
 
 
@@ -368,7 +368,7 @@ def market_filter(symbol: str, markets: Markets) -> int | None:
 def page_size(asked: int) -> int:
     """How many orders a page holds."""
     if not 0 <= asked <= ORDERS_PAGE_MAX:
-        raise _invalid("page_size", f"must be 1 to {ORDERS_PAGE_MAX}, or 0 for {ORDERS_PAGE_DEFAULT}, not {asked}")
+        raise invalid("page_size", f"must be 1 to {ORDERS_PAGE_MAX}, or 0 for {ORDERS_PAGE_DEFAULT}, not {asked}")
     return asked or ORDERS_PAGE_DEFAULT
 
 
@@ -390,9 +390,9 @@ def page_start(token: str, market_id: int | None, *, open_only: bool) -> int:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")
         version, sequence, market, only = (int(part) for part in text.split("."))
     except (ValueError, binascii.Error):
-        raise _invalid("page_token", f"is not one of ours: {_shown(token)}") from None
+        raise invalid("page_token", f"is not one of ours: {shown(token)}") from None
     if (version, market, only) != (1, market_id or 0, int(open_only)) or not 0 < sequence <= INT64_MAX:
-        raise _invalid("page_token", "belongs to a request with other filters")
+        raise invalid("page_token", "belongs to a request with other filters")
     return sequence
 
 
@@ -415,8 +415,8 @@ def order(value: Order, market: Market) -> order_pb.Order:
         state=value.state.value,  # type: ignore[arg-type]
         cancel_cause=value.cause.value,  # type: ignore[arg-type]
     )
-    _set_time(message.create_time, value.create_ns)
-    _set_time(message.event_time, value.event_ns)
+    set_time(message.create_time, value.create_ns)
+    set_time(message.event_time, value.event_ns)
     return message
 
 
@@ -436,11 +436,12 @@ def execution(value: Execution, market: Market) -> order_pb.Execution:
         is_maker=value.is_maker,
         settlement_sequence=value.settlement_sequence,
     )
-    _set_time(message.event_time, value.event_ns)
+    set_time(message.event_time, value.event_ns)
     return message
 
 
-def _set_time(stamp: Timestamp, time_ns: int) -> None:
+def set_time(stamp: Timestamp, time_ns: int) -> None:
+    """Writes nanoseconds since the Unix epoch."""
     stamp.seconds, stamp.nanos = divmod(time_ns, NS_PER_SECOND)
 
 
@@ -470,39 +471,17 @@ def stream_orders(
     )
 
 
-# AccountService.
-
-
-def balances(
-    account_id: int, rows: Iterable[tuple[Asset, int, int, int]], sequence: int
-) -> account_pb.ListBalancesResponse:
-    """The answer to ListBalances, of (asset, total, available, held)."""
-    return account_pb.ListBalancesResponse(
-        account_id=str(account_id),
-        balances=[
-            account_pb.Balance(
-                asset=asset.symbol,
-                total=asset.format(total),
-                available=asset.format(available),
-                held=asset.format(held),
-            )
-            for asset, total, available, held in sorted(rows, key=lambda row: row[0].symbol)
-        ],
-        journal_sequence=sequence,
-    )
-
-
 # AdminService.
 
 
 def new_asset(request: admin_pb.CreateAssetRequest) -> model.CreateAsset:
     """The asset that a request asks for."""
     if _SYMBOL.fullmatch(request.symbol) is None:
-        what = f"must be 1 to {SYMBOL_CHARS_MAX} upper-case ASCII letters and digits, not {_shown(request.symbol)}"
-        raise _invalid("symbol", what)
+        what = f"must be 1 to {SYMBOL_CHARS_MAX} upper-case ASCII letters and digits, not {shown(request.symbol)}"
+        raise invalid("symbol", what)
     decimals = request.decimals if request.HasField("decimals") else DECIMALS_DEFAULT
     if decimals > DECIMALS_MAX:
-        raise _invalid("decimals", f"must be 0 to {DECIMALS_MAX}, not {decimals}")
+        raise invalid("decimals", f"must be 0 to {DECIMALS_MAX}, not {decimals}")
     return model.CreateAsset(request.symbol, decimals)
 
 
@@ -514,36 +493,26 @@ def new_market(request: admin_pb.CreateMarketRequest, assets: Mapping[str, Asset
     """
     base_symbol, hyphen, quote_symbol = request.market.partition("-")
     if not hyphen or not all(_SYMBOL.fullmatch(symbol) for symbol in (base_symbol, quote_symbol)):
-        raise _invalid("market", f"must be two symbols joined by a hyphen, like BTC-USD, not {_shown(request.market)}")
+        raise invalid("market", f"must be two symbols joined by a hyphen, like BTC-USD, not {shown(request.market)}")
     if base_symbol == quote_symbol:
-        raise _invalid("market", f"must join two different assets, not {request.market}")
-    base, quote = _asset(base_symbol, assets, "market"), _asset(quote_symbol, assets, "market")
+        raise invalid("market", f"must join two different assets, not {request.market}")
+    base, quote = known_asset(base_symbol, assets, "market"), known_asset(quote_symbol, assets, "market")
     notional = request.notional_min
     if notional and FixedPoint.parse(notional, "notional_min").coefficient:
-        notional_min = _positive(notional, "notional_min", quote)
+        notional_min = positive_amount(notional, "notional_min", quote)
     else:
         notional_min = 0
     return market_of(0, request.market, base, quote, request.tick_size, request.lot_size, notional_min)
 
 
-def _asset(symbol: str, assets: Mapping[str, Asset], field: str) -> Asset:
+def known_asset(symbol: str, assets: Mapping[str, Asset], field: str) -> Asset:
+    """The asset of that symbol. Raises Rejected: INVALID_FIELD if none is named, ASSET_NOT_FOUND."""
     if not symbol:
-        raise _invalid(field, "is missing")
+        raise invalid(field, "is missing")
     asset = assets.get(symbol)
     if asset is None:
-        raise Rejected(Reason.ASSET_NOT_FOUND, f"no such asset: {_shown(symbol)}", field)
+        raise Rejected(Reason.ASSET_NOT_FOUND, f"no such asset: {shown(symbol)}", field)
     return asset
-
-
-def grant(request: admin_pb.GrantFundsRequest, assets: Mapping[str, Asset], reserved_prefix: str) -> tuple[Asset, int]:
-    """What a GrantFunds moves: the asset and base units. The user is judged elsewhere."""
-    if _TRANSFER_ID.fullmatch(request.transfer_id) is None:
-        what = f"must be 1 to {TRANSFER_ID_CHARS_MAX} printable ASCII characters, not {_shown(request.transfer_id)}"
-        raise _invalid("transfer_id", what)
-    if request.transfer_id.startswith(reserved_prefix):
-        raise _invalid("transfer_id", f"must not begin with {reserved_prefix}: that is ours")
-    asset = _asset(request.asset, assets, "asset")
-    return asset, _positive(request.amount, "amount", asset)
 
 
 # SettlementService.
@@ -563,9 +532,9 @@ def check_settlement_name(request: settlement_pb.GetSettlementRequest) -> None:
             "settlement_sequence",
         )
     if ways[1] and not request.market:
-        raise _invalid("market", "is missing beside trade_id")
+        raise invalid("market", "is missing beside trade_id")
     if ways[1] and not request.trade_id:
-        raise _invalid("trade_id", "is missing beside market")
+        raise invalid("trade_id", "is missing beside market")
 
 
 # ForwardService.

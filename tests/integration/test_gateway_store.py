@@ -88,8 +88,8 @@ SETUP: tuple[EventBody, ...] = (
     AssetCreated(Asset(2, "USD", 6)),
     AccountOpened(ALICE, "alice"),
     AccountOpened(BOB, "bob"),
-    Deposited(2, 1, HUGE),
-    Deposited(2, 2, HUGE),
+    Deposited(1, 2, 1, HUGE),
+    Deposited(2, 2, 2, HUGE),
     MarketCreated(1, "BTC-USD", 1, 2, "0.01", "0.0001", 5, halted=False),
     MarketChanged(1, halted=True),
     Transferred(Transfer("t1", 2, ALICE, 2, HUGE - 1), 3),
@@ -107,7 +107,7 @@ async def traded(database: Database) -> Fold:
             order_id=2, account_id=BOB, buys=False, quantity_lots=40, filled_lots=40, state=OrderState.FILLED, lock=0,
             client_order_id="b",
         ),
-        trade(),
+        trade(settlement_sequence=5),
     )  # fmt: skip
     fold.place(order(order_id=3, client_order_id="c", lock=5))
     fold.say(OrderCanceled(3, 0, CancelCause.USER), MarketChanged(1, halted=False), time_ns=99)
@@ -158,19 +158,19 @@ async def test_questions(database: Database) -> None:
     assert await store.taken(1) == []
     assert await store.taken(2) == [took]
     assert await store.executions(1, through_sequence=11) == []
-    given = await store.transfer("t1")
-    assert given is not None and (given.transfer, given.settlement_sequence) == (
-        Transfer("t1", 2, ALICE, 2, HUGE - 1),
-        3,
-    )
-    assert await store.transfer("t2") is None
+    given = await store.movement("t1")
+    assert given is not None
+    assert (given.from_account_id, given.to_account_id, given.amount, given.settlement_sequence) == (
+        2, ALICE, HUGE - 1, 3,
+    )  # fmt: skip
+    assert await store.movement("t2") is None
     assert await store.transfers_to(2, "faucet:") == [(BOB, "faucet:1002:BTC")]
 
 
 async def test_a_transfer_is_known_before_it_is_written(database: Database) -> None:
     fold = await Fold.load(database)
     fold.say(*SETUP)
-    given = await fold.store.transfer("t1")
+    given = await fold.store.movement("t1")
     assert given is not None and given.settlement_sequence == 3
 
 

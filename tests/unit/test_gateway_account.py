@@ -12,12 +12,9 @@ from services.order_gateway.account import Posting, PostingKind, sums_to_zero
 from services.order_gateway.fees import Rates, net_of_fee
 from services.order_gateway.model import (
     CancelCause,
-    Deposited,
     OrderCanceled,
     OrderPlaced,
     OrderState,
-    Transfer,
-    Transferred,
 )
 from tests.unit.gateway_values import ALICE, BOB, MARKET, order, trade
 
@@ -149,16 +146,6 @@ def test_order_canceled() -> None:
     assert effects.postings == [] and effects.executions == []
     with pytest.raises(AssertionError):
         account.canceled(OrderCanceled(1, 41, CancelCause.USER), before, 30, 7)
-
-
-def test_transferred() -> None:
-    effects = account.transferred(Transferred(Transfer("t", 2, ALICE, 1, 5), 9))
-    assert effects.postings == [Posting(2, 1, -5, PostingKind.TRANSFER), Posting(ALICE, 1, 5, PostingKind.TRANSFER)]
-
-
-def test_deposited_is_owed_to_the_world_outside() -> None:
-    effects = account.deposited(Deposited(2, 1, 5))
-    assert effects.postings == [Posting(4, 1, -5, PostingKind.DEPOSIT), Posting(2, 1, 5, PostingKind.DEPOSIT)]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_a_transfer_without_funds_stops_the_process() -> None:
 
 def test_outside_may_owe() -> None:
     book = ledger()
-    Journal(book).say(Deposited(ALICE, 1, 7))
+    Journal(book).say(Deposited(1, ALICE, 1, 7))
     assert (book.balance(4, 1).total, book.balance(ALICE, 1).total) == (-7, 7)
     assert violations(book) == []
 
@@ -143,7 +143,7 @@ def test_loading_finds_holds_depth_and_client_ids_again() -> None:
 
 
 def test_a_database_that_holds_something_else_is_not_believed() -> None:
-    with pytest.raises(AssertionError, match="open orders lock"):
+    with pytest.raises(AssertionError, match="orders and withdrawals hold"):
         Ledger(snapshot((order(),), held=299_999_999))
 
 

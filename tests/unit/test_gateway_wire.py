@@ -11,7 +11,7 @@ from clearbook.v1 import order_service_pb2 as pb
 from clearbook.v1 import settlement_service_pb2 as settlement_pb
 
 from services.errors import Reason, Rejected
-from services.order_gateway import model, wire
+from services.order_gateway import model, money_wire, wire
 from services.order_gateway.model import CancelCause, OrderState, Placement, TimeInForce
 from services.units import INT64_MAX
 from tests.unit.gateway_values import BTC, MARKET, USD, order
@@ -223,14 +223,13 @@ ADMIN: list[tuple[Any, Any, str, str]] = [
     (wire.new_market, {"lot_size": "0.00001"}, "INVALID_MARKET", ""),
     (wire.new_market, {"notional_min": "-1"}, "INVALID_FIELD", "notional_min"),
     (wire.new_market, {"notional_min": "0.0000001"}, "INVALID_FIELD", "notional_min"),
-    (wire.grant, {"transfer_id": ""}, "INVALID_FIELD", "transfer_id"),
-    (wire.grant, {"transfer_id": "x" * 65}, "INVALID_FIELD", "transfer_id"),
-    (wire.grant, {"transfer_id": "é"}, "INVALID_FIELD", "transfer_id"),
-    (wire.grant, {"transfer_id": "faucet:1001:BTC"}, "INVALID_FIELD", "transfer_id"),
-    (wire.grant, {"asset": ""}, "INVALID_FIELD", "asset"),
-    (wire.grant, {"asset": "EUR"}, "ASSET_NOT_FOUND", "asset"),
-    (wire.grant, {"amount": "0"}, "INVALID_FIELD", "amount"),
-    (wire.grant, {"amount": "1.123456789"}, "INVALID_FIELD", "amount"),
+    (money_wire.grant, {"transfer_id": ""}, "INVALID_FIELD", "transfer_id"),
+    (money_wire.grant, {"transfer_id": "x" * 65}, "INVALID_FIELD", "transfer_id"),
+    (money_wire.grant, {"transfer_id": "é"}, "INVALID_FIELD", "transfer_id"),
+    (money_wire.grant, {"asset": ""}, "INVALID_FIELD", "asset"),
+    (money_wire.grant, {"asset": "EUR"}, "ASSET_NOT_FOUND", "asset"),
+    (money_wire.grant, {"amount": "0"}, "INVALID_FIELD", "amount"),
+    (money_wire.grant, {"amount": "1.123456789"}, "INVALID_FIELD", "amount"),
 ]
 
 
@@ -243,7 +242,7 @@ def test_bad_requests_of_operators(read: Any, fields: Any, reason: str, field: s
         found = refusal(read, admin_pb.CreateMarketRequest(**good | fields), ASSETS)
     else:
         good = {"transfer_id": "t 1", "user": "bob", "asset": "BTC", "amount": "1"}
-        found = refusal(read, admin_pb.GrantFundsRequest(**good | fields), ASSETS, "faucet:")
+        found = refusal(read, admin_pb.GrantFundsRequest(**good | fields), ASSETS)
     assert found == (reason, field)
 
 
@@ -256,7 +255,7 @@ def test_good_requests_of_operators() -> None:
     zero = admin_pb.CreateMarketRequest(market="BTC-USD", tick_size="1", lot_size="1", notional_min="0")
     assert wire.new_market(zero, ASSETS).notional_min == 0
     given = admin_pb.GrantFundsRequest(transfer_id="t 1", user="bob", asset="BTC", amount="1.5")
-    assert wire.grant(given, ASSETS, "faucet:") == (BTC, 150_000_000)
+    assert money_wire.grant(given, ASSETS) == (BTC, 150_000_000)
 
 
 @pytest.mark.parametrize(

@@ -523,6 +523,7 @@ class Transfer(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     TRANSACTION_HASH_FIELD_NUMBER: _builtins.int
+    OUTGOING_FIELD_NUMBER: _builtins.int
     transfer_id: _builtins.str
     """The mover's id of it. A deposit: the contract's number, "deposit:7"."""
     kind: Global___TransferKind.ValueType
@@ -543,6 +544,8 @@ class Transfer(_message.Message):
     """The number under which the chain mirrors it; 0 for a deposit and for a withdrawal that is not approved."""
     transaction_hash: _builtins.str
     """A deposit: the transaction that brought it."""
+    outgoing: _builtins.bool
+    """True: it takes from the account; false: it gives to it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it entered the journal."""
@@ -566,10 +569,11 @@ class Transfer(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
         transaction_hash: _builtins.str = ...,
+        outgoing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "amount", b"amount", "asset", b"asset", "counterparty", b"counterparty", "create_time", b"create_time", "event_time", b"event_time", "kind", b"kind", "reason", b"reason", "settlement_sequence", b"settlement_sequence", "state", b"state", "transaction_hash", b"transaction_hash", "transfer_id", b"transfer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "amount", b"amount", "asset", b"asset", "counterparty", b"counterparty", "create_time", b"create_time", "event_time", b"event_time", "kind", b"kind", "outgoing", b"outgoing", "reason", b"reason", "settlement_sequence", b"settlement_sequence", "state", b"state", "transaction_hash", b"transaction_hash", "transfer_id", b"transfer_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,7 +2,7 @@
 
 from clearbook.v1 import account_service_pb2 as pb
 
-from services.order_gateway import wire
+from services.order_gateway import money_wire as wire
 from services.order_gateway.identity.who import Caller
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.methods import Access, Method
@@ -23,10 +23,5 @@ class AccountHandlers:
     async def balances(
         self, caller: Caller, _request: pb.ListBalancesRequest, _seconds: float
     ) -> pb.ListBalancesResponse:
-        """ListBalances. What a command in flight has reserved counts as held."""
-        ledger = self._ledger
-        rows = [
-            (ledger.assets[asset_id], balance.total, balance.available, balance.held + balance.reserved)
-            for asset_id, balance in ledger.balances.get(caller.account_id, {}).items()
-        ]
-        return wire.balances(caller.account_id, rows, ledger.sequence)
+        """ListBalances."""
+        return wire.balances(caller.account_id, self._ledger)

@@ -1,10 +1,9 @@
-"""AdminService: the operator's."""
+"""AdminService: the operator's, but for what moves money (money.py)."""
 
 from clearbook.v1 import admin_service_pb2 as pb
 
 from services.order_gateway import wire
 from services.order_gateway.admin import Admin
-from services.order_gateway.faucet import TRANSFER_ID_PREFIX
 from services.order_gateway.identity.who import Identity, checked_user
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.methods import Access, Method
@@ -24,7 +23,6 @@ class AdminHandlers:
             Method(SERVICE, "CreateAsset", Access.ADMIN, pb.CreateAssetRequest, self.create_asset),
             Method(SERVICE, "CreateMarket", Access.ADMIN, pb.CreateMarketRequest, self.create_market),
             Method(SERVICE, "SetMarketState", Access.ADMIN, pb.SetMarketStateRequest, self.set_market_state),
-            Method(SERVICE, "GrantFunds", Access.ADMIN, pb.GrantFundsRequest, self.grant_funds),
             Method(SERVICE, "CreateToken", Access.ADMIN, pb.CreateTokenRequest, self.create_token),
         ]
 
@@ -49,15 +47,6 @@ class AdminHandlers:
         market = wire.named_market(request.market, self._ledger.markets_by_symbol)
         await self._admin.set_market_state(market, seconds, halted=request.halted)
         return pb.SetMarketStateResponse()
-
-    async def grant_funds(
-        self, _admin: Identity, request: pb.GrantFundsRequest, seconds: float
-    ) -> pb.GrantFundsResponse:
-        """GrantFunds."""
-        asset, amount = wire.grant(request, self._ledger.assets_by_symbol, TRANSFER_ID_PREFIX)
-        user = checked_user(request.user, "user")
-        sequence = await self._admin.grant(request.transfer_id, user, asset, amount, seconds)
-        return pb.GrantFundsResponse(settlement_sequence=sequence)
 
     async def create_token(
         self, _admin: Identity, request: pb.CreateTokenRequest, _seconds: float

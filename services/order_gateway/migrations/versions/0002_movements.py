@@ -1,4 +1,4 @@
-"""Movements of money, finality, the time of postings. What was folded is dropped: it is folded anew from the journal."""
+"""Movements of money, and finality. What was folded is dropped: it is folded anew from the journal."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,8 +17,7 @@ def upgrade() -> None:
         op.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
     for name in ("final_through", "unsettled_since"):
         op.add_column("cursor", _number(name))
-    for name in ("settlement_sequence", "event_ns"):
-        op.add_column("postings", _number(name))
+    op.add_column("postings", _number("settlement_sequence"))
     op.drop_table("transfers")
     _movements()
 

@@ -6,10 +6,10 @@ import asyncio
 from typing import cast
 
 from services.order_gateway.accounts import Accounts
-from services.order_gateway.admin import Admin
-from services.order_gateway.model import Transfer, Transferred
+from services.order_gateway.model import Movement, Transfer, Transferred
+from services.order_gateway.money import Money
 from services.order_gateway.session import Command, Session
-from services.order_gateway.store import Store, StoredTransfer
+from services.order_gateway.store import Store
 from tests.unit.gateway_values import ALICE, BTC, Journal, ledger
 
 
@@ -17,11 +17,11 @@ class SlowStore:
     """Looks as soon as it is asked, and answers the second question only when it is let."""
 
     def __init__(self) -> None:
-        self.stored: dict[str, StoredTransfer] = {}
+        self.stored: dict[str, Movement] = {}
         self.asked = 0
         self.answer = asyncio.Event()
 
-    async def transfer(self, transfer_id: str) -> StoredTransfer | None:
+    async def movement(self, transfer_id: str) -> Movement | None:
         found = self.stored.get(transfer_id)
         self.asked += 1
         await (asyncio.sleep(0) if self.asked == 1 else self.answer.wait())
@@ -39,8 +39,8 @@ async def test_a_look_that_is_overtaken_by_the_same_grant_grants_nothing_more() 
     fold, store = ledger(faucet_btc=1_000), SlowStore()
     journal, session = Journal(fold), Session(fold, gateway=1)
     session.open(1, 100)
-    admin = Admin(fold, session, cast("Store", store), cast("Accounts", Known()), None)
-    asked = [asyncio.create_task(admin.grant("g", "alice", BTC, 100, 5)) for _ in range(2)]
+    money = Money(fold, session, cast("Store", store), cast("Accounts", Known()), lambda _: None)
+    asked = [asyncio.create_task(money.grant("g", "alice", BTC, 100, 5)) for _ in range(2)]
     (command,) = await asyncio.wait_for(session.batch(), 5)
     await _fold(journal, session, store, command)
     await asyncio.sleep(0)
@@ -49,8 +49,8 @@ async def test_a_look_that_is_overtaken_by_the_same_grant_grants_nothing_more() 
     done, _ = await asyncio.wait({*asked, later}, timeout=0.2)
     later.cancel()
     assert later not in done, "a second Transfer was submitted"
-    assert [task.result() for task in asked] == [1, 1]
-    assert await admin.grant("g", "alice", BTC, 100, 5) == 1
+    assert [task.result().settlement_sequence for task in asked] == [1, 1]
+    assert (await money.grant("g", "alice", BTC, 100, 5)).settlement_sequence == 1
     assert fold.balance(ALICE, BTC.asset_id).total == 100
 
 
@@ -62,4 +62,4 @@ async def _fold(journal: Journal, session: Session, store: SlowStore, command: C
     change = journal.say(Transferred(command.body, 1), command.command_id)
     flight.done.set_result(change)
     await asyncio.sleep(0)
-    store.stored[command.body.transfer_id] = StoredTransfer(command.body, 1)
+    (store.stored[command.body.transfer_id],) = change.effects.movements
