@@ -11,7 +11,16 @@ import uvicorn
 from gateway_http.app import build
 from gateway_http.state import State
 from services.runtime import log
-from services.runtime.config import Address, HostPort, LogSettings, host_port
+from services.runtime.config import (
+    Address,
+    HostPort,
+    LogSettings,
+    PublicClientSettings,
+    PublicTlsSettings,
+    TlsSettings,
+    host_port,
+)
+from services.runtime.rpc import check_exposure
 from services.runtime.run import Closing, StartError, run
 
 WS_MESSAGE_BYTES_MAX: Final = 64 * 1024
@@ -22,7 +31,7 @@ DRAIN_SECONDS_MAX: Final = 10
 TCP_USER_TIMEOUT: Final = getattr(socket, "TCP_USER_TIMEOUT", 18)
 
 
-class Settings(LogSettings):
+class Settings(LogSettings, TlsSettings, PublicTlsSettings, PublicClientSettings):
     """What the shim reads from the environment."""
 
     http_address: Address = "127.0.0.1:8000"
@@ -69,9 +78,11 @@ def listen(address: HostPort) -> socket.socket:
 async def serve(settings: Settings, closing: Closing) -> None:
     """Serves until `closing`, then lets open requests end and tells the sockets."""
     settings.check_exposure()
+    tls, believed = settings.tls(), settings.public_authority()
+    check_exposure(settings.http_address, settings.public_tls(), plaintext_anywhere=settings.clearbook_plaintext_bind)
     listening = listen(host_port(settings.http_address))
     forward, publisher = (host_port(text).from_here for text in (settings.forward_address, settings.publisher_address))
-    state = State(str(forward), str(publisher), closing)
+    state = State(str(forward), str(publisher), closing, tls, believed)
     config = uvicorn.Config(
         build(state),
         http="httptools",
@@ -82,6 +93,8 @@ async def serve(settings: Settings, closing: Closing) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
+        ssl_certfile=settings.public_tls_certificate,
+        ssl_keyfile=settings.public_tls_key,
     )
     server = _Server(config)
     forwarding = Closing()  # open requests are still answered while the server drains

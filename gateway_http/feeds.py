@@ -12,6 +12,7 @@ from clearbook.book import LocalBook, OutOfStep
 from gateway_http.wire import order_book_update
 from services.errors import Reason, Rejected
 from services.runtime import log, rpc
+from services.runtime.config import Tls
 from services.runtime.run import Closing
 from services.runtime.streams import reconnecting
 
@@ -102,9 +103,9 @@ class Feed:
 class Feeds:
     """All feeds, opened when first asked for and then kept."""
 
-    def __init__(self, address: str, closing: Closing) -> None:
-        """`address` of BookService, "host:port"."""
-        self._channel = rpc.connect(address)
+    def __init__(self, address: str, closing: Closing, tls: Tls | None = None) -> None:
+        """`address` of BookService, "host:port"; `tls`: whom to believe there."""
+        self._channel = rpc.connect(address, tls)
         self._stub = services.BookServiceStub(self._channel)
         self._closing = closing
         self._feeds: dict[str, Feed] = {}

@@ -17,6 +17,8 @@ from clearbook.internal.v1 import forward_service_pb2_grpc as services
 from gateway_http.errors import refused
 from services.errors import Reason, Rejected
 from services.runtime import rpc
+from services.runtime.config import Tls
+from services.runtime.roles import Role
 from services.runtime.run import Closing
 from services.runtime.streams import reconnecting
 
@@ -49,9 +51,9 @@ class _Item:
 class Forward:
     """A multiplexing client. `run` keeps its stream; `call` asks."""
 
-    def __init__(self, address: str) -> None:
-        """`address` of ForwardService, "host:port"."""
-        self._address = address
+    def __init__(self, address: str, tls: Tls | None = None) -> None:
+        """`address` of ForwardService, "host:port"; `tls`: who we are to it."""
+        self._address, self._tls = address, tls
         self._ids = count(1)
         self._open: dict[int, _Item] = {}
         self._waiting: asyncio.Queue[int] = asyncio.Queue()
@@ -85,7 +87,7 @@ class Forward:
         self._waiting = asyncio.Queue()
         for number in self._open:
             self._waiting.put_nowait(number)
-        async with rpc.connect(self._address) as channel:
+        async with rpc.connect(self._address, self._tls, role=Role.GATEWAY) as channel:
             call = services.ForwardServiceStub(channel).Forward(wait_for_ready=True)
             await call.wait_for_connection()  # until then nothing has been sent
             writing = asyncio.create_task(self._write(call), name="forward items")

@@ -5,6 +5,8 @@ import asyncio
 from gateway_http.feeds import Feeds
 from gateway_http.forward import Forward
 from services.runtime import rpc
+from services.runtime.config import Tls
+from services.runtime.roles import Role
 from services.runtime.run import Closing
 
 CHECK_SECONDS_MAX = 2.0
@@ -13,15 +15,22 @@ CHECK_SECONDS_MAX = 2.0
 class State:
     """Built once in `__main__`."""
 
-    def __init__(self, forward_address: str, publisher_address: str, closing: Closing) -> None:
-        """Addresses are "host:port"."""
+    def __init__(
+        self,
+        forward_address: str,
+        publisher_address: str,
+        closing: Closing,
+        tls: Tls | None = None,
+        public_tls: Tls | None = None,
+    ) -> None:
+        """Addresses are "host:port"; `tls` is who we are to order_gateway, `public_tls` whom we believe elsewhere."""
         self.closing = closing
-        self.forward = Forward(forward_address)
-        self.feeds = Feeds(publisher_address, closing)
+        self.forward = Forward(forward_address, tls)
+        self.feeds = Feeds(publisher_address, closing, public_tls)
         self.sockets = 0
         self._channels = {
-            "order_gateway": rpc.connect(forward_address),
-            "publisher": rpc.connect(publisher_address),
+            "order_gateway": rpc.connect(forward_address, tls, role=Role.GATEWAY),
+            "publisher": rpc.connect(publisher_address, public_tls),
         }
 
     async def not_serving(self) -> list[str]:

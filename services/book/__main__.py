@@ -65,7 +65,12 @@ class Book:
     def __init__(self, settings: BookSettings, clock: Callable[[], int] = time.time_ns) -> None:
         self._settings, self._clock = settings, clock
         self._servicer = MatchingServicer()
-        self._server = rpc.Server(settings.book_address, tls=settings.tls(), message_bytes_max=MESSAGE_BYTES_MAX)
+        self._server = rpc.Server(
+            settings.book_address,
+            tls=settings.tls(),
+            plaintext_anywhere=settings.clearbook_plaintext_bind,
+            message_bytes_max=MESSAGE_BYTES_MAX,
+        )
         self._servicer.add_to(self._server)
         self.leading = asyncio.Event()
 

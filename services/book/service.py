@@ -9,7 +9,7 @@ from typing import Any
 from clearbook.internal.v1 import matching_service_pb2 as pb
 from clearbook.internal.v1 import matching_service_pb2_grpc
 
-from services.book import wire
+from services.book import callers, wire
 from services.book.engine import Engine
 from services.book.journal import Damaged, Journal, NotLeader
 from services.book.loop import Loop
@@ -17,7 +17,9 @@ from services.book.model import OpenSession, SessionOpened
 from services.book.sessions import WINDOW_COMMANDS, Session, Sessions
 from services.book.settlements import messages
 from services.book.tail import Tail
+from services.command_ids import gateway_of
 from services.errors import Reason, Rejected
+from services.runtime.roles import Role, role_of
 from services.runtime.rpc import Server
 from services.runtime.run import Closed
 
@@ -55,6 +57,7 @@ class MatchingServicer(matching_service_pb2_grpc.MatchingServiceServicer):
         """See the proto."""
         lead = self._leading
         gateway = wire.gateway_number(request)
+        callers.check_session(role_of(context), gateway)
         # A caller that goes away does not take its command out of the queue: what follows from it happens all the same.
         opened = await asyncio.shield(asyncio.create_task(_open(lead, gateway), name="open session"))
         return pb.OpenSessionResponse(
@@ -71,11 +74,13 @@ class MatchingServicer(matching_service_pb2_grpc.MatchingServiceServicer):
         request = await anext(request_iterator, None)
         if request is None:
             return pb.SubmitResponse()
-        session = lead.sessions.of(request.commands[0].command_id if request.commands else 0)
+        role, command_id = role_of(context), request.commands[0].command_id if request.commands else 0
+        callers.check_session(role, gateway_of(command_id))
+        session = lead.sessions.of(command_id)
         try:
             async with session.ending.guard():
                 while request is not None:
-                    taken += _take(lead, session, request)
+                    taken += _take(lead, session, role, request)
                     request = await anext(request_iterator, None)
         except Closed:
             raise session.refusal from None
@@ -135,8 +140,10 @@ async def _open(lead: Lead, gateway: int) -> _Opened:
         return _Opened(event.body.epoch, event.journal_sequence)
 
 
-def _take(lead: Lead, session: Session, request: pb.SubmitRequest) -> int:
+def _take(lead: Lead, session: Session, role: Role | None, request: pb.SubmitRequest) -> int:
     """All of a request or, by Rejected, nothing of it."""
+    if role is not None:
+        callers.check_commands(role, (command.WhichOneof("kind") for command in request.commands))
     commands = wire.submitted(request)
     session.take([command.command_id for command, _ in commands])
     lead.loop.take(commands, session)

@@ -13,6 +13,7 @@ from clearbook.v1 import order_service_pb2_grpc as orders_grpc
 
 from services.errors import Reason
 from services.runtime import rpc
+from services.runtime.config import Tls
 from services.runtime.streams import Backoff
 
 CALLS_MAX: Final = 64
@@ -55,10 +56,10 @@ class Clients:
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, gateway: str, publisher: str) -> AsyncIterator[Self]:
-        """Clients of the two addresses, "host:port"."""
+    async def to(cls, gateway: str, publisher: str, tls: Tls | None = None) -> AsyncIterator[Self]:
+        """Clients of the two addresses, "host:port". `tls`: whom to believe; plain text without."""
         async with AsyncExitStack() as stack:
-            channels = [await stack.enter_async_context(rpc.connect(address)) for address in (gateway, publisher)]
+            channels = [await stack.enter_async_context(rpc.connect(address, tls)) for address in (gateway, publisher)]
             yield cls(*channels)
 
     async def markets(self) -> dict[str, book.Market]:

@@ -18,6 +18,7 @@ from clearbook.v1 import order_service_pb2 as orders
 from services.cli.clients import CallFailed, Clients, user
 from services.cli.ladder import Ladder, Quote, moves
 from services.errors import Reason
+from services.runtime.config import Tls
 from services.runtime.run import Closed, Closing, StartError
 from services.units import Asset, Market, market_of
 
@@ -185,13 +186,13 @@ async def _markets(clients: Clients) -> dict[str, Market]:
     return found
 
 
-async def demo(gateway: str, publisher: str, seconds: float, closing: Closing) -> None:
+async def demo(gateway: str, publisher: str, seconds: float, closing: Closing, tls: Tls | None = None) -> None:
     """Trades until `closing`, or for so many seconds (0: no limit); then cancels the maker's quotes.
 
     Raises StartError if the exchange does not answer or lacks a market, CallFailed (in a group) for other refusals.
     """
     run, tally = secrets.token_hex(4), Tally()
-    async with Clients.to(gateway, publisher) as clients:
+    async with Clients.to(gateway, publisher, tls) as clients:
         try:
             markets = await _markets(clients)
         except CallFailed as failed:

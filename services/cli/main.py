@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +34,7 @@ def up(
     forward_port: Port = 50063,
     devchain_port: Port = 8545,
     metrics_port: Annotated[int, typer.Option(help="The first of four.", min=1, max=65_532)] = 9101,
+    certificates: Annotated[Path | None, typer.Option(help="Use TLS, with what `clearbook certs` made there.")] = None,
 ) -> None:
     """Run the whole exchange on this machine."""
     from services.cli.up import plan_from
@@ -50,7 +53,8 @@ def up(
         "metrics": metrics_port,
     }
     log.configure("up")
-    plan = plan_from(host, data, ports)
+    with _clear_start():
+        plan = plan_from(host, data, ports, certificates)
     run(lambda closing: run_up(plan, closing), shutdown_seconds_max=120.0)
 
 
@@ -96,13 +100,34 @@ def http() -> None:
 def health(
     address: Annotated[str, typer.Argument(help="host:port of a gRPC server, or an http:// URL.")],
     service: Annotated[str, typer.Option(help="One service; all by default.")] = "",
+    role: Annotated[str | None, typer.Option(help="Of a port between our own processes: who must be there.")] = None,
 ) -> None:
-    """Exit 0 if a process serves, 1 if not."""
+    """Exit 0 if a process serves, 1 if not. TLS_… say who asks (with --role), PUBLIC_TLS_AUTHORITY whom to believe."""
     from services.cli.health import http_ready, serving
+    from services.cli.settings import HealthSettings
+    from services.runtime.roles import Role
 
-    fine = asyncio.run(http_ready(address) if address.startswith("http") else serving(address, service))
+    if role is not None and role not in set(Role):
+        raise typer.BadParameter(f"one of {', '.join(Role)}", param_hint="--role")
+    settings, expected = HealthSettings.load(), Role(role) if role else None
+    with _clear_start():
+        tls = settings.public_authority() if role is None else settings.tls()
+    http = address.startswith("http")
+    fine = asyncio.run(http_ready(address, tls) if http else serving(address, service, tls=tls, role=expected))
     sys.stdout.write("SERVING\n" if fine else "NOT_SERVING\n")
     raise typer.Exit(0 if fine else 1)
+
+
+@app.command()
+def certs(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where they are kept.")] = Path("certs"),
+    host: Annotated[list[str] | None, typer.Option(help="One more name or address of the public ports.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Say when they end; exit 1 if one is to be renewed.")] = False,
+) -> None:
+    """Make or renew certificates for development: an authority, one for each process, one for the public ports."""
+    from services.cli.certs import command
+
+    raise typer.Exit(command(folder, host or [], only_check=check))
 
 
 @app.command()
@@ -147,7 +172,9 @@ def replay(
     settings = ClientSettings.load(**given(gateway_address=gateway, publisher_address=publisher))
     console, summary = Console(), None
     try:
-        summary = asyncio.run(play(files, settings.gateway_address, settings.publisher_address, console))
+        with _clear_start():
+            tls = settings.public_authority()
+        summary = asyncio.run(play(files, settings.gateway_address, settings.publisher_address, console, tls))
     except* (FeedError, CallFailed) as wrong:
         console.print(_first(wrong), style="red")
     if summary is None:
@@ -175,7 +202,21 @@ def demo(
 
     settings = ClientSettings.load(**given(gateway_address=gateway, publisher_address=publisher))
     log.configure("demo", "warning")
-    run(lambda closing: trade(settings.gateway_address, settings.publisher_address, seconds, closing))
+    with _clear_start():
+        tls = settings.public_authority()
+    run(lambda closing: trade(settings.gateway_address, settings.publisher_address, seconds, closing, tls))
+
+
+@contextmanager
+def _clear_start() -> Iterator[None]:
+    """What cannot start as configured is one line and exit 2."""
+    from services.runtime.run import EXIT_CANNOT_START, StartError
+
+    try:
+        yield
+    except StartError as error:
+        sys.stderr.write(f"clearbook: {error}\n")
+        raise typer.Exit(EXIT_CANNOT_START) from None
 
 
 def _first(error: BaseException) -> BaseException:

@@ -24,6 +24,7 @@ from services.cli.clients import ADMIN, Clients, user
 from services.cli.mirror_plan import Cancel, Phase, Plan, Rest, Steps, Take
 from services.cli.recorded import Step, steps
 from services.errors import Reason
+from services.runtime.config import Tls
 from services.runtime.streams import Backoff
 from services.units import format_fixed, format_plain
 
@@ -244,9 +245,9 @@ class Replay:
         return self.summary
 
 
-async def replay(files: list[Path], gateway: str, publisher: str, console: Console) -> Summary:
+async def replay(files: list[Path], gateway: str, publisher: str, console: Console, tls: Tls | None = None) -> Summary:
     """Plays recordings that belong together and compares. Raises FeedError, or CallFailed in an exception group."""
-    async with Clients.to(gateway, publisher) as clients:
+    async with Clients.to(gateway, publisher, tls) as clients:
         played = Replay(files, clients)
         console.print(f"{len(played.feed)} steps in {len(played.markets)} markets: {' '.join(played.markets)}")
         await played.prepare()

@@ -4,14 +4,18 @@ from typing import Any
 
 from pydantic import Field
 
-from services.runtime.config import SHARD_MAX, Address, DatabaseSettings, Settings
+from services.runtime.config import SHARD_MAX, Address, DatabaseSettings, PublicClientSettings, TlsSettings
 
 
-class ClientSettings(Settings):
+class ClientSettings(PublicClientSettings):
     """Where the running exchange is."""
 
     gateway_address: Address = "127.0.0.1:50051"
     publisher_address: Address = "127.0.0.1:50052"
+
+
+class HealthSettings(TlsSettings, PublicClientSettings):
+    """With which certificates to ask."""
 
 
 class VerifySettings(DatabaseSettings):

@@ -12,9 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from services.cli import certs
 from services.cli.health import http_ready, serving
 from services.cli.supervisor import Process, Supervisor
-from services.runtime.config import DataSettings, HostPort, host_port
+from services.runtime.config import (
+    DataSettings,
+    HostPort,
+    Tls,
+    TlsSettings,
+    host_port,
+)
+from services.runtime.roles import Role
 from services.runtime.run import Closing, StartError
 
 READY_POLL_SECONDS: Final = 0.2
@@ -50,6 +58,25 @@ class Plan:
     """No chain is configured: run our own."""
     faucet: str = "1"
     """CLEARBOOK_FAUCET on a chain of our own."""
+    certificates: Path | None = None
+    """What `clearbook certs` made; without it plain text."""
+
+    def tls(self) -> Tls | None:
+        """With what the supervisor asks the internal ports for health: any role may."""
+        if self.certificates is None:
+            return None
+        mine = certs.environment(self.certificates, Role.GATEWAY)
+        return TlsSettings.load(**{name.lower(): value for name, value in mine.items()}).tls()
+
+    def public_tls(self) -> Tls | None:
+        """Whom to believe at the public ports."""
+        tls = self.tls()
+        return tls._replace(certificate=None, key=None) if tls is not None else None
+
+    @property
+    def scheme(self) -> str:
+        """Of the shim's URLs."""
+        return "http" if self.certificates is None else "https"
 
     def listeners(self) -> dict[str, HostPort]:
         """Everything that will listen, by name."""
@@ -80,11 +107,14 @@ class Plan:
         """All processes, in the order of starting."""
         env = self.env()
         names = ["book", "publisher", "gateway", "settler", "http"]
-        made = [Process(name, _argv(name), env | self._metrics(name)) for name in names]
+        made = [Process(name, _argv(name), env | self._metrics(name) | self._certificates(name)) for name in names]
         if self.own_chain:
             argv = [*_argv("devchain"), "--port", str(self.devchain_port), "--data", str(self.data / "devchain")]
             made.insert(0, Process("devchain", argv, env))
         return made
+
+    def _certificates(self, name: str) -> dict[str, str]:
+        return {} if self.certificates is None else certs.environment(self.certificates, Role(name))
 
     def _metrics(self, name: str) -> dict[str, str]:
         return {"METRICS_PORT": str(self.metrics_port + MEASURED.index(name))} if name in MEASURED else {}
@@ -111,8 +141,12 @@ async def up(plan: Plan, closing: Closing) -> None:
 @contextmanager
 def _owned(data: Path) -> Iterator[None]:
     """Makes the folder ours: two books on one journal would fence each other off for ever. Raises StartError."""
-    data.mkdir(parents=True, exist_ok=True)
-    with (data / "lock").open("w") as lock:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        opened = (data / "lock").open("w")
+    except OSError as error:
+        raise StartError(f"cannot keep data in {data}: {error.strerror}: choose another --data") from None
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -135,12 +169,13 @@ async def _announce(plan: Plan, processes: list[Process], closing: Closing) -> N
     loop = asyncio.get_running_loop()
     started = loop.time()
     by_name = {process.name: process for process in processes}
+    tls, public = plan.tls(), plan.public_tls()
     checks: dict[str, Callable[[], Awaitable[bool]]] = {
-        "book": lambda: serving(f"{LOOPBACK}:{plan.book_port}"),
-        "publisher": lambda: serving(str(plan.publisher.from_here)),
-        "settler": lambda: serving(f"{LOOPBACK}:{plan.settler_port}"),
-        "gateway": lambda: serving(str(plan.gateway.from_here)),
-        "http": lambda: http_ready(f"http://{plan.http.from_here}/readyz"),
+        "book": lambda: serving(f"{LOOPBACK}:{plan.book_port}", tls=tls, role=Role.BOOK),
+        "publisher": lambda: serving(str(plan.publisher.from_here), tls=public),
+        "settler": lambda: serving(f"{LOOPBACK}:{plan.settler_port}", tls=tls, role=Role.SETTLER),
+        "gateway": lambda: serving(str(plan.gateway.from_here), tls=public),
+        "http": lambda: http_ready(f"{plan.scheme}://{plan.http.from_here}/readyz", public),
     }
     for name, check in checks.items():
         while not await check():
@@ -163,27 +198,39 @@ def engine_build() -> str:
 
 def _welcome(plan: Plan, seconds: float) -> str:
     http, gateway, publisher = plan.http.from_here, plan.gateway.from_here, plan.publisher.from_here
+    url, ws = f"{plan.scheme}://{http}", f"{plan.scheme.replace('http', 'ws')}://{http}"
+    curl = "curl -s" if plan.certificates is None else f"curl -s --cacert {plan.certificates / certs.AUTHORITY}"
     return f"""
 Clearbook is up after {seconds:.1f} s. Engine: {engine_build()}. Data: {plan.data}. Ctrl-C drains and stops.
 
-  REST        http://{http}/docs          WebSocket  ws://{http}/ws/marketdata
+  REST        {url}/docs          WebSocket  {ws}/ws/marketdata
   gRPC orders {gateway}                 gRPC market data {publisher}
 
 A first order, and one that trades with it:
 
-  curl -s http://{http}/api/v1/order -H 'content-type: application/json' -d \\
+  {curl} {url}/api/v1/order -H 'content-type: application/json' -d \\
     '{{"order_id": "my-first", "user_id": "alice", "pair": "BTC-USD", "order_type": "limit", "side": "sell", "price": 30000.00, "amount": 0.001}}'
-  curl -s http://{http}/api/v1/orderbook/BTC-USD
-  curl -s http://{http}/api/v1/order -H 'content-type: application/json' -d \\
+  {curl} {url}/api/v1/orderbook/BTC-USD
+  {curl} {url}/api/v1/order -H 'content-type: application/json' -d \\
     '{{"order_id": "my-first", "user_id": "bob", "pair": "BTC-USD", "order_type": "market", "side": "buy", "amount": 0.001}}'
 
 """  # noqa: E501 (lines to paste)
 
 
-def plan_from(host: str, data: Path | None, ports: dict[str, int]) -> Plan:
-    """A plan. `host`: where the public ports listen; the internal ones stay on loopback. `data`: or as configured."""
+def plan_from(host: str, data: Path | None, ports: dict[str, int], certificates: Path | None = None) -> Plan:
+    """A plan.
+
+    Args:
+        host: where the public ports listen; the internal ones stay on loopback.
+        data: where everything is kept; or as configured.
+        ports: by name.
+        certificates: what `clearbook certs` made; without it plain text.
+
+    Raises:
+        StartError: the certificates cannot be read.
+    """
     settings = UpSettings.load()
-    return Plan(
+    plan = Plan(
         data=(data or settings.clearbook_data).resolve(),
         http=host_port(f"{host}:{ports['http']}"),
         gateway=host_port(f"{host}:{ports['gateway']}"),
@@ -195,4 +242,7 @@ def plan_from(host: str, data: Path | None, ports: dict[str, int]) -> Plan:
         metrics_port=ports["metrics"],
         own_chain=not settings.eth_testnet_url,
         faucet=settings.clearbook_faucet,
+        certificates=certificates.resolve() if certificates is not None else None,
     )
+    plan.tls()
+    return plan

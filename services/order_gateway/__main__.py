@@ -34,11 +34,13 @@ from services.runtime.config import (
     DatabaseSettings,
     LogSettings,
     MetricsSettings,
+    PublicTlsSettings,
     TlsSettings,
     host_port,
 )
 from services.runtime.db import Database, Unavailable
 from services.runtime.migrate import migrate
+from services.runtime.roles import Role
 from services.runtime.run import Closing, StartError, freeze_gc, run
 from services.units import FAUCET_ACCOUNT, PPM
 
@@ -56,7 +58,7 @@ def _checked_grants(text: str) -> str:
     return text
 
 
-class GatewaySettings(LogSettings, DatabaseSettings, TlsSettings, MetricsSettings):
+class GatewaySettings(LogSettings, DatabaseSettings, TlsSettings, PublicTlsSettings, MetricsSettings):
     """The gateway's settings, each an environment variable in capitals."""
 
     gateway_address: Address = "127.0.0.1:50051"
@@ -116,9 +118,13 @@ class Gateway:
     def __init__(self, settings: GatewaySettings) -> None:
         settings.check_exposure()
         self._settings = settings
-        tls = settings.tls()
-        self._public = rpc.Server(settings.gateway_listen or settings.gateway_address, tls=tls)
-        self._internal = rpc.Server(settings.forward_listen or settings.forward_address, tls=tls)
+        self._tls, anywhere = settings.tls(), settings.clearbook_plaintext_bind
+        self._public = rpc.Server(
+            settings.gateway_listen or settings.gateway_address, tls=settings.public_tls(), plaintext_anywhere=anywhere
+        )
+        self._internal = rpc.Server(
+            settings.forward_listen or settings.forward_address, tls=self._tls, plaintext_anywhere=anywhere
+        )
         self.ready = asyncio.Event()
 
     @property
@@ -144,11 +150,10 @@ class Gateway:
             database = await Database.open(url, SCHEMA)
         except (Unavailable, ValueError) as error:
             raise StartError(str(error)) from None
-        tls = settings.tls()
         async with (
             database,
-            rpc.connect(settings.book_address, tls, message_bytes_max=BOOK_BYTES_MAX) as book,
-            rpc.connect(settings.settler_address, tls) as settler,
+            rpc.connect(settings.book_address, self._tls, role=Role.BOOK, message_bytes_max=BOOK_BYTES_MAX) as book,
+            rpc.connect(settings.settler_address, self._tls, role=Role.SETTLER) as settler,
         ):
             await self._serve(Store(database), book, settler, closing)
 

@@ -16,7 +16,8 @@ from google.rpc import status_pb2
 from prometheus_client import Counter, Histogram
 
 from services.errors import Reason, Rejected
-from services.runtime import db, log, metrics
+from services.runtime import db, log, metrics, roles
+from services.runtime.roles import Admitted
 from services.runtime.run import Closed, Closing
 from services.runtime.status import DETAILS_KEY, code_of, internal_error, status_of
 
@@ -45,12 +46,22 @@ class _Received(NamedTuple):
 
 
 class Calls:
-    """Wraps the handlers of one server."""
+    """Wraps the handlers of one server.
 
-    def __init__(self, ending: Closing, *, write_seconds_max: float, log_unary: log.Level) -> None:
+    Args:
+        ending: set when the server ends.
+        write_seconds_max: see Server.
+        log_unary: see Server.
+        admitted: which role may call what; None where callers have no roles.
+    """
+
+    def __init__(
+        self, ending: Closing, *, write_seconds_max: float, log_unary: log.Level, admitted: Admitted | None = None
+    ) -> None:
         self._ending = ending
         self._write_seconds_max = write_seconds_max
         self._log_unary = log_unary
+        self._admitted = admitted
         self._logger = logger.bind()
 
     def wrap(self, method: str, handler: Any) -> Any:
@@ -71,6 +82,7 @@ class Calls:
             started = time.perf_counter()
             _bind(context)
             try:
+                self._admit(context, meter)
                 response = await behavior(_parsed(request), context)
             except BaseException as error:
                 await self._end(error, context, meter, started, self._log_unary)
@@ -86,6 +98,7 @@ class Calls:
             _bind(context)
             meter.open.inc()
             try:
+                self._admit(context, meter)
                 source = _Requests(request) if hasattr(request, "__aiter__") else _parsed(request)
                 async with self._ending.guard():
                     response = await self._respond(behavior(source, context), context)
@@ -98,6 +111,10 @@ class Calls:
             return response
 
         return call
+
+    def _admit(self, context: Context, meter: "_Meter") -> None:
+        if self._admitted is not None:
+            roles.admit(context, meter.method, self._admitted)
 
     async def _respond(self, answer: AsyncIterator[Any] | Awaitable[Any], context: Context) -> Any:
         """Writes what a generator yields, or awaits a handler that writes by itself (or returns the one response)."""

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.runtime.log import Level
+from services.runtime.run import StartError
 
 EXIT_MISCONFIGURED = 2
 PORT_MAX = 65_535
@@ -145,17 +146,63 @@ class BrokerSettings(Settings):
     rabbitmq_uri: str = Field(default="", repr=False)
 
 
-class TlsSettings(Settings):
-    """Files in PEM. Unset means plain text, which is right on loopback only."""
+class ListenSettings(Settings):
+    """What both kinds of ports share."""
+
+    clearbook_plaintext_bind: bool = False
+    """Listen without TLS where other machines can reach us: in a network of our own, or behind a proxy with TLS."""
+
+
+class TlsSettings(ListenSettings):
+    """Mutual TLS between our own processes: files in PEM, all three or none. None is right on loopback only.
+
+    The certificate names our role (services/runtime/roles.py); the authority's certificates are the only ones believed.
+    """
 
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_authority: Path | None = None
 
     def tls(self) -> Tls | None:
-        """The key material, or None where nothing is set."""
-        files = (self.tls_certificate, self.tls_key, self.tls_authority)
-        return Tls(*(file.read_bytes() if file else None for file in files)) if any(files) else None
+        """The key material, or None where nothing is set. Raises StartError."""
+        return _material(tls_certificate=self.tls_certificate, tls_key=self.tls_key, tls_authority=self.tls_authority)
+
+
+class PublicTlsSettings(ListenSettings):
+    """TLS of a public port: files in PEM, both or none. Clients are asked for no certificate."""
+
+    public_tls_certificate: Path | None = None
+    public_tls_key: Path | None = None
+
+    def public_tls(self) -> Tls | None:
+        """The key material, or None where nothing is set. Raises StartError."""
+        return _material(public_tls_certificate=self.public_tls_certificate, public_tls_key=self.public_tls_key)
+
+
+class PublicClientSettings(Settings):
+    """How to reach the public ports: with TLS where an authority is named."""
+
+    public_tls_authority: Path | None = None
+    """Whose certificates to believe, in PEM."""
+
+    def public_authority(self) -> Tls | None:
+        """Whom to believe; None: plain text. Raises StartError."""
+        return _material(public_tls_authority=self.public_tls_authority)
+
+
+def _material(**files: Path | None) -> Tls | None:
+    """The files' contents; the last word of a setting's name says what it is."""
+    if not any(files.values()):
+        return None
+    read: dict[str, bytes] = {}
+    for name, file in files.items():
+        if file is None:
+            raise StartError(f"{name.upper()} is missing: {', '.join(files).upper()} belong together")
+        try:
+            read[name.rpartition("_")[2]] = file.read_bytes()
+        except OSError as error:
+            raise StartError(f"{name.upper()}: cannot read {file}: {error.strerror}") from None
+    return Tls(**read)
 
 
 class MetricsSettings(Settings):

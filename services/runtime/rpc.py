@@ -6,9 +6,10 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from services.runtime import log, reflection
+from services.runtime import certificates, log, reflection
 from services.runtime.calls import Calls, abort, received, status_for, write_bounded
 from services.runtime.config import Tls, host_port
+from services.runtime.roles import ADMITTED, Admitted, Role
 from services.runtime.run import Closing, StartError
 from services.runtime.status import refusal_in, rejected_from, status_from, status_of
 from services.runtime.streams import Backoff, reconnecting, stream_until
@@ -52,10 +53,15 @@ class Server:
     Args:
         address: "host:port"; port 0 takes a free one.
         message_bytes_max: of one message, either way.
-        tls: key material; plain text without.
+        tls: key material; plain text without. With an authority, callers need a certificate of it, and a role.
+        plaintext_anywhere: allow plain text elsewhere than on loopback.
+        admitted: which role may call what, where callers have roles.
         concurrent_streams_max: calls at once on one connection.
         write_seconds_max: how long a generator's response may wait for its reader, before the reader is cut off.
         log_unary: the level of the line about a unary call that is answered or refused; bugs are errors always.
+
+    Raises:
+        StartError: the key material cannot be used, or others could read along.
     """
 
     def __init__(
@@ -64,15 +70,24 @@ class Server:
         *,
         message_bytes_max: int = MESSAGE_BYTES_MAX,
         tls: Tls | None = None,
+        plaintext_anywhere: bool = False,
+        admitted: Admitted = ADMITTED,
         concurrent_streams_max: int = CONCURRENT_STREAMS_MAX,
         write_seconds_max: float = WRITE_SECONDS_MAX,
         log_unary: log.Level = "debug",
     ) -> None:
+        check_exposure(address, tls, plaintext_anywhere=plaintext_anywhere)
         self._address = address
         self._tls = tls
         self._options = _server_options(message_bytes_max, concurrent_streams_max)
         self._ending = Closing()
-        self._calls = Calls(self._ending, write_seconds_max=write_seconds_max, log_unary=log_unary)
+        mutual = tls is not None and tls.authority is not None
+        self._calls = Calls(
+            self._ending,
+            write_seconds_max=write_seconds_max,
+            log_unary=log_unary,
+            admitted=admitted if mutual else None,
+        )
         self._server: grpc.aio.Server | None = None  # made at the start: grpcio complains of one that never ran
         self._handlers: list[grpc.GenericRpcHandler] = []
         self._health = health.aio.HealthServicer()
@@ -96,10 +111,8 @@ class Server:
         """Listens; returns the port.
 
         Raises:
-            StartError: the address cannot be listened on, or half of the key material is missing.
+            StartError: the address cannot be listened on.
         """
-        if self._tls is not None and not (self._tls.key and self._tls.certificate):
-            raise StartError("a server with TLS needs both TLS_CERTIFICATE and TLS_KEY")
         server = self._server = grpc.aio.server(options=self._options)
         server.add_generic_rpc_handlers(tuple(self._handlers))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -185,12 +198,34 @@ class _Wrapped(grpc.GenericRpcHandler):
         return handler
 
 
-def connect(address: str, tls: Tls | None = None, *, message_bytes_max: int = MESSAGE_BYTES_MAX) -> grpc.aio.Channel:
+def check_exposure(address: str, tls: Tls | None, *, plaintext_anywhere: bool) -> None:
+    """What every listener asks for before it listens: usable key material, or an address that only we can reach.
+
+    Raises:
+        StartError: otherwise.
+    """
+    if tls is not None:
+        certificates.check(tls, address)
+    elif not (plaintext_anywhere or host_port(address).loopback):
+        raise StartError(
+            f"plain text on {address} could be read and changed on its way: set TLS_… for a port between our own "
+            "processes or PUBLIC_TLS_… for a public one, listen on 127.0.0.1, or say CLEARBOOK_PLAINTEXT_BIND=1"
+        )
+
+
+def connect(
+    address: str,
+    tls: Tls | None = None,
+    *,
+    role: Role | None = None,
+    message_bytes_max: int = MESSAGE_BYTES_MAX,
+) -> grpc.aio.Channel:
     """A channel to another service: connects when used, keeps alive, reconnects by itself within 2 s.
 
     Args:
         address: "host:port".
         tls: whom to believe and who we are; plain text without.
+        role: what the other side's certificate must say that it is, whatever its address.
         message_bytes_max: of one message, either way.
     """
     options: Options = [
@@ -203,6 +238,8 @@ def connect(address: str, tls: Tls | None = None, *, message_bytes_max: int = ME
     ]
     if tls is None:
         return grpc.aio.insecure_channel(address, options=options)
+    if role is not None:
+        options.append(("grpc.ssl_target_name_override", role.host))
     credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
     return grpc.aio.secure_channel(address, credentials, options=options)
 

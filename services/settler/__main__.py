@@ -19,6 +19,7 @@ from services.runtime.config import (
     TlsSettings,
 )
 from services.runtime.migrate import migrate
+from services.runtime.roles import Role
 from services.runtime.run import Closed, Closing, StartError, run
 from services.settler import service, wire
 from services.settler.alarms import Alarms
@@ -125,7 +126,9 @@ async def main(closing: Closing, settings: SettlerSettings | None = None) -> Non
         await db.Database.open(url, SCHEMA) as database,
     ):
         store = await Store.load(database, signer.address)
-        server = rpc.Server(settings.settler_address, tls=settings.tls())
+        server = rpc.Server(
+            settings.settler_address, tls=settings.tls(), plaintext_anywhere=settings.clearbook_plaintext_bind
+        )
         server.add(service.add, service.Settler(store), service.NAME)
         await server.start()
         try:
@@ -144,7 +147,9 @@ async def _work(
     try:
         wallet = Wallet(chain, signer, store, alarms)
         contract = await bind(wanted, chain, wallet, store, closing)
-        async with rpc.connect(settings.book_address, settings.tls(), message_bytes_max=MESSAGE_BYTES_MAX) as channel:
+        async with rpc.connect(
+            settings.book_address, settings.tls(), role=Role.BOOK, message_bytes_max=MESSAGE_BYTES_MAX
+        ) as channel:
             stub = wire.stub(channel)
             inbox = Inbox(store, alarms, settings.book_shard)
             session = BookSession(stub, store, inbox, alarms, settings.gateway)

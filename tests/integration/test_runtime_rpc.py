@@ -4,9 +4,7 @@ import asyncio
 import io
 import json
 import socket
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,7 +16,6 @@ from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untype
 
 from services.errors import Reason, Rejected
 from services.runtime import db, log, rpc
-from services.runtime.config import Tls, TlsSettings
 from services.runtime.run import Closing, StartError
 
 SERVICE = "test.Echo"
@@ -397,49 +394,6 @@ async def test_a_channel_finds_a_restarted_server(echo: Echo) -> None:
         async with asyncio.timeout(3):
             assert (await unary(channel)(StringValue(value="b"), wait_for_ready=True)).value == "b"
         await second.stop(0)
-
-
-def certificates(folder: Path) -> tuple[Tls, Tls]:
-    """A server's and a client's key material, signed by one authority of the moment."""
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl(*new, "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
-    for name in ("server", "client"):
-        openssl(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
-        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
-    authority = folder / "ca.pem"
-    server, client = (
-        TlsSettings.load(
-            tls_certificate=folder / f"{n}.pem", tls_key=folder / f"{n}.key", tls_authority=authority
-        ).tls()
-        for n in ("server", "client")
-    )
-    assert server is not None
-    assert client is not None
-    return server, client
-
-
-async def test_tls_asks_both_sides_for_a_certificate(echo: Echo, tmp_path: Path) -> None:
-    ours, theirs = certificates(tmp_path)
-    server = rpc.Server("127.0.0.1:0", tls=ours)
-    server.add(add_echo, echo, SERVICE)
-    address = f"127.0.0.1:{await server.start()}"
-    async with rpc.connect(address, theirs) as known:
-        assert (await unary(known)(StringValue(value="hello"))).value == "hello"
-    for tls in (None, Tls(authority=theirs.authority)):
-        async with rpc.connect(address, tls) as unknown:
-            assert (await failure(unary(unknown)(StringValue()))).code() is grpc.StatusCode.UNAVAILABLE
-    await server.stop(0)
-
-
-async def test_half_of_a_certificate_is_a_start_error() -> None:
-    with pytest.raises(StartError, match="TLS_KEY"):
-        await rpc.Server("127.0.0.1:0", tls=Tls(certificate=b"x")).start()
 
 
 async def test_one_line_for_each_call(start: Start, logged: io.StringIO) -> None:

@@ -14,9 +14,17 @@ from services.book.publisher.service import SERVICE, SUBSCRIPTIONS_MAX, BookServ
 from services.book.publisher.store import MIGRATIONS, Store
 from services.book.publisher.topic import LAG_CHANGES_MAX
 from services.runtime import log, metrics, rpc
-from services.runtime.config import Address, DatabaseSettings, LogSettings, MetricsSettings, TlsSettings
+from services.runtime.config import (
+    Address,
+    DatabaseSettings,
+    LogSettings,
+    MetricsSettings,
+    PublicTlsSettings,
+    TlsSettings,
+)
 from services.runtime.db import Database, Unavailable
 from services.runtime.migrate import migrate
+from services.runtime.roles import Role
 from services.runtime.run import Closing, StartError, freeze_gc, run
 
 EVENTS_BYTES_MAX = 64 * 1024 * 1024
@@ -24,7 +32,7 @@ EVENTS_BYTES_MAX = 64 * 1024 * 1024
 GRACE_SECONDS = 0.5
 
 
-class PublisherSettings(LogSettings, DatabaseSettings, TlsSettings, MetricsSettings):
+class PublisherSettings(LogSettings, DatabaseSettings, TlsSettings, PublicTlsSettings, MetricsSettings):
     """The publisher's settings, each an environment variable in capitals."""
 
     publisher_address: Address = "127.0.0.1:50052"
@@ -54,12 +62,13 @@ class Publisher:
     """
 
     def __init__(self, settings: PublisherSettings) -> None:
-        self._settings = settings
+        self._settings, self._tls = settings, settings.tls()
         self.board = Board(settings.publisher_lag_changes_max)
         self.ready = asyncio.Event()
         self._server = rpc.Server(
             settings.publisher_listen or settings.publisher_address,
-            tls=settings.tls(),
+            tls=settings.public_tls(),
+            plaintext_anywhere=settings.clearbook_plaintext_bind,
             write_seconds_max=settings.publisher_stall_seconds_max,
         )
 
@@ -92,7 +101,9 @@ class Publisher:
         service = BookService(self.board, store, self._settings.publisher_subscriptions_max)
         self._server.add(add_to_server, service, SERVICE)
         await self._server.start()
-        channel = rpc.connect(self._settings.book_address, self._settings.tls(), message_bytes_max=EVENTS_BYTES_MAX)
+        channel = rpc.connect(
+            self._settings.book_address, self._tls, role=Role.BOOK, message_bytes_max=EVENTS_BYTES_MAX
+        )
         feed = Feed(channel, self.board, store)
         try:
             async with asyncio.TaskGroup() as group:
