@@ -23,11 +23,13 @@ RUN useradd --uid 10001 --create-home --home-dir /home/clearbook clearbook \
     && install -d -o clearbook -g clearbook /data
 COPY --from=build /venv /venv
 COPY --from=build /app /app
-# The embedded run trusts whoever reaches it (CLEARBOOK_AUTH=open). Inside a container that is whoever `-p` lets in.
+# The embedded run trusts whoever reaches it (CLEARBOOK_AUTH=open), in plain text. Inside a container that is whoever
+# `-p` lets in: keep it on the host's loopback.
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     CLEARBOOK_DATA=/data \
-    CLEARBOOK_OPEN_BIND=1
+    CLEARBOOK_OPEN_BIND=1 \
+    CLEARBOOK_PLAINTEXT_BIND=1
 WORKDIR /app
 USER clearbook
 VOLUME /data

@@ -40,7 +40,13 @@ class Client:
     """Talks to a running exchange. Use with `async with`."""
 
     def __init__(
-        self, orders: str = "127.0.0.1:50051", market_data: str = "127.0.0.1:50052", *, user: str = "", token: str = ""
+        self,
+        orders: str = "127.0.0.1:50051",
+        market_data: str = "127.0.0.1:50052",
+        *,
+        user: str = "",
+        token: str = "",
+        root_certificates: bytes | None = None,
     ) -> None:
         """Says who is calling.
 
@@ -49,8 +55,9 @@ class Client:
             market_data: publisher's address.
             user: who is calling, where the exchange is in open mode.
             token: a bearer token, where it is not.
+            root_certificates: whose certificates to believe, in PEM; plain text without.
         """
-        self._channels = (grpc.aio.insecure_channel(orders), grpc.aio.insecure_channel(market_data))
+        self._channels = (_channel(orders, root_certificates), _channel(market_data, root_certificates))
         self._orders = order_grpc.OrderServiceStub(self._channels[0])
         self._books = book_grpc.BookServiceStub(self._channels[1])
         self._who = (("authorization", f"Bearer {token}"),) if token else (("x-clearbook-user", user),)
@@ -147,6 +154,12 @@ class Client:
                 call.cancel()
             await asyncio.sleep(random.uniform(delay / 2, delay))
             delay = min(delay * 2, RETRY_SECONDS_MAX)
+
+
+def _channel(address: str, root_certificates: bytes | None) -> grpc.aio.Channel:
+    if root_certificates is None:
+        return grpc.aio.insecure_channel(address)
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(root_certificates))
 
 
 async def _alive(

@@ -25,6 +25,7 @@ from services.cli.health import http_ready, serving
 from services.cli.supervisor import Process
 from services.cli.up import Plan, plan_from
 from services.runtime import rpc
+from services.runtime.roles import Role
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -65,23 +66,25 @@ def four_in_a_row() -> int:
 class Suite:
     """Processes by name: devchain (embedded only), book, publisher, gateway, settler, http."""
 
-    def __init__(self, folder: Path, env: dict[str, str], *, own_chain: bool) -> None:
+    def __init__(self, folder: Path, env: dict[str, str], *, own_chain: bool, certificates: Path | None = None) -> None:
         """Nothing runs yet. `env` comes on top of what `clearbook up` tells its processes."""
         ports = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True)) | {"metrics": four_in_a_row()}
         self.folder = folder
         self.env = env
         self.code: Path | None = None
         """A copy of the repository to run instead of this one: for planted faults."""
-        self.plan = Plan(**{**vars(plan_from("127.0.0.1", folder / "data", ports)), "own_chain": own_chain})
+        plan = plan_from("127.0.0.1", folder / "data", ports, certificates)
+        self.plan = Plan(**{**vars(plan), "own_chain": own_chain})
+        self.tls, self.public_tls = plan.tls(), plan.public_tls()
         self._specs: dict[str, Process] = {process.name: process for process in self.plan.processes()}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: dict[str, IO[bytes]] = {}
 
     @classmethod
-    def embedded(cls, folder: Path, **env: str) -> Self:
-        """SQLite, no broker, a devchain of its own."""
+    def embedded(cls, folder: Path, *, certificates: Path | None = None, **env: str) -> Self:
+        """SQLite, no broker, a devchain of its own; with certificates, TLS everywhere."""
         blank = dict.fromkeys(("DATABASE_URL", "RABBITMQ_URI", "SETTLEMENT_CONTRACT_ADDRESS"), "")
-        return cls(folder, blank | env, own_chain=True)
+        return cls(folder, blank | env, own_chain=True, certificates=certificates)
 
     @classmethod
     async def production(cls, folder: Path, backends: Backends, **env: str) -> Self:
@@ -116,7 +119,7 @@ class Suite:
     @property
     def http(self) -> str:
         """Base URL of the shim."""
-        return f"http://{self.plan.http}"
+        return f"{self.plan.scheme}://{self.plan.http}"
 
     @property
     def eth_url(self) -> str:
@@ -202,18 +205,19 @@ class Suite:
 
     async def _serves(self, name: str) -> bool:
         if name == "http":
-            return await http_ready(f"{self.http}/readyz")
+            return await http_ready(f"{self.http}/readyz", self.public_tls)
         if name == "devchain":
             return _listens(self.plan.devchain_port)
-        ports = {"book": self.plan.book_port, "settler": self.plan.settler_port}
-        return await serving(
-            {"gateway": self.gateway, "publisher": self.publisher}.get(name, f"127.0.0.1:{ports.get(name)}")
-        )
+        if public := {"gateway": self.gateway, "publisher": self.publisher}.get(name):
+            return await serving(public, tls=self.public_tls)
+        port = {"book": self.plan.book_port, "settler": self.plan.settler_port}[name]
+        return await serving(f"127.0.0.1:{port}", tls=self.tls, role=Role(name))
 
     @asynccontextmanager
     async def clients(self) -> AsyncIterator[Clients]:
         """Stubs of all public services."""
-        async with rpc.connect(self.gateway) as orders, rpc.connect(self.publisher) as data:
+        tls = self.public_tls
+        async with rpc.connect(self.gateway, tls) as orders, rpc.connect(self.publisher, tls) as data:
             yield Clients(orders, data)
 
 
