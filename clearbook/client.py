@@ -22,6 +22,7 @@ from clearbook.v1 import order_service_pb2 as order_pb
 from clearbook.v1 import order_service_pb2_grpc as order_grpc
 
 from clearbook.book import LocalBook, OutOfStep
+from clearbook.credentials import Bearer, Credential, User, with_credential
 
 CALL_SECONDS_MAX = 10.0
 """How long a call is tried, again and again while the exchange is away."""
@@ -46,6 +47,7 @@ class Client:
         *,
         user: str = "",
         token: str = "",
+        credential: Credential | None = None,
         root_certificates: bytes | None = None,
     ) -> None:
         """Says who is calling.
@@ -55,12 +57,13 @@ class Client:
             market_data: publisher's address.
             user: who is calling, where the exchange is in open mode.
             token: a bearer token, where it is not.
+            credential: or a key of `clearbook.credentials` that signs each request.
             root_certificates: whose certificates to believe, in PEM; plain text without.
         """
         self._channels = (_channel(orders, root_certificates), _channel(market_data, root_certificates))
-        self._orders = order_grpc.OrderServiceStub(self._channels[0])
+        who = credential or (Bearer(token) if token else User(user))
+        self._orders = order_grpc.OrderServiceStub(with_credential(self._channels[0], who))
         self._books = book_grpc.BookServiceStub(self._channels[1])
-        self._who = (("authorization", f"Bearer {token}"),) if token else (("x-clearbook-user", user),)
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,17 +104,17 @@ class Client:
             price=price,
             quantity=quantity,
         )
-        return await _insist(lambda seconds: self._orders.PlaceOrder(request, metadata=self._who, timeout=seconds))
+        return await _insist(lambda seconds: self._orders.PlaceOrder(request, timeout=seconds))
 
     async def cancel_order(self, client_order_id: str) -> order_pb.CancelOrderResponse:
         """Cancels an open order of ours."""
         request = order_pb.CancelOrderRequest(client_order_id=client_order_id)
-        return await _insist(lambda seconds: self._orders.CancelOrder(request, metadata=self._who, timeout=seconds))
+        return await _insist(lambda seconds: self._orders.CancelOrder(request, timeout=seconds))
 
     async def get_order(self, client_order_id: str) -> order_pb.GetOrderResponse:
         """Returns an order of ours and what it traded."""
         request = order_pb.GetOrderRequest(client_order_id=client_order_id)
-        return await _insist(lambda seconds: self._orders.GetOrder(request, metadata=self._who, timeout=seconds))
+        return await _insist(lambda seconds: self._orders.GetOrder(request, timeout=seconds))
 
     async def markets(self) -> dict[str, book_pb.Market]:
         """All markets, by name."""

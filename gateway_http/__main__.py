@@ -37,7 +37,7 @@ class Settings(LogSettings, TlsSettings, PublicTlsSettings, PublicClientSettings
     http_address: Address = "127.0.0.1:8000"
     forward_address: Address = "127.0.0.1:50063"
     publisher_address: Address = "127.0.0.1:50052"
-    clearbook_auth: Literal["open", "token"] = "open"
+    clearbook_auth: Literal["open", "required"] = "open"
     clearbook_open_bind: bool = False
     """Let everybody who can reach us be whoever they say."""
 
@@ -46,7 +46,7 @@ class Settings(LogSettings, TlsSettings, PublicTlsSettings, PublicClientSettings
         if self.clearbook_auth == "open" and not (self.clearbook_open_bind or host_port(self.http_address).loopback):
             raise StartError(
                 f"CLEARBOOK_AUTH=open on {self.http_address} would let everybody who can reach it act as anybody: "
-                "listen on 127.0.0.1, set CLEARBOOK_AUTH=token, or say CLEARBOOK_OPEN_BIND=1"
+                "listen on 127.0.0.1, set CLEARBOOK_AUTH=required, or say CLEARBOOK_OPEN_BIND=1"
             )
 
 

@@ -48,7 +48,13 @@ PURE = BASE | {
     "services.order_gateway.budget",
     "services.order_gateway.check",
     "services.order_gateway.fees",
+    "services.order_gateway.identity.addresses",
+    "services.order_gateway.identity.failures",
+    "services.order_gateway.identity.key",
+    "services.order_gateway.identity.replays",
     "services.order_gateway.identity.scopes",
+    "services.order_gateway.identity.sign_in_message",
+    "services.order_gateway.identity.signing",
     "services.order_gateway.identity.who",
     "services.order_gateway.ledger",
     "services.order_gateway.movements",
@@ -63,8 +69,9 @@ PURE = BASE | {
     "services.cli.recorded",
 }
 PURE_LIBRARIES = {
-    *("__future__", "abc", "base64", "bisect", "collections", "dataclasses", "decimal", "enum", "functools", "hashlib"),
-    *("heapq", "itertools", "json", "operator", "re", "types", "typing", "zlib", "mypy_extensions", "sortedcontainers"),
+    *("__future__", "abc", "base64", "binascii", "bisect", "collections", "dataclasses", "decimal", "enum"),
+    *("functools", "hashlib", "heapq", "ipaddress", "itertools", "json", "operator", "re", "types", "typing", "zlib"),
+    *("mypy_extensions", "sortedcontainers"),
 }
 IMPURE_CALLS = {"open", "print", "input", "id", "hash", "float", "eval", "exec"}
 EDGE_FILES = {"wire.py", "service.py", "relay.py", "settlements.py", "inbox.py", "executions.py", "feed.py"}

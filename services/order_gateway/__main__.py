@@ -1,24 +1,26 @@
 """The order gateway: `python -m services.order_gateway`."""
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated
 
 import grpc
 from pydantic import AfterValidator, Field
 
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.admin import Admin
-from services.order_gateway.auth import Authenticator, OpenAuthenticator, TokenAuthenticator
 from services.order_gateway.executions import Executions
 from services.order_gateway.faucet import Faucet, parse_grants
 from services.order_gateway.fees import Rates, Schedule
 from services.order_gateway.gate import Gate
 from services.order_gateway.health import Health
+from services.order_gateway.identity.desk import Desk
+from services.order_gateway.identity.settings import IdentitySettings
 from services.order_gateway.ledger import ENDED_ORDERS_MAX, Ledger
 from services.order_gateway.money import Money
 from services.order_gateway.orders import Orders
 from services.order_gateway.rpcs import accounts as account_rpcs
 from services.order_gateway.rpcs import admin as admin_rpcs
+from services.order_gateway.rpcs import keys as key_rpcs
 from services.order_gateway.rpcs import money as money_rpcs
 from services.order_gateway.rpcs import orders as order_rpcs
 from services.order_gateway.rpcs import settlements as settlement_rpcs
@@ -31,7 +33,6 @@ from services.runtime import log, metrics, rpc
 from services.runtime.config import (
     GATEWAY_NUMBER_MAX,
     Address,
-    DatabaseSettings,
     LogSettings,
     MetricsSettings,
     PublicTlsSettings,
@@ -58,7 +59,7 @@ def _checked_grants(text: str) -> str:
     return text
 
 
-class GatewaySettings(LogSettings, DatabaseSettings, TlsSettings, PublicTlsSettings, MetricsSettings):
+class GatewaySettings(LogSettings, IdentitySettings, TlsSettings, PublicTlsSettings, MetricsSettings):
     """The gateway's settings, each an environment variable in capitals."""
 
     gateway_address: Address = "127.0.0.1:50051"
@@ -73,10 +74,8 @@ class GatewaySettings(LogSettings, DatabaseSettings, TlsSettings, PublicTlsSetti
     metrics_port: int = 9103
     gateway_number: int = Field(default=1, ge=1, le=GATEWAY_NUMBER_MAX)
     """Of this process alone among all that submit to one book."""
-    clearbook_auth: Literal["open", "token"] = "open"
     clearbook_open_bind: bool = False
     """Let everybody who can reach us be whoever they say."""
-    clearbook_admin_token: str = Field(default="", repr=False)
     clearbook_demo_funds: bool | None = None
     """Default: in open mode."""
     faucet_grants: Annotated[str, AfterValidator(_checked_grants)] = "BTC=100,ETH=1000,USD=10000000"
@@ -90,18 +89,18 @@ class GatewaySettings(LogSettings, DatabaseSettings, TlsSettings, PublicTlsSetti
     @property
     def grants(self) -> dict[str, str]:
         """Demo funds by asset."""
-        wanted = self.clearbook_auth == "open" if self.clearbook_demo_funds is None else self.clearbook_demo_funds
+        wanted = self.open_mode if self.clearbook_demo_funds is None else self.clearbook_demo_funds
         return parse_grants(self.faucet_grants) if wanted else {}
 
     def check_exposure(self) -> None:
         """Raises StartError if strangers could name themselves."""
-        if self.clearbook_auth != "open" or self.clearbook_open_bind:
+        if not self.open_mode or self.clearbook_open_bind:
             return
         for address in (self.gateway_listen or self.gateway_address, self.forward_listen or self.forward_address):
             if not host_port(address).loopback:
                 raise StartError(
                     f"CLEARBOOK_AUTH=open on {address} would let everybody who can reach it act as anybody: listen on "
-                    "127.0.0.1, set CLEARBOOK_AUTH=token, or say CLEARBOOK_OPEN_BIND=1"
+                    "127.0.0.1, set CLEARBOOK_AUTH=required, or say CLEARBOOK_OPEN_BIND=1"
                 )
 
 
@@ -152,13 +151,17 @@ class Gateway:
             raise StartError(str(error)) from None
         async with (
             database,
+            Desk.opened(settings) as desk,
             rpc.connect(settings.book_address, self._tls, role=Role.BOOK, message_bytes_max=BOOK_BYTES_MAX) as book,
             rpc.connect(settings.settler_address, self._tls, role=Role.SETTLER) as settler,
         ):
-            await self._serve(Store(database), book, settler, closing)
+            await self._serve(Store(database), desk, book, settler, closing)
 
-    async def _serve(self, store: Store, book: grpc.aio.Channel, settler: grpc.aio.Channel, closing: Closing) -> None:
+    async def _serve(
+        self, store: Store, desk: Desk, book: grpc.aio.Channel, settler: grpc.aio.Channel, closing: Closing
+    ) -> None:
         settings = self._settings
+        await desk.load(store)
         self.ledger = ledger = Ledger(await store.load(ENDED_ORDERS_MAX))
         session = Session(ledger, settings.gateway_number)
         executions = Executions(ledger, session, store)
@@ -167,20 +170,24 @@ class Gateway:
         orders = Orders(ledger, session, store, fees, settings.open_orders_max)
         await orders.load_seen()
         watches, accounts = Watches(ledger), Accounts(ledger, session, faucet)
-        authenticator, tokens = await self._authenticator(store)
-        admin = Admin(ledger, session, store, tokens)
-        money = Money(ledger, session, store, accounts, lambda _: None)
+        admin = Admin(ledger, session)
+
+        async def wallet_of(account_id: int) -> str | None:
+            return await desk.store.wallet_of(ledger.account_names[account_id])
+
+        money = Money(ledger, session, store, accounts, wallet_of)
         health = Health(ledger, self._tell)
 
         def may_serve() -> bool:
             return executions.ready.is_set() and health.sound
 
-        gate = Gate(authenticator, accounts, may_serve)
+        gate = Gate(desk.authenticator, desk.keyring, accounts, may_serve)
         methods = [
             *order_rpcs.OrderHandlers(ledger, orders, watches).methods(),
             *account_rpcs.AccountHandlers(ledger).methods(),
             *admin_rpcs.AdminHandlers(ledger, admin).methods(),
             *money_rpcs.MoneyHandlers(ledger, money, store).methods(),
+            *key_rpcs.KeyHandlers(desk.issuer, desk.sign_ins(accounts), desk.store, accounts).methods(),
             *settlement_rpcs.SettlementHandlers(settler).methods(),
         ]
         executions.listen(faucet.tell)
@@ -194,13 +201,14 @@ class Gateway:
             # The ports first: who cannot listen must not take the session of somebody who can.
             await self._public.start()
             await self._internal.start()
-            await self._run(store, executions, faucet, orders, health, book, closing)
+            await self._run(store, desk, executions, faucet, orders, health, book, closing)
         finally:
             await self._stop(0)
 
     async def _run(
         self,
         store: Store,
+        desk: Desk,
         executions: Executions,
         faucet: Faucet,
         orders: Orders,
@@ -215,9 +223,10 @@ class Gateway:
             line = group.create_task(executions.follow(following, book), name="book")
             others = [
                 group.create_task(faucet.run(), name="faucet"),
+                group.create_task(desk.keyring.follow(), name="keys"),
                 group.create_task(health.run(), name="health"),
                 group.create_task(health.check(closing, self._settings.ledger_check_seconds), name="check"),
-                group.create_task(self._open(executions), name="opening"),
+                group.create_task(self._open(executions, desk), name="opening"),
             ]
             await closing.wait()
             for task in others:
@@ -229,9 +238,11 @@ class Gateway:
             store.finish()
             await asyncio.wait([storing])
 
-    async def _open(self, executions: Executions) -> None:
-        """Serves once the fold has passed the beginning of our first session."""
+    async def _open(self, executions: Executions, desk: Desk) -> None:
+        """Serves once the fold has passed the beginning of our first session, and signatures can be judged."""
         await executions.ready.wait()
+        if not self._settings.open_mode:
+            await asyncio.sleep(desk.authenticator.seconds_to_wait())
         await self._public.set_serving(settlement_rpcs.SERVICE, True)
         self.ready.set()
 
@@ -242,12 +253,6 @@ class Gateway:
 
     async def _stop(self, grace_seconds: float) -> None:
         await asyncio.gather(self._internal.stop(grace_seconds), self._public.stop(grace_seconds))
-
-    async def _authenticator(self, store: Store) -> tuple[Authenticator, TokenAuthenticator | None]:
-        if self._settings.clearbook_auth == "open":
-            return OpenAuthenticator(), None
-        tokens = TokenAuthenticator(await store.tokens(), self._settings.clearbook_admin_token)
-        return tokens, tokens
 
 
 async def main(closing: Closing) -> None:

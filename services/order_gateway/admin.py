@@ -1,9 +1,6 @@
-"""What operators do: assets, markets, tokens. (money.py moves money for them.)"""
-
-import time
+"""What operators do: assets and markets. (money.py moves money for them.)"""
 
 from services.errors import Reason, Rejected
-from services.order_gateway.auth import TokenAuthenticator, new_token, token_hash
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.model import (
     ChangeMarket,
@@ -13,26 +10,14 @@ from services.order_gateway.model import (
 )
 from services.order_gateway.money import OPERATOR
 from services.order_gateway.session import Session, outcome
-from services.order_gateway.store import Store
 from services.units import Market
 
 
 class Admin:
-    """AdminService without its wire.
+    """AdminService without its wire."""
 
-    Args:
-        tokens: learns of new tokens; None where identity needs none.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        session: Session,
-        store: Store,
-        tokens: TokenAuthenticator | None,
-    ) -> None:
-        self._ledger, self._session, self._store = ledger, session, store
-        self._tokens = tokens
+    def __init__(self, ledger: Ledger, session: Session) -> None:
+        self._ledger, self._session = ledger, session
 
     async def create_asset(self, asked: CreateAsset, seconds: float) -> None:
         """Makes an asset. Raises Rejected: ALREADY_EXISTS if there is another of that symbol."""
@@ -75,15 +60,6 @@ class Admin:
         """Halts or opens a market."""
         if self._ledger.books[market.market_id].halted != halted:
             await self._run(ChangeMarket(market.market_id, halted), seconds)
-
-    async def create_token(self, user: str, *, admin: bool) -> str:
-        """A new bearer token. Durable, and good from now on."""
-        token = new_token()
-        hashed = token_hash(token)
-        await self._store.add_token(hashed, user, admin=admin, create_ns=time.time_ns())
-        if self._tokens is not None:
-            self._tokens.learn(hashed, user, admin=admin)
-        return token
 
     async def _run(self, body: CommandBody, seconds: float) -> None:
         await outcome(self._session.submit(body, OPERATOR), seconds)

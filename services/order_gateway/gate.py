@@ -1,14 +1,18 @@
 """The gate: every call passes here before its handler, and the handler is given who came through."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from services.errors import Reason, Rejected
 from services.order_gateway.accounts import Accounts
-from services.order_gateway.auth import Authenticator
 from services.order_gateway.call import Call
-from services.order_gateway.identity.scopes import Scope
-from services.order_gateway.identity.who import Caller, Identity
+from services.order_gateway.identity.authenticator import Authenticator
+from services.order_gateway.identity.keyring import Keyring
+from services.order_gateway.identity.who import Caller, Identity, Visitor
 from services.order_gateway.methods import Access
+from services.runtime.run import Closing
+
+Admitted = Caller | Identity | Visitor | None
 
 
 class Gate:
@@ -16,26 +20,42 @@ class Gate:
 
     Args:
         authenticator: who is calling.
+        keyring: until when they may.
         accounts: opens the account of somebody new.
         may_serve: whether what the fold says can be relied on: it has caught up with the book once, and adds up.
     """
 
-    def __init__(self, authenticator: Authenticator, accounts: Accounts, may_serve: Callable[[], bool]) -> None:
-        self._authenticator, self._accounts, self._may_serve = authenticator, accounts, may_serve
+    def __init__(
+        self, authenticator: Authenticator, keyring: Keyring, accounts: Accounts, may_serve: Callable[[], bool]
+    ) -> None:
+        self._authenticator, self._keyring = authenticator, keyring
+        self._accounts, self._may_serve = accounts, may_serve
 
-    async def admit(self, call: Call, access: Access) -> Caller | Identity | None:
+    async def admit(self, call: Call, access: Access) -> Admitted:
         """Who the handler acts for: see Access.
 
         Raises:
-            Rejected: NOT_TAKEN, UNAUTHENTICATED, PERMISSION_DENIED, and what opening an account may raise.
+            Rejected: NOT_TAKEN, UNAUTHENTICATED, PERMISSION_DENIED, OVERLOADED, and what opening an account may raise.
         """
         if access is Access.PUBLIC:
             return None
         if not self._may_serve():
             raise Rejected(Reason.NOT_TAKEN, "the gateway does not serve now; send again with the same id")
-        identity = self._authenticator.identify(call)
-        if access.of_account:
-            return await self._accounts.caller(identity, call.seconds)
-        if not identity.may(Scope.ADMIN):
-            raise Rejected(Reason.PERMISSION_DENIED, f"{identity.user} is not an admin")
-        return identity
+        if access is Access.ANYBODY and not self._authenticator.names_somebody(call):
+            return Visitor(None, call.peer)
+        identity = await self._authenticator.identify(call)
+        if access is Access.ANYBODY:
+            return Visitor(identity, call.peer)
+        if not identity.may(access.scope):
+            raise Rejected(Reason.PERMISSION_DENIED, f"the credential has not the scope {access.scope.name}")
+        return await self._accounts.caller(identity, call.seconds) if access.of_account else identity
+
+    @contextmanager
+    def while_good(self, who: Admitted) -> Iterator[Closing]:
+        """While a stream is open: set as soon as the credential that opened it is no longer good."""
+        identity = who.identity if isinstance(who, Caller | Visitor) else who
+        if identity is None or not identity.key_id:
+            yield Closing()  # nothing to lose
+            return
+        with self._keyring.stream(identity.key_id) as closing:
+            yield closing

@@ -8,18 +8,27 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from services.order_gateway.identity.scopes import Scope
+
 
 class Access(Enum):
     """Who may call a method; the handler's first argument."""
 
     PUBLIC = "public"
     """Everybody. The handler is given None."""
+    ANYBODY = "anybody"
+    """Everybody, and a credential counts if one is shown. The handler is given a Visitor."""
     READ = "read"
     """An account's owner. The handler is given a Caller, as for the next two."""
     TRADE = "trade"
     WITHDRAW = "withdraw"
     ADMIN = "admin"
     """An operator. The handler is given an Identity."""
+
+    @property
+    def scope(self) -> Scope:
+        """What a credential needs for it; not for the first two."""
+        return Scope[self.name]
 
     @property
     def of_account(self) -> bool:

@@ -59,7 +59,7 @@ class Money:
         session: Session,
         store: Store,
         accounts: Accounts,
-        wallet_of: Callable[[int], str | None],
+        wallet_of: Callable[[int], Awaitable[str | None]],
     ) -> None:
         self._ledger, self._session, self._store, self._accounts = ledger, session, store, accounts
         self._wallet_of = wallet_of
@@ -186,7 +186,7 @@ class Money:
                 raise _reused(asked.transfer_id)
             return await self._now(lambda: self._store.movement(asked.transfer_id)) if found.withdrawal_id else found
         if isinstance(asked, RequestWithdrawal) and not asked.address:
-            asked = replace(asked, address=self._wallet(asked.account_id))
+            asked = replace(asked, address=await self._wallet(asked.account_id))
         giver = asked.from_account_id if isinstance(asked, Transfer) else asked.account_id
         available = self._ledger.balance(giver, asked.asset_id).available
         if available < asked.amount:
@@ -253,8 +253,8 @@ class Money:
             raise Rejected(Reason.INVALID_FIELD, f"{field} cannot be outside: only the chain moves it", field)
         return account_id if account_id is not None else self._user(name, field)
 
-    def _wallet(self, account_id: int) -> str:
-        wallet = self._wallet_of(account_id)
+    async def _wallet(self, account_id: int) -> str:
+        wallet = await self._wallet_of(account_id)
         if wallet is None:
             raise Rejected(
                 Reason.INVALID_FIELD, "address is missing, and no wallet is linked to the account", "address"

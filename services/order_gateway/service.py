@@ -4,6 +4,7 @@ Both ways end in `_call`: the gate admits, then the handler acts for whom it adm
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -12,20 +13,20 @@ from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 
 from services.errors import Reason, Rejected
-from services.order_gateway.auth import (
+from services.order_gateway.call import Call, ip_of
+from services.order_gateway.forward import Forwarder, Unary
+from services.order_gateway.gate import Gate
+from services.order_gateway.identity.authenticator import AUTHORIZATION_KEY, USER_KEY
+from services.order_gateway.identity.signing import (
     API_KEY,
-    AUTHORIZATION_KEY,
     NONCE_KEY,
     RECV_WINDOW_KEY,
     SIGNATURE_KEY,
     TIMESTAMP_KEY,
-    USER_KEY,
 )
-from services.order_gateway.call import Call, ip_of
-from services.order_gateway.forward import Forwarder, Unary
-from services.order_gateway.gate import Gate
 from services.order_gateway.methods import Method
 from services.runtime import rpc
+from services.runtime.streams import stream_until
 
 FORWARD = "clearbook.internal.v1.ForwardService"
 UNFINISHED = {
@@ -34,18 +35,10 @@ UNFINISHED = {
     "ListTransfers",
     "ListLedgerEntries",
     "StreamAccount",
-    "CreateApiKey",
-    "ListApiKeys",
-    "RevokeApiKey",
-    "CreateSignIn",
-    "SignIn",
-    "GetSession",
     "CreateAccount",
     "ListAccounts",
     "SetFeeTier",
     "ListFeeTiers",
-    "CreateUserApiKey",
-    "RevokeUserApiKey",
     "ListAuditEntries",
 }
 """Declared and not yet served."""
@@ -96,14 +89,20 @@ def _unary(gate: Gate, method: Method) -> Callable[[Any, Context], Any]:
 
 
 def _stream(gate: Gate, method: Method) -> Callable[[Any, Context], AsyncIterator[Any]]:
-    async def run(request: Any, context: Context) -> AsyncIterator[Any]:
-        assert method.streams is not None
-        call = call_of(method, context)
-        who = await gate.admit(call, method.access)
-        async for response in method.streams(who, request, call.seconds):
-            yield response
+    def run(request: Any, context: Context) -> AsyncIterator[Any]:
+        return _stream_call(gate, method, call_of(method, context), request)
 
     return run
+
+
+async def _stream_call(gate: Gate, method: Method, call: Call, request: Any) -> AsyncIterator[Any]:
+    """A stream's responses, for as long as the credential that opened it is good."""
+    assert method.streams is not None
+    who = await gate.admit(call, method.access)
+    with gate.while_good(who) as closing:
+        async with aclosing(method.streams(who, request, call.seconds)) as responses:  # type: ignore[type-var]
+            async for response in stream_until(closing, responses, Reason.UNAUTHENTICATED):
+                yield response
 
 
 async def _call(gate: Gate, method: Method, call: Call, request: Any) -> Any:

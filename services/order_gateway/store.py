@@ -5,7 +5,7 @@ row is guarded by its old value: of two writers one fails, and of a commit whose
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -502,17 +502,16 @@ class Store:
         )
         return [_movement(row) for row in rows]
 
-    # Tokens: not the journal's.
+    # Tokens of older versions: identity takes them over at the start.
 
-    async def tokens(self) -> Iterable[tuple[str, str, bool]]:
-        """(hash, user, admin) of all tokens."""
-        rows = await self._database.fetch("SELECT hash, user_name, admin FROM tokens")
-        return [(row[0], row[1], bool(row[2])) for row in rows]
+    async def tokens(self) -> list[tuple[str, str, bool, int]]:
+        """(hash, user, admin, create_ns) of all tokens."""
+        rows = await self._database.fetch("SELECT hash, user_name, admin, create_ns FROM tokens")
+        return [(row[0], row[1], bool(row[2]), row[3]) for row in rows]
 
-    async def add_token(self, token_hash: str, user: str, *, admin: bool, create_ns: int) -> None:
-        """Keeps a token's hash. Durable on return. Raises Unavailable."""
-        sql = "INSERT INTO tokens (hash, user_name, admin, create_ns) VALUES ($1, $2, $3, $4)"
-        await self._database.write([Statement(sql, [(token_hash, user, int(admin), create_ns)])])
+    async def drop_tokens(self) -> None:
+        """Forgets them. Raises Unavailable."""
+        await self._database.write([Statement("DELETE FROM tokens")])
 
 
 def _order_row(order: Order, amount: Any) -> Sequence[Value]:

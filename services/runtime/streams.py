@@ -78,13 +78,13 @@ async def reconnecting(
             return
 
 
-async def stream_until(closing: Closing, items: AsyncIterator[T]) -> AsyncIterator[T]:
+async def stream_until(closing: Closing, items: AsyncIterator[T], reason: Reason = Reason.CLOSING) -> AsyncIterator[T]:
     """Yields `items` until `closing`.
 
     Streams of our Server end by themselves at `Server.stop`; this is for those that must end earlier.
 
     Raises:
-        Rejected: CLOSING (UNAVAILABLE), when the end has come.
+        Rejected: for this reason, when the end has come.
     """
     following = items.__aiter__().__anext__
     while True:
@@ -94,7 +94,7 @@ async def stream_until(closing: Closing, items: AsyncIterator[T]) -> AsyncIterat
         except StopAsyncIteration:
             return
         except Closed:
-            raise Rejected(Reason.CLOSING) from None
+            raise Rejected(reason) from None
         yield item
 
 

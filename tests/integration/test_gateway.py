@@ -366,35 +366,6 @@ async def test_a_new_user_is_welcomed_once_however_many_ask(exchange: Exchange) 
     assert answers[0]["BTC"] == ("100", "100", "0")
 
 
-async def test_tokens(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"clearbook_auth": "token", "clearbook_admin_token": "first"}
-    async with gateways.exchange(tmp_path, **settings) as exchange:
-        admin = exchange.user("", authorization="Bearer first")
-        admin.metadata = (("authorization", "Bearer first"),)
-        made = await admin.administer("CreateToken", admin_pb.CreateTokenRequest(user="alice"))
-        alice = exchange.user("x")
-        alice.metadata = (("authorization", f"Bearer {made.token}"),)
-        assert await alice.balances() == {}, "no demo funds"
-        assert (await refused(alice.administer("CreateToken", admin_pb.CreateTokenRequest(user="eve"))))[0] == (
-            "PERMISSION_DENIED"
-        )
-        for wrong in ("", "Bearer x", f"Bearer {made.token}x", "Basic first"):
-            eve = exchange.user("alice")
-            eve.metadata = (("authorization", wrong), ("x-clearbook-user", "alice"))
-            with pytest.raises(grpc.aio.AioRpcError, match="no valid credential"):
-                await eve.balances()
-        grant = admin_pb.GrantFundsRequest(transfer_id="g", user="alice", asset="BTC", amount="2")
-        await admin.administer("GrantFunds", grant)
-        assert (await alice.balances())["BTC"] == ("2", "2", "0")
-    async with gateways.exchange(tmp_path, fund=False, clearbook_auth="token") as exchange:
-        again = exchange.user("x")
-        again.metadata = alice.metadata
-        assert (await again.balances())["BTC"] == ("2", "2", "0"), "tokens outlive the process"
-        again.metadata = admin.metadata
-        assert (await refused(again.balances()))[0] == "UNAUTHENTICATED", "the first admin's does not"
-    assert made.token.encode() not in (tmp_path / "gateway.sqlite").read_bytes()
-
-
 # Demo funds.
 
 
@@ -600,7 +571,7 @@ async def _until(state: Callable[[], Awaitable[bool]], wanted: bool) -> None:
         ({"gateway_listen": "0.0.0.0:50051"}, False),
         ({"gateway_address": "example.org:50051", "gateway_listen": "127.0.0.1:50051"}, True),
         ({"gateway_address": "0.0.0.0:50051", "clearbook_open_bind": True}, True),
-        ({"gateway_address": "0.0.0.0:50051", "clearbook_auth": "token"}, True),
+        ({"gateway_address": "0.0.0.0:50051", "clearbook_auth": "required"}, True),
         ({"gateway_address": "[::1]:50051"}, True),
     ],
 )

@@ -184,12 +184,13 @@ async def test_ids_of_ended_orders(database: Database, monkeypatch: pytest.Monke
     assert (found, complete) == ([(ALICE, "c")], False)
 
 
-async def test_tokens(database: Database) -> None:
+async def test_tokens_of_older_versions(database: Database) -> None:
     store = Store(database)
-    await store.add_token("h", "alice", admin=True, create_ns=1)
-    assert list(await store.tokens()) == [("h", "alice", True)]
-    with pytest.raises(Conflict):
-        await store.add_token("h", "bob", admin=False, create_ns=1)
+    old = "INSERT INTO tokens (hash, user_name, admin, create_ns) VALUES ($1, $2, $3, $4)"
+    await database.write([Statement(old, [("h", "alice", 1, 7)])])
+    assert await store.tokens() == [("h", "alice", True, 7)]
+    await store.drop_tokens()
+    assert await store.tokens() == []
 
 
 async def test_a_second_writer_is_told(database: Database) -> None:

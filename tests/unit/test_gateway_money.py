@@ -35,11 +35,15 @@ class Known:
         return ALICE
 
 
+async def no_wallet(_account_id: int) -> None:
+    return None
+
+
 async def test_a_look_that_is_overtaken_by_the_same_grant_grants_nothing_more() -> None:
     fold, store = ledger(faucet_btc=1_000), SlowStore()
     journal, session = Journal(fold), Session(fold, gateway=1)
     session.open(1, 100)
-    money = Money(fold, session, cast("Store", store), cast("Accounts", Known()), lambda _: None)
+    money = Money(fold, session, cast("Store", store), cast("Accounts", Known()), no_wallet)
     asked = [asyncio.create_task(money.grant("g", "alice", BTC, 100, 5)) for _ in range(2)]
     (command,) = await asyncio.wait_for(session.batch(), 5)
     await _fold(journal, session, store, command)

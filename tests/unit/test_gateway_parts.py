@@ -1,4 +1,4 @@
-"""The gateway's small parts: progress, the filter of used ids, budgets, identity, demo funds' amounts, watches."""
+"""The gateway's small parts: progress, the filter of used ids, budgets, users' names, demo funds' amounts, watches."""
 
 from __future__ import annotations
 
@@ -10,16 +10,8 @@ from services.depth import Depth
 from services.errors import Reason, Rejected
 from services.order_gateway import seen as seen_module
 from services.order_gateway import watch as watch_module
-from services.order_gateway.auth import (
-    OpenAuthenticator,
-    TokenAuthenticator,
-    new_token,
-    token_hash,
-)
 from services.order_gateway.budget import market_buy_budget
-from services.order_gateway.call import Call
 from services.order_gateway.faucet import parse_grants
-from services.order_gateway.identity.scopes import Scope
 from services.order_gateway.identity.who import checked_user
 from services.order_gateway.model import CancelCause, OrderCanceled, OrderPlaced
 from services.order_gateway.progress import Progress
@@ -125,61 +117,6 @@ def test_names_that_users_may_not_have(name: str) -> None:
     with pytest.raises(Rejected) as caught:
         checked_user(name, "user")
     assert (caught.value.reason.name, caught.value.field) == (BAD_USERS[name], "user")
-
-
-def test_open_mode_believes_the_name() -> None:
-    identify = OpenAuthenticator().identify
-    bob = identify(Call("", {"x-clearbook-user": "bob"}))
-    assert (bob.user, bob.may(Scope.WITHDRAW), bob.may(Scope.ADMIN)) == ("bob", True, False)
-    assert identify(Call("", {"x-clearbook-user": "admin"})).may(Scope.ADMIN)
-    with pytest.raises(Rejected) as caught:
-        identify(Call("", {"authorization": "Bearer x"}))
-    assert caught.value.reason is Reason.UNAUTHENTICATED
-
-
-class TestTokens:
-    known = new_token()
-    authenticator = TokenAuthenticator([(token_hash(known), "bob", False)], admin_token="first")
-
-    @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
-    def test_a_known_one(self, scheme: str) -> None:
-        assert self.authenticator.identify(Call("", {"authorization": scheme + self.known})).user == "bob"
-
-    @pytest.mark.parametrize(
-        ("token", "named", "allowed"),
-        [(known, "bob", True), (known, "", True), (known, "alice", False), (known, "Bob", False),
-         ("first", "admin", True), ("first", "bob", False)],
-    )  # fmt: skip
-    def test_a_user_named_beside_it_must_be_its_own(self, token: str, named: str, allowed: bool) -> None:
-        metadata = {"authorization": f"Bearer {token}", "x-clearbook-user": named}
-        if allowed:
-            assert self.authenticator.identify(Call("", metadata)).user == (named or "bob")
-            return
-        with pytest.raises(Rejected) as caught:
-            self.authenticator.identify(Call("", metadata))
-        assert (caught.value.reason, caught.value.field) == (Reason.PERMISSION_DENIED, "x-clearbook-user")
-        assert caught.value.reason.http_status == 403
-
-    def test_the_first_admins(self) -> None:
-        assert self.authenticator.identify(Call("", {"authorization": "Bearer first"})).may(Scope.ADMIN)
-
-    @pytest.mark.parametrize(
-        "given",
-        ["", "Bearer", "Bearer ", "Bearer x", "Basic first", "first", f"Bearer {known}x", f"Bearer {token_hash(known)}",
-         "Bearer é"],
-    )  # fmt: skip
-    def test_all_others_hear_the_same(self, given: str) -> None:
-        with pytest.raises(Rejected) as caught:
-            self.authenticator.identify(Call("", {"authorization": given, "x-clearbook-user": "bob"}))
-        assert (caught.value.reason, caught.value.message) == (Reason.UNAUTHENTICATED, Reason.UNAUTHENTICATED.text)
-
-    def test_no_admin_token_means_none(self) -> None:
-        with pytest.raises(Rejected):
-            TokenAuthenticator([], admin_token="").identify(Call("", {"authorization": "Bearer "}))
-
-    def test_tokens_are_long_and_differ(self) -> None:
-        assert len({new_token() for _ in range(100)}) == 100
-        assert len(new_token()) >= 43
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from services.runtime.run import StartError
         ({"http_address": "0.0.0.0:8000"}, False),
         ({"http_address": "http:8000"}, False),
         ({"http_address": "0.0.0.0:8000", "clearbook_open_bind": True}, True),
-        ({"http_address": "0.0.0.0:8000", "clearbook_auth": "token"}, True),
+        ({"http_address": "0.0.0.0:8000", "clearbook_auth": "required"}, True),
     ],
 )
 def test_open_mode_stays_at_home(

@@ -941,11 +941,13 @@ class CreateApiKeyRequest(_message.Message):
 
     @_builtins.property
     def allowed_ips(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """From where it may be used: at most 32 addresses or networks in CIDR notation. Required for WITHDRAW."""
+        """From where it may be used: at most 32 addresses or networks in CIDR notation. Required for WITHDRAW. Empty: from where the credential
+        that asks may be used.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """From when on it is refused; absent: never."""
+        """From when on it is refused; absent: with the credential that asks, or never if that never expires."""
 
     def __init__(
         self,
@@ -1180,7 +1182,7 @@ class SignInResponse(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """A bearer token with the scopes READ, TRADE and, if the wallet was linked before, WITHDRAW."""
+    """A bearer token with the scopes READ, TRADE and, if the wallet was linked before, WITHDRAW: then it is good from this address only."""
     account_id: _builtins.str
     """The account."""
     user: _builtins.str

@@ -199,8 +199,8 @@ class AccountServiceServicer:
 
     def SignIn(self, request, context):
         """Ends a sign-in by wallet: gives a bearer token for a session. Without a credential the account is the wallet's own, opened if need be;
-        with one, the wallet is linked to the caller's account. UNAUTHENTICATED: the message, its nonce or the signature. ALREADY_EXISTS: the
-        wallet is another account's.
+        with one, which needs the scopes TRADE and WITHDRAW, the wallet is linked to the caller's account. UNAUTHENTICATED: the message, its
+        nonce or the signature. ALREADY_EXISTS: the wallet is another account's, or the account has another wallet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

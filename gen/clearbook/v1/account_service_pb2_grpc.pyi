@@ -63,8 +63,8 @@ class AccountServiceStub:
     """Begins a sign-in by wallet: gives the message to sign (EIP-4361), with a nonce that is good once and for five minutes. For everybody."""
     SignIn: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.SignInRequest, _account_service_pb2.SignInResponse]
     """Ends a sign-in by wallet: gives a bearer token for a session. Without a credential the account is the wallet's own, opened if need be;
-    with one, the wallet is linked to the caller's account. UNAUTHENTICATED: the message, its nonce or the signature. ALREADY_EXISTS: the
-    wallet is another account's.
+    with one, which needs the scopes TRADE and WITHDRAW, the wallet is linked to the caller's account. UNAUTHENTICATED: the message, its
+    nonce or the signature. ALREADY_EXISTS: the wallet is another account's, or the account has another wallet.
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetSessionRequest, _account_service_pb2.GetSessionResponse]
     """Tells who the credential is, and what it may do."""
@@ -104,8 +104,8 @@ class AccountServiceAsyncStub(AccountServiceStub):
     """Begins a sign-in by wallet: gives the message to sign (EIP-4361), with a nonce that is good once and for five minutes. For everybody."""
     SignIn: _aio.UnaryUnaryMultiCallable[_account_service_pb2.SignInRequest, _account_service_pb2.SignInResponse]  # type: ignore[assignment]
     """Ends a sign-in by wallet: gives a bearer token for a session. Without a credential the account is the wallet's own, opened if need be;
-    with one, the wallet is linked to the caller's account. UNAUTHENTICATED: the message, its nonce or the signature. ALREADY_EXISTS: the
-    wallet is another account's.
+    with one, which needs the scopes TRADE and WITHDRAW, the wallet is linked to the caller's account. UNAUTHENTICATED: the message, its
+    nonce or the signature. ALREADY_EXISTS: the wallet is another account's, or the account has another wallet.
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetSessionRequest, _account_service_pb2.GetSessionResponse]  # type: ignore[assignment]
     """Tells who the credential is, and what it may do."""
@@ -220,8 +220,8 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.SignInResponse, _abc.Awaitable[_account_service_pb2.SignInResponse]]:
         """Ends a sign-in by wallet: gives a bearer token for a session. Without a credential the account is the wallet's own, opened if need be;
-        with one, the wallet is linked to the caller's account. UNAUTHENTICATED: the message, its nonce or the signature. ALREADY_EXISTS: the
-        wallet is another account's.
+        with one, which needs the scopes TRADE and WITHDRAW, the wallet is linked to the caller's account. UNAUTHENTICATED: the message, its
+        nonce or the signature. ALREADY_EXISTS: the wallet is another account's, or the account has another wallet.
         """
 
     @_abc_1.abstractmethod

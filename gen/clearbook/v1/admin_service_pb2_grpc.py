@@ -100,11 +100,6 @@ class AdminServiceStub:
                 request_serializer=clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyResponse.FromString,
                 _registered_method=True)
-        self.CreateToken = channel.unary_unary(
-                '/clearbook.v1.AdminService/CreateToken',
-                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.CreateTokenRequest.SerializeToString,
-                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.CreateTokenResponse.FromString,
-                _registered_method=True)
         self.RevokeUserApiKey = channel.unary_unary(
                 '/clearbook.v1.AdminService/RevokeUserApiKey',
                 request_serializer=clearbook_dot_v1_dot_admin__service__pb2.RevokeUserApiKeyRequest.SerializeToString,
@@ -214,13 +209,6 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def CreateToken(self, request, context):
-        """Makes a bearer token for a user. It is shown once; only its hash is kept.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def RevokeUserApiKey(self, request, context):
         """Revokes any user's key. Idempotent.
         """
@@ -302,11 +290,6 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.CreateUserApiKey,
                     request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyResponse.SerializeToString,
-            ),
-            'CreateToken': grpc.unary_unary_rpc_method_handler(
-                    servicer.CreateToken,
-                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.CreateTokenRequest.FromString,
-                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.CreateTokenResponse.SerializeToString,
             ),
             'RevokeUserApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeUserApiKey,
@@ -671,33 +654,6 @@ class AdminService:
             '/clearbook.v1.AdminService/CreateUserApiKey',
             clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyRequest.SerializeToString,
             clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def CreateToken(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/clearbook.v1.AdminService/CreateToken',
-            clearbook_dot_v1_dot_admin__service__pb2.CreateTokenRequest.SerializeToString,
-            clearbook_dot_v1_dot_admin__service__pb2.CreateTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

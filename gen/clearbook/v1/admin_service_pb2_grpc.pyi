@@ -63,8 +63,6 @@ class AdminServiceStub:
     """Lists the fee tiers."""
     CreateUserApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateUserApiKeyRequest, _admin_service_pb2.CreateUserApiKeyResponse]
     """Makes an API key for a user, operators among them. The secret is shown once."""
-    CreateToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateTokenRequest, _admin_service_pb2.CreateTokenResponse]
-    """Makes a bearer token for a user. It is shown once; only its hash is kept."""
     RevokeUserApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeUserApiKeyRequest, _admin_service_pb2.RevokeUserApiKeyResponse]
     """Revokes any user's key. Idempotent."""
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]
@@ -105,8 +103,6 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists the fee tiers."""
     CreateUserApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateUserApiKeyRequest, _admin_service_pb2.CreateUserApiKeyResponse]  # type: ignore[assignment]
     """Makes an API key for a user, operators among them. The secret is shown once."""
-    CreateToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateTokenRequest, _admin_service_pb2.CreateTokenResponse]  # type: ignore[assignment]
-    """Makes a bearer token for a user. It is shown once; only its hash is kept."""
     RevokeUserApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeUserApiKeyRequest, _admin_service_pb2.RevokeUserApiKeyResponse]  # type: ignore[assignment]
     """Revokes any user's key. Idempotent."""
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
@@ -222,14 +218,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.CreateUserApiKeyResponse, _abc.Awaitable[_admin_service_pb2.CreateUserApiKeyResponse]]:
         """Makes an API key for a user, operators among them. The secret is shown once."""
-
-    @_abc_1.abstractmethod
-    def CreateToken(
-        self,
-        request: _admin_service_pb2.CreateTokenRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_admin_service_pb2.CreateTokenResponse, _abc.Awaitable[_admin_service_pb2.CreateTokenResponse]]:
-        """Makes a bearer token for a user. It is shown once; only its hash is kept."""
 
     @_abc_1.abstractmethod
     def RevokeUserApiKey(

@@ -49,6 +49,19 @@ class Caller:
         return self.identity.user
 
 
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody who need not be known.
+
+    Attributes:
+        identity: if a credential was shown.
+        peer: from where, an IP; "" where it is not known.
+    """
+
+    identity: Identity | None
+    peer: str
+
+
 def checked_user(name: str, field: str) -> str:
     """A name that a user may have.
 

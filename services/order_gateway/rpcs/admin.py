@@ -4,7 +4,7 @@ from clearbook.v1 import admin_service_pb2 as pb
 
 from services.order_gateway import wire
 from services.order_gateway.admin import Admin
-from services.order_gateway.identity.who import Identity, checked_user
+from services.order_gateway.identity.who import Identity
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.methods import Access, Method
 
@@ -23,7 +23,6 @@ class AdminHandlers:
             Method(SERVICE, "CreateAsset", Access.ADMIN, pb.CreateAssetRequest, self.create_asset),
             Method(SERVICE, "CreateMarket", Access.ADMIN, pb.CreateMarketRequest, self.create_market),
             Method(SERVICE, "SetMarketState", Access.ADMIN, pb.SetMarketStateRequest, self.set_market_state),
-            Method(SERVICE, "CreateToken", Access.ADMIN, pb.CreateTokenRequest, self.create_token),
         ]
 
     async def create_asset(
@@ -47,10 +46,3 @@ class AdminHandlers:
         market = wire.named_market(request.market, self._ledger.markets_by_symbol)
         await self._admin.set_market_state(market, seconds, halted=request.halted)
         return pb.SetMarketStateResponse()
-
-    async def create_token(
-        self, _admin: Identity, request: pb.CreateTokenRequest, _seconds: float
-    ) -> pb.CreateTokenResponse:
-        """CreateToken."""
-        user = checked_user(request.user, "user")
-        return pb.CreateTokenResponse(token=await self._admin.create_token(user, admin=request.admin))

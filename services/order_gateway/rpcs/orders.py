@@ -37,7 +37,8 @@ class OrderHandlers:
     async def place(self, caller: Caller, request: pb.PlaceOrderRequest, seconds: float) -> pb.PlaceOrderResponse:
         """PlaceOrder."""
         placement = wire.placement(request, self._ledger.markets_by_symbol)
-        placed = await self._orders.place(caller.account_id, placement, request.client_order_id, seconds)
+        client_order_id = request.client_order_id or caller.identity.made_id
+        placed = await self._orders.place(caller.account_id, placement, client_order_id, seconds)
         return wire.placed(placed.order, placed.executions, placement.market)
 
     async def cancel(self, caller: Caller, request: pb.CancelOrderRequest, seconds: float) -> pb.CancelOrderResponse:

@@ -1,0 +1,188 @@
+"""Makes and revokes keys: nobody can pass on more than they have."""
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from services.errors import Reason, Rejected
+from services.order_gateway.identity import addresses, scopes
+from services.order_gateway.identity.addresses import networks_of
+from services.order_gateway.identity.key import NEVER_NS, Key, KeyKind, NewKey
+from services.order_gateway.identity.key_store import KeyStore
+from services.order_gateway.identity.keyring import Keyring
+from services.order_gateway.identity.proof import new_token, token_hash
+from services.order_gateway.identity.scopes import Scope
+from services.order_gateway.identity.secret_box import SecretsKey
+from services.order_gateway.identity.who import ADMIN_USER, Identity
+from services.runtime.db import Conflict
+
+KEYS_MAX = 50
+"""Live keys of one account, sessions not counted."""
+SESSIONS_MAX = 20
+"""Live sessions of one account; the oldest ends for a new one."""
+SESSION_SECONDS = 24 * 3600
+KEY_ID_BYTES = 8
+NS_PER_SECOND = 10**9
+BOOTSTRAP_KEY_ID = "bootstrap"
+"""The first operator's token, from the configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new key, and what is never shown again: an HMAC secret or a token; "" for ED25519."""
+
+    key: Key
+    secret: str
+
+
+class Issuer:
+    """Makes keys.
+
+    Args:
+        secrets_key: seals the secrets of HMAC keys.
+        clock: nanoseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: KeyStore,
+        keyring: Keyring,
+        secrets_key: SecretsKey,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._store, self._keyring, self._secrets_key, self._clock = store, keyring, secrets_key, clock
+        self._making = asyncio.Lock()  # the count and the key that it lets in belong together
+
+    async def create(self, asking: Identity, asked: NewKey) -> Issued:
+        """A key for the account of whoever asks, within what the asking credential may itself.
+
+        Raises:
+            Rejected: PERMISSION_DENIED, INVALID_FIELD, TOO_MANY_KEYS, NO_SECRETS_KEY.
+        """
+        if not scopes.all_within(asked.scopes, asking.scopes):
+            raise Rejected(Reason.PERMISSION_DENIED, "the new key would do what the credential may not", "scopes")
+        networks, expire_ns = asked.networks, asked.expire_ns
+        mine = self._keyring.get(asking.key_id)
+        if mine is not None:
+            networks = networks or mine.networks
+            if not addresses.all_within(networks, mine.networks):
+                raise Rejected(
+                    Reason.PERMISSION_DENIED, "the new key would be good where the credential is not", "allowed_ips"
+                )
+            expire_ns = expire_ns or mine.expire_ns
+            if mine.expire_ns and expire_ns > mine.expire_ns:
+                raise Rejected(Reason.PERMISSION_DENIED, "the new key would outlive the credential", "expire_time")
+        elif asking.key_id:
+            raise Rejected(Reason.UNAUTHENTICATED)  # revoked since it was admitted
+        return await self._create(asking.user, asked, networks, expire_ns)
+
+    async def create_for(self, user: str, asked: NewKey) -> Issued:
+        """A key for any user, as an operator asks for it. Raises Rejected as `create` does."""
+        return await self._create(user, asked, asked.networks, asked.expire_ns)
+
+    async def _create(
+        self, user: str, asked: NewKey, networks: tuple[addresses.Network, ...], expire_ns: int
+    ) -> Issued:
+        now = self._clock()
+        if expire_ns and expire_ns <= now:
+            raise Rejected(Reason.INVALID_FIELD, "expire_time must be in the future", "expire_time")
+        if Scope.WITHDRAW in asked.scopes and not networks:
+            raise Rejected(Reason.INVALID_FIELD, "allowed_ips must be given for the scope WITHDRAW", "allowed_ips")
+        key_id = secrets.token_hex(KEY_ID_BYTES)
+        proof, secret = self._proof(key_id, asked)
+        key = Key(key_id, asked.kind, user, asked.label, asked.scopes, networks, proof, now, expire_ns)
+        async with self._making:
+            if len(self._keyring.live_of(user, KeyKind.ED25519, KeyKind.HMAC_SHA256, KeyKind.BEARER)) >= KEYS_MAX:
+                raise Rejected(Reason.TOO_MANY_KEYS, f"an account has at most {KEYS_MAX} live keys; revoke one")
+            await self._keep(key)
+        return Issued(key, secret)
+
+    def _proof(self, key_id: str, asked: NewKey) -> tuple[bytes, str]:
+        """What is kept of a key, and what is shown of it once."""
+        if asked.kind is KeyKind.ED25519:
+            return asked.public_key, ""
+        secret = new_token()
+        if asked.kind is KeyKind.BEARER:
+            return token_hash(secret), secret
+        box = self._secrets_key.to_seal()
+        if box is None:
+            raise Rejected(Reason.NO_SECRETS_KEY)
+        return box.seal(secret.encode(), key_id), secret
+
+    async def _keep(self, key: Key) -> None:
+        await self._store.add(key)
+        self._keyring.learn(key)
+
+    async def open_session(self, user: str, granted: frozenset[Scope], peer: str) -> Issued:
+        """A session of somebody who has signed in. One that may WITHDRAW is good from this address only."""
+        now = self._clock()
+        networks = networks_of([peer], "peer") if Scope.WITHDRAW in granted else ()
+        token = new_token()
+        expire_ns = now + SESSION_SECONDS * NS_PER_SECOND
+        key_id = secrets.token_hex(KEY_ID_BYTES)
+        key = Key(
+            key_id, KeyKind.SESSION, user, "sign-in by wallet", granted, networks, token_hash(token), now, expire_ns
+        )
+        async with self._making:
+            await self._keep(key)
+            for old in self._keyring.live_of(user, KeyKind.SESSION)[:-SESSIONS_MAX]:
+                await self._revoke(old.key_id)
+        return Issued(key, token)
+
+    async def revoke(self, key_id: str, user: str | None) -> Key:
+        """Revokes a key at once; the key as it is then. Idempotent.
+
+        Args:
+            key_id: which.
+            user: whose it must be; None: anybody's.
+
+        Raises:
+            Rejected: KEY_NOT_FOUND, also for another's.
+        """
+        key = await self._store.key(key_id)
+        if key is None or user not in {None, key.user}:
+            raise Rejected(Reason.KEY_NOT_FOUND)
+        if not key.revoke_ns:
+            key = await self._revoke(key_id)
+        return self._keyring.as_used(key)
+
+    async def _revoke(self, key_id: str) -> Key:
+        await self._store.revoke(key_id, self._clock())
+        key = await self._store.key(key_id)
+        assert key is not None
+        self._keyring.learn(key)
+        return key
+
+    async def page(self, user: str, before_number: int, limit: int) -> list[Key]:
+        """Keys of a user, newest first, made before a number."""
+        return [self._keyring.as_used(key) for key in await self._store.keys(user, before_number, limit)]
+
+    async def adopt(self, tokens: Iterable[tuple[str, str, bool, int]]) -> None:
+        """Makes keys of what older versions kept: (hash in hexadecimal, user, admin, create_ns). Idempotent."""
+        for hashed, user, admin, create_ns in tokens:
+            granted = scopes.ACCOUNT_SCOPES - {Scope.WITHDRAW} | ({Scope.ADMIN} if admin else set())
+            key_id = hashlib.sha256(hashed.encode()).hexdigest()[: 2 * KEY_ID_BYTES]
+            key = Key(
+                key_id, KeyKind.BEARER, user, "token of an older version", granted, (), bytes.fromhex(hashed), create_ns
+            )
+            try:
+                await self._store.add(key)
+            except Conflict:
+                continue  # adopted before
+
+
+def bootstrap_key(token: str) -> Key:
+    """The first operator's key: nothing but ADMIN, kept nowhere."""
+    return Key(
+        BOOTSTRAP_KEY_ID,
+        KeyKind.BEARER,
+        ADMIN_USER,
+        "CLEARBOOK_ADMIN_TOKEN",
+        frozenset({Scope.ADMIN}),
+        (),
+        token_hash(token),
+        NEVER_NS,
+    )

@@ -1,0 +1,160 @@
+"""Sign-in by wallet: a message to sign, and a session for whoever signed it.
+
+Nothing is kept for a message that nobody has signed yet: its nonce holds a code that only this process can make of all
+its fields. What is kept, for the minutes that it could come again, is which messages have been used.
+"""
+
+import datetime as dt
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from eth_account import Account
+from eth_account.messages import encode_defunct
+from eth_keys.exceptions import BadSignature
+from eth_utils.address import is_checksum_address, to_checksum_address
+from eth_utils.exceptions import ValidationError
+
+from services.errors import Reason, Rejected
+from services.order_gateway.accounts import Accounts
+from services.order_gateway.identity.issuer import Issued, Issuer
+from services.order_gateway.identity.key_store import KeyStore
+from services.order_gateway.identity.replays import Replays
+from services.order_gateway.identity.scopes import Scope
+from services.order_gateway.identity.sign_in_message import SignInMessage, parse
+from services.order_gateway.identity.who import Visitor
+
+MESSAGE_SECONDS_MAX = 300
+"""How long a message can be used."""
+SIGNATURE_BYTES = 65
+NONCE_BYTES = 8
+CODE_BYTES = 16
+NS_PER_SECOND, NS_PER_MS = 10**9, 10**6
+
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_USED = "sign-in"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What wallets are told that they sign in to."""
+
+    domain: str
+    uri: str
+    chain_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody signed in."""
+
+    issued: Issued
+    user: str
+    account_id: int
+
+
+class SignIns:
+    """Runs sign-ins.
+
+    Args:
+        site: as the messages name it.
+        clock: nanoseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        store: KeyStore,
+        issuer: Issuer,
+        accounts: Accounts,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._site, self._store, self._issuer, self._accounts = site, store, issuer, accounts
+        self._clock = clock
+        self._secret = secrets.token_bytes(32)
+        self._used = Replays()
+
+    def begin(self, address: str) -> tuple[str, int]:
+        """The message to sign, and until when it can be used, in nanoseconds since the epoch.
+
+        Raises:
+            Rejected: INVALID_FIELD: no address.
+        """
+        wallet = checked_address(address, "address")
+        now = self._clock() // NS_PER_SECOND
+        expires = now + MESSAGE_SECONDS_MAX
+        site = self._site
+        blank = SignInMessage(site.domain, wallet, site.uri, site.chain_id, "", _text(now), _text(expires))
+        nonce = secrets.token_hex(NONCE_BYTES)
+        return replace(blank, nonce=nonce + self._code(blank, nonce)).text(), expires * NS_PER_SECOND
+
+    def _code(self, message: SignInMessage, nonce: str) -> str:
+        blank = replace(message, nonce=nonce)
+        return hmac.digest(self._secret, blank.text().encode(), "sha256")[:CODE_BYTES].hex()
+
+    async def end(self, visitor: Visitor, text: str, signature: bytes, seconds: float) -> Session:
+        """A session for whoever signed the message.
+
+        Raises:
+            Rejected: UNAUTHENTICATED, with one answer for whatever is wrong; ALREADY_EXISTS: the wallet is another's,
+                or the account has another; PERMISSION_DENIED: the credential beside it may not link wallets.
+        """
+        asking = visitor.identity
+        if asking is not None and not (asking.may(Scope.TRADE) and asking.may(Scope.WITHDRAW)):
+            # Whoever signs in with the wallet later on may do both.
+            raise Rejected(Reason.PERMISSION_DENIED, "to link a wallet takes the scopes TRADE and WITHDRAW")
+        wallet = self._signer(text, signature)
+        owner = await self._store.user_of(wallet)
+        user = asking.user if asking is not None else owner or wallet
+        account_id = await self._accounts.open(user, seconds)
+        if (owner is None and not await self._store.link(wallet, user, self._clock())) or owner not in {None, user}:
+            raise Rejected(Reason.ALREADY_EXISTS, "the wallet is another account's, or the account has another wallet")
+        granted = frozenset({Scope.READ, Scope.TRADE})
+        if owner is not None and visitor.peer:
+            granted |= {Scope.WITHDRAW}
+        return Session(await self._issuer.open_session(user, granted, visitor.peer), user, account_id)
+
+    def _signer(self, text: str, signature: bytes) -> str:
+        """Who signed a message of ours, which is used up with it: an address in lower case."""
+        message = parse(text)
+        if message is None or len(signature) != SIGNATURE_BYTES:
+            raise Rejected(Reason.UNAUTHENTICATED)
+        nonce, code = message.nonce[: 2 * NONCE_BYTES], message.nonce[2 * NONCE_BYTES :]
+        if not hmac.compare_digest(code, self._code(message, nonce)):
+            raise Rejected(Reason.UNAUTHENTICATED)
+        expires_ms, now_ms = _milliseconds(message.expires_at), self._clock() // NS_PER_MS
+        if now_ms >= expires_ms or _recovered(text, signature) != message.address:
+            raise Rejected(Reason.UNAUTHENTICATED)
+        if not self._used.first(_USED, message.nonce.encode(), expires_ms, now_ms):
+            raise Rejected(Reason.UNAUTHENTICATED)
+        return message.address.lower()
+
+
+def checked_address(text: str, field: str) -> str:
+    """A wallet's address in EIP-55 mixed case, given so or all in lower case. Raises Rejected: INVALID_FIELD."""
+    shape = len(text) == 42 and text.startswith("0x") and all(c in "0123456789abcdefABCDEF" for c in text[2:])
+    if not shape or not (text == text.lower() or is_checksum_address(text)):
+        raise Rejected(
+            Reason.INVALID_FIELD,
+            f"{field} must be 0x and 40 hexadecimal digits, in EIP-55 mixed case or all in lower case",
+            field,
+        )
+    return to_checksum_address(text)
+
+
+def _recovered(text: str, signature: bytes) -> str:
+    """Whose signature it is (EIP-191); "" for none."""
+    try:
+        return str(Account.recover_message(encode_defunct(text=text), signature=signature))
+    except (BadSignature, ValidationError, ValueError):
+        return ""
+
+
+def _text(seconds: int) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime(_TIME)
+
+
+def _milliseconds(text: str) -> int:
+    return int(dt.datetime.strptime(text, _TIME).replace(tzinfo=dt.UTC).timestamp()) * 1_000
