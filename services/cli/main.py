@@ -20,6 +20,9 @@ DIFFERENCES_SHOWN_MAX = 50
 Port = Annotated[int, typer.Option(min=1, max=65_535)]
 GatewayAddress = Annotated[str | None, typer.Option(help="GATEWAY_ADDRESS, or 127.0.0.1:50051.")]
 PublisherAddress = Annotated[str | None, typer.Option(help="PUBLISHER_ADDRESS, or 127.0.0.1:50052.")]
+DatabaseUrl = Annotated[str | None, typer.Option(help="DATABASE_URL, or the files in --data.")]
+DataFolder = Annotated[Path | None, typer.Option(help="CLEARBOOK_DATA, or ./data.")]
+Shard = Annotated[int | None, typer.Option(help="BOOK_SHARD, or 0.")]
 
 
 @app.command()
@@ -142,17 +145,25 @@ def devchain(
 
 
 @app.command()
-def verify(
-    database_url: Annotated[str | None, typer.Option(help="DATABASE_URL, or the file in --data.")] = None,
-    data: Annotated[Path | None, typer.Option(help="CLEARBOOK_DATA, or ./data.")] = None,
-    shard: Annotated[int | None, typer.Option(help="BOOK_SHARD, or 0.")] = None,
-) -> None:
+def verify(database_url: DatabaseUrl = None, data: DataFolder = None, shard: Shard = None) -> None:
     """Apply a journal again from its first row and compare every event and digest."""
     from services.cli.settings import VerifySettings, given
     from services.cli.verify import verify as check
 
     settings = VerifySettings.load(**given(database_url=database_url, clearbook_data=data, book_shard=shard))
     raise typer.Exit(check(settings.database("book"), settings.book_shard))
+
+
+@app.command()
+def rebuild(database_url: DatabaseUrl = None, data: DataFolder = None, shard: Shard = None) -> None:
+    """Fold the gateway's tables anew from the journal, and compare. Stop the gateway first."""
+    from rich.console import Console
+
+    from services.cli.rebuild import rebuild as fold_anew
+    from services.cli.settings import VerifySettings, given
+
+    settings = VerifySettings.load(**given(database_url=database_url, clearbook_data=data, book_shard=shard))
+    raise typer.Exit(fold_anew(settings.database("book"), settings.database("gateway"), settings.book_shard, Console()))
 
 
 @app.command()

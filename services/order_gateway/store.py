@@ -101,18 +101,6 @@ _MOVE_CURSOR = (
     "UPDATE cursor SET journal_sequence = $1, time_ns = $2, incarnation = $3, final_through = $4, "
     "unsettled_since = $5 WHERE id = 1 AND journal_sequence = $6"
 )
-PROJECTION_TABLES = (
-    "cursor",
-    "assets",
-    "markets",
-    "accounts",
-    "balances",
-    "postings",
-    "movements",
-    "orders",
-    "executions",
-)
-"""What is folded from the journal, and can be again. All other tables hold what the journal does not know."""
 
 
 @dataclass(slots=True)
