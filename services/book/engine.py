@@ -24,10 +24,14 @@ from services.book.model import (
     TIME_IN_FORCE_GTC,
     AccountOpened,
     AdvanceTime,
+    ApproveWithdrawal,
     Asset,
     AssetCreated,
     CancelOrder,
+    CancelWithdrawal,
     ChangeMarket,
+    Claimed,
+    ClaimFinal,
     Command,
     CreateAsset,
     CreateMarket,
@@ -46,6 +50,7 @@ from services.book.model import (
     OrderPlaced,
     PlaceOrder,
     Refused,
+    RequestWithdrawal,
     SessionOpened,
     SettlementFinal,
     SettlementFinalized,
@@ -53,6 +58,10 @@ from services.book.model import (
     Trade,
     Transfer,
     Transferred,
+    Withdrawal,
+    WithdrawalApproved,
+    WithdrawalCanceled,
+    WithdrawalRequested,
 )
 from services.book.rules import (
     ACCOUNT_NOT_FOUND,
@@ -64,13 +73,25 @@ from services.book.rules import (
     NAME_CHARACTERS_MAX,
     ORDER_NOT_FOUND,
     OUT_OF_SEQUENCE,
+    REASON_CHARACTERS_MAX,
+    WITHDRAWAL_NOT_FOUND,
     asset_objection,
+    is_address,
     is_market_state,
     market_objection,
     order_objection,
+    transfer_objection,
+    withdrawal_objection,
 )
 from services.book.side import Resting
-from services.book.snapshot import book_state, market_of_state, restore_book
+from services.book.snapshot import (
+    book_state,
+    market_of_state,
+    of_today,
+    restore_book,
+    withdrawal_of_state,
+    withdrawal_state,
+)
 from services.command_ids import GATEWAYS_MAX, SESSION_COMMANDS_MAX, SESSION_EPOCHS_MAX, command_id_of, gateway_of
 from services.errors import Rejected
 from services.units import (
@@ -85,7 +106,7 @@ from services.units import (
 from services.units import Asset as AssetUnits
 
 SNAPSHOT_FORMAT: Final = 2
-"""Version of `Engine.snapshot`: raise it with any change of the state's shape."""
+"""Version of `Engine.snapshot`: raise it with any change of the state's shape, and teach `of_today` the old one."""
 
 
 @final
@@ -109,6 +130,7 @@ class Engine:
         "accounts",
         "assets",
         "books",
+        "claims_through",
         "deposits_through",
         "epoch",
         "final_through",
@@ -120,6 +142,7 @@ class Engine:
         "settlement_sequence",
         "shard",
         "time_ns",
+        "withdrawals",
     )
 
     def __init__(self, shard: int = 0) -> None:
@@ -131,6 +154,7 @@ class Engine:
         self.settlement_sequence = 0
         self.final_through = 0
         self.deposits_through = 0
+        self.claims_through = 0
         self.next_account_id = FIRST_USER_ACCOUNT
         self.accounts: dict[str, int] = {
             "fees": FEES_ACCOUNT,
@@ -145,6 +169,7 @@ class Engine:
         self._speaker: Session | None = None
         self._due = 0
         self.orders: dict[int, Resting] = {}
+        self.withdrawals: dict[int, Withdrawal] = {}
 
     def apply(self, command: Command, time_ns: int) -> Event:
         """Takes one command and gives its one event.
@@ -165,6 +190,8 @@ class Engine:
             self._take_number(command_id)
         elif isinstance(body, LeaderStarted):
             self._lead(body)
+        else:
+            assert not isinstance(body, RequestWithdrawal), "a withdrawal without an id"
         self.time_ns = time_ns
         self.journal_sequence += 1
         if isinstance(body, CancelOrder):
@@ -172,7 +199,7 @@ class Engine:
         return self._administer(command)
 
     def locks(self) -> dict[tuple[int, int], int]:
-        """What the open orders set aside, by (account_id, asset_id)."""
+        """What open orders and withdrawals that wait set aside, by (account_id, asset_id)."""
         locks: dict[tuple[int, int], int] = {}
         for resting in self.orders.values():
             order = resting.order
@@ -180,6 +207,10 @@ class Engine:
             market = book.market
             key = (order.account_id, market.quote_asset_id if order.side == SIDE_BUY else market.base_asset_id)
             locks[key] = locks.get(key, 0) + book.lock_of(resting)
+        for withdrawal in self.withdrawals.values():
+            asked = withdrawal.request
+            key = (asked.account_id, asked.asset_id)
+            locks[key] = locks.get(key, 0) + asked.amount
         return locks
 
     def open_orders(self, market_id: int) -> Iterator[Order]:
@@ -198,20 +229,22 @@ class Engine:
             "settlement_sequence": self.settlement_sequence,
             "final_through": self.final_through,
             "deposits_through": self.deposits_through,
+            "claims_through": self.claims_through,
             "accounts": sorted((account_id, name) for name, account_id in self.accounts.items()),
             "sessions": sorted(
                 (gateway, session.epoch, session.last_number) for gateway, session in self.sessions.items()
             ),
             "assets": [(asset.asset_id, asset.symbol, asset.decimals) for asset in self.assets.values()],
             "books": [book_state(book) for book in self.books.values()],
+            "withdrawals": [withdrawal_state(withdrawal) for withdrawal in self.withdrawals.values()],
         }
         return json.dumps(state, sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
     def restore(cls, data: bytes) -> "Engine":
-        """The engine whose snapshot this is. Raises ValueError if it is no snapshot of this format."""
-        state = json.loads(data)
-        if not isinstance(state, dict) or state.get("format") != SNAPSHOT_FORMAT:
+        """The engine whose snapshot this is, of this format or an older one. Raises ValueError if it is none."""
+        state = of_today(json.loads(data))
+        if state.get("format") != SNAPSHOT_FORMAT:
             raise ValueError(f"not a snapshot of format {SNAPSHOT_FORMAT}")
         engine = cls(state["shard"])
         engine.time_ns = state["time_ns"]
@@ -221,12 +254,16 @@ class Engine:
         engine.settlement_sequence = state["settlement_sequence"]
         engine.final_through = state["final_through"]
         engine.deposits_through = state["deposits_through"]
+        engine.claims_through = state["claims_through"]
         engine.accounts = {name: account_id for account_id, name in state["accounts"]}
         engine.next_account_id = max(FIRST_USER_ACCOUNT, max(engine.accounts.values()) + 1)
         engine.sessions = {gateway: Session(epoch, last) for gateway, epoch, last in state["sessions"]}
         engine.assets = {asset_id: Asset(asset_id, symbol, decimals) for asset_id, symbol, decimals in state["assets"]}
         for saved in state["books"]:
             restore_book(engine._add_book(market_of_state(saved)), saved)
+        for row in state["withdrawals"]:
+            withdrawal = withdrawal_of_state(row)
+            engine.withdrawals[withdrawal.withdrawal_id] = withdrawal
         return engine
 
     def digest(self) -> str:
@@ -248,6 +285,10 @@ class Engine:
             assert order_id == resting.order.order_id, f"order {order_id} is misfiled"
             assert self._known(resting.order.account_id), f"order {order_id} is nobody's"
             assert resting.arrival <= self.journal_sequence, f"order {order_id} is from the future"
+        for withdrawal_id, withdrawal in self.withdrawals.items():
+            assert withdrawal_id == withdrawal.withdrawal_id > 0, f"withdrawal {withdrawal_id} is misfiled"
+            assert withdrawal.request.amount > 0, f"withdrawal {withdrawal_id} is of nothing"
+            assert self._known(withdrawal.request.account_id), f"withdrawal {withdrawal_id} is nobody's"
 
     # One command, one event.
 
@@ -348,8 +389,16 @@ class Engine:
             return self._open_account(command, body)
         if isinstance(body, Transfer):
             return self._transfer(command, body)
+        if isinstance(body, RequestWithdrawal):
+            return self._request_withdrawal(command, body)
+        if isinstance(body, ApproveWithdrawal):
+            return self._approve_withdrawal(command, body)
+        if isinstance(body, CancelWithdrawal):
+            return self._cancel_withdrawal(command, body)
         if isinstance(body, DepositFinal):
             return self._deposit(command, body)
+        if isinstance(body, ClaimFinal):
+            return self._claim(command, body)
         if isinstance(body, SettlementFinal):
             return self._finalize(command, body)
         if isinstance(body, CreateAsset):
@@ -385,29 +434,71 @@ class Engine:
         self.accounts[opening.name] = account_id
         return self._event(command, AccountOpened(account_id, opening.name))
 
+    # Money.
+
     def _transfer(self, command: Command, transfer: Transfer) -> Event:
-        giver, receiver = transfer.from_account_id, transfer.to_account_id
-        if not self._known(giver) or not self._known(receiver):
+        if not self._known(transfer.from_account_id) or not self._known(transfer.to_account_id):
             return self._refuse(command, ACCOUNT_NOT_FOUND)
         if transfer.asset_id not in self.assets:
             return self._refuse(command, ASSET_NOT_FOUND)
-        if not transfer.transfer_id or giver == receiver or not 0 < transfer.amount <= AMOUNT_MAX:
-            return self._refuse(command, INVALID_FIELD)
+        objection = transfer_objection(transfer)
+        if objection:
+            return self._refuse(command, objection)
         self.settlement_sequence += 1
         return self._event(command, Transferred(transfer, self.settlement_sequence))
 
+    def _request_withdrawal(self, command: Command, asked: RequestWithdrawal) -> Event:
+        if not self._known(asked.account_id):
+            return self._refuse(command, ACCOUNT_NOT_FOUND)
+        if asked.asset_id not in self.assets:
+            return self._refuse(command, ASSET_NOT_FOUND)
+        objection = withdrawal_objection(asked)
+        if objection:
+            return self._refuse(command, objection)
+        withdrawal = Withdrawal(command.command_id, asked)
+        self.withdrawals[withdrawal.withdrawal_id] = withdrawal
+        return self._event(command, WithdrawalRequested(withdrawal))
+
+    def _approve_withdrawal(self, command: Command, approval: ApproveWithdrawal) -> Event:
+        withdrawal = self.withdrawals.pop(approval.withdrawal_id, None)
+        if withdrawal is None:
+            return self._refuse(command, WITHDRAWAL_NOT_FOUND)
+        self.settlement_sequence += 1
+        return self._event(command, WithdrawalApproved(withdrawal, self.settlement_sequence))
+
+    def _cancel_withdrawal(self, command: Command, cancel: CancelWithdrawal) -> Event:
+        if len(cancel.reason) > REASON_CHARACTERS_MAX:
+            return self._refuse(command, INVALID_FIELD)
+        withdrawal = self.withdrawals.pop(cancel.withdrawal_id, None)
+        if withdrawal is None:
+            return self._refuse(command, WITHDRAWAL_NOT_FOUND)
+        return self._event(command, WithdrawalCanceled(withdrawal, cancel.reason))
+
     def _deposit(self, command: Command, deposit: DepositFinal) -> Event:
+        """What came for an account that nobody has is credited to `insurance`, and the chain moves it there."""
         if deposit.deposit_index != self.deposits_through + 1:
             return self._refuse(command, OUT_OF_SEQUENCE)
-        if not self._known(deposit.account_id):
-            return self._refuse(command, ACCOUNT_NOT_FOUND)
         asset = self._asset_of(deposit.asset)
         if asset is None:
             return self._refuse(command, ASSET_NOT_FOUND)
-        if not 0 < deposit.amount <= AMOUNT_MAX:
+        if not 0 < deposit.amount <= AMOUNT_MAX or deposit.account_id <= 0:
             return self._refuse(command, INVALID_FIELD)
         self.deposits_through += 1
-        return self._event(command, Deposited(deposit, asset.asset_id))
+        if self._known(deposit.account_id) and deposit.account_id != OUTSIDE_ACCOUNT:
+            return self._event(command, Deposited(deposit, asset.asset_id))
+        self.settlement_sequence += 1
+        return self._event(command, Deposited(deposit, asset.asset_id, INSURANCE_ACCOUNT, self.settlement_sequence))
+
+    def _claim(self, command: Command, claim: ClaimFinal) -> Event:
+        if claim.claim_index != self.claims_through + 1:
+            return self._refuse(command, OUT_OF_SEQUENCE)
+        asset = self._asset_of(claim.asset)
+        if asset is None:
+            return self._refuse(command, ASSET_NOT_FOUND)
+        if not 0 < claim.amount <= AMOUNT_MAX or not is_address(claim.address):
+            return self._refuse(command, INVALID_FIELD)
+        self.claims_through += 1
+        return self._event(command, Claimed(claim, asset.asset_id))
 
     def _finalize(self, command: Command, final: SettlementFinal) -> Event:
         through = final.through_settlement_sequence

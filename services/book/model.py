@@ -197,7 +197,7 @@ class OpenAccount(Record):
 class Transfer(Record):
     """Asks that funds move between two accounts: amount in base units, more than zero."""
 
-    __match_args__ = ("transfer_id", "from_account_id", "to_account_id", "asset_id", "amount")
+    __match_args__ = ("transfer_id", "from_account_id", "to_account_id", "asset_id", "amount", "reason")
     __slots__ = __match_args__
 
     def __init__(
@@ -207,12 +207,88 @@ class Transfer(Record):
         to_account_id: int,
         asset_id: int,
         amount: int,
+        reason: str = "",
     ) -> None:
         self.transfer_id = transfer_id
         self.from_account_id = from_account_id
         self.to_account_id = to_account_id
         self.asset_id = asset_id
         self.amount = amount
+        self.reason = reason
+
+
+@final
+class RequestWithdrawal(Record):
+    """Asks that funds be set aside for an address on chain: amount in base units, more than zero."""
+
+    __match_args__ = ("transfer_id", "account_id", "asset_id", "amount", "address")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        transfer_id: str,
+        account_id: int,
+        asset_id: int,
+        amount: int,
+        address: str,
+    ) -> None:
+        self.transfer_id = transfer_id
+        self.account_id = account_id
+        self.asset_id = asset_id
+        self.amount = amount
+        self.address = address
+
+
+@final
+class ApproveWithdrawal(Record):
+    """Lets a withdrawal go."""
+
+    __match_args__ = ("withdrawal_id",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        withdrawal_id: int,
+    ) -> None:
+        self.withdrawal_id = withdrawal_id
+
+
+@final
+class CancelWithdrawal(Record):
+    """Ends a withdrawal that has not been approved."""
+
+    __match_args__ = ("withdrawal_id", "reason")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        withdrawal_id: int,
+        reason: str = "",
+    ) -> None:
+        self.withdrawal_id = withdrawal_id
+        self.reason = reason
+
+
+@final
+class ClaimFinal(Record):
+    """Says that a claim of withdrawn funds is final on chain. The engine takes each index once, in order, from 1."""
+
+    __match_args__ = ("claim_index", "address", "asset", "amount", "transaction_hash")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        claim_index: int,
+        address: str,
+        asset: str,
+        amount: int,
+        transaction_hash: str = "",
+    ) -> None:
+        self.claim_index = claim_index
+        self.address = address
+        self.asset = asset
+        self.amount = amount
+        self.transaction_hash = transaction_hash
 
 
 @final
@@ -343,6 +419,10 @@ CommandBody = (
     | CreateAsset
     | CreateMarket
     | ChangeMarket
+    | RequestWithdrawal
+    | ApproveWithdrawal
+    | CancelWithdrawal
+    | ClaimFinal
     | LeaderStarted
     | AdvanceTime
     | OpenSession
@@ -558,19 +638,101 @@ class Transferred(Record):
 
 
 @final
-class Deposited(Record):
-    """Funds came in."""
+class Withdrawal(Record):
+    """A withdrawal as it was asked for; its id is the command id."""
 
-    __match_args__ = ("deposit", "asset_id")
+    __match_args__ = ("withdrawal_id", "request")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        withdrawal_id: int,
+        request: RequestWithdrawal,
+    ) -> None:
+        self.withdrawal_id = withdrawal_id
+        self.request = request
+
+
+@final
+class WithdrawalRequested(Record):
+    """The amount is set aside."""
+
+    __match_args__ = ("withdrawal",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        withdrawal: Withdrawal,
+    ) -> None:
+        self.withdrawal = withdrawal
+
+
+@final
+class WithdrawalApproved(Record):
+    """The account is debited; the chain makes the amount claimable."""
+
+    __match_args__ = ("withdrawal", "settlement_sequence")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        withdrawal: Withdrawal,
+        settlement_sequence: int,
+    ) -> None:
+        self.withdrawal = withdrawal
+        self.settlement_sequence = settlement_sequence
+
+
+@final
+class WithdrawalCanceled(Record):
+    """The amount is free again."""
+
+    __match_args__ = ("withdrawal", "reason")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        withdrawal: Withdrawal,
+        reason: str,
+    ) -> None:
+        self.withdrawal = withdrawal
+        self.reason = reason
+
+
+@final
+class Claimed(Record):
+    """Withdrawn funds have left the contract."""
+
+    __match_args__ = ("claim", "asset_id")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        claim: ClaimFinal,
+        asset_id: int,
+    ) -> None:
+        self.claim = claim
+        self.asset_id = asset_id
+
+
+@final
+class Deposited(Record):
+    """Funds came in: for another account than the deposit's if there is none such, with the entry that moves them."""
+
+    __match_args__ = ("deposit", "asset_id", "credited_account_id", "settlement_sequence")
     __slots__ = __match_args__
 
     def __init__(
         self,
         deposit: DepositFinal,
         asset_id: int,
+        credited_account_id: int = 0,
+        settlement_sequence: int = 0,
     ) -> None:
         self.deposit = deposit
         self.asset_id = asset_id
+        self.credited_account_id = credited_account_id
+        self.settlement_sequence = settlement_sequence
 
 
 @final
@@ -666,6 +828,10 @@ EventBody = (
     | AssetCreated
     | MarketCreated
     | MarketChanged
+    | WithdrawalRequested
+    | WithdrawalApproved
+    | WithdrawalCanceled
+    | Claimed
     | LeaderStarted
     | TimeAdvanced
     | SessionOpened

@@ -68,8 +68,8 @@ async def row_of(journal: Journal, snapshot: Snapshot) -> Row:
 
 
 def restored(snapshot: Snapshot) -> Engine | None:
-    """The engine of a snapshot, or None if it is of another format or not what was written."""
-    if snapshot.format != SNAPSHOT_FORMAT or sha256(snapshot.data).hexdigest() != snapshot.digest:
+    """The engine of a snapshot, or None if it is of a later format or not what was written."""
+    if snapshot.format > SNAPSHOT_FORMAT or sha256(snapshot.data).hexdigest() != snapshot.digest:
         return None
     engine = Engine.restore(snapshot.data)
     return engine if engine.journal_sequence == snapshot.journal_sequence else None

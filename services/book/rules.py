@@ -20,9 +20,12 @@ from services.book.model import (
     Asset,
     Market,
     PlaceOrder,
+    RequestWithdrawal,
+    Transfer,
 )
 from services.errors import Reason
 from services.fees import PPM
+from services.units import OUTSIDE_ACCOUNT
 
 AMOUNT_MAX: Final = 2**256 - 1
 """No amount asked for is larger: the chain could not hold it."""
@@ -30,6 +33,9 @@ INT64_VALUE_BITS: Final = 63
 NAME_CHARACTERS_MAX: Final = 256
 SYMBOL_CHARACTERS_MAX: Final = 16
 ASSET_DECIMALS_MAX: Final = 36
+REASON_CHARACTERS_MAX: Final = 200
+"""Of what an operator says for the record."""
+ADDRESS_CHARACTERS: Final = 42
 SYMBOL_ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 # Looked up once: a name that is not in the table fails at import.
@@ -45,6 +51,7 @@ MARKET_NOT_FOUND: Final = Reason.MARKET_NOT_FOUND.name
 NOTIONAL_TOO_SMALL: Final = Reason.NOTIONAL_TOO_SMALL.name
 ORDER_NOT_FOUND: Final = Reason.ORDER_NOT_FOUND.name
 OUT_OF_SEQUENCE: Final = Reason.OUT_OF_SEQUENCE.name
+WITHDRAWAL_NOT_FOUND: Final = Reason.WITHDRAWAL_NOT_FOUND.name
 
 
 def order_objection(place: PlaceOrder, book: Book) -> str:
@@ -99,6 +106,31 @@ def market_objection(market: Market, base: Asset, quote: Asset) -> str:
     if market.symbol != f"{base.symbol}-{quote.symbol}" or not 0 <= market.notional_min <= AMOUNT_MAX:
         return INVALID_FIELD
     return "" if is_market_state(market.state) else INVALID_FIELD
+
+
+def transfer_objection(transfer: Transfer) -> str:
+    """Why a transfer cannot be made, whoever has whatever. Nothing moves to or from the world but on chain."""
+    giver, receiver = transfer.from_account_id, transfer.to_account_id
+    if not transfer.transfer_id or giver == receiver or OUTSIDE_ACCOUNT in (giver, receiver):
+        return INVALID_FIELD
+    if not 0 < transfer.amount <= AMOUNT_MAX or len(transfer.reason) > REASON_CHARACTERS_MAX:
+        return INVALID_FIELD
+    return ""
+
+
+def withdrawal_objection(asked: RequestWithdrawal) -> str:
+    """Why a withdrawal cannot be requested, whoever has whatever."""
+    if not asked.transfer_id or asked.account_id == OUTSIDE_ACCOUNT or not 0 < asked.amount <= AMOUNT_MAX:
+        return INVALID_FIELD
+    return "" if is_address(asked.address) else INVALID_FIELD
+
+
+def is_address(text: str) -> bool:
+    """Whether it is 0x and 40 lower-case hexadecimal digits, and not the zero address, which nobody has."""
+    if len(text) != ADDRESS_CHARACTERS or not text.startswith("0x"):
+        return False
+    digits = text[2:]
+    return not digits.strip("0123456789abcdef") and bool(digits.strip("0"))
 
 
 def is_market_state(state: int) -> bool:

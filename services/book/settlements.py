@@ -1,4 +1,4 @@
-"""What the chain must mirror, out of the journal: each new asset, trade and transfer, complete by itself.
+"""What the chain must mirror, out of the journal: each new asset, trade, transfer and withdrawal, complete by itself.
 
 The same messages go to RabbitMQ and to StreamSettlementMessages.
 """
@@ -62,6 +62,10 @@ def _of_event(event: journal_pb2.Event, engine: Engine) -> Iterable[settlement_p
             return [_trade(placed.order, trade, engine) for trade in placed.trades]
         case "transferred":
             return [_transfer(event.transferred, engine)]
+        case "withdrawal_approved":
+            return [_withdrawal(event.withdrawal_approved, engine)]
+        case "deposited" if event.deposited.settlement_sequence:
+            return [_moved_deposit(event.deposited)]
         case "asset_created":
             created = event.asset_created
             asset = settlement_pb2.SettlementAsset(symbol=created.asset.symbol, decimals=created.asset.decimals)
@@ -97,4 +101,28 @@ def _transfer(transferred: journal_pb2.Transferred, engine: Engine) -> settlemen
     entry.transfer.to_account_id = transfer.to_account_id
     entry.transfer.asset = engine.assets[transfer.asset_id].symbol
     entry.transfer.amount = transfer.amount
+    return entry
+
+
+def _withdrawal(approved: journal_pb2.WithdrawalApproved, engine: Engine) -> settlement_pb2.SettlementEntry:
+    asked = approved.withdrawal.request
+    entry = settlement_pb2.SettlementEntry(settlement_sequence=approved.settlement_sequence)
+    entry.withdrawal.withdrawal_id = approved.withdrawal.withdrawal_id
+    entry.withdrawal.transfer_id = asked.transfer_id
+    entry.withdrawal.account_id = asked.account_id
+    entry.withdrawal.asset = engine.assets[asked.asset_id].symbol
+    entry.withdrawal.amount = asked.amount
+    entry.withdrawal.address = asked.address
+    return entry
+
+
+def _moved_deposit(deposited: journal_pb2.Deposited) -> settlement_pb2.SettlementEntry:
+    """It lies at an account that nobody has: from there to the one that was credited."""
+    deposit = deposited.deposit
+    entry = settlement_pb2.SettlementEntry(settlement_sequence=deposited.settlement_sequence)
+    entry.transfer.transfer_id = f"deposit:{deposit.deposit_index}"
+    entry.transfer.from_account_id = deposit.account_id
+    entry.transfer.to_account_id = deposited.credited_account_id
+    entry.transfer.asset = deposit.asset
+    entry.transfer.amount = deposit.amount
     return entry

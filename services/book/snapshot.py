@@ -1,4 +1,4 @@
-"""A book as plain JSON values, and back. Pure.
+"""A book as plain JSON values, and back, withdrawals too, and what older snapshots lack. Pure.
 
 The resting orders are rows, best price first, oldest first: putting them back in that order restores the queues.
 """
@@ -13,8 +13,40 @@ from services.book.model import (
     SIDE_SELL,
     Market,
     Order,
+    RequestWithdrawal,
+    Withdrawal,
 )
 from services.book.side import Resting, Side
+from services.units import ADJUSTMENTS_ACCOUNT
+
+
+def of_today(state: Any) -> dict[str, Any]:
+    """A snapshot's state in today's format. What is of no known format comes back as it is, what is no state empty.
+
+    Format 1 knew no withdrawals, and had no account `adjustments`.
+
+    Raises:
+        ValueError: a user has the name of that account.
+    """
+    if not isinstance(state, dict):
+        return {}
+    if state.get("format") != 1:
+        return state
+    if any(name == "adjustments" for _, name in state["accounts"]):
+        raise ValueError("a user is called adjustments, which is the name of a system account")
+    accounts = [*state["accounts"], (ADJUSTMENTS_ACCOUNT, "adjustments")]
+    return state | {"format": 2, "accounts": accounts, "claims_through": 0, "withdrawals": []}
+
+
+def withdrawal_state(withdrawal: Withdrawal) -> list[Any]:
+    """A withdrawal that waits."""
+    asked = withdrawal.request
+    return [withdrawal.withdrawal_id, *(getattr(asked, field) for field in RequestWithdrawal.__match_args__)]
+
+
+def withdrawal_of_state(state: list[Any]) -> Withdrawal:
+    """And back."""
+    return Withdrawal(state[0], RequestWithdrawal(*state[1:]))
 
 
 def book_state(book: Book) -> dict[str, Any]:

@@ -107,6 +107,27 @@ def _transfer(m: pb.Transfer) -> model.Transfer:
         m.to_account_id,
         m.asset_id,
         _amount(m.amount, "amount"),
+        _text(m.reason, "reason"),
+    )
+
+
+def _request_withdrawal(m: pb.RequestWithdrawal) -> model.RequestWithdrawal:
+    return model.RequestWithdrawal(
+        _text(m.transfer_id, "transfer_id"),
+        m.account_id,
+        m.asset_id,
+        _amount(m.amount, "amount"),
+        _text(m.address, "address"),
+    )
+
+
+def _claim_final(m: pb.ClaimFinal) -> model.ClaimFinal:
+    return model.ClaimFinal(
+        m.claim_index,
+        _text(m.address, "address"),
+        _text(m.asset, "asset"),
+        _amount(m.amount, "amount"),
+        _text(m.transaction_hash, "transaction_hash"),
     )
 
 
@@ -147,6 +168,10 @@ _SUBMITTED: dict[str, Callable[[Any], model.CommandBody]] = {
     "create_asset": lambda m: model.CreateAsset(_asset(m.asset)),
     "create_market": lambda m: model.CreateMarket(_market(m.market)),
     "change_market": lambda m: model.ChangeMarket(m.market_id, _enum(m.state, _STATES, "state")),
+    "request_withdrawal": _request_withdrawal,
+    "approve_withdrawal": lambda m: model.ApproveWithdrawal(m.withdrawal_id),
+    "cancel_withdrawal": lambda m: model.CancelWithdrawal(m.withdrawal_id, _text(m.reason, "reason")),
+    "claim_final": _claim_final,
 }
 _COMMANDS = _SUBMITTED | {
     "leader_started": lambda m: model.LeaderStarted(m.epoch, m.incarnation),
@@ -231,6 +256,23 @@ def _write_transfer(part: pb.Transfer, body: model.Transfer) -> None:
     part.to_account_id = body.to_account_id
     part.asset_id = body.asset_id
     part.amount = str(body.amount)
+    part.reason = body.reason
+
+
+def _write_request(part: pb.RequestWithdrawal, body: model.RequestWithdrawal) -> None:
+    part.transfer_id = body.transfer_id
+    part.account_id = body.account_id
+    part.asset_id = body.asset_id
+    part.amount = str(body.amount)
+    part.address = body.address
+
+
+def _write_claim(part: pb.ClaimFinal, body: model.ClaimFinal) -> None:
+    part.claim_index = body.claim_index
+    part.address = body.address
+    part.asset = body.asset
+    part.amount = str(body.amount)
+    part.transaction_hash = body.transaction_hash
 
 
 def _write_deposit(part: pb.DepositFinal, body: model.DepositFinal) -> None:
@@ -262,6 +304,10 @@ _COMMAND_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
     model.CreateAsset: ("create_asset", lambda part, body: _copy(part.asset, body.asset)),
     model.CreateMarket: ("create_market", lambda part, body: _write_market(part.market, body.market)),
     model.ChangeMarket: ("change_market", _copy),
+    model.RequestWithdrawal: ("request_withdrawal", _write_request),
+    model.ApproveWithdrawal: ("approve_withdrawal", _copy),
+    model.CancelWithdrawal: ("cancel_withdrawal", _copy),
+    model.ClaimFinal: ("claim_final", _write_claim),
     model.LeaderStarted: ("leader_started", _copy),
     model.AdvanceTime: ("advance_time", _copy),
     model.OpenSession: ("open_session", _copy),
@@ -339,6 +385,28 @@ def _write_transferred(part: pb.Transferred, body: model.Transferred) -> None:
 def _write_deposited(part: pb.Deposited, body: model.Deposited) -> None:
     _write_deposit(part.deposit, body.deposit)
     part.asset_id = body.asset_id
+    part.credited_account_id = body.credited_account_id
+    part.settlement_sequence = body.settlement_sequence
+
+
+def _write_withdrawal(part: pb.Withdrawal, withdrawal: model.Withdrawal) -> None:
+    part.withdrawal_id = withdrawal.withdrawal_id
+    _write_request(part.request, withdrawal.request)
+
+
+def _write_approved(part: pb.WithdrawalApproved, body: model.WithdrawalApproved) -> None:
+    _write_withdrawal(part.withdrawal, body.withdrawal)
+    part.settlement_sequence = body.settlement_sequence
+
+
+def _write_withdrawal_canceled(part: pb.WithdrawalCanceled, body: model.WithdrawalCanceled) -> None:
+    _write_withdrawal(part.withdrawal, body.withdrawal)
+    part.reason = body.reason
+
+
+def _write_claimed(part: pb.Claimed, body: model.Claimed) -> None:
+    _write_claim(part.claim, body.claim)
+    part.asset_id = body.asset_id
 
 
 def _write_asset_created(part: pb.AssetCreated, body: model.AssetCreated) -> None:
@@ -357,6 +425,13 @@ _EVENT_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
     model.AssetCreated: ("asset_created", _write_asset_created),
     model.MarketCreated: ("market_created", lambda part, body: _write_market(part.market, body.market)),
     model.MarketChanged: ("market_changed", lambda part, body: _write_market(part.market, body.market)),
+    model.WithdrawalRequested: (
+        "withdrawal_requested",
+        lambda part, body: _write_withdrawal(part.withdrawal, body.withdrawal),
+    ),
+    model.WithdrawalApproved: ("withdrawal_approved", _write_approved),
+    model.WithdrawalCanceled: ("withdrawal_canceled", _write_withdrawal_canceled),
+    model.Claimed: ("claimed", _write_claimed),
     model.LeaderStarted: ("leader_started", _copy),
     model.TimeAdvanced: ("time_advanced", _copy),
     model.SessionOpened: ("session_opened", _copy),

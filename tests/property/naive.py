@@ -7,6 +7,7 @@ next is found by looking at all of them; what an order would do is found by doin
 from __future__ import annotations
 
 import math
+import re
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any
@@ -105,6 +106,8 @@ class NaiveEngine:
         self.settlements = 0
         self.final = 0
         self.deposits = 0
+        self.claims = 0
+        self.waiting: list[m.Withdrawal] = []
         self.epoch = 0
         self.names = dict(FIXED)
         self.assets: list[m.Asset] = []
@@ -122,6 +125,8 @@ class NaiveEngine:
                 body, change = handler(command.command_id, command.body)
             elif isinstance(command.body, m.CancelOrder):
                 body, change = handler(command.body)
+            elif isinstance(command.body, m.RequestWithdrawal):
+                body = handler(command.command_id, command.body)
             else:
                 body = handler(command.body)
         except Wrong as wrong:
@@ -148,6 +153,9 @@ class NaiveEngine:
                 asset = market.market.quote_asset_id if buys else market.market.base_asset_id
                 key = resting.place.account_id, asset
                 locks[key] = locks.get(key, 0) + market.locked(resting.place, resting.lots)
+        for withdrawal in self.waiting:
+            key = withdrawal.request.account_id, withdrawal.request.asset_id
+            locks[key] = locks.get(key, 0) + withdrawal.request.amount
         return locks
 
     def order(
@@ -312,17 +320,63 @@ class NaiveEngine:
         need(1 <= transfer.asset_id <= len(self.assets), "ASSET_NOT_FOUND")
         need(0 < transfer.amount < 2**256 and transfer.transfer_id != "", "INVALID_FIELD")
         need(transfer.from_account_id != transfer.to_account_id, "INVALID_FIELD")
+        need(4 not in (transfer.from_account_id, transfer.to_account_id), "INVALID_FIELD")
+        need(len(transfer.reason) <= 200, "INVALID_FIELD")
         self.settlements += 1
         return m.Transferred(transfer, self.settlements)
 
     def on_DepositFinal(self, deposit: m.DepositFinal) -> m.Deposited:
         need(deposit.deposit_index == self.deposits + 1, "OUT_OF_SEQUENCE")
-        self.account(deposit.account_id)
-        symbols = [asset.symbol for asset in self.assets]
-        need(deposit.asset in symbols, "ASSET_NOT_FOUND")
-        need(0 < deposit.amount < 2**256, "INVALID_FIELD")
+        asset_id = self.asset_id(deposit.asset)
+        need(0 < deposit.amount < 2**256 and deposit.account_id > 0, "INVALID_FIELD")
         self.deposits += 1
-        return m.Deposited(deposit, symbols.index(deposit.asset) + 1)
+        if deposit.account_id in self.names.values() and deposit.account_id != FIXED["outside"]:
+            return m.Deposited(deposit, asset_id, 0, 0)
+        self.settlements += 1
+        return m.Deposited(deposit, asset_id, FIXED["insurance"], self.settlements)
+
+    def asset_id(self, symbol: str) -> int:
+        """Refuses an unknown one."""
+        symbols = [asset.symbol for asset in self.assets]
+        need(symbol in symbols, "ASSET_NOT_FOUND")
+        return symbols.index(symbol) + 1
+
+    def address(self, text: str) -> None:
+        """Refuses what is none."""
+        need(re.fullmatch("0x[0-9a-f]{40}", text) is not None and int(text, 16) > 0, "INVALID_FIELD")
+
+    def on_RequestWithdrawal(self, withdrawal_id: int, asked: m.RequestWithdrawal) -> m.WithdrawalRequested:
+        self.account(asked.account_id)
+        need(1 <= asked.asset_id <= len(self.assets), "ASSET_NOT_FOUND")
+        need(asked.transfer_id != "" and asked.account_id != FIXED["outside"], "INVALID_FIELD")
+        need(0 < asked.amount < 2**256, "INVALID_FIELD")
+        self.address(asked.address)
+        self.waiting.append(m.Withdrawal(withdrawal_id, asked))
+        return m.WithdrawalRequested(self.waiting[-1])
+
+    def taken(self, withdrawal_id: int) -> m.Withdrawal:
+        """One that waits, and waits no more."""
+        found = [each for each in self.waiting if each.withdrawal_id == withdrawal_id]
+        need(bool(found), "WITHDRAWAL_NOT_FOUND")
+        self.waiting.remove(found[0])
+        return found[0]
+
+    def on_ApproveWithdrawal(self, approval: m.ApproveWithdrawal) -> m.WithdrawalApproved:
+        withdrawal = self.taken(approval.withdrawal_id)
+        self.settlements += 1
+        return m.WithdrawalApproved(withdrawal, self.settlements)
+
+    def on_CancelWithdrawal(self, cancel: m.CancelWithdrawal) -> m.WithdrawalCanceled:
+        need(len(cancel.reason) <= 200, "INVALID_FIELD")
+        return m.WithdrawalCanceled(self.taken(cancel.withdrawal_id), cancel.reason)
+
+    def on_ClaimFinal(self, claim: m.ClaimFinal) -> m.Claimed:
+        need(claim.claim_index == self.claims + 1, "OUT_OF_SEQUENCE")
+        asset_id = self.asset_id(claim.asset)
+        need(0 < claim.amount < 2**256, "INVALID_FIELD")
+        self.address(claim.address)
+        self.claims += 1
+        return m.Claimed(claim, asset_id)
 
     def on_SettlementFinal(self, final: m.SettlementFinal) -> m.SettlementFinalized:
         need(self.final < final.through_settlement_sequence <= self.settlements, "OUT_OF_SEQUENCE")

@@ -14,10 +14,10 @@ from tests.property.walk import Pair, body, walk
 COMMANDS = 2_000
 EVERYTHING = """
 OrderPlaced OrderCanceled Refused AccountOpened Transferred Deposited SettlementFinalized AssetCreated MarketCreated
-MarketChanged TimeAdvanced SessionOpened trades partly
+MarketChanged TimeAdvanced SessionOpened WithdrawalRequested WithdrawalApproved WithdrawalCanceled Claimed trades partly
 state_1 state_2 state_3 cause_0 cause_2 cause_3 cause_4 cause_5 cause_6
-ACCOUNT_NOT_FOUND MARKET_NOT_FOUND ASSET_NOT_FOUND ORDER_NOT_FOUND INVALID_FIELD INVALID_PRICE INVALID_QUANTITY
-MARKET_HALTED NOTIONAL_TOO_SMALL INVALID_MARKET ALREADY_EXISTS OUT_OF_SEQUENCE
+ACCOUNT_NOT_FOUND WITHDRAWAL_NOT_FOUND MARKET_NOT_FOUND ASSET_NOT_FOUND ORDER_NOT_FOUND INVALID_FIELD INVALID_PRICE
+INVALID_QUANTITY MARKET_HALTED credited NOTIONAL_TOO_SMALL INVALID_MARKET ALREADY_EXISTS OUT_OF_SEQUENCE
 """
 
 
@@ -55,6 +55,8 @@ def test_a_long_walk_that_goes_everywhere() -> None:
         seen[type(event.body).__name__] += 1
         if isinstance(event.body, m.Refused):
             seen[event.body.reason] += 1
+        if isinstance(event.body, m.Deposited):
+            seen["credited"] += event.body.credited_account_id > 0
         if isinstance(event.body, m.OrderPlaced):
             seen[f"state_{event.body.order.state}"] += 1
             seen[f"cause_{event.body.order.cancel_cause}"] += 1

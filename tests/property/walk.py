@@ -2,7 +2,8 @@
 
 `body(pick)` draws a command by any means of picking from a sequence: a seeded random's choice here, hypothesis in
 test_engine_naive.py. What must refer to the state is drawn relative to it and made absolute by `Pair`: a cancel's
-order_id is an index into the orders placed so far, a deposit's index and a final sequence are distances.
+order_id is an index into the orders placed so far, a withdrawal_id one into the withdrawals asked for; a deposit's or
+claim's index and a final sequence are distances.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ OWNER = 0
 PRICES, LOTS = tuple(range(95, 106)), tuple(range(1, 7))
 WRONG = (0, -1, 2**63, 99)
 RATES_PPM = (0, 1, 333, 1_000, 2_500, 1_000_000)
+ADDRESSES = ("0x" + "ab" * 20, "0x" + "ab" * 20, "0x" + "1f" * 20, "0x" + "AB" * 20, "0x" + "0" * 40, "0xab", "")
 SCALES = ((10**3, 10**11), (2 * 10**4, 10**3))
 """base_per_lot and quote_per_tick_lot of the two markets, worked out by hand from what `prelude` creates."""
 ASSETS_OF = ((1, 2), (3, 1))
@@ -48,12 +50,14 @@ def prelude() -> list[m.CommandBody]:
 
 def body(pick: Pick[Any]) -> m.CommandBody:
     """One command: mostly orders, a fifth cancels, now and then something else or something wrong."""
-    kind = pick(range(20))
+    kind = pick(range(21))
     if kind < 14:
         return place(pick)
     if kind < 17:
         return m.CancelOrder(pick((OWNER, OWNER, OWNER, *ACCOUNTS)), pick(range(40)))
-    return rare(pick) if kind < 19 else wrong_place(pick)
+    if kind == 17:
+        return money(pick)
+    return rare(pick) if kind < 20 else wrong_place(pick)
 
 
 def place(pick: Pick[Any]) -> m.PlaceOrder:
@@ -109,7 +113,7 @@ def rare(pick: Pick[Any]) -> m.CommandBody:
         m.AdvanceTime(),
         m.OpenSession(pick((1, 1, 2, 0, 128))),
         m.OpenAccount(pick(("user-1001", "new", "newer", "", "fees", "x" * 257))),
-        m.Transfer(pick(("t", "")), account, other, pick((1, 2, 99)), amount),
+        m.Transfer(pick(("t", "")), account, other, pick((1, 2, 99)), amount, pick(("", "why", "x" * 201))),
         m.DepositFinal(pick((1, 1, 1, 1, 1, 0, 2)), account, pick(("BTC", "USD", "USD", "NONE")), abs(amount), "0x"),
         m.SettlementFinal(pick((0, 1, 5, -1))),
         m.CreateAsset(asset),
@@ -117,6 +121,22 @@ def rare(pick: Pick[Any]) -> m.CommandBody:
         m.ChangeMarket(pick((1, 2, 9)), pick((1, 1, 1, 2, 3, 0))),
     )
     chosen: m.CommandBody = bodies[min(pick(range(len(bodies) + 4)), len(bodies) - 1)]
+    return chosen
+
+
+def money(pick: Pick[Any]) -> m.CommandBody:
+    """What goes out to the chain, and comes back from it; now and then with one thing wrong."""
+    account, asset = pick((*ACCOUNTS, *ACCOUNTS, 4, 6)), pick((1, 2, 2, 99))
+    amount, address = pick((1, 7, 10**30, 2**256 - 1, 0)), pick(ADDRESSES)
+    bodies: tuple[m.CommandBody, ...] = (
+        m.RequestWithdrawal(pick(("w", "w", "w", "")), account, asset, amount, address),
+        m.RequestWithdrawal("w", pick(ACCOUNTS), pick((1, 2)), pick((1, 7)), ADDRESSES[0]),
+        m.ApproveWithdrawal(pick(range(4))),
+        m.CancelWithdrawal(pick(range(4)), pick(("", "why", "x" * 201))),
+        m.ClaimFinal(pick((1, 1, 1, 1, 0, 2)), address, pick(("BTC", "BTC", "NONE")), amount, "0x"),
+        m.Transfer("t", 2, account, pick((1, 2)), pick((1, 7)), pick(("", "why"))),
+    )
+    chosen: m.CommandBody = pick(bodies)
     return chosen
 
 
@@ -130,6 +150,7 @@ class Pair:
         self.real, self.naive, self.restart = Engine(), NaiveEngine(), restart
         self.epoch, self.number, self.time_ns = 1, 0, 0
         self.order_ids: list[tuple[int, int]] = []
+        self.withdrawal_ids: list[int] = []
         self.locked: dict[int, int] = {}
         self.history = sha256()
         for setup in prelude():
@@ -147,6 +168,8 @@ class Pair:
         command_id = command_id_of(1, self.epoch, self.number)
         if isinstance(asked, m.PlaceOrder):
             self.order_ids.append((command_id, asked.account_id))
+        if isinstance(asked, m.RequestWithdrawal):
+            self.withdrawal_ids.append(command_id)
         return self._apply(m.Command(command_id, asked))
 
     def digest(self) -> str:
@@ -160,9 +183,19 @@ class Pair:
         if isinstance(drawn, m.DepositFinal):
             index = self.naive.deposits + drawn.deposit_index
             return m.DepositFinal(index, drawn.account_id, drawn.asset, drawn.amount, drawn.transaction_hash)
+        if isinstance(drawn, m.ApproveWithdrawal):
+            return m.ApproveWithdrawal(self._withdrawal_id(drawn.withdrawal_id))
+        if isinstance(drawn, m.CancelWithdrawal):
+            return m.CancelWithdrawal(self._withdrawal_id(drawn.withdrawal_id), drawn.reason)
+        if isinstance(drawn, m.ClaimFinal):
+            index = self.naive.claims + drawn.claim_index
+            return m.ClaimFinal(index, drawn.address, drawn.asset, drawn.amount, drawn.transaction_hash)
         if isinstance(drawn, m.SettlementFinal):
             return m.SettlementFinal(self.naive.settlements - drawn.through_settlement_sequence)
         return drawn
+
+    def _withdrawal_id(self, back: int) -> int:
+        return self.withdrawal_ids[-1 - back % len(self.withdrawal_ids)] if self.withdrawal_ids else 7
 
     def _apply(self, command: m.Command) -> m.Event:
         self.time_ns += 1

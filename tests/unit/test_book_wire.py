@@ -12,7 +12,10 @@ PLACE = model.PlaceOrder(1001, 1, 1, 2, 2, False, 0, 5, HUGE, "mine", 100, 200)
 ORDER = model.Order(7, 1001, 1, 2, 1, 1, True, 300, 9, 4, 0, "mine", 100, 200, 3, 5, 12345678901234567890)
 TRADE = model.Trade(1, 2, 300, 4, HUGE, 5, 6, 1002, 7, 8, 9, 10)
 MARKET = model.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 10**30, 2)
-TRANSFER = model.Transfer("t1", 2, 1001, 1, HUGE)
+TRANSFER = model.Transfer("t1", 2, 1001, 1, HUGE, "why")
+REQUEST = model.RequestWithdrawal("w1", 1001, 1, HUGE, "0x" + "ab" * 20)
+WITHDRAWAL = model.Withdrawal(9, REQUEST)
+CLAIM = model.ClaimFinal(1, "0x" + "ab" * 20, "BTC", HUGE, "0x" + "ab" * 32)
 DEPOSIT = model.DepositFinal(1, 2, "BTC", HUGE, "0x" + "ab" * 32)
 
 SUBMITTED: list[model.CommandBody] = [
@@ -26,6 +29,10 @@ SUBMITTED: list[model.CommandBody] = [
     model.CreateAsset(model.Asset(0, "BTC", 18)),
     model.CreateMarket(MARKET),
     model.ChangeMarket(1, 2),
+    REQUEST,
+    model.ApproveWithdrawal(9),
+    model.CancelWithdrawal(9, "why"),
+    CLAIM,
 ]
 OWN: list[model.CommandBody] = [model.LeaderStarted(1, "name"), model.AdvanceTime(), model.OpenSession(1)]
 EVENTS: list[model.EventBody] = [
@@ -35,6 +42,11 @@ EVENTS: list[model.EventBody] = [
     model.AccountOpened(1001, "Zoë"),
     model.Transferred(TRANSFER, 4),
     model.Deposited(DEPOSIT, 1),
+    model.Deposited(DEPOSIT, 1, 3, 5),
+    model.WithdrawalRequested(WITHDRAWAL),
+    model.WithdrawalApproved(WITHDRAWAL, 4),
+    model.WithdrawalCanceled(WITHDRAWAL, "why"),
+    model.Claimed(CLAIM, 1),
     model.SettlementFinalized(3),
     model.AssetCreated(model.Asset(1, "BTC", 18), 1),
     model.MarketCreated(MARKET),
@@ -139,6 +151,19 @@ def transfer(amount: str) -> pb.SubmitRequest:
         (transfer(" 1"), "commands[1].transfer.amount"),
         (transfer("１"), "commands[1].transfer.amount"),
         (transfer("9" * 79), "commands[1].transfer.amount"),
+        (
+            submitted(request_withdrawal=journal.RequestWithdrawal(amount="1.5")),
+            "commands[1].request_withdrawal.amount",
+        ),
+        (
+            submitted(request_withdrawal=journal.RequestWithdrawal(amount="1", address="x" * 257)),
+            "commands[1].request_withdrawal.address",
+        ),
+        (
+            submitted(cancel_withdrawal=journal.CancelWithdrawal(reason="x" * 257)),
+            "commands[1].cancel_withdrawal.reason",
+        ),
+        (submitted(claim_final=journal.ClaimFinal(amount="")), "commands[1].claim_final.amount"),
         (submitted(change_market=journal.ChangeMarket(market_id=1, state=7)), "commands[1].change_market.state"),  # type: ignore[arg-type]
         (submitted(open_account=journal.OpenAccount(name="n" * 257)), "commands[1].open_account.name"),
     ],

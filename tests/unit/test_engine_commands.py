@@ -18,6 +18,17 @@ BTC_USD = m.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 0, OPEN)
 LARGEST = 2**256 - 1
 DEPOSIT = m.DepositFinal(1, 1001, "BTC", 5, "0xab")
 TRANSFER = m.Transfer("t1", 2, 1001, 2, 7)
+ADJUSTMENT = m.Transfer("t1", 5, 1001, 2, 7, "x" * 200)
+WALLET = "0x" + "ab" * 20
+FIRST = command_id_of(1, 1, 1)
+REQUEST = m.RequestWithdrawal("w1", 1001, 2, 7, WALLET)
+WITHDRAWAL = m.Withdrawal(FIRST, REQUEST)
+CLAIM = m.ClaimFinal(1, WALLET, "BTC", 5, "0xab")
+
+
+def request(**changes: object) -> m.RequestWithdrawal:
+    fields = {name: getattr(REQUEST, name) for name in m.RequestWithdrawal.__match_args__}
+    return m.RequestWithdrawal(**fields | changes)
 
 
 def setup() -> Engine:
@@ -97,6 +108,10 @@ HALTED_BTC_USD = m.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 0, HALTED)
         (m.Transfer("t1", 2, 1001, 2, -7), "INVALID_FIELD"),
         (m.Transfer("", 2, 1001, 2, 7), "INVALID_FIELD"),
         (m.Transfer("t1", 1001, 1001, 2, 7), "INVALID_FIELD"),
+        (m.Transfer("t1", 4, 1001, 2, 7), "INVALID_FIELD"),
+        (m.Transfer("t1", 1001, 4, 2, 7), "INVALID_FIELD"),
+        (m.Transfer("t1", 5, 1001, 2, 7, "x" * 201), "INVALID_FIELD"),
+        (ADJUSTMENT, m.Transferred(ADJUSTMENT, 3)),
         (m.Transfer("t1", 0, 1001, 2, 7), "ACCOUNT_NOT_FOUND"),
         (m.Transfer("t1", 6, 1001, 2, 7), "ACCOUNT_NOT_FOUND"),
         (m.Transfer("t1", 2, 1003, 2, 7), "ACCOUNT_NOT_FOUND"),
@@ -105,10 +120,41 @@ HALTED_BTC_USD = m.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 0, HALTED)
         (DEPOSIT, m.Deposited(DEPOSIT, 1)),
         (m.DepositFinal(2, 1001, "BTC", 5), "OUT_OF_SEQUENCE"),
         (m.DepositFinal(0, 1001, "BTC", 5), "OUT_OF_SEQUENCE"),
-        (m.DepositFinal(1, 999, "BTC", 5), "ACCOUNT_NOT_FOUND"),
+        (m.DepositFinal(1, 999, "BTC", 5), m.Deposited(m.DepositFinal(1, 999, "BTC", 5), 1, 3, 3)),
+        (m.DepositFinal(1, 4, "BTC", 5), m.Deposited(m.DepositFinal(1, 4, "BTC", 5), 1, 3, 3)),
+        (m.DepositFinal(1, 0, "BTC", 5), "INVALID_FIELD"),
         (m.DepositFinal(1, 1001, "btc", 5), "ASSET_NOT_FOUND"),
         (m.DepositFinal(1, 1001, "BTC", 0), "INVALID_FIELD"),
         (m.DepositFinal(1, 1001, "BTC", LARGEST + 1), "INVALID_FIELD"),
+        (REQUEST, m.WithdrawalRequested(WITHDRAWAL)),
+        (request(amount=LARGEST), m.WithdrawalRequested(m.Withdrawal(FIRST, request(amount=LARGEST)))),
+        (request(amount=LARGEST + 1), "INVALID_FIELD"),
+        (request(amount=0), "INVALID_FIELD"),
+        (request(amount=-7), "INVALID_FIELD"),
+        (request(transfer_id=""), "INVALID_FIELD"),
+        (request(account_id=1003), "ACCOUNT_NOT_FOUND"),
+        (request(account_id=6), "ACCOUNT_NOT_FOUND"),
+        (request(account_id=4), "INVALID_FIELD"),
+        (request(account_id=1), m.WithdrawalRequested(m.Withdrawal(FIRST, request(account_id=1)))),
+        (request(asset_id=3), "ASSET_NOT_FOUND"),
+        (request(address=""), "INVALID_FIELD"),
+        (request(address="0x" + "AB" * 20), "INVALID_FIELD"),
+        (request(address="0X" + "ab" * 20), "INVALID_FIELD"),
+        (request(address="ab" * 21), "INVALID_FIELD"),
+        (request(address=WALLET[:-1]), "INVALID_FIELD"),
+        (request(address=WALLET + "0"), "INVALID_FIELD"),
+        (request(address="0x" + "ag" * 20), "INVALID_FIELD"),
+        (request(address="0x" + "٣" * 40), "INVALID_FIELD"),
+        (request(address="0x" + "0" * 40), "INVALID_FIELD"),
+        (m.ApproveWithdrawal(FIRST), "WITHDRAWAL_NOT_FOUND"),
+        (m.CancelWithdrawal(0), "WITHDRAWAL_NOT_FOUND"),
+        (CLAIM, m.Claimed(CLAIM, 1)),
+        (m.ClaimFinal(2, WALLET, "BTC", 5), "OUT_OF_SEQUENCE"),
+        (m.ClaimFinal(0, WALLET, "BTC", 5), "OUT_OF_SEQUENCE"),
+        (m.ClaimFinal(1, WALLET, "btc", 5), "ASSET_NOT_FOUND"),
+        (m.ClaimFinal(1, WALLET, "BTC", 0), "INVALID_FIELD"),
+        (m.ClaimFinal(1, WALLET, "BTC", LARGEST + 1), "INVALID_FIELD"),
+        (m.ClaimFinal(1, "0x", "BTC", 5), "INVALID_FIELD"),
         (m.SettlementFinal(1), m.SettlementFinalized(1)),
         (m.SettlementFinal(2), m.SettlementFinalized(2)),
         (m.SettlementFinal(3), "OUT_OF_SEQUENCE"),
@@ -158,6 +204,45 @@ def test_a_command_becomes_one_event(asked: m.CommandBody, becomes: m.EventBody 
     engine.validate()
     if isinstance(becomes, str):
         assert changed(before, engine) == {"journal_sequence", "sessions", "time_ns"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "becomes", "lock", "settlements"),
+    [
+        # After REQUEST: what is asked, what it becomes, what ann's lock is then, how many entries the chain has
+        ([], m.WithdrawalRequested(WITHDRAWAL), 7, 2),
+        ([m.ApproveWithdrawal(FIRST)], m.WithdrawalApproved(WITHDRAWAL, 3), 0, 3),
+        ([m.CancelWithdrawal(FIRST, "no")], m.WithdrawalCanceled(WITHDRAWAL, "no"), 0, 2),
+        ([m.CancelWithdrawal(FIRST, "x" * 201)], "INVALID_FIELD", 7, 2),
+        ([m.ApproveWithdrawal(FIRST + 1)], "WITHDRAWAL_NOT_FOUND", 7, 2),
+        ([m.ApproveWithdrawal(FIRST), m.ApproveWithdrawal(FIRST)], "WITHDRAWAL_NOT_FOUND", 0, 3),
+        ([m.ApproveWithdrawal(FIRST), m.CancelWithdrawal(FIRST)], "WITHDRAWAL_NOT_FOUND", 0, 3),
+        ([m.CancelWithdrawal(FIRST), m.ApproveWithdrawal(FIRST)], "WITHDRAWAL_NOT_FOUND", 0, 2),
+        ([m.CancelWithdrawal(FIRST), m.CancelWithdrawal(FIRST)], "WITHDRAWAL_NOT_FOUND", 0, 2),
+        ([REQUEST], m.WithdrawalRequested(m.Withdrawal(FIRST + 1, REQUEST)), 14, 2),  # ids are the gateway's business
+        ([REQUEST, m.ApproveWithdrawal(FIRST + 1)], m.WithdrawalApproved(m.Withdrawal(FIRST + 1, REQUEST), 3), 7, 3),
+    ],
+)
+def test_a_withdrawal_waits_until_it_is_approved_or_canceled(
+    asked: list[m.CommandBody], becomes: m.EventBody | str, lock: int, settlements: int
+) -> None:
+    session = Session(setup())
+    event = session.say(REQUEST)
+    for body in asked:
+        event = session.say(body)
+    assert event.body == (m.Refused(becomes, command_of(event)) if isinstance(becomes, str) else becomes)
+    assert session.engine.locks() == ({(1001, 2): lock} if lock else {})
+    assert session.engine.settlement_sequence == settlements
+    session.engine.validate()
+    copy = Engine.restore(session.engine.snapshot())
+    assert (copy.locks(), copy.digest()) == (session.engine.locks(), session.engine.digest())
+
+
+def test_a_withdrawal_and_an_order_lock_together() -> None:
+    session = Session(setup())
+    session.say(REQUEST)
+    session.say(limit(1001, m.SIDE_BUY, 3, 1))
+    assert session.engine.locks() == {(1001, 2): 7 + 3 * 10**11}
 
 
 def changed(before: bytes, engine: Engine) -> set[str]:
@@ -331,6 +416,7 @@ def test_every_market_counts_for_itself() -> None:
         (m.Command(command_id_of(2, 1, 1), TRANSFER), 11),  # a gateway without one
         (m.Command(-1, TRANSFER), 11),
         (m.Command(0, limit(1001, m.SIDE_BUY, 100, 5)), 11),  # an order without an id
+        (m.Command(0, REQUEST), 11),  # a withdrawal without an id
         (m.Command(0, m.LeaderStarted(1, "journal")), 11),  # a leader again
         (m.Command(0, m.LeaderStarted(3, "journal")), 11),  # one left out
         (m.Command(0, m.LeaderStarted(2, "another")), 11),  # another journal's
@@ -371,6 +457,18 @@ def test_an_int64_holds_every_command_id() -> None:
     assert command_id_of(127, (1 << 20) - 1, SESSION_COMMANDS_MAX) == INT64_MAX
 
 
+COUNTERS = {"journal_sequence", "sessions"}
+"""What every command changes."""
+
+
+def of_format_1(engine: Engine) -> bytes:
+    """What the engine before withdrawals would have kept."""
+    state = json.loads(engine.snapshot())
+    del state["withdrawals"], state["claims_through"]
+    state["accounts"] = [row for row in state["accounts"] if row[1] != "adjustments"]
+    return json.dumps(state | {"format": 1}).encode()
+
+
 class TestSnapshot:
     def test_an_empty_one(self) -> None:
         engine = Engine(shard=3)
@@ -397,10 +495,33 @@ class TestSnapshot:
 
     def test_the_digest_sees_every_change(self) -> None:
         session, digests = Session(setup()), set[str]()
-        for body in (limit(1001, m.SIDE_BUY, 99, 2), limit(1001, m.SIDE_BUY, 99, 2), DEPOSIT, m.SettlementFinal(1)):
+        for body in (
+            limit(1001, m.SIDE_BUY, 99, 2),
+            limit(1001, m.SIDE_BUY, 99, 2),
+            DEPOSIT,
+            m.SettlementFinal(1),
+            REQUEST,
+            CLAIM,
+        ):
             session.say(body)
-            digests.add(session.engine.digest())
-        assert len(digests) == 4
+            state = json.loads(session.engine.snapshot())
+            digests.add(json.dumps({field: state[field] for field in state if field not in COUNTERS}))
+        assert len(digests) == 6
+
+    def test_one_of_format_1_is_an_engine_without_withdrawals(self) -> None:
+        engine = setup()
+        engine.apply(m.Command(command_id_of(1, 1, 1), limit(1001, m.SIDE_BUY, 99, 2)), 10)
+        restored = Engine.restore(of_format_1(engine))
+        restored.validate()
+        assert restored.snapshot() == engine.snapshot()
+
+    def test_one_of_format_1_with_a_user_called_adjustments_is_refused(self) -> None:
+        engine = setup()
+        engine.accounts["adjustments"] = 1003
+        old = json.loads(of_format_1(engine))
+        old["accounts"].append([1003, "adjustments"])
+        with pytest.raises(ValueError, match="adjustments"):
+            Engine.restore(json.dumps(old).encode())
 
     @pytest.mark.parametrize(
         "data", [b"", b"[]", b"{}", b'{"format":0}', b"\xff", b'{"format":%d}' % (SNAPSHOT_FORMAT + 1)]

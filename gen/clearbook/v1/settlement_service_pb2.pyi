@@ -78,6 +78,8 @@ class _SettlementKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Settle
     """A trade."""
     SETTLEMENT_KIND_TRANSFER: _SettlementKind.ValueType  # 3
     """A transfer."""
+    SETTLEMENT_KIND_WITHDRAWAL: _SettlementKind.ValueType  # 4
+    """A withdrawal."""
 
 class SettlementKind(_SettlementKind, metaclass=_SettlementKindEnumTypeWrapper):
     """What is settled."""
@@ -90,6 +92,8 @@ SETTLEMENT_KIND_TRADE: SettlementKind.ValueType  # 2
 """A trade."""
 SETTLEMENT_KIND_TRANSFER: SettlementKind.ValueType  # 3
 """A transfer."""
+SETTLEMENT_KIND_WITHDRAWAL: SettlementKind.ValueType  # 4
+"""A withdrawal."""
 Global___SettlementKind: _TypeAlias = SettlementKind  # noqa: Y015
 
 @_typing.final
@@ -109,7 +113,7 @@ class GetSettlementRequest(_message.Message):
     trade_id: _builtins.int
     """With market."""
     transfer_id: _builtins.str
-    """By the transfer's id."""
+    """By the transfer's or withdrawal's id."""
     def __init__(
         self,
         *,
@@ -226,7 +230,7 @@ class Settlement(_message.Message):
     trade_id: _builtins.int
     """A trade's id."""
     transfer_id: _builtins.str
-    """A transfer's id."""
+    """A transfer's or withdrawal's id."""
     asset: _builtins.str
     """An asset's symbol."""
     state: Global___SettlementState.ValueType

@@ -1326,8 +1326,14 @@ class Deposited(_message.Message):
 
     DEPOSIT_FIELD_NUMBER: _builtins.int
     ASSET_ID_FIELD_NUMBER: _builtins.int
+    CREDITED_ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    SETTLEMENT_SEQUENCE_FIELD_NUMBER: _builtins.int
     asset_id: _builtins.int
     """The asset."""
+    credited_account_id: _builtins.int
+    """Who is credited if nobody has the deposit's account: account `insurance`. 0: the deposit's account is."""
+    settlement_sequence: _builtins.int
+    """Per shard, from 1, no gaps: where the chain moves it to the credited account. 0 if it lies there already."""
     @_builtins.property
     def deposit(self) -> Global___DepositFinal:
         """As told."""
@@ -1337,10 +1343,12 @@ class Deposited(_message.Message):
         *,
         deposit: Global___DepositFinal | None = ...,
         asset_id: _builtins.int = ...,
+        credited_account_id: _builtins.int = ...,
+        settlement_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deposit", b"deposit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "deposit", b"deposit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "credited_account_id", b"credited_account_id", "deposit", b"deposit", "settlement_sequence", b"settlement_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
