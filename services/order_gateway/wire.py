@@ -145,7 +145,10 @@ def _transferred(message: journal.Transferred) -> model.Transferred:
 
 def _deposited(message: journal.Deposited) -> model.Deposited:
     m = message.deposit
-    return model.Deposited(m.deposit_index, m.account_id, message.asset_id, int(m.amount), m.transaction_hash)
+    account_id = message.credited_account_id or m.account_id
+    return model.Deposited(
+        m.deposit_index, account_id, message.asset_id, int(m.amount), m.transaction_hash, message.settlement_sequence
+    )
 
 
 def _withdrawal(message: journal.Withdrawal) -> tuple[int, model.RequestWithdrawal]:

@@ -88,7 +88,10 @@ class Naive:
         self.names[body.name] = body.account_id
 
     def _deposited(self, body: journal.Deposited) -> None:
-        self._move(OUTSIDE_ACCOUNT, body.deposit.account_id, body.asset_id, int(body.deposit.amount))
+        if body.settlement_sequence:
+            self._settles(body.settlement_sequence)
+        credited = body.credited_account_id or body.deposit.account_id
+        self._move(OUTSIDE_ACCOUNT, credited, body.asset_id, int(body.deposit.amount))
 
     def _transferred(self, body: journal.Transferred) -> None:
         transfer = body.transfer

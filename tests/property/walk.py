@@ -134,6 +134,7 @@ def money(pick: Pick[Any]) -> m.CommandBody:
         m.ApproveWithdrawal(pick(range(4))),
         m.CancelWithdrawal(pick(range(4)), pick(("", "why", "x" * 201))),
         m.ClaimFinal(pick((1, 1, 1, 1, 0, 2)), address, pick(("BTC", "BTC", "NONE")), amount, "0x"),
+        m.ClaimFinal(1, ADDRESSES[0], "BTC", 7, "0x"),
         m.Transfer("t", 2, account, pick((1, 2)), pick((1, 7)), pick(("", "why"))),
     )
     chosen: m.CommandBody = pick(bodies)
