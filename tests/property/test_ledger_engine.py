@@ -1,7 +1,8 @@
 """The ledger beside the real engine: whatever random commands do, the invariants of money hold after every event.
 
-The commands go in as a gateway sends them: several at once, each with its lock reserved before it is sent. A plain
-second ledger, which knows nothing of holds, counts every balance by itself.
+The commands go in as a gateway sends them: several at once, each with what it needs reserved before it is sent. A plain
+second ledger, which knows nothing of holds, counts every balance by itself, and what of it the chain has yet to make
+final; the chain itself is a list of what was approved and what was claimed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from clearbook.internal.v1 import matching_service_pb2 as pb
@@ -24,10 +26,16 @@ from services.locks import lock
 from services.order_gateway import account, wire
 from services.order_gateway.check import violations
 from services.order_gateway.ledger import Change, Ledger, Reservation
-from services.order_gateway.model import Execution, Order, OrderPlaced
+from services.order_gateway.model import Execution, MovementState, Order, OrderPlaced
+from services.order_gateway.store import MIGRATIONS, Store
+from services.runtime.db import Database
+from services.runtime.migrate import migrate
 from services.units import FAUCET_ACCOUNT
+from tests.ledgers import state
 
 ACCOUNTS = (1001, 1002, 1003, 1004)
+SYSTEM = (1, 2, 3, 5)
+ADDRESSES = ("0x" + "a1" * 20, "0x" + "b2" * 20)
 WHOLE = 10**18
 FUNDS = {1: 40 * 10**5, 2: 900 * 10**18, 3: 30 * 10**6}
 """Of each user, in base units by asset: little enough that many orders cannot be paid for."""
@@ -36,12 +44,21 @@ FUNDS = {1: 40 * 10**5, 2: 900 * 10**18, 3: 30 * 10**6}
 class Exchange:
     """Engine, ledger and the second ledger in step."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, store: Store | None = None) -> None:
         self.chance = random.Random(seed)
         self.engine, self.ledger = Engine(), Ledger()
-        self.number = self.time_ns = self.deposits = 0
+        self.number = self.time_ns = self.deposits = self.claims = self.settled = 0
         self.plain: dict[tuple[int, int], int] = defaultdict(int)
+        self.pending: list[tuple[int, tuple[int, int], int]] = []
+        """settlement_sequence, (account, asset), amount: not final."""
+        self.approved: list[tuple[int, m.Withdrawal]] = []
+        """settlement_sequence, withdrawal: not claimed."""
+        self.claimed: dict[int, list[m.Withdrawal]] = {}
+        """By claim: what it takes, from when it is drawn."""
+        self.ended: dict[int, MovementState] = {}
+        """Of withdrawals: how."""
         self.heard: Callable[[Change], None] = lambda _: None
+        self.store = store
         setup: tuple[m.CommandBody, ...] = (
             m.LeaderStarted(1, "walk"),
             m.OpenSession(1),
@@ -81,15 +98,51 @@ class Exchange:
             return self.command(m.CancelOrder(owner, order.order_id)), None
         if kind == 4:
             asset_id = pick((1, 2, 3))
-            giver, receiver = self.chance.sample((*ACCOUNTS, FAUCET_ACCOUNT), 2)
+            giver, receiver = self.chance.sample((*ACCOUNTS, *SYSTEM), 2)
             amount = self.chance.randint(1, FUNDS[asset_id] // 4)
             return self.paid(self.transfer(giver, receiver, asset_id, amount), Reservation(giver, asset_id, amount))
         if kind == 5:
             symbol, amount = pick((("BTC", FUNDS[1] // 4), ("USD", FUNDS[2] // 4), ("ETH", FUNDS[3] // 4), ("NONE", 7)))
-            deposit = m.DepositFinal(self.deposits + 1, pick(ACCOUNTS), symbol, amount, "0x")
+            deposit = m.DepositFinal(self.deposits + 1, pick((*ACCOUNTS, 9_999)), symbol, amount, "0x")
             self.deposits += symbol != "NONE"
             return self.command(deposit), None
+        if kind < 9:
+            return self.withdrawal(kind)
+        if kind == 9:
+            return self.chain()
         return self.order()
+
+    def withdrawal(self, kind: int) -> tuple[m.Command, Reservation | None] | None:
+        """A request, an approval or an end; now and then of a withdrawal that has ended or never was."""
+        pick = self.chance.choice
+        if kind == 6:
+            account_id, asset_id = pick(ACCOUNTS), pick((1, 2, 3))
+            amount = self.chance.randint(1, FUNDS[asset_id] // 4)
+            asked = m.RequestWithdrawal(f"w{self.number}", account_id, asset_id, amount, pick(ADDRESSES))
+            return self.paid(asked, Reservation(account_id, asset_id, amount))
+        known = [*self.engine.withdrawals, *list(self.ended)[-2:], 77]
+        number = pick(known)
+        body = m.ApproveWithdrawal(number) if kind == 7 else m.CancelWithdrawal(number, "because")
+        return self.command(body), None
+
+    def chain(self) -> tuple[m.Command, Reservation | None] | None:
+        """The chain settles a little more; some of that is final, or somebody claims all that is there."""
+        self.settled = self.chance.randint(self.settled, self.engine.settlement_sequence)
+        if self.chance.random() < 0.5:
+            through = self.chance.randint(self.engine.final_through, self.settled)
+            return self.command(m.SettlementFinal(through)), None
+        taken = [item for items in self.claimed.values() for item in items]
+        there = [item for number, item in self.approved if number <= self.settled and item not in taken]
+        if not there:
+            return None
+        asked = self.chance.choice(there).request
+        key = (asked.address, asked.asset_id)
+        mine = [item for item in there if (item.request.address, item.request.asset_id) == key]
+        amount = sum(item.request.amount for item in mine)
+        self.claimed[self.claims + 1] = mine
+        self.claims += 1
+        symbol = {1: "BTC", 2: "USD", 3: "ETH"}[asked.asset_id]
+        return self.command(m.ClaimFinal(self.claims, asked.address, symbol, amount, "0x")), None
 
     def order(self) -> tuple[m.Command, Reservation | None] | None:
         pick, market_id = self.chance.choice, self.chance.choice((1, 1, 2))
@@ -150,34 +203,51 @@ class Exchange:
         if reservation is not None:
             self.ledger.release(reservation)
         change = self.ledger.apply(row.events[0], row.time_ns)
+        if self.store is not None:
+            self.store.add(change, self.ledger)
+            self.store.row_ended(1)
         self.count(event.body)
         self.check(change)
 
     def count(self, body: m.EventBody) -> None:
         """The second ledger."""
-        plain = self.plain
         match body:
             case m.Deposited():
-                plain[4, body.asset_id] -= body.deposit.amount
-                plain[body.deposit.account_id, body.asset_id] += body.deposit.amount
+                credited = body.credited_account_id or body.deposit.account_id
+                self.move(4, credited, body.asset_id, body.deposit.amount, body.settlement_sequence)
             case m.Transferred():
                 move = body.transfer
-                plain[move.from_account_id, move.asset_id] -= move.amount
-                plain[move.to_account_id, move.asset_id] += move.amount
+                number = body.settlement_sequence
+                self.move(move.from_account_id, move.to_account_id, move.asset_id, move.amount, number)
+            case m.WithdrawalApproved():
+                asked, number = body.withdrawal.request, body.settlement_sequence
+                self.move(asked.account_id, 4, asked.asset_id, asked.amount, number)
+                self.approved.append((number, body.withdrawal))
+            case m.WithdrawalCanceled():
+                self.ended[body.withdrawal.withdrawal_id] = MovementState.CANCELED
+            case m.Claimed():
+                mine = self.claimed.pop(body.claim.claim_index)
+                self.approved = [(number, item) for number, item in self.approved if item not in mine]
+                self.ended |= {item.withdrawal_id: MovementState.DONE for item in mine}
+            case m.SettlementFinalized():
+                through = body.through_settlement_sequence
+                self.pending = [item for item in self.pending if item[0] > through]
             case m.OrderPlaced():
                 base, quote = {1: (1, 2), 2: (3, 1)}[body.order.market_id]
                 sign = 1 if body.order.side == m.SIDE_BUY else -1
                 for trade in body.trades:
-                    taker, maker = body.order.account_id, trade.maker_account_id
-                    plain[taker, base] += sign * trade.base_amount
-                    plain[maker, base] -= sign * trade.base_amount
-                    plain[taker, quote] -= sign * trade.quote_amount
-                    plain[maker, quote] += sign * trade.quote_amount
+                    taker, maker, number = body.order.account_id, trade.maker_account_id, trade.settlement_sequence
+                    self.move(maker, taker, base, sign * trade.base_amount, number)
+                    self.move(taker, maker, quote, sign * trade.quote_amount, number)
                     taker_gets, maker_gets = (base, quote) if sign > 0 else (quote, base)
-                    plain[taker, taker_gets] -= trade.taker_fee
-                    plain[maker, maker_gets] -= trade.maker_fee
-                    plain[1, taker_gets] += trade.taker_fee
-                    plain[1, maker_gets] += trade.maker_fee
+                    self.move(taker, 1, taker_gets, trade.taker_fee, number)
+                    self.move(maker, 1, maker_gets, trade.maker_fee, number)
+
+    def move(self, giver: int, receiver: int, asset_id: int, amount: int, number: int) -> None:
+        for key, change in (((giver, asset_id), -amount), ((receiver, asset_id), amount)):
+            self.plain[key] += change
+            if number:
+                self.pending.append((number, key, change))
 
     def check(self, change: Change) -> None:
         ledger, engine = self.ledger, self.engine
@@ -196,12 +266,33 @@ class Exchange:
             if balance.total
         }
         assert totals == {key: amount for key, amount in self.plain.items() if amount}
+        unsettled: dict[tuple[int, int], int] = defaultdict(int)
+        for _, key, amount in self.pending:
+            unsettled[key] += amount
+        assert {key: amount for key, amount in unsettled.items() if amount} == {
+            (account_id, asset_id): balance.unsettled
+            for account_id, mine in ledger.balances.items()
+            for asset_id, balance in mine.items()
+            if balance.unsettled
+        }
         assert ledger.open.keys() == engine.orders.keys()
+        self.check_withdrawals(change)
         for execution in change.effects.executions:
             order = next(order for order in change.effects.orders if order.order_id == execution.order_id)
             assert 0 < execution.quantity_lots <= order.filled_lots <= order.quantity_lots
         self.check_shape()
         self.heard(change)
+
+    def check_withdrawals(self, change: Change) -> None:
+        states = {key: item.state for key, item in self.ledger.withdrawals.items()}
+        assert {key for key, state in states.items() if state is MovementState.REQUESTED} == set(
+            self.engine.withdrawals
+        )
+        approved = {key for key, state in states.items() if state is MovementState.APPROVED}
+        assert approved == {item.withdrawal_id for _, item in self.approved}
+        for movement in change.effects.movements:
+            if movement.withdrawal_id and movement.has_ended:
+                assert self.ended[movement.withdrawal_id] is movement.state
 
     def check_shape(self) -> None:
         for market_id, book in self.ledger.books.items():
@@ -215,11 +306,12 @@ class Exchange:
             assert seen == dict(levels)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32))
 def test_money_is_conserved_and_nobody_goes_below_zero(seed: int) -> None:
+    """Some ten thousand commands in all."""
     exchange = Exchange(seed)
-    for _ in range(40):
+    for _ in range(60):
         exchange.step()
 
 
@@ -231,6 +323,25 @@ def test_a_long_walk_with_everything_in_it() -> None:
     for order in exchange.ledger.orders.values():
         seen.add(order.state.name if order.is_open else order.cause.name)
     assert seen == {"OPEN", "NONE", "USER", "IOC", "FOK", "POST_ONLY", "SELF_TRADE", "BUDGET"}
+    assert set(exchange.ended.values()) == {MovementState.DONE, MovementState.CANCELED}
+    assert exchange.ledger.final_through and exchange.pending and exchange.ledger.withdrawals
+    assert exchange.plain[3, 2], "something came for an account that nobody has"
+
+
+async def test_a_ledger_that_is_loaded_again_and_again_is_the_same(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/gateway.sqlite"
+    await migrate(url, "gateway", MIGRATIONS)
+    async with await Database.open(url, "gateway") as database:
+        store = Store(database)
+        exchange = Exchange(21, store)
+        await store.load(100)
+        for _ in range(15):
+            for _ in range(12):
+                exchange.step()
+            await store.flush(exchange.ledger)
+            before, store = exchange.ledger, Store(database)
+            exchange.ledger, exchange.store = Ledger(await store.load(10)), store
+            assert state(exchange.ledger) == state(before)
 
 
 @settings(max_examples=5, deadline=None)
