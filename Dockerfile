@@ -20,7 +20,8 @@ RUN CLEARBOOK_COMPILE=1 /venv/bin/python -m pip install --no-cache-dir --disable
 FROM python:3.11-slim
 
 RUN useradd --uid 10001 --create-home --home-dir /home/clearbook clearbook \
-    && install -d -o clearbook -g clearbook /data
+    && install -d -o clearbook -g clearbook /data /certificates /public /certs \
+        /certs/book /certs/publisher /certs/gateway /certs/settler /certs/http /certs/public
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 # The embedded run trusts whoever reaches it (CLEARBOOK_AUTH=open), in plain text. Inside a container that is whoever

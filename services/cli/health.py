@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import urllib.request
+from typing import Any
 
 from services.runtime import rpc
 from services.runtime.config import Tls
@@ -26,8 +27,7 @@ async def serving(address: str, service: str = "", *, tls: Tls | None = None, ro
 
 async def http_ready(url: str, tls: Tls | None = None) -> bool:
     """Whether an HTTP GET of `url` answers 200. `tls`: whom to believe; without, whom this machine believes."""
-    believed = (tls.authority or b"").decode() if tls is not None else None
-    context = ssl.create_default_context(cadata=believed) if url.startswith("https:") else None
+    context = _context(tls or Tls()) if url.startswith("https:") else None
 
     def get() -> bool:
         try:
@@ -37,3 +37,22 @@ async def http_ready(url: str, tls: Tls | None = None) -> bool:
             return False
 
     return await asyncio.to_thread(get)
+
+
+class _Named(ssl.SSLContext):
+    """Expects one name, whatever the address."""
+
+    name = ""
+
+    def wrap_socket(self, *args: Any, **more: Any) -> ssl.SSLSocket:
+        return super().wrap_socket(*args, **more | ({"server_hostname": self.name} if self.name else {}))
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    context = _Named(ssl.PROTOCOL_TLS_CLIENT)
+    context.name = tls.name
+    if tls.authority is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(cadata=tls.authority.decode())
+    return context

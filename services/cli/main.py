@@ -124,7 +124,9 @@ def health(
 @app.command()
 def certs(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where they are kept.")] = Path("certs"),
-    host: Annotated[list[str] | None, typer.Option(help="One more name or address of the public ports.")] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="One more name or address of the public ports.", envvar="PUBLIC_HOSTS")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Say when they end; exit 1 if one is to be renewed.")] = False,
 ) -> None:
     """Make or renew certificates for development: an authority, one for each process, one for the public ports."""

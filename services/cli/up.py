@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pydantic import Field
+
 from services.cli import certs
 from services.cli.health import http_ready, serving
 from services.cli.supervisor import Process, Supervisor
@@ -35,7 +37,7 @@ MEASURED: Final = ("book", "publisher", "gateway", "settler")
 class UpSettings(DataSettings):
     """What decides which processes run, and where they keep their data; from `.env` too, as every process reads it."""
 
-    eth_testnet_url: str = ""
+    eth_testnet_url: str = Field(default="", repr=False)
     clearbook_faucet: str = "1"
     """On a chain of our own."""
 

@@ -81,6 +81,8 @@ class Tls(NamedTuple):
     certificate: bytes | None = None
     key: bytes | None = None
     authority: bytes | None = None
+    name: str = ""
+    """To a client: what the server's certificate must name, where that is not the address."""
 
 
 class Settings(BaseSettings):
@@ -184,10 +186,13 @@ class PublicClientSettings(Settings):
 
     public_tls_authority: Path | None = None
     """Whose certificates to believe, in PEM."""
+    public_tls_name: str = ""
+    """What their certificate names, where that is not the address under which they are reached."""
 
     def public_authority(self) -> Tls | None:
         """Whom to believe; None: plain text. Raises StartError."""
-        return _material(public_tls_authority=self.public_tls_authority)
+        tls = _material(public_tls_authority=self.public_tls_authority)
+        return tls._replace(name=self.public_tls_name) if tls is not None else None
 
 
 def _material(**files: Path | None) -> Tls | None:
@@ -202,7 +207,7 @@ def _material(**files: Path | None) -> Tls | None:
             read[name.rpartition("_")[2]] = file.read_bytes()
         except OSError as error:
             raise StartError(f"{name.upper()}: cannot read {file}: {error.strerror}") from None
-    return Tls(**read)
+    return Tls(read.get("certificate"), read.get("key"), read.get("authority"))
 
 
 class MetricsSettings(Settings):

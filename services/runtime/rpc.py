@@ -238,8 +238,8 @@ def connect(
     ]
     if tls is None:
         return grpc.aio.insecure_channel(address, options=options)
-    if role is not None:
-        options.append(("grpc.ssl_target_name_override", role.host))
+    if name := role.host if role is not None else tls.name:
+        options.append(("grpc.ssl_target_name_override", name))
     credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
     return grpc.aio.secure_channel(address, credentials, options=options)
 

@@ -16,7 +16,7 @@ from clearbook.v1 import settlement_service_pb2 as settlement
 
 from clearbook.client import Client
 from services.cli import certs
-from services.cli.health import serving
+from services.cli.health import http_ready, serving
 from services.runtime import rpc
 from services.runtime.roles import Role
 from tests.certificates import Certificates
@@ -91,5 +91,9 @@ async def doors_are_shut(suite: Suite, ours: Certificates) -> None:
     for address in (suite.gateway, suite.publisher):
         assert not await serving(address)
         assert await serving(address, tls=ours.believed)
+    ready = f"{suite.http}/readyz"
+    assert await http_ready(ready, ours.believed._replace(name="http"))
+    assert not await http_ready(ready, ours.believed._replace(name="elsewhere.example"))
+    assert not await http_ready(ready)
     with pytest.raises(httpx.TransportError):
         httpx.get(suite.http.replace("https", "http") + "/healthz", timeout=10)

@@ -208,6 +208,12 @@ async def test_a_public_port_asks_for_no_certificate(public: rpc.Server, ours: C
     assert not await serving(f"127.0.0.1:{public.port}")
 
 
+async def test_a_name_that_is_not_the_address(public: rpc.Server, ours: Certificates) -> None:
+    address = f"127.0.0.1:{public.port}"
+    assert await serving(address, tls=ours.believed._replace(name="publisher"))
+    assert not await serving(address, tls=ours.believed._replace(name="elsewhere.example"))
+
+
 async def test_clients_believe_the_named_authority_only(public: rpc.Server, tmp_path: Path) -> None:
     assert not await serving(f"127.0.0.1:{public.port}", tls=Certificates(tmp_path / "other").believed)
 
