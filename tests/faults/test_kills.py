@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.backends import Backends
 
-KILLS = int(os.environ.get("FAULT_KILLS", "2"))
+KILLS = int(os.environ.get("FAULT_KILLS", "1"))
 SEED = int(os.environ.get("FAULT_SEED", "1"))
 VICTIMS = ["book", "publisher", "gateway", "settler", "http"]
 ANSWERS_FIRST = 100
