@@ -79,10 +79,10 @@ async def running(given: GatewaySettings) -> AsyncIterator[Gateway]:
 
 
 class Depositor:
-    """Stands in for the settler: says that money came in."""
+    """Stands in for the settler: says that money came in, that settlement is final, that something was claimed."""
 
     def __init__(self, port: int) -> None:
-        self._port, self.index = port, 0
+        self._port, self.index, self.claims = port, 0, 0
 
     async def fund(self, account_id: int = 2, **amounts: int) -> None:
         """Deposits base units by asset."""
@@ -97,6 +97,24 @@ class Depositor:
                 )
                 commands.append(session.command(deposit_final=deposit))
             await session.submit(*commands)
+
+    async def finalize(self, through: int) -> None:
+        """Settlement is final through an entry."""
+        await self._say(settlement_final=journal.SettlementFinal(through_settlement_sequence=through))
+
+    async def claim(self, address: str, asset: str, amount: int) -> None:
+        """An address claimed base units."""
+        self.claims += 1
+        claim = journal.ClaimFinal(
+            claim_index=self.claims, address=address, asset=asset, amount=str(amount), transaction_hash="0x" + "0" * 64
+        )
+        await self._say(claim_final=claim)
+
+    async def _say(self, **kind: Any) -> None:
+        async with books.stub_to(self._port) as stub:
+            session = books.Gateway(stub, DEPOSITOR)
+            await session.open()
+            await session.submit(session.command(**kind))
 
 
 class Client:
@@ -140,6 +158,10 @@ class Client:
             account_service_pb2.ListBalancesRequest(), metadata=self.metadata, timeout=15
         )
         return {item.asset: (item.total, item.available, item.held) for item in answer.balances}
+
+    async def money(self, method: str, request: Any) -> Any:
+        """A method of AccountService."""
+        return await getattr(self.accounts, method)(request, metadata=self.metadata, timeout=15)
 
     async def administer(self, method: str, request: Any) -> Any:
         return await getattr(self.admin, method)(request, metadata=self.metadata, timeout=15)

@@ -110,7 +110,7 @@ class Money:
         journaled = transfer_ids.of_user(account_id, transfer_id)
         making = self._making.get(journaled)
         if making is not None:
-            await _made(making, seconds)
+            await asyncio.wait([making.task], timeout=seconds)
         return await self._end(lambda: self._store.movement(journaled), "", account_id, seconds)
 
     # What an operator asks for.
@@ -168,16 +168,25 @@ class Money:
     # One way for all of it.
 
     async def _make(self, asked: Command, on_behalf: int, seconds: float) -> Movement:
-        """Finds what was made under this id, or makes it, or waits for whoever is making it."""
-        making = self._making.get(asked.transfer_id)
-        if making is None:
-            task = asyncio.create_task(self._found_or_made(asked, on_behalf), name="movement")
-            making = self._making[asked.transfer_id] = _Making(asked, task)
-            task.add_done_callback(lambda _: self._making.pop(asked.transfer_id))
-            task.add_done_callback(lambda made: made.cancelled() or made.exception())  # perhaps nobody waits
-        elif making.asked != asked:
-            raise _reused(asked.transfer_id)
-        return await _made(making, seconds)
+        """Finds what was made under this id, or makes it, or waits for whoever is making it.
+
+        Raises:
+            Rejected: what making it may raise; DEADLINE, after which the same request finds out.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while (making := self._making.get(asked.transfer_id)) is not None and making.asked != asked:
+                    await asyncio.wait([making.task])  # who of the two is right, the outcome tells
+                return await asyncio.shield((making or self._begun(asked, on_behalf)).task)
+        except TimeoutError:
+            raise Rejected(Reason.DEADLINE) from None
+
+    def _begun(self, asked: Command, on_behalf: int) -> _Making:
+        task = asyncio.create_task(self._found_or_made(asked, on_behalf), name="movement")
+        making = self._making[asked.transfer_id] = _Making(asked, task)
+        task.add_done_callback(lambda _: self._making.pop(asked.transfer_id))
+        task.add_done_callback(lambda made: made.cancelled() or made.exception())  # perhaps nobody waits
+        return making
 
     async def _found_or_made(self, asked: Command, on_behalf: int) -> Movement:
         found = await self._store.movement(asked.transfer_id)
@@ -260,14 +269,6 @@ class Money:
                 Reason.INVALID_FIELD, "address is missing, and no wallet is linked to the account", "address"
             )
         return wallet
-
-
-async def _made(making: _Making, seconds: float) -> Movement:
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.shield(making.task)
-    except TimeoutError:
-        raise Rejected(Reason.DEADLINE) from None
 
 
 def _describes(asked: Command, made: Movement) -> bool:
