@@ -92,6 +92,7 @@ class Clients:
                     away = error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
                 if backoff.failures and failed.reason is Reason.ORDER_ENDED:
                     return None
-                if not (away or failed.reason in wait_for) or asyncio.get_running_loop().time() > deadline:
+                delay = backoff.next_seconds()
+                if not (away or failed.reason in wait_for) or asyncio.get_running_loop().time() + delay > deadline:
                     raise failed
-                await asyncio.sleep(backoff.next_seconds())
+                await asyncio.sleep(delay)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from clearbook.v1 import order_service_pb2 as orders
 
 from services.cli.clients import CallFailed, Clients, user
+from services.cli.health import serving
 from services.cli.ladder import Ladder, Quote, moves
 from services.errors import Reason
 from services.runtime.config import Tls
@@ -197,6 +198,8 @@ async def demo(gateway: str, publisher: str, seconds: float, closing: Closing, t
             markets = await _markets(clients)
         except CallFailed as failed:
             raise StartError(f"{failed}: is the exchange up?") from None
+        if not await serving(gateway, tls=tls):
+            raise StartError(f"the gateway at {gateway} does not serve: is the exchange up?")
         maker = Maker(MAKER, clients, tally, f"{run}-m")
         try:
             async with closing.guard(), asyncio.timeout(seconds or None), asyncio.TaskGroup() as group:

@@ -14,6 +14,8 @@ from services.runtime.run import Closed, Closing
 DELAY_SECONDS_MIN = 0.05
 DELAY_SECONDS_MAX = 5.0
 STEADY_SECONDS = 10.0
+STARTING_SECONDS = 30.0
+"""Processes start together: in that time the other side may still be on its way, and its absence is no warning."""
 
 T = TypeVar("T")
 
@@ -58,8 +60,9 @@ async def reconnecting(
         retry_on: what counts as a lost connection.
         delay_seconds_max: the longest delay between two attempts.
     """
-    backoff = Backoff(seconds_max=delay_seconds_max)
+    backoff, expected = Backoff(seconds_max=delay_seconds_max), False
     clock = asyncio.get_running_loop().time
+    began = clock()
     while not closing.is_set():
         started = clock()
         why = "ended"
@@ -72,8 +75,11 @@ async def reconnecting(
             why = describe(error)
         if clock() - started >= STEADY_SECONDS:
             backoff.reset()
+            expected = True
+        expected = expected or clock() - began > STARTING_SECONDS
         seconds = backoff.next_seconds()
-        logger.warning("reconnecting", stream=name, why=why, failures=backoff.failures, delay_s=round(seconds, 3))
+        write = logger.warning if expected else logger.info
+        write("reconnecting", stream=name, why=why, failures=backoff.failures, delay_s=round(seconds, 3))
         if await closing.sleep(seconds):
             return
 

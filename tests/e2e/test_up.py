@@ -128,6 +128,14 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path, name: str) -> None:
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
 
 
+def test_data_that_cannot_be_kept_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+    done = subprocess.run(Up(tmp_path).argv(), capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert f"cannot keep data in {tmp_path / 'data'}: " in done.stderr
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+
+
 def test_the_shim_alone_says_what_is_missing(tmp_path: Path) -> None:
     gone, port = free_ports(2)
     env = {"HTTP_ADDRESS": f"127.0.0.1:{port}"} | dict.fromkeys(

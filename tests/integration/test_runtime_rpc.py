@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
 
 from services.errors import Reason, Rejected
-from services.runtime import db, log, rpc
+from services.runtime import db, log, rpc, streams
 from services.runtime.run import Closing, StartError
 
 SERVICE = "test.Echo"
@@ -354,6 +354,22 @@ async def test_reconnecting_opens_again_until_the_end() -> None:
     closing.set()
     async with asyncio.timeout(1):
         await task
+
+
+@pytest.mark.parametrize(("steady_seconds", "level"), [(10.0, "info"), (0.0, "warning")])
+async def test_who_was_never_there_is_no_warning_while_all_start(
+    steady_seconds: float, level: str, logged: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "STEADY_SECONDS", steady_seconds)
+    closing = Closing()
+
+    async def session() -> None:
+        asyncio.get_running_loop().call_soon(closing.set)  # the first attempt is the last
+        raise ConnectionError("gone")
+
+    await rpc.reconnecting(closing, "test", session)
+    (line,) = [json.loads(line) for line in logged.getvalue().splitlines()]
+    assert (line["event"], line["level"]) == ("reconnecting", level)
 
 
 async def test_reconnecting_lets_bugs_through() -> None:
