@@ -13,6 +13,7 @@ from services.order_gateway.faucet import Faucet, parse_grants
 from services.order_gateway.fees import Rates, Schedule
 from services.order_gateway.gate import Gate
 from services.order_gateway.health import Health
+from services.order_gateway.history import History
 from services.order_gateway.identity.desk import Desk
 from services.order_gateway.identity.settings import IdentitySettings
 from services.order_gateway.ledger import ENDED_ORDERS_MAX, Ledger
@@ -169,7 +170,7 @@ class Gateway:
         fees = Schedule(Rates(settings.maker_fee_ppm, settings.taker_fee_ppm))
         orders = Orders(ledger, session, store, fees, settings.open_orders_max)
         await orders.load_seen()
-        watches, accounts = Watches(ledger), Accounts(ledger, session, faucet)
+        watches, accounts, history = Watches(ledger), Accounts(ledger, session, faucet), History(store, ledger)
         admin = Admin(ledger, session)
 
         async def wallet_of(account_id: int) -> str | None:
@@ -183,8 +184,8 @@ class Gateway:
 
         gate = Gate(desk.authenticator, desk.keyring, accounts, may_serve)
         methods = [
-            *order_rpcs.OrderHandlers(ledger, orders, watches).methods(),
-            *account_rpcs.AccountHandlers(ledger).methods(),
+            *order_rpcs.OrderHandlers(ledger, orders, history, watches).methods(),
+            *account_rpcs.AccountHandlers(ledger, history).methods(),
             *admin_rpcs.AdminHandlers(ledger, admin).methods(),
             *money_rpcs.MoneyHandlers(ledger, money, store).methods(),
             *key_rpcs.KeyHandlers(desk.issuer, desk.sign_ins(accounts), desk.store, accounts).methods(),

@@ -23,7 +23,7 @@ from services.units import FEES_ACCOUNT, Market
 
 
 class PostingKind(IntEnum):
-    """What a posting is part of. The numbers are stored."""
+    """What a posting is part of. The numbers are stored, and those of the public proto."""
 
     TRADE = 1
     FEE = 2
@@ -45,6 +45,18 @@ class Posting:
     amount: int
     kind: PostingKind
     settlement_sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A posting as it was written: which event's, in which place among its postings, from 0, and when."""
+
+    journal_sequence: int
+    line: int
+    asset_id: int
+    amount: int
+    kind: PostingKind
+    time_ns: int
 
 
 @dataclass(slots=True)

@@ -220,15 +220,6 @@ class Orders:
         await self._store.passed(order.event_sequence)
         return order, await self._store.executions(order.order_id, through_sequence=order.event_sequence)
 
-    async def page(
-        self, account_id: int, market_id: int | None, *, open_only: bool, before_sequence: int, limit: int
-    ) -> list[Order]:
-        """Orders placed before a journal_sequence, newest first; all that was answered before is in it."""
-        await self._store.passed(self._ledger.sequence)
-        return await self._store.orders(
-            account_id, market_id, open_only=open_only, before_sequence=before_sequence, limit=limit
-        )
-
     async def _find(self, account_id: int, name: int | str, seconds: float) -> Order:
         """The account's order of that name, in flight, in memory or in the database.
 

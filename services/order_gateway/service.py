@@ -30,10 +30,7 @@ from services.runtime.streams import stream_until
 
 FORWARD = "clearbook.internal.v1.ForwardService"
 UNFINISHED = {
-    "ListExecutions",
     "GetFees",
-    "ListTransfers",
-    "ListLedgerEntries",
     "StreamAccount",
     "CreateAccount",
     "ListAccounts",

@@ -23,7 +23,10 @@ from services.order_gateway.model import (
     MovementState,
     Order,
     OrderState,
+    Refused,
+    SessionOpened,
     TimeInForce,
+    Unrelated,
 )
 from services.order_gateway.progress import Progress
 from services.runtime import log, metrics
@@ -47,15 +50,17 @@ _behind = metrics.gauge("gateway_store_behind_events", "Events folded and not ye
 
 logger = log.get("store")
 
-_ORDER_COLUMNS = (
+ORDER_COLUMNS = (
     "order_id, account_id, market_id, buys, is_limit, time_in_force, post_only, price_ticks, quantity_lots, budget, "
     "client_order_id, maker_fee_ppm, taker_fee_ppm, filled_lots, filled_quote, state, cause, lock_remaining, "
     "create_sequence, create_ns, event_sequence, event_ns"
 )
-_EXECUTION_COLUMNS = (
+EXECUTION_COLUMNS = (
     "order_id, trade_id, account_id, market_id, client_order_id, buys, price_ticks, quantity_lots, fee, is_maker, "
     "settlement_sequence, event_sequence, event_ns"
 )
+_TRACELESS = (Unrelated, SessionOpened, Refused)
+"""What no list tells of."""
 
 
 def _parameters(count: int) -> str:
@@ -63,12 +68,12 @@ def _parameters(count: int) -> str:
 
 
 _PUT_ORDER = (
-    f"INSERT INTO orders ({_ORDER_COLUMNS}) VALUES ({_parameters(22)}) ON CONFLICT (order_id) DO UPDATE SET "  # noqa: S608
+    f"INSERT INTO orders ({ORDER_COLUMNS}) VALUES ({_parameters(22)}) ON CONFLICT (order_id) DO UPDATE SET "  # noqa: S608
     "filled_lots = excluded.filled_lots, filled_quote = excluded.filled_quote, state = excluded.state, "
     "cause = excluded.cause, lock_remaining = excluded.lock_remaining, "
     "event_sequence = excluded.event_sequence, event_ns = excluded.event_ns"
 )
-_ADD_EXECUTION = f"INSERT INTO executions ({_EXECUTION_COLUMNS}) VALUES ({_parameters(13)})"  # noqa: S608
+_ADD_EXECUTION = f"INSERT INTO executions ({EXECUTION_COLUMNS}) VALUES ({_parameters(13)})"  # noqa: S608
 _ADD_POSTING = (
     "INSERT INTO postings (journal_sequence, line, account_id, asset_id, amount, kind, settlement_sequence) "
     "VALUES ($1, $2, $3, $4, $5, $6, $7)"
@@ -77,6 +82,7 @@ _PUT_BALANCE = (
     "INSERT INTO balances (account_id, asset_id, total, held) VALUES ($1, $2, $3, $4) "
     "ON CONFLICT (account_id, asset_id) DO UPDATE SET total = excluded.total, held = excluded.held"
 )
+_ADD_MOMENT = "INSERT INTO moments (time_ns, journal_sequence) VALUES ($1, $2) ON CONFLICT (time_ns) DO NOTHING"
 _ADD_ACCOUNT = "INSERT INTO accounts (account_id, name) VALUES ($1, $2)"
 _ADD_ASSET = "INSERT INTO assets (asset_id, symbol, decimals) VALUES ($1, $2, $3)"
 _ADD_MARKET = (
@@ -84,12 +90,12 @@ _ADD_MARKET = (
     "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 )
 _SET_HALTED = "UPDATE markets SET halted = $2 WHERE market_id = $1"
-_MOVEMENT_COLUMNS = (
+MOVEMENT_COLUMNS = (
     "transfer_id, kind, state, from_account_id, to_account_id, asset_id, amount, create_sequence, create_ns, "
     "event_sequence, event_ns, settlement_sequence, withdrawal_id, address, reason, transaction_hash"
 )
 _PUT_MOVEMENT = (
-    f"INSERT INTO movements ({_MOVEMENT_COLUMNS}) VALUES ({_parameters(16)}) "  # noqa: S608
+    f"INSERT INTO movements ({MOVEMENT_COLUMNS}) VALUES ({_parameters(16)}) "  # noqa: S608
     "ON CONFLICT (create_sequence) DO UPDATE SET state = excluded.state, event_sequence = excluded.event_sequence, "
     "event_ns = excluded.event_ns, settlement_sequence = excluded.settlement_sequence, reason = excluded.reason"
 )
@@ -133,11 +139,18 @@ class Store:
         self._amount = database.amount
         self._pending = _Pending()
         self._writing = _Pending()
+        self._moment_ns = -1
+        """The last journal time that is noted as that of a sequence."""
         self._wake, self._hurry = asyncio.Event(), asyncio.Event()
         self._finished = False
         self._room = asyncio.Event()
         self._room.set()
         self.stored = Progress()
+
+    @property
+    def database(self) -> Database:
+        """Where it all is, for those who only read, or keep tables of their own in it."""
+        return self._database
 
     # Loading.
 
@@ -163,13 +176,13 @@ class Store:
         )
         accounts = await fetch("SELECT account_id, name FROM accounts ORDER BY account_id")
         balances = await fetch("SELECT account_id, asset_id, total, held FROM balances")
-        open_orders = await fetch(f"SELECT {_ORDER_COLUMNS} FROM orders WHERE state = 1")  # noqa: S608
+        open_orders = await fetch(f"SELECT {ORDER_COLUMNS} FROM orders WHERE state = 1")  # noqa: S608
         ended = await fetch(
-            f"SELECT {_ORDER_COLUMNS} FROM orders WHERE state <> 1 ORDER BY event_sequence DESC LIMIT $1",  # noqa: S608
+            f"SELECT {ORDER_COLUMNS} FROM orders WHERE state <> 1 ORDER BY event_sequence DESC LIMIT $1",  # noqa: S608
             ended_orders_max,
         )
         withdrawals = await fetch(
-            f"SELECT {_MOVEMENT_COLUMNS} FROM movements WHERE withdrawal_id > 0 AND state IN ($1, $2)",  # noqa: S608
+            f"SELECT {MOVEMENT_COLUMNS} FROM movements WHERE withdrawal_id > 0 AND state IN ($1, $2)",  # noqa: S608
             MovementState.REQUESTED.value,
             MovementState.APPROVED.value,
         )
@@ -181,8 +194,8 @@ class Store:
             tuple(_market(row) for row in markets),
             tuple(AccountOpened(*row) for row in accounts),
             tuple((row[0], row[1], int(row[2]), int(row[3])) for row in balances),
-            tuple(_order(row) for row in [*open_orders, *ended]),
-            tuple(_movement(row) for row in withdrawals),
+            tuple(order_of(row) for row in [*open_orders, *ended]),
+            tuple(movement_of(row) for row in withdrawals),
             final_through,
             tuple([row async for row in self._unsettled(final_through, unsettled_since)]),
         )
@@ -246,6 +259,9 @@ class Store:
         """Notes what an event did. Written with the rest of its journal row."""
         pending, sequence = self._pending, change.sequence
         amount = self._amount
+        if change.time_ns != self._moment_ns and not isinstance(change.body, _TRACELESS):
+            self._moment_ns = change.time_ns
+            pending.add(_ADD_MOMENT, (change.time_ns, sequence))
         for line, posting in enumerate(change.effects.postings):
             row = (sequence, line, posting.account_id, posting.asset_id, amount(posting.amount), posting.kind.value)
             pending.add(_ADD_POSTING, (*row, posting.settlement_sequence))
@@ -388,59 +404,42 @@ class Store:
 
     async def order(self, order_id: int) -> Order | None:
         """An order as it is in the database."""
-        rows = await self._database.fetch(f"SELECT {_ORDER_COLUMNS} FROM orders WHERE order_id = $1", order_id)  # noqa: S608
-        return _order(rows[0]) if rows else None
+        rows = await self._database.fetch(f"SELECT {ORDER_COLUMNS} FROM orders WHERE order_id = $1", order_id)  # noqa: S608
+        return order_of(rows[0]) if rows else None
 
     async def order_by_client(self, account_id: int, client_order_id: str) -> Order | None:
         """The last order of an account under that id, as it is in the database."""
         rows = await self._database.fetch(
-            f"SELECT {_ORDER_COLUMNS} FROM orders WHERE account_id = $1 AND client_order_id = $2 "  # noqa: S608
+            f"SELECT {ORDER_COLUMNS} FROM orders WHERE account_id = $1 AND client_order_id = $2 "  # noqa: S608
             "ORDER BY create_sequence DESC LIMIT 1",
             account_id,
             client_order_id,
         )
-        return _order(rows[0]) if rows else None
-
-    async def orders(
-        self, account_id: int, market_id: int | None, *, open_only: bool, before_sequence: int, limit: int
-    ) -> list[Order]:
-        """Orders of an account, newest first, placed before a journal_sequence."""
-        args: list[Value] = [account_id, before_sequence, limit]
-        where = "account_id = $1 AND create_sequence < $2"
-        if open_only:
-            where += " AND state = 1"
-        if market_id is not None:
-            args.append(market_id)
-            where += " AND market_id = $4"
-        rows = await self._database.fetch(
-            f"SELECT {_ORDER_COLUMNS} FROM orders WHERE {where} ORDER BY create_sequence DESC LIMIT $3",  # noqa: S608
-            *args,
-        )
-        return [_order(row) for row in rows]
+        return order_of(rows[0]) if rows else None
 
     async def executions(self, order_id: int, *, through_sequence: int = INT64_MAX) -> list[Execution]:
         """What an order traded by then, oldest first: the last EXECUTIONS_MAX."""
         rows = await self._database.fetch(
-            f"SELECT {_EXECUTION_COLUMNS} FROM executions WHERE order_id = $1 AND event_sequence <= $2 "  # noqa: S608
+            f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE order_id = $1 AND event_sequence <= $2 "  # noqa: S608
             "ORDER BY trade_id DESC LIMIT $3",
             order_id,
             through_sequence,
             EXECUTIONS_MAX,
         )
-        return [_execution(row) for row in reversed(rows)]
+        return [execution_of(row) for row in reversed(rows)]
 
     async def taken(self, order_id: int) -> list[Execution]:
         """What an order took itself when it was placed, oldest first: all of it, read page by page."""
         found: list[Execution] = []
         while True:
             rows = await self._database.fetch(
-                f"SELECT {_EXECUTION_COLUMNS} FROM executions WHERE order_id = $1 AND trade_id > $2 "  # noqa: S608
+                f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE order_id = $1 AND trade_id > $2 "  # noqa: S608
                 "AND is_maker = 0 ORDER BY trade_id LIMIT $3",
                 order_id,
                 found[-1].trade_id if found else 0,
                 PAGE_ROWS,
             )
-            found += [_execution(row) for row in rows]
+            found += [execution_of(row) for row in rows]
             if len(rows) < PAGE_ROWS:
                 return found
 
@@ -450,11 +449,11 @@ class Store:
             if transfer_id in pending.movements_by_id:
                 return pending.movements_by_id[transfer_id]
         rows = await self._database.fetch(
-            f"SELECT {_MOVEMENT_COLUMNS} FROM movements WHERE transfer_id = $1 "  # noqa: S608
+            f"SELECT {MOVEMENT_COLUMNS} FROM movements WHERE transfer_id = $1 "  # noqa: S608
             "ORDER BY create_sequence LIMIT 1",
             transfer_id,
         )
-        return _movement(rows[0]) if rows else None
+        return movement_of(rows[0]) if rows else None
 
     async def withdrawal(self, withdrawal_id: int) -> Movement | None:
         """The withdrawal of that id, stored or not yet."""
@@ -463,10 +462,10 @@ class Store:
                 if movement.withdrawal_id == withdrawal_id:
                     return movement
         rows = await self._database.fetch(
-            f"SELECT {_MOVEMENT_COLUMNS} FROM movements WHERE withdrawal_id > 0 AND withdrawal_id = $1",  # noqa: S608
+            f"SELECT {MOVEMENT_COLUMNS} FROM movements WHERE withdrawal_id > 0 AND withdrawal_id = $1",  # noqa: S608
             withdrawal_id,
         )
-        return _movement(rows[0]) if rows else None
+        return movement_of(rows[0]) if rows else None
 
     async def withdrawals(
         self, state: MovementState | None, entries: tuple[int, int], *, before_sequence: int, limit: int
@@ -485,10 +484,10 @@ class Store:
             args.append(state.value)
             where += " AND state = $5"
         rows = await self._database.fetch(
-            f"SELECT {_MOVEMENT_COLUMNS} FROM movements WHERE {where} ORDER BY create_sequence DESC LIMIT $4",  # noqa: S608
+            f"SELECT {MOVEMENT_COLUMNS} FROM movements WHERE {where} ORDER BY create_sequence DESC LIMIT $4",  # noqa: S608
             *args,
         )
-        return [_movement(row) for row in rows]
+        return [movement_of(row) for row in rows]
 
     # Tokens of older versions: identity takes them over at the start.
 
@@ -529,7 +528,8 @@ def _order_row(order: Order, amount: Any) -> Sequence[Value]:
     )
 
 
-def _order(row: Row) -> Order:
+def order_of(row: Row) -> Order:
+    """A row of ORDER_COLUMNS."""
     return Order(
         order_id=row[0],
         account_id=row[1],
@@ -574,7 +574,8 @@ def _execution_row(execution: Execution, fee: Value) -> Sequence[Value]:
     )
 
 
-def _execution(row: Row) -> Execution:
+def execution_of(row: Row) -> Execution:
+    """A row of EXECUTION_COLUMNS."""
     return Execution(
         order_id=row[0],
         trade_id=row[1],
@@ -613,7 +614,8 @@ def _movement_row(movement: Movement, amount: Value) -> Sequence[Value]:
     )
 
 
-def _movement(row: Row) -> Movement:
+def movement_of(row: Row) -> Movement:
+    """A row of MOVEMENT_COLUMNS."""
     return Movement(
         transfer_id=row[0],
         kind=MovementKind(row[1]),

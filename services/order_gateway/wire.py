@@ -3,8 +3,6 @@
 What a client sends is judged here field by field: whatever cannot be read is Rejected naming its field.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -20,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.errors import Reason, Rejected
 from services.order_gateway import model
 from services.order_gateway.model import CancelCause, Execution, Order, OrderState, Placement, TimeInForce
+from services.order_gateway.paging import NS_PER_SECOND
 from services.units import INT64_MAX, Asset, FixedPoint, Market, market_of
 
 CLIENT_ORDER_ID_CHARS_MAX = 64
@@ -28,9 +27,6 @@ DECIMALS_DEFAULT = 18
 DECIMALS_MAX = 36
 AMOUNT_MAX = 2**256 - 1
 """No amount asked for is larger: the chain could not hold it."""
-ORDERS_PAGE_DEFAULT = 100
-ORDERS_PAGE_MAX = 500
-NS_PER_SECOND = 10**9
 
 _CLIENT_ORDER_ID = re.compile(rf"[!-~]{{1,{CLIENT_ORDER_ID_CHARS_MAX}}}", re.ASCII)
 _SYMBOL = re.compile(rf"[A-Z0-9]{{1,{SYMBOL_CHARS_MAX}}}", re.ASCII)
@@ -358,8 +354,13 @@ def order_name(request: order_pb.CancelOrderRequest | order_pb.GetOrderRequest) 
         raise Rejected(Reason.INVALID_FIELD, "exactly one of order_id and client_order_id must be given", "order_id")
     if request.client_order_id:
         return client_order_id(request.client_order_id)
-    if _ORDER_ID.fullmatch(request.order_id) is None or (number := int(request.order_id)) > INT64_MAX:
-        raise invalid("order_id", f"is not one of ours: {shown(request.order_id)}")
+    return order_id(request.order_id)
+
+
+def order_id(text: str) -> int:
+    """Our id of an order."""
+    if _ORDER_ID.fullmatch(text) is None or (number := int(text)) > INT64_MAX:
+        raise invalid("order_id", f"is not one of ours: {shown(text)}")
     return number
 
 
@@ -368,35 +369,9 @@ def market_filter(symbol: str, markets: Markets) -> int | None:
     return named_market(symbol, markets).market_id if symbol else None
 
 
-def page_size(asked: int) -> int:
-    """How many orders a page holds."""
-    if not 0 <= asked <= ORDERS_PAGE_MAX:
-        raise invalid("page_size", f"must be 1 to {ORDERS_PAGE_MAX}, or 0 for {ORDERS_PAGE_DEFAULT}, not {asked}")
-    return asked or ORDERS_PAGE_DEFAULT
-
-
-def page_token(last_sequence: int, market_id: int | None, *, open_only: bool) -> str:
-    """Where the next page begins: behind the order that was placed by this journal_sequence."""
-    text = f"1.{last_sequence}.{market_id or 0}.{int(open_only)}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def page_start(token: str, market_id: int | None, *, open_only: bool) -> int:
-    """The journal_sequence behind which a page begins; INT64_MAX for the first.
-
-    Raises:
-        Rejected: INVALID_FIELD for a token that we did not give to this very question.
-    """
-    if not token:
-        return INT64_MAX
-    try:
-        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")
-        version, sequence, market, only = (int(part) for part in text.split("."))
-    except (ValueError, binascii.Error):
-        raise invalid("page_token", f"is not one of ours: {shown(token)}") from None
-    if (version, market, only) != (1, market_id or 0, int(open_only)) or not 0 < sequence <= INT64_MAX:
-        raise invalid("page_token", "belongs to a request with other filters")
-    return sequence
+def asset_filter(symbol: str, assets: Mapping[str, Asset]) -> int | None:
+    """The asset_id that a request asks for; None: all."""
+    return known_asset(symbol, assets, "asset").asset_id if symbol else None
 
 
 def order(value: Order, market: Market) -> order_pb.Order:
@@ -423,8 +398,14 @@ def order(value: Order, market: Market) -> order_pb.Order:
     return message
 
 
-def execution(value: Execution, market: Market) -> order_pb.Execution:
-    """One's side of a trade as clients see it."""
+def execution(value: Execution, market: Market, final_through: int = 0) -> order_pb.Execution:
+    """One's side of a trade as clients see it.
+
+    Args:
+        value: it.
+        market: its market.
+        final_through: up to where settlement is final; 0 for an answer that shows it as it was when it happened.
+    """
     received = market.base if value.buys else market.quote
     message = order_pb.Execution(
         trade_id=value.trade_id,
@@ -438,6 +419,7 @@ def execution(value: Execution, market: Market) -> order_pb.Execution:
         fee_asset=received.symbol,
         is_maker=value.is_maker,
         settlement_sequence=value.settlement_sequence,
+        settled=value.settlement_sequence <= final_through,
     )
     set_time(message.event_time, value.event_ns)
     return message

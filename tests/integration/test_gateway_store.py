@@ -138,16 +138,6 @@ async def test_a_market_halted_in_its_first_transaction_stays_halted(database: D
 
 async def test_questions(database: Database) -> None:
     store = (await traded(database)).store
-    mine = [o.client_order_id for o in await store.orders(ALICE, None, open_only=False, before_sequence=99, limit=9)]
-    assert mine == ["c", "a"]
-    for filters, expected in (
-        ({"open_only": True, "before_sequence": 99, "limit": 9}, ["a"]),
-        ({"open_only": False, "before_sequence": 99, "limit": 1}, ["c"]),
-        ({"open_only": False, "before_sequence": 13, "limit": 9}, ["a"]),
-    ):
-        found = await store.orders(ALICE, 1, **filters)  # type: ignore[arg-type]
-        assert [o.client_order_id for o in found] == expected
-        assert await store.orders(ALICE, 2, **filters) == []  # type: ignore[arg-type]
     assert await store.order(7) is None
     found_a = await store.order_by_client(ALICE, "a")
     assert found_a is not None and found_a == await store.order(1)

@@ -182,29 +182,6 @@ def test_names_of_orders(message: Any, fields: dict[str, str], expected: int | s
         assert wire.order_name(message(**fields)) == expected
 
 
-class TestPages:
-    def test_sizes(self) -> None:
-        assert [wire.page_size(n) for n in (0, 1, 500)] == [100, 1, 500]
-        for wrong in (-1, 501, 2**31 - 1):
-            assert refusal(wire.page_size, wrong) == ("INVALID_FIELD", "page_size")
-
-    @pytest.mark.parametrize("market_id", [None, 7])
-    @pytest.mark.parametrize("open_only", [True, False])
-    def test_a_token_leads_on(self, market_id: int | None, open_only: bool) -> None:
-        token = wire.page_token(123, market_id, open_only=open_only)
-        assert wire.page_start(token, market_id, open_only=open_only) == 123
-        other = {"market_id": market_id, "open_only": not open_only}
-        assert refusal(wire.page_start, token, **other) == ("INVALID_FIELD", "page_token")
-        assert refusal(wire.page_start, token, 8, open_only=open_only) == ("INVALID_FIELD", "page_token")
-
-    def test_no_token_is_the_first_page(self) -> None:
-        assert wire.page_start("", None, open_only=False) == INT64_MAX
-
-    @pytest.mark.parametrize("token", ["x", "é", "MS4x", "MS41LjAuMC4w", "a" * 10_000, "====", "MS4tNS4wLjA", "\0"])
-    def test_no_token_of_ours(self, token: str) -> None:
-        assert refusal(wire.page_start, token, None, open_only=False) == ("INVALID_FIELD", "page_token")
-
-
 ADMIN: list[tuple[Any, Any, str, str]] = [
     (wire.new_asset, admin_pb.CreateAssetRequest(), "INVALID_FIELD", "symbol"),
     (wire.new_asset, admin_pb.CreateAssetRequest(symbol="btc"), "INVALID_FIELD", "symbol"),

@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 
 from clearbook.v1 import order_service_pb2 as pb
 
-from services.order_gateway import wire
+from services.order_gateway import history_wire, wire
+from services.order_gateway.history import History
 from services.order_gateway.identity.who import Caller
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.methods import Access, Method
 from services.order_gateway.orders import Orders
+from services.order_gateway.paging import NEWEST, Page
 from services.order_gateway.watch import Update, Watches
 
 SERVICE = "clearbook.v1.OrderService"
@@ -21,8 +23,8 @@ SNAPSHOT_ORDERS_MAX = 10_000
 class OrderHandlers:
     """See the proto for what each method does."""
 
-    def __init__(self, ledger: Ledger, orders: Orders, watches: Watches) -> None:
-        self._ledger, self._orders, self._watches = ledger, orders, watches
+    def __init__(self, ledger: Ledger, orders: Orders, history: History, watches: Watches) -> None:
+        self._ledger, self._orders, self._history, self._watches = ledger, orders, history, watches
 
     def methods(self) -> list[Method]:
         """The service's table."""
@@ -31,6 +33,7 @@ class OrderHandlers:
             Method(SERVICE, "CancelOrder", Access.TRADE, pb.CancelOrderRequest, self.cancel),
             Method(SERVICE, "GetOrder", Access.READ, pb.GetOrderRequest, self.get),
             Method(SERVICE, "ListOrders", Access.READ, pb.ListOrdersRequest, self.page),
+            Method(SERVICE, "ListExecutions", Access.READ, pb.ListExecutionsRequest, self.executions),
             Method(SERVICE, "StreamOrders", Access.READ, pb.StreamOrdersRequest, streams=self.stream),
         ]
 
@@ -51,27 +54,38 @@ class OrderHandlers:
         order, executions = await self._orders.get(caller.account_id, wire.order_name(request), seconds)
         market = self._ledger.markets[order.market_id]
         return pb.GetOrderResponse(
-            order=wire.order(order, market), executions=[wire.execution(item, market) for item in executions]
+            order=wire.order(order, market),
+            executions=[wire.execution(item, market, self._ledger.final_through) for item in executions],
         )
 
     async def page(self, caller: Caller, request: pb.ListOrdersRequest, _seconds: float) -> pb.ListOrdersResponse:
         """ListOrders."""
         market_id = wire.market_filter(request.market, self._ledger.markets_by_symbol)
-        size = wire.page_size(request.page_size)
-        found = await self._orders.page(
-            caller.account_id,
-            market_id,
-            open_only=request.open_only,
-            before_sequence=wire.page_start(request.page_token, market_id, open_only=request.open_only),
-            limit=size + 1,  # one more tells whether another page follows
-        )
-        shown = found[:size]
-        more = len(found) > size
+        span = history_wire.span(request)
+        filters = ("orders", market_id, request.open_only, span)
+        page = Page.of(request.page_size, request.page_token, *filters)
+        found = await self._history.orders(caller.account_id, market_id, span, page, open_only=request.open_only)
+        shown = found[: page.size]
         return pb.ListOrdersResponse(
             orders=[wire.order(order, self._ledger.markets[order.market_id]) for order in shown],
-            next_page_token=wire.page_token(shown[-1].create_sequence, market_id, open_only=request.open_only)
-            if more
-            else "",
+            next_page_token=page.next_token(len(found), (shown[-1].create_sequence, 0) if shown else NEWEST),
+        )
+
+    async def executions(
+        self, caller: Caller, request: pb.ListExecutionsRequest, _seconds: float
+    ) -> pb.ListExecutionsResponse:
+        """ListExecutions."""
+        market_id = wire.market_filter(request.market, self._ledger.markets_by_symbol)
+        order_id = wire.order_id(request.order_id) if request.order_id else None
+        span = history_wire.span(request)
+        page = Page.of(request.page_size, request.page_token, "executions", market_id, order_id, span)
+        found = await self._history.executions(caller.account_id, market_id, order_id, span, page)
+        shown = found[: page.size]
+        last = (shown[-1].event_sequence, shown[-1].trade_id) if shown else NEWEST
+        markets, final_through = self._ledger.markets, self._ledger.final_through
+        return pb.ListExecutionsResponse(
+            executions=[wire.execution(item, markets[item.market_id], final_through) for item in shown],
+            next_page_token=page.next_token(len(found), last),
         )
 
     async def stream(

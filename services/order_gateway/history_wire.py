@@ -1,0 +1,53 @@
+"""Between the protos and the lists: filters in, entries out."""
+
+from clearbook.v1 import account_service_pb2 as pb
+from clearbook.v1 import order_service_pb2 as order_pb
+
+from services.order_gateway.account import Entry, PostingKind
+from services.order_gateway.paging import Span, instant
+from services.order_gateway.wire import invalid, set_time
+from services.units import Asset
+
+Spanned = (
+    order_pb.ListOrdersRequest | order_pb.ListExecutionsRequest | pb.ListLedgerEntriesRequest | pb.ListTransfersRequest
+)
+
+
+def span(request: Spanned) -> Span:
+    """The journal times that a request asks for. Raises Rejected: INVALID_FIELD with the field."""
+    start, end = request.start_time, request.end_time
+    return Span(
+        instant(start.seconds, start.nanos, "start_time") if request.HasField("start_time") else None,
+        instant(end.seconds, end.nanos, "end_time") if request.HasField("end_time") else None,
+    )
+
+
+def entry_kind(number: int) -> PostingKind | None:
+    """The kind that a request asks for; None: any. The numbers are the proto's."""
+    if number == pb.LEDGER_ENTRY_KIND_UNSPECIFIED:
+        return None
+    if number not in {item.value for item in PostingKind}:
+        raise invalid("kind", f"has no value {number}")
+    return PostingKind(number)
+
+
+def entry(value: Entry, asset: Asset) -> pb.LedgerEntry:
+    """A posting as its owner sees it."""
+    message = pb.LedgerEntry(
+        journal_sequence=value.journal_sequence,
+        line=value.line,
+        asset=asset.symbol,
+        amount=asset.format(value.amount),
+        kind=value.kind.value,  # type: ignore[arg-type]  # the numbers are the proto's
+    )
+    set_time(message.event_time, value.time_ns)
+    return message
+
+
+def transfer_kind(number: int) -> str:
+    """The name of the kind that a request asks for, without its prefix; "": any."""
+    if number == pb.TRANSFER_KIND_UNSPECIFIED:
+        return ""
+    if number not in pb.TransferKind.values():
+        raise invalid("kind", f"has no value {number}")
+    return pb.TransferKind.Name(number).removeprefix("TRANSFER_KIND_")  # type: ignore[arg-type]  # it is one of them
