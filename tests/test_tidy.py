@@ -61,6 +61,8 @@ PURE = BASE | {
     "services.order_gateway.paging",
     "services.order_gateway.transfer_ids",
     "services.order_gateway.unsettled",
+    "services.order_gateway.tiers",
+    "services.order_gateway.volumes",
     "services.order_gateway.seen",
     "services.settler.batch",
     "services.settler.model",

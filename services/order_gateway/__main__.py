@@ -10,7 +10,8 @@ from services.order_gateway.accounts import Accounts
 from services.order_gateway.admin import Admin
 from services.order_gateway.executions import Executions
 from services.order_gateway.faucet import Faucet, parse_grants
-from services.order_gateway.fees import Rates, Schedule
+from services.order_gateway.fees import Rates
+from services.order_gateway.fixed_tiers import FixedTiers
 from services.order_gateway.gate import Gate
 from services.order_gateway.health import Health
 from services.order_gateway.history import History
@@ -21,6 +22,7 @@ from services.order_gateway.money import Money
 from services.order_gateway.orders import Orders
 from services.order_gateway.rpcs import accounts as account_rpcs
 from services.order_gateway.rpcs import admin as admin_rpcs
+from services.order_gateway.rpcs import fees as fee_rpcs
 from services.order_gateway.rpcs import keys as key_rpcs
 from services.order_gateway.rpcs import money as money_rpcs
 from services.order_gateway.rpcs import orders as order_rpcs
@@ -28,7 +30,9 @@ from services.order_gateway.rpcs import settlements as settlement_rpcs
 from services.order_gateway.service import FORWARD, add_forward, add_public
 from services.order_gateway.session import Session
 from services.order_gateway.store import MIGRATIONS, Store
+from services.order_gateway.tiers import Schedule, Tier, parse_tiers
 from services.order_gateway.transfer_ids import FAUCET_PREFIX
+from services.order_gateway.volumes import VOLUME_ASSET
 from services.order_gateway.watch import Watches
 from services.runtime import log, metrics, rpc
 from services.runtime.config import (
@@ -60,6 +64,11 @@ def _checked_grants(text: str) -> str:
     return text
 
 
+def _checked_tiers(text: str) -> str:
+    parse_tiers(text, Rates(0, 0))
+    return text
+
+
 class GatewaySettings(LogSettings, IdentitySettings, TlsSettings, PublicTlsSettings, MetricsSettings):
     """The gateway's settings, each an environment variable in capitals."""
 
@@ -82,10 +91,20 @@ class GatewaySettings(LogSettings, IdentitySettings, TlsSettings, PublicTlsSetti
     faucet_grants: Annotated[str, AfterValidator(_checked_grants)] = "BTC=100,ETH=1000,USD=10000000"
     """What a new user is given, in whole units."""
     maker_fee_ppm: int = Field(default=1_000, ge=0, le=PPM)
+    """Of the first tier, unless the table begins with a tier of its own."""
     taker_fee_ppm: int = Field(default=2_000, ge=0, le=PPM)
+    fee_tiers: Annotated[str, AfterValidator(_checked_tiers)] = ""
+    """Tiers by traded volume, name:volume:maker_ppm:taker_ppm joined by commas: see tiers.py."""
+    fee_volume_asset: str = VOLUME_ASSET
+    """What traded volume is counted in."""
     open_orders_max: int = Field(default=100_000, ge=1)
     """Of one account."""
     ledger_check_seconds: float = Field(default=10.0, gt=0)
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """The fee table."""
+        return parse_tiers(self.fee_tiers, Rates(self.maker_fee_ppm, self.taker_fee_ppm))
 
     @property
     def grants(self) -> dict[str, str]:
@@ -163,11 +182,14 @@ class Gateway:
     ) -> None:
         settings = self._settings
         await desk.load(store)
-        self.ledger = ledger = Ledger(await store.load(ENDED_ORDERS_MAX))
+        counted_in = settings.fee_volume_asset
+        self.ledger = ledger = Ledger(await store.load(ENDED_ORDERS_MAX, counted_in), counted_in)
         session = Session(ledger, settings.gateway_number)
         executions = Executions(ledger, session, store)
         faucet = Faucet(ledger, session, settings.grants, await store.transfers_to(FAUCET_ACCOUNT, FAUCET_PREFIX))
-        fees = Schedule(Rates(settings.maker_fee_ppm, settings.taker_fee_ppm))
+        fees = Schedule(settings.tiers, ledger)
+        fixed = FixedTiers(fees, store.database)
+        await fixed.load()
         orders = Orders(ledger, session, store, fees, settings.open_orders_max)
         await orders.load_seen()
         watches, accounts, history = Watches(ledger), Accounts(ledger, session, faucet), History(store, ledger)
@@ -189,6 +211,7 @@ class Gateway:
             *admin_rpcs.AdminHandlers(ledger, admin).methods(),
             *money_rpcs.MoneyHandlers(ledger, money, store).methods(),
             *key_rpcs.KeyHandlers(desk.issuer, desk.sign_ins(accounts), desk.store, accounts).methods(),
+            *fee_rpcs.FeeHandlers(ledger, fees, fixed).methods(),
             *settlement_rpcs.SettlementHandlers(settler).methods(),
         ]
         executions.listen(faucet.tell)

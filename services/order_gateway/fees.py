@@ -1,4 +1,4 @@
-"""Fees: the rates that the gateway stamps on an order, and what a rate makes of an amount. Pure."""
+"""Fees: the rates of an order, and what a rate makes of an amount. Pure. (tiers.py says who has which.)"""
 
 from dataclasses import dataclass
 
@@ -15,17 +15,6 @@ class Rates:
     def __post_init__(self) -> None:
         assert 0 <= self.maker_ppm <= PPM, f"maker fee {self.maker_ppm} ppm"
         assert 0 <= self.taker_ppm <= PPM, f"taker fee {self.taker_ppm} ppm"
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Who pays which rates. One for all, today: an account's own tier goes here."""
-
-    standard: Rates
-
-    def rates(self, account_id: int) -> Rates:  # noqa: ARG002 - the seam for tiers
-        """The rates for the next order of an account."""
-        return self.standard
 
 
 def net_of_fee(received: int, rate_ppm: int) -> tuple[int, int]:

@@ -33,6 +33,7 @@ from services.order_gateway.model import (
     WithdrawalRequested,
 )
 from services.order_gateway.unsettled import Unsettled
+from services.order_gateway.volumes import VOLUME_ASSET, Volumes
 from services.units import (
     ADJUSTMENTS_ACCOUNT,
     FAUCET_ACCOUNT,
@@ -125,12 +126,16 @@ class Snapshot:
     final_through: int = 0
     unsettled: tuple[tuple[int, int, int, int, int], ...] = ()
     """settlement_sequence, journal_sequence, account_id, asset_id, amount of the postings behind it, in order."""
+    volumes: tuple[tuple[int, int, int], ...] = ()
+    """account_id, day, amount."""
+    prices: tuple[tuple[int, int], ...] = ()
+    """market_id, price_ticks: see Volumes."""
 
 
 class Ledger:
-    """Balances, orders, markets and accounts as of `sequence`."""
+    """Balances, orders, markets, accounts and traded volumes as of `sequence`."""
 
-    def __init__(self, snapshot: Snapshot | None = None) -> None:
+    def __init__(self, snapshot: Snapshot | None = None, volume_asset: str = VOLUME_ASSET) -> None:
         loaded = snapshot or Snapshot()
         self.sequence, self.time_ns, self.incarnation = loaded.sequence, loaded.time_ns, loaded.incarnation
         self.final_through = loaded.final_through
@@ -148,6 +153,7 @@ class Ledger:
         self.withdrawals: dict[int, Movement] = {}
         """Those that have not ended, by withdrawal_id."""
         self.unsettled = Unsettled()
+        self.volumes = Volumes(volume_asset, self.markets_by_symbol, loaded.volumes, loaded.prices)
         self._claimable: dict[tuple[str, int], dict[int, Movement]] = {}
         """The approved ones, oldest first, by address and asset."""
         self._by_client: dict[tuple[int, str], int] = {}
@@ -216,7 +222,9 @@ class Ledger:
     def _effects(self, event: Event) -> Effects:
         match event.body:
             case OrderPlaced() as body:
-                effects = account.placed(body, self.markets[body.order.market_id], self.open)
+                market = self.markets[body.order.market_id]
+                effects = account.placed(body, market, self.open)
+                self.volumes.traded(market, effects.executions, self.time_ns)
                 self._reshape(self.books[body.order.market_id].depth, body)
                 return effects
             case OrderCanceled() as body:

@@ -52,6 +52,7 @@ class Method:
         request: the message's class.
         handler: for a unary method.
         streams: for a method that answers with a stream.
+        reads: an operator's method that changes nothing, and so is not written to the audit log.
     """
 
     service: str
@@ -60,8 +61,14 @@ class Method:
     request: Any
     handler: Handler | None = None
     streams: StreamHandler | None = None
+    reads: bool = False
 
     @property
     def name(self) -> str:
         """Full name, as in "/clearbook.v1.OrderService/PlaceOrder"."""
         return f"/{self.service}/{self.rpc}"
+
+    @property
+    def audited(self) -> bool:
+        """Whether it is written to the audit log."""
+        return self.access is Access.ADMIN and not self.reads

@@ -15,12 +15,12 @@ from typing import Any
 from services.errors import Reason, Rejected
 from services.locks import lock
 from services.order_gateway.budget import insufficient, market_buy_budget
-from services.order_gateway.fees import Schedule
 from services.order_gateway.ledger import CLIENT_ID_WINDOW_NS, Change, Ledger, Reservation
 from services.order_gateway.model import CancelOrder, Execution, Order, OrderPlaced, Placement, PlaceOrder
 from services.order_gateway.seen import Seen
 from services.order_gateway.session import Flight, Session, outcome, refusal
 from services.order_gateway.store import Store
+from services.order_gateway.tiers import Schedule
 from services.units import Asset
 
 SEEN_LOAD_ROWS_MAX = 200_000

@@ -1,6 +1,6 @@
 """What of the gateway's database is folded from the journal, as a whole: its digest, and emptying it.
 
-All other tables (keys, tokens, the audit log, fee tiers) hold what the journal does not know.
+All other tables (keys, tokens, the audit log, fixed fee tiers) hold what the journal does not know.
 """
 
 import hashlib
@@ -20,6 +20,9 @@ TABLES = {
     "movements": ("create_sequence", "*"),
     "orders": ("order_id", "*"),
     "executions": ("order_id, trade_id", "*"),
+    "moments": ("time_ns", "*"),
+    "volumes": ("asset, day, account_id", "*"),
+    "prices": ("market_id", "*"),
 }
 """By name: the key, and the columns that the journal decides."""
 PAGE_ROWS = 20_000

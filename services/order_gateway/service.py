@@ -30,12 +30,9 @@ from services.runtime.streams import stream_until
 
 FORWARD = "clearbook.internal.v1.ForwardService"
 UNFINISHED = {
-    "GetFees",
     "StreamAccount",
     "CreateAccount",
     "ListAccounts",
-    "SetFeeTier",
-    "ListFeeTiers",
     "ListAuditEntries",
 }
 """Declared and not yet served."""

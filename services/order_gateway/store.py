@@ -29,6 +29,7 @@ from services.order_gateway.model import (
     Unrelated,
 )
 from services.order_gateway.progress import Progress
+from services.order_gateway.volumes import DAY_NS, DAYS_MAX, VOLUME_ASSET
 from services.runtime import log, metrics
 from services.runtime.db import Conflict, Database, Row, Statement, Unavailable, Value
 from services.runtime.streams import Backoff
@@ -99,6 +100,14 @@ _PUT_MOVEMENT = (
     "ON CONFLICT (create_sequence) DO UPDATE SET state = excluded.state, event_sequence = excluded.event_sequence, "
     "event_ns = excluded.event_ns, settlement_sequence = excluded.settlement_sequence, reason = excluded.reason"
 )
+_PUT_VOLUME = (
+    "INSERT INTO volumes (asset, day, account_id, amount) VALUES ($1, $2, $3, $4) "
+    "ON CONFLICT (asset, day, account_id) DO UPDATE SET amount = excluded.amount"
+)
+_PUT_PRICE = (
+    "INSERT INTO prices (market_id, price_ticks) VALUES ($1, $2) "
+    "ON CONFLICT (market_id) DO UPDATE SET price_ticks = excluded.price_ticks"
+)
 _NEW_CURSOR = (
     "INSERT INTO cursor (id, journal_sequence, time_ns, incarnation, final_through, unsettled_since) "
     "VALUES (1, 0, 0, '', 0, 1)"
@@ -121,6 +130,8 @@ class _Pending:
     """By create_sequence."""
     movements_by_id: dict[str, Movement] = field(default_factory=dict)
     halted: dict[int, bool] = field(default_factory=dict)
+    volumes: set[tuple[int, int]] = field(default_factory=set)
+    """account_id, day."""
     events: int = 0
 
     def add(self, sql: str, row: Sequence[Value]) -> None:
@@ -154,8 +165,10 @@ class Store:
 
     # Loading.
 
-    async def load(self, ended_orders_max: int) -> Snapshot:
+    async def load(self, ended_orders_max: int, volume_asset: str = VOLUME_ASSET) -> Snapshot:
         """What the fold continues from: all open orders, and of the ended ones the last `ended_orders_max`.
+
+        Volumes are those counted in `volume_asset`: in an asset that is new here they count from now on.
 
         Raises:
             Unavailable: the database cannot be reached.
@@ -186,6 +199,12 @@ class Store:
             MovementState.REQUESTED.value,
             MovementState.APPROVED.value,
         )
+        volumes = await fetch(
+            "SELECT account_id, day, amount FROM volumes WHERE asset = $1 AND day > $2",
+            volume_asset,
+            time_ns // DAY_NS - DAYS_MAX,
+        )
+        prices = await fetch("SELECT market_id, price_ticks FROM prices")
         return Snapshot(
             sequence,
             time_ns,
@@ -198,6 +217,8 @@ class Store:
             tuple(movement_of(row) for row in withdrawals),
             final_through,
             tuple([row async for row in self._unsettled(final_through, unsettled_since)]),
+            tuple((row[0], row[1], int(row[2])) for row in volumes),
+            tuple((row[0], row[1]) for row in prices),
         )
 
     async def _unsettled(self, final_through: int, since: int) -> AsyncIterator[tuple[int, int, int, int, int]]:
@@ -268,6 +289,7 @@ class Store:
             pending.balances.add((posting.account_id, posting.asset_id))
         for execution in change.effects.executions:
             pending.add(_ADD_EXECUTION, _execution_row(execution, amount(execution.fee)))
+            pending.volumes.add((execution.account_id, change.time_ns // DAY_NS))
         for order in change.effects.orders:
             pending.orders[order.order_id] = order
             asset = order.lock_asset(ledger.markets[order.market_id])
@@ -362,7 +384,12 @@ class Store:
         if pending.movements:
             rows = [_movement_row(movement, amount(movement.amount)) for movement in pending.movements.values()]
             statements.append(Statement(_PUT_MOVEMENT, rows))
-        return statements
+        if pending.volumes:
+            volumes = ledger.volumes
+            days = [(volumes.asset, day, who, amount(volumes.amount(who, day))) for who, day in pending.volumes]
+            statements.append(Statement(_PUT_VOLUME, days))
+            statements.append(Statement(_PUT_PRICE, list(volumes.prices.items())))
+        return [statement for statement in statements if statement.rows]
 
     async def _write(self, statements: list[Statement], sequence: int) -> None:
         backoff, loop = Backoff(), asyncio.get_running_loop()

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from services.errors import Reason, Rejected
-from services.order_gateway.fees import Rates, Schedule
+from services.order_gateway.fees import Rates
 from services.order_gateway.model import Execution, Placement, Refused, TimeInForce
 from services.order_gateway.orders import PLACED_EXECUTIONS_MAX, Orders
 from services.order_gateway.session import Session
+from services.order_gateway.tiers import Schedule, parse_tiers
 from services.order_gateway.wire import AMOUNT_MAX, CLIENT_ORDER_ID_CHARS_MAX, placed
 from services.runtime.rpc import MESSAGE_BYTES_MAX
 from services.units import INT64_MAX
@@ -34,7 +35,7 @@ async def test_an_order_in_flight_that_is_refused_is_not_found(method: str) -> N
     fold = ledger(alice_usd=10**30)
     journal, session = Journal(fold), Session(fold, gateway=1)
     session.open(1, 100)
-    orders = Orders(fold, session, cast("Store", EmptyStore()), Schedule(Rates(0, 0)), 10)
+    orders = Orders(fold, session, cast("Store", EmptyStore()), Schedule(parse_tiers("", Rates(0, 0)), fold), 10)
     bid = Placement(MARKET, True, True, TimeInForce.GTC, False, 1_000, 10, None)
     placing = asyncio.create_task(orders.place(ALICE, bid, "mine", 5))
     (command,) = await asyncio.wait_for(session.batch(), 5)

@@ -28,7 +28,9 @@ class MoneyHandlers:
             Method(mine, "CancelWithdrawal", Access.WITHDRAW, pb.CancelWithdrawalRequest, self.cancel),
             Method(theirs, "GrantFunds", Access.ADMIN, admin_pb.GrantFundsRequest, self.grant),
             Method(theirs, "AdjustBalance", Access.ADMIN, admin_pb.AdjustBalanceRequest, self.adjust),
-            Method(theirs, "ListWithdrawals", Access.ADMIN, admin_pb.ListWithdrawalsRequest, self.withdrawals),
+            Method(
+                theirs, "ListWithdrawals", Access.ADMIN, admin_pb.ListWithdrawalsRequest, self.withdrawals, reads=True
+            ),
             Method(theirs, "ApproveWithdrawal", Access.ADMIN, admin_pb.ApproveWithdrawalRequest, self.approve),
             Method(theirs, "RejectWithdrawal", Access.ADMIN, admin_pb.RejectWithdrawalRequest, self.reject),
         ]
