@@ -355,11 +355,12 @@ class Store:
         if not self._pending.events:
             return
         self._writing, self._pending = self._pending, _Pending()
-        sequence = ledger.sequence
+        sequence, time_ns = ledger.sequence, ledger.time_ns
         statements = self._statements(self._writing, ledger)
         await self._write(statements, sequence)
         self._writing = _Pending()
         self.stored.advance(sequence)
+        ledger.volumes.forget_old(time_ns)
         _behind.set(self._pending.events)
         self._room.set()
 

@@ -38,6 +38,8 @@ class Volumes:
         self.prices: dict[int, int] = dict(prices)
         """The last price of each market that is quoted in the asset, in ticks."""
         self._days: dict[int, dict[int, int]] = {}
+        self._forgotten = 0
+        """The last day that was dropped."""
         for account_id, day, amount in amounts:
             self._days.setdefault(account_id, {})[day] = amount
 
@@ -60,11 +62,21 @@ class Volumes:
         since = time_ns // DAY_NS - DAYS_MAX
         return sum(amount for day, amount in self._days.get(account_id, {}).items() if day > since)
 
+    def forget_old(self, time_ns: int) -> None:
+        """Drops the days that do not count any more at a time, once a day: whoever stores them has them."""
+        since = time_ns // DAY_NS - DAYS_MAX
+        if since == self._forgotten:
+            return
+        self._forgotten = since
+        for account_id, days in list(self._days.items()):
+            kept = {day: amount for day, amount in days.items() if day > since}
+            if kept:
+                self._days[account_id] = kept
+            else:
+                del self._days[account_id]
+
     def _count(self, account_id: int, day: int, value: int) -> None:
         days = self._days.setdefault(account_id, {})
-        if day not in days:  # what does not count any more goes when something new comes
-            for old in [known for known in days if known <= day - DAYS_MAX]:
-                del days[old]
         days[day] = days.get(day, 0) + value
 
     def _value(self, market: Market, execution: Execution) -> int:

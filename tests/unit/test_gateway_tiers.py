@@ -80,6 +80,9 @@ def test_thirty_days_roll_by_day() -> None:
     assert volumes.volume(BOB, now + DAY_NS) == (DAYS_MAX - 1) * 2 * 10**6
     assert volumes.volume(BOB, now + DAYS_MAX * DAY_NS) == 0
     assert volumes.amount(ALICE, 39) == 10**6
+    assert volumes.amount(ALICE, 9) == 10**6, "kept until it is stored"
+    volumes.forget_old(now)
+    assert volumes.volume(ALICE, now) == DAYS_MAX * 10**6
     assert volumes.amount(ALICE, 9) == 0, "forgotten"
     again = Volumes("USD", MARKETS, [(ALICE, day, volumes.amount(ALICE, day)) for day in range(40)])
     assert again.volume(ALICE, now) == volumes.volume(ALICE, now)

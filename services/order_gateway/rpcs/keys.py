@@ -3,13 +3,14 @@
 from clearbook.v1 import account_service_pb2 as pb
 from clearbook.v1 import admin_service_pb2 as admin_pb
 
-from services.order_gateway import keys_wire, wire
+from services.order_gateway import keys_wire
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.identity.issuer import Issued, Issuer
 from services.order_gateway.identity.key_store import KeyStore
 from services.order_gateway.identity.sign_in import SignIns
 from services.order_gateway.identity.who import Caller, Identity, Visitor, checked_user
 from services.order_gateway.methods import Access, Method
+from services.order_gateway.paging import NEWEST, Page
 from services.order_gateway.rpcs.accounts import SERVICE as ACCOUNTS
 from services.order_gateway.rpcs.admin import SERVICE as ADMIN
 
@@ -39,13 +40,12 @@ class KeyHandlers:
 
     async def page(self, caller: Caller, request: pb.ListApiKeysRequest, _seconds: float) -> pb.ListApiKeysResponse:
         """ListApiKeys."""
-        size = wire.page_size(request.page_size)
-        before = wire.page_start(request.page_token, None, open_only=False)
-        found = await self._issuer.page(caller.user, before, size + 1)  # one more tells whether another page follows
-        shown = found[:size]
+        page = Page.of(request.page_size, request.page_token, "keys")
+        found = await self._issuer.page(caller.user, page.after[0], page.limit)
+        shown = found[: page.size]
         return pb.ListApiKeysResponse(
             keys=[keys_wire.api_key(key) for key in shown],
-            next_page_token=wire.page_token(shown[-1].number, None, open_only=False) if len(found) > size else "",
+            next_page_token=page.next_token(len(found), (shown[-1].number, 0) if shown else NEWEST),
         )
 
     async def revoke(self, caller: Caller, request: pb.RevokeApiKeyRequest, _seconds: float) -> pb.RevokeApiKeyResponse:
