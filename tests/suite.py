@@ -87,7 +87,9 @@ class Suite:
         return cls(folder, blank | env, own_chain=True, certificates=certificates)
 
     @classmethod
-    async def production(cls, folder: Path, backends: Backends, **env: str) -> Self:
+    async def production(
+        cls, folder: Path, backends: Backends, *, certificates: Path | None = None, **env: str
+    ) -> Self:
         """RabbitMQ, PostgreSQL and Anvil: a vhost, a database and a signing key of its own."""
         account = Account.create()
         await backends.fund(account.address)
@@ -99,7 +101,7 @@ class Suite:
             "SETTLEMENT_CONTRACT_ADDRESS": "",
             "CLEARBOOK_FAUCET": "1",
         }
-        return cls(folder, own | env, own_chain=False)
+        return cls(folder, own | env, own_chain=False, certificates=certificates)
 
     @property
     def names(self) -> list[str]:
