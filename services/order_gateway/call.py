@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
+from services.order_gateway.identity.who import Identity
 from services.runtime.config import host_port
 
 ANSWER_SECONDS_MAX = 10.0
@@ -22,12 +23,14 @@ class Signed:
         payload: the signed bytes as they were sent: the query without its signature, then the body.
         signature: hexadecimal or base64.
         route: HTTP method and path, or the WebSocket's method.
+        query_bytes: how many of payload's bytes are the query; the rest is the body, a form or JSON.
     """
 
     key_id: str
     payload: bytes
     signature: str
     route: str
+    query_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Call:
         signature: over gRPC, what `x-signature-bin` held.
         signed: over REST, a signed request.
         peer: the caller's address, an IP; "" where it has none.
+        session: who opened the session that a forwarded call names: no other credential is looked at.
+        trailer: filled on the way: what the caller is told beside the answer, whatever that is.
         seconds: how long to wait for an outcome. (A client that gives up before that cancels its call by itself.)
     """
 
@@ -50,6 +55,8 @@ class Call:
     signature: bytes = b""
     signed: Signed | None = None
     peer: str = ""
+    session: Identity | None = None
+    trailer: dict[str, str] = field(default_factory=dict)
     seconds: float = ANSWER_SECONDS_MAX
 
 

@@ -1,26 +1,35 @@
-"""ForwardService: many people's unary calls over one stream, run side by side, answered in whatever order they end.
+"""ForwardService: many people's calls through the shim, each judged by its own credentials like a gRPC call.
 
-The shim is trusted to translate, never to authenticate: each item carries its caller's own credentials, and they are
-judged like those of a gRPC call.
+The shim is trusted to translate, never to authenticate. Unary calls share one stream, run side by side, and are
+answered in whatever order they end; a session is a call of its own, which others name as their credential meanwhile.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Protocol
 
 from services.errors import Reason, Rejected
 from services.order_gateway import wire
 from services.order_gateway.call import Call, Signed, ip_of
+from services.order_gateway.gate import Gate
+from services.order_gateway.identity.who import Identity
 from services.runtime import log, metrics, rpc
 
 ITEMS_IN_FLIGHT_MAX = 1_024
 """Of one stream; the next one is read when one of them has been answered."""
 WRITE_SECONDS_MAX = 5.0
 REQUEST_ID_KEY = "x-request-id"
+SESSION_KEY = "x-clearbook-session"
+SESSION_BYTES = 32
 
 _items = metrics.counter("gateway_forwarded_calls", "Forwarded calls answered.", ["method", "answer"])
+_sessions = metrics.gauge("gateway_forwarded_sessions", "Logons that last.")
 
 Unary = Callable[[Call], Awaitable[bytes]]
+Streamed = Callable[[Call], AsyncGenerator[bytes, None]]
 
 
 class Item(Protocol):
@@ -38,7 +47,7 @@ class Item(Protocol):
     def peer(self) -> str: ...  # noqa: D102
     @property
     def signed(self) -> Any: ...  # noqa: D102
-    def HasField(self, name: str) -> bool: ...  # noqa: D102, N802
+    def HasField(self, field_name: Any) -> bool: ...  # noqa: D102, N802
 
 
 def call_of(item: Item) -> Call:
@@ -46,7 +55,7 @@ def call_of(item: Item) -> Call:
     signed = None
     if item.HasField("signed"):
         given = item.signed
-        signed = Signed(given.key_id, given.payload, given.signature, given.route)
+        signed = Signed(given.key_id, given.payload, given.signature, given.route, given.query_bytes)
     return Call(item.method, item.metadata, item.request, signed=signed, peer=ip_of(item.peer))
 
 
@@ -54,11 +63,14 @@ class Forwarder:
     """Runs forwarded calls.
 
     Args:
-        methods: by full name; takes a call with its serialized request, gives a serialized response or raises.
+        gate: who opens a session.
+        unary: methods by full name; each takes a call, gives a serialized response or raises.
+        streams: the same for methods that answer with a stream.
     """
 
-    def __init__(self, methods: Mapping[str, Unary]) -> None:
-        self._methods = methods
+    def __init__(self, gate: Gate, unary: Mapping[str, Unary], streams: Mapping[str, Streamed]) -> None:
+        self._gate, self._unary, self._streams = gate, unary, streams
+        self._sessions: dict[str, Identity] = {}
 
     async def serve(self, items: AsyncIterator[Item], context: Any) -> None:
         """Answers the items of one stream, until it ends and all are answered."""
@@ -81,19 +93,63 @@ class Forwarder:
     async def _run(self, item: Item, answers: "asyncio.Queue[Any]") -> None:
         """One item: its answer, or the status that says why not."""
         log.bind_request(item.metadata.get(REQUEST_ID_KEY))
-        method = self._methods.get(item.method, _unknown)
+        call = call_of(item)
         try:
-            response = await method(call_of(item))
+            response = await self._unary.get(item.method, _unknown)(self._identified(call))
         except Exception as error:  # a bug is logged by status_for, as for any call
-            status = rpc.status_for(error, item.method)
-            _items.labels(item.method if item.method in self._methods else "unknown", "refused").inc()
-            answers.put_nowait(wire.forward_response(item.id, status=status.SerializeToString()))
+            status = rpc.status_for(error, item.method).SerializeToString()
+            _items.labels(item.method if item.method in self._unary else "unknown", "refused").inc()
+            answers.put_nowait(wire.forward_response(item.id, status=status, trailer=call.trailer))
         else:
             _items.labels(item.method, "ok").inc()
-            answers.put_nowait(wire.forward_response(item.id, response=response))
+            answers.put_nowait(wire.forward_response(item.id, response=response, trailer=call.trailer))
+
+    def _identified(self, call: Call) -> Call:
+        """The call, with who it is if it names a session.
+
+        Raises:
+            Rejected: UNAUTHENTICATED, the session has ended.
+        """
+        name = call.metadata.get(SESSION_KEY)
+        if name is None:
+            return call
+        identity = self._sessions.get(name)
+        if identity is None:
+            raise Rejected(Reason.UNAUTHENTICATED)
+        return replace(call, session=identity)
+
+    async def stream(self, item: Item) -> AsyncGenerator[tuple[bytes, str], None]:
+        """The messages of a streaming method; or a session: a unary method's response and the session's name, once."""
+        log.bind_request(item.metadata.get(REQUEST_ID_KEY))
+        call = self._identified(call_of(item))
+        streamed = self._streams.get(item.method)
+        if streamed is not None:
+            async with aclosing(streamed(call)) as responses:
+                async for response in responses:
+                    yield response, ""
+            return
+        async with aclosing(self._session(call)) as messages:
+            async for message in messages:
+                yield message
+
+    async def _session(self, call: Call) -> AsyncGenerator[tuple[bytes, str], None]:
+        # What is made once of one signed request, an id for an order, is not the session's.
+        identity = replace(await self._gate.identify(call), made_id="")
+        with self._gate.while_good(identity) as closing:
+            response = await self._unary.get(call.method, _unknown)(replace(call, session=identity))
+            name = secrets.token_urlsafe(SESSION_BYTES)
+            self._sessions[name] = identity
+            _sessions.inc()
+            try:
+                yield response, name
+                await closing.wait()  # the client may end it before that
+                raise Rejected(Reason.UNAUTHENTICATED)
+            finally:
+                _sessions.dec()
+                del self._sessions[name]
 
 
-async def _unknown(call: Call) -> bytes:  # noqa: ARG001
+async def _unknown(_call: Call) -> bytes:
     raise Rejected(Reason.MALFORMED_REQUEST, "no such method", "method")
 
 

@@ -41,14 +41,22 @@ class Gate:
             return None
         if not self._may_serve():
             raise Rejected(Reason.NOT_TAKEN, "the gateway does not serve now; send again with the same id")
-        if access is Access.ANYBODY and not self._authenticator.names_somebody(call):
+        if access is Access.ANYBODY and call.session is None and not self._authenticator.names_somebody(call):
             return Visitor(None, call.peer)
-        identity = await self._authenticator.identify(call)
+        identity = await self.identify(call)
         if access is Access.ANYBODY:
             return Visitor(identity, call.peer)
         if not identity.may(access.scope):
             raise Rejected(Reason.PERMISSION_DENIED, f"the credential has not the scope {access.scope.name}")
         return await self._accounts.caller(identity, call.seconds) if access.of_account else identity
+
+    async def identify(self, call: Call) -> Identity:
+        """Who calls. A signature is good once: who needs to know twice keeps the answer in `call.session`.
+
+        Raises:
+            Rejected: UNAUTHENTICATED, PERMISSION_DENIED, OVERLOADED.
+        """
+        return call.session or await self._authenticator.identify(call)
 
     @contextmanager
     def while_good(self, who: Admitted) -> Iterator[Closing]:

@@ -3,18 +3,19 @@
 Both ways end in `_call`: the gate admits, then the handler acts for whom it admitted.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from typing import Any
 
 import grpc
+from clearbook.internal.v1 import forward_service_pb2 as forward_pb
 from clearbook.internal.v1 import forward_service_pb2_grpc as forward_grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 
 from services.errors import Reason, Rejected
 from services.order_gateway.call import Call, ip_of
-from services.order_gateway.forward import Forwarder, Unary
+from services.order_gateway.forward import Forwarder, Streamed, Unary
 from services.order_gateway.gate import Gate
 from services.order_gateway.identity.authenticator import AUTHORIZATION_KEY, USER_KEY
 from services.order_gateway.identity.signing import (
@@ -77,19 +78,35 @@ def _serialized(message: Any) -> bytes:
 
 def _unary(gate: Gate, method: Method) -> Callable[[Any, Context], Any]:
     async def run(request: Any, context: Context) -> Any:
-        return await _call(gate, method, call_of(method, context), request)
+        call = call_of(method, context)
+        try:
+            return await _call(gate, method, call, request)
+        finally:
+            _tell(call, context)
 
     return run
 
 
 def _stream(gate: Gate, method: Method) -> Callable[[Any, Context], AsyncIterator[Any]]:
-    def run(request: Any, context: Context) -> AsyncIterator[Any]:
-        return _stream_call(gate, method, call_of(method, context), request)
+    async def run(request: Any, context: Context) -> AsyncIterator[Any]:
+        call = call_of(method, context)
+        try:
+            async with aclosing(_stream_call(gate, method, call, request)) as responses:
+                async for response in responses:
+                    yield response
+        finally:
+            _tell(call, context)
 
     return run
 
 
-async def _stream_call(gate: Gate, method: Method, call: Call, request: Any) -> AsyncIterator[Any]:
+def _tell(call: Call, context: Context) -> None:
+    """Puts what is told beside the answer where a client finds it."""
+    if call.trailer:
+        context.set_trailing_metadata(tuple(call.trailer.items()))
+
+
+async def _stream_call(gate: Gate, method: Method, call: Call, request: Any) -> AsyncGenerator[Any, None]:
     """A stream's responses, for as long as the credential that opened it is good."""
     assert method.streams is not None
     who = await gate.admit(call, method.access)
@@ -122,13 +139,24 @@ class ForwardServicer(forward_grpc.ForwardServiceServicer):
     """ForwardService over gRPC."""
 
     def __init__(self, gate: Gate, methods: Iterable[Method]) -> None:
-        self._forwarder = Forwarder(unary_methods(gate, methods))
+        methods = list(methods)
+        unary = {method.name: _forwarded(gate, method) for method in methods if method.handler is not None}
+        streams = {method.name: _streamed(gate, method) for method in methods if method.streams is not None}
+        self._forwarder = Forwarder(gate, unary, streams)
 
     async def Forward(  # type: ignore[override]  # it writes by itself
         self, request_iterator: Any, context: Context
     ) -> None:
         """See the proto."""
         await self._forwarder.serve(request_iterator, context)
+
+    async def ForwardStream(
+        self, request: forward_pb.ForwardStreamRequest, context: Context
+    ) -> AsyncIterator[forward_pb.ForwardStreamResponse]:
+        """See the proto."""
+        async with aclosing(self._forwarder.stream(request.request)) as messages:
+            async for response, session in messages:
+                yield forward_pb.ForwardStreamResponse(response=response, session=session)
 
 
 def add_forward(server: rpc.Server, gate: Gate, methods: Iterable[Method]) -> None:
@@ -137,17 +165,24 @@ def add_forward(server: rpc.Server, gate: Gate, methods: Iterable[Method]) -> No
     server.add(forward_grpc.add_ForwardServiceServicer_to_server, servicer, FORWARD)
 
 
-def unary_methods(gate: Gate, methods: Iterable[Method]) -> Mapping[str, Unary]:
-    """All unary methods by full name, from bytes to bytes."""
-    return {method.name: _forwarded(gate, method) for method in methods if method.handler is not None}
-
-
 def _forwarded(gate: Gate, method: Method) -> Unary:
     async def run(call: Call) -> bytes:
-        try:
-            request = method.request.FromString(call.request)
-        except (DecodeError, ValueError):
-            raise Rejected(Reason.MALFORMED_REQUEST, "the request's bytes are not a message of its type") from None
-        return _serialized(await _call(gate, method, call, request))
+        return _serialized(await _call(gate, method, call, _request(method, call)))
 
     return run
+
+
+def _streamed(gate: Gate, method: Method) -> Streamed:
+    async def run(call: Call) -> AsyncGenerator[bytes, None]:
+        async with aclosing(_stream_call(gate, method, call, _request(method, call))) as responses:
+            async for response in responses:
+                yield _serialized(response)
+
+    return run
+
+
+def _request(method: Method, call: Call) -> Any:
+    try:
+        return method.request.FromString(call.request)
+    except (DecodeError, ValueError):
+        raise Rejected(Reason.MALFORMED_REQUEST, "the request's bytes are not a message of its type") from None

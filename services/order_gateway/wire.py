@@ -525,6 +525,8 @@ def check_settlement_name(request: settlement_pb.GetSettlementRequest) -> None:
 # ForwardService.
 
 
-def forward_response(item_id: int, response: bytes = b"", status: bytes = b"") -> forward_pb.ForwardResponse:
-    """The answer to one item: a serialized response, or a serialized google.rpc.Status."""
-    return forward_pb.ForwardResponse(id=item_id, response=response, status=status)
+def forward_response(
+    item_id: int, trailer: Mapping[str, str], response: bytes = b"", status: bytes = b""
+) -> forward_pb.ForwardResponse:
+    """The answer to one item: a serialized response, or a serialized google.rpc.Status, and what is told beside it."""
+    return forward_pb.ForwardResponse(id=item_id, response=response, status=status, trailer=trailer)

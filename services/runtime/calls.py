@@ -246,7 +246,8 @@ async def abort(context: Context, status: status_pb2.Status) -> None:
         grpc.aio.AbortError: the client is told.
         asyncio.CancelledError: the client has left, or takes nothing any more.
     """
-    trailer = [(DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, log.request_id.get())]
+    told = context.trailing_metadata() or ()  # it would be lost: abort puts its own in the place of what was set
+    trailer = [*told, (DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, log.request_id.get())]
     try:
         async with asyncio.timeout(ABORT_SECONDS_MAX):
             await context.abort(code_of(status), status.message, tuple(trailer))

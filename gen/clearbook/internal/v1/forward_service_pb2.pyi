@@ -60,7 +60,7 @@ class ForwardRequest(_message.Message):
     """The caller's IP address."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Credentials as metadata, as the caller gave them: authorization, x-clearbook-user, x-request-id."""
+        """Credentials as metadata, as the caller gave them: authorization, x-clearbook-user, x-request-id; or x-clearbook-session alone."""
 
     @_builtins.property
     def signed(self) -> Global___Signed:
@@ -94,6 +94,8 @@ class Signed(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
+    QUERY_BYTES_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The key's id (X-MBX-APIKEY)."""
     payload: _builtins.bytes
@@ -102,6 +104,10 @@ class Signed(_message.Message):
     """The signature as text: hexadecimal for HMAC, base64 for Ed25519."""
     route: _builtins.str
     """HTTP method and path, for example "POST /api/v1/order"; "WS session.logon" for a logon. Goes to the audit of failures."""
+    query_bytes: _builtins.int
+    """How many of payload's bytes are of the query; the rest is the body. Where one ends and the other begins, the bytes do not tell."""
+    form: _builtins.bool
+    """The body is a form, parameters like the query; else it is JSON, or there is none."""
     def __init__(
         self,
         *,
@@ -109,10 +115,12 @@ class Signed(_message.Message):
         payload: _builtins.bytes = ...,
         signature: _builtins.str = ...,
         route: _builtins.str = ...,
+        query_bytes: _builtins.int = ...,
+        form: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "payload", b"payload", "route", b"route", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "key_id", b"key_id", "payload", b"payload", "query_bytes", b"query_bytes", "route", b"route", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -205,16 +213,20 @@ class ForwardStreamResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESPONSE_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     response: _builtins.bytes
     """The serialized response message."""
+    session: _builtins.str
+    """The first message of a session: its name, good while this call lasts. A secret."""
     def __init__(
         self,
         *,
         response: _builtins.bytes = ...,
+        session: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

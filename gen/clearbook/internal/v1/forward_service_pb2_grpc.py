@@ -60,7 +60,9 @@ class ForwardServiceServicer:
 
     def ForwardStream(self, request, context):
         """A streaming call of somebody: the serialized messages of the public method that the item names, for example
-        /clearbook.v1.AccountService/StreamAccount. Ends as that call would.
+        /clearbook.v1.AccountService/StreamAccount. Ends as that call would. A unary method opens a session: its response comes once, with
+        a name for the session; the call then lasts for as long as the credential is good, and as long as it lasts, other items may
+        name it (metadata x-clearbook-session) as their credential. So a logon, which is good once, is followed by as many calls as wanted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,9 @@ class ForwardServiceStub:
     """Each item is answered once, in any order, matched by id."""
     ForwardStream: _grpc.UnaryStreamMultiCallable[_forward_service_pb2.ForwardStreamRequest, _forward_service_pb2.ForwardStreamResponse]
     """A streaming call of somebody: the serialized messages of the public method that the item names, for example
-    /clearbook.v1.AccountService/StreamAccount. Ends as that call would.
+    /clearbook.v1.AccountService/StreamAccount. Ends as that call would. A unary method opens a session: its response comes once, with
+    a name for the session; the call then lasts for as long as the credential is good, and as long as it lasts, other items may
+    name it (metadata x-clearbook-session) as their credential. So a logon, which is good once, is followed by as many calls as wanted.
     """
 
 @_typing.type_check_only
@@ -49,7 +51,9 @@ class ForwardServiceAsyncStub(ForwardServiceStub):
     """Each item is answered once, in any order, matched by id."""
     ForwardStream: _aio.UnaryStreamMultiCallable[_forward_service_pb2.ForwardStreamRequest, _forward_service_pb2.ForwardStreamResponse]  # type: ignore[assignment]
     """A streaming call of somebody: the serialized messages of the public method that the item names, for example
-    /clearbook.v1.AccountService/StreamAccount. Ends as that call would.
+    /clearbook.v1.AccountService/StreamAccount. Ends as that call would. A unary method opens a session: its response comes once, with
+    a name for the session; the call then lasts for as long as the credential is good, and as long as it lasts, other items may
+    name it (metadata x-clearbook-session) as their credential. So a logon, which is good once, is followed by as many calls as wanted.
     """
 
 class ForwardServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -70,7 +74,9 @@ class ForwardServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_forward_service_pb2.ForwardStreamResponse], _abc.AsyncIterator[_forward_service_pb2.ForwardStreamResponse]]:
         """A streaming call of somebody: the serialized messages of the public method that the item names, for example
-        /clearbook.v1.AccountService/StreamAccount. Ends as that call would.
+        /clearbook.v1.AccountService/StreamAccount. Ends as that call would. A unary method opens a session: its response comes once, with
+        a name for the session; the call then lasts for as long as the credential is good, and as long as it lasts, other items may
+        name it (metadata x-clearbook-session) as their credential. So a logon, which is good once, is followed by as many calls as wanted.
         """
 
 def add_ForwardServiceServicer_to_server(servicer: ForwardServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,115 @@
+"""The gateway's side of the shim's entrance: forwarded streams, and sessions that stand in for a credential."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from clearbook.internal.v1 import forward_service_pb2 as wire
+from clearbook.internal.v1 import forward_service_pb2_grpc as services
+from clearbook.v1 import account_service_pb2 as accounts
+from clearbook.v1 import order_service_pb2 as orders
+from google.rpc import status_pb2
+
+from services.runtime import rpc
+from services.runtime.status import refusal_in
+from tests import gateways
+from tests.gateways import Exchange, limit, refused
+
+BALANCES = "/clearbook.v1.AccountService/ListBalances"
+STREAM = "/clearbook.v1.OrderService/StreamOrders"
+ALICE = {"x-clearbook-user": "alice"}
+
+
+@pytest.fixture
+async def exchange(tmp_path: Path) -> AsyncIterator[Exchange]:
+    async with gateways.exchange(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def shim(exchange: Exchange) -> AsyncIterator[Any]:
+    async with rpc.connect(f"127.0.0.1:{exchange.gateway.forward_port}") as channel:
+        yield services.ForwardServiceStub(channel)
+
+
+def opened(shim: Any, method: str, metadata: dict[str, str], request: bytes = b"") -> Any:
+    item = wire.ForwardRequest(method=method, request=request, metadata=metadata)
+    return shim.ForwardStream(wire.ForwardStreamRequest(request=item))
+
+
+async def answer(shim: Any, method: str, metadata: dict[str, str]) -> wire.ForwardResponse:
+    item = wire.ForwardRequest(id=1, method=method, metadata=metadata)
+    async for response in shim.Forward(iter([item])):
+        return response  # type: ignore[no-any-return]
+    raise AssertionError("no answer")
+
+
+def reason(response: wire.ForwardResponse) -> str:
+    refusal = refusal_in(status_pb2.Status.FromString(response.status))
+    return refusal.reason.name if refusal else ""
+
+
+async def test_a_stream_is_forwarded(exchange: Exchange, shim: Any) -> None:
+    stream = opened(shim, STREAM, ALICE)
+    async with asyncio.timeout(20):
+        first = orders.StreamOrdersResponse.FromString((await stream.read()).response)
+        assert first.snapshot and not first.orders
+        placed = await exchange.user("alice").place(limit("SELL", "30000.00", "0.1", "mine"))
+        told = orders.StreamOrdersResponse.FromString((await stream.read()).response)
+    assert [order.order_id for order in told.orders] == [placed.order.order_id]
+    stream.cancel()
+
+
+@pytest.mark.parametrize(
+    ("method", "metadata", "request_bytes", "expected"),
+    [
+        (STREAM, {}, b"", ("UNAUTHENTICATED", "UNAUTHENTICATED", "")),
+        (STREAM, ALICE, b"\xff", ("INVALID_ARGUMENT", "MALFORMED_REQUEST", "")),
+        (STREAM, {"x-clearbook-session": "made up"}, b"", ("UNAUTHENTICATED", "UNAUTHENTICATED", "")),
+        (STREAM, ALICE | {"x-clearbook-session": ""}, b"", ("UNAUTHENTICATED", "UNAUTHENTICATED", "")),
+        ("/clearbook.v1.OrderService/Nonsense", ALICE, b"", ("INVALID_ARGUMENT", "MALFORMED_REQUEST", "method")),
+        (BALANCES, {}, b"", ("UNAUTHENTICATED", "UNAUTHENTICATED", "")),
+    ],
+)
+async def test_streams_that_are_refused(
+    shim: Any, method: str, metadata: dict[str, str], request_bytes: bytes, expected: tuple[str, str, str]
+) -> None:
+    assert await refused(opened(shim, method, metadata, request_bytes).read()) == expected
+
+
+async def test_a_session_is_a_credential_for_as_long_as_it_lasts(exchange: Exchange, shim: Any) -> None:
+    mine = await exchange.user("alice").accounts.ListBalances(
+        accounts.ListBalancesRequest(), metadata=tuple(ALICE.items()), timeout=15
+    )
+    session = opened(shim, BALANCES, ALICE)
+    async with asyncio.timeout(20):
+        first = await session.read()
+        assert accounts.ListBalancesResponse.FromString(first.response).account_id == mine.account_id
+        assert len(first.session) >= 43
+        named = {"x-clearbook-session": first.session}
+        again = await answer(shim, BALANCES, named | {"x-clearbook-user": "bob"})
+        found = accounts.ListBalancesResponse.FromString(again.response).account_id
+        assert found == mine.account_id, "a session is one user's, whoever is named beside it"
+        stream = opened(shim, STREAM, named)
+        assert orders.StreamOrdersResponse.FromString((await stream.read()).response).snapshot
+        session.cancel()
+        while not (response := await answer(shim, BALANCES, named)).status:
+            await asyncio.sleep(0.01)
+    assert reason(response) == "UNAUTHENTICATED"
+    stream.cancel()
+
+
+async def test_every_session_has_a_name_of_its_own(shim: Any) -> None:
+    calls = [opened(shim, BALANCES, ALICE) for _ in range(3)]
+    async with asyncio.timeout(20):
+        names = {(await call.read()).session for call in calls}
+    assert len(names) == 3
+    for call in calls:
+        call.cancel()
+        with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
+            await call.read()
