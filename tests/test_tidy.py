@@ -28,6 +28,7 @@ BASE = {
     "services.locks",
     "services.depth",
     "services.command_ids",
+    "services.buckets",
 }
 PURE = BASE | {
     "services.book.model",

@@ -95,7 +95,6 @@ class Signed(_message.Message):
     SIGNATURE_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
     QUERY_BYTES_FIELD_NUMBER: _builtins.int
-    FORM_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The key's id (X-MBX-APIKEY)."""
     payload: _builtins.bytes
@@ -106,8 +105,6 @@ class Signed(_message.Message):
     """HTTP method and path, for example "POST /api/v1/order"; "WS session.logon" for a logon. Goes to the audit of failures."""
     query_bytes: _builtins.int
     """How many of payload's bytes are of the query; the rest is the body. Where one ends and the other begins, the bytes do not tell."""
-    form: _builtins.bool
-    """The body is a form, parameters like the query; else it is JSON, or there is none."""
     def __init__(
         self,
         *,
@@ -116,11 +113,10 @@ class Signed(_message.Message):
         signature: _builtins.str = ...,
         route: _builtins.str = ...,
         query_bytes: _builtins.int = ...,
-        form: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "key_id", b"key_id", "payload", b"payload", "query_bytes", b"query_bytes", "route", b"route", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "payload", b"payload", "query_bytes", b"query_bytes", "route", b"route", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
