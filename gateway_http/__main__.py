@@ -1,12 +1,14 @@
 """`clearbook http`: the REST and WebSocket shim as a process."""
 
 import contextlib
+import ipaddress
 import socket
 import sys
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import uvicorn
+from pydantic import AfterValidator
 
 from gateway_http.app import build
 from gateway_http.state import State
@@ -31,6 +33,16 @@ DRAIN_SECONDS_MAX: Final = 10
 TCP_USER_TIMEOUT: Final = getattr(socket, "TCP_USER_TIMEOUT", 18)
 
 
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _checked_networks(text: str) -> str:
+    for part in _listed(text):
+        ipaddress.ip_network(part)  # ValueError names what is wrong
+    return text
+
+
 class Settings(LogSettings, TlsSettings, PublicTlsSettings, PublicClientSettings):
     """What the shim reads from the environment."""
 
@@ -40,6 +52,10 @@ class Settings(LogSettings, TlsSettings, PublicTlsSettings, PublicClientSettings
     clearbook_auth: Literal["open", "required"] = "open"
     clearbook_open_bind: bool = False
     """Let everybody who can reach us be whoever they say."""
+    trusted_proxies: Annotated[str, AfterValidator(_checked_networks)] = ""
+    """Addresses and networks, separated by commas, whose X-Forwarded-For and -Proto tell who the client is."""
+    cors_origins: str = ""
+    """Pages of others that may use us from a browser, as "https://app.example", separated by commas."""
 
     def check_exposure(self) -> None:
         """Raises StartError if strangers could name themselves: what we forward to comes from loopback."""
@@ -84,7 +100,7 @@ async def serve(settings: Settings, closing: Closing) -> None:
     forward, publisher = (host_port(text).from_here for text in (settings.forward_address, settings.publisher_address))
     state = State(str(forward), str(publisher), closing, tls, believed)
     config = uvicorn.Config(
-        build(state),
+        build(state, _listed(settings.cors_origins)),
         http="httptools",
         ws="websockets-sansio",
         ws_max_size=WS_MESSAGE_BYTES_MAX,
@@ -92,6 +108,8 @@ async def serve(settings: Settings, closing: Closing) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=_listed(settings.trusted_proxies),
         timeout_graceful_shutdown=DRAIN_SECONDS_MAX,
         ssl_certfile=settings.public_tls_certificate,
         ssl_keyfile=settings.public_tls_key,

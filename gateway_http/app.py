@@ -1,19 +1,27 @@
 """The ASGI application: routes, errors in one shape, a request id and a count for every request."""
 
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway_http import routes, stream
 from gateway_http.errors import problem
+from gateway_http.headers import DOCS_PATH, Headers, docs_page
 from gateway_http.routes import JSON
 from gateway_http.state import State
 from services.errors import Reason, Rejected
 from services.runtime import log, metrics
+
+CORS_HEADERS: Final = ("authorization", "content-type", "x-mbx-apikey", "x-request-id")
+CORS_HEADERS_SHOWN: Final = (
+    *("x-request-id", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
+)
 
 CLIENT_GONE: Final = 499
 """What is counted, by nginx's custom, when the client left before the answer began."""
@@ -25,17 +33,37 @@ _requests = metrics.counter("http_requests", "HTTP requests answered", ("route",
 _seconds = metrics.histogram("http_seconds", "Seconds to the answer of a request", ("route",))
 
 
-def build(state: State) -> FastAPI:
-    """The application around the two clients."""
-    app = FastAPI(title="Clearbook", version="1", description="An order book that clears.", redoc_url=None)
+def build(state: State, cors_origins: Sequence[str] = ()) -> FastAPI:
+    """The application around the two clients. `cors_origins`: which pages of others may use it from a browser."""
+    app = FastAPI(
+        title="Clearbook", version="1", description="An order book that clears.", docs_url=None, redoc_url=None
+    )
     app.state.clearbook = state
+    _add_docs(app)
     app.include_router(routes.router)
     app.include_router(stream.router)
     app.add_exception_handler(Rejected, _on_rejected)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=CORS_HEADERS,
+            expose_headers=CORS_HEADERS_SHOWN,
+        )
     app.add_middleware(_Observed)
+    app.add_middleware(Headers)
     return app
+
+
+def _add_docs(app: FastAPI) -> None:
+    page, policy = docs_page(app.title, "/openapi.json")
+
+    @app.get(DOCS_PATH, include_in_schema=False)
+    async def docs() -> Response:
+        return Response(page, headers={"content-security-policy": policy}, media_type="text/html")
 
 
 def _answer(rejected: Rejected, status: int | None = None) -> Response:

@@ -10,6 +10,8 @@ from services.runtime.status import refusal_in
 
 RETRY_AFTER_SECONDS: Final = 1
 RETRY_STATUSES: Final = frozenset({429, 503})
+CLOSING_STATUSES: Final = frozenset({408, 413})
+"""The rest of the request is not read: the connection cannot be used again."""
 
 FIELDS: Final = {
     "client_order_id": "order_id",
@@ -41,5 +43,9 @@ def problem(rejected: Rejected, request_id: str) -> tuple[int, bytes, dict[str, 
     status = rejected.reason.http_status
     field = FIELDS.get(rejected.field, rejected.field) or None
     body = msgspec.json.encode(Problem(rejected.reason.name, rejected.message, field, request_id))
-    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if status in RETRY_STATUSES else {}
+    headers = {}
+    if status in RETRY_STATUSES:
+        headers["retry-after"] = str(RETRY_AFTER_SECONDS)
+    if status in CLOSING_STATUSES:
+        headers["connection"] = "close"
     return status, body, headers

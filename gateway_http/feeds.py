@@ -27,12 +27,16 @@ logger = log.get("feeds")
 
 
 class Subscriber:
-    """One socket's frames: every change while it keeps up, the newest alone once it does not."""
+    """What waits for one socket: every change of the book while it keeps up, the newest alone once it does not.
+
+    What is said to it alone goes first and is never skipped: whoever says it waits until there is room.
+    """
 
     def __init__(self) -> None:
         """Nothing waits yet."""
         self._frames: deque[str] = deque()
-        self._ready = asyncio.Event()
+        self._words: deque[str] = deque()
+        self._ready, self._room = asyncio.Event(), asyncio.Event()
 
     def put(self, frame: str) -> None:
         """Adds a frame; a reader that is too far behind skips to it."""
@@ -41,11 +45,22 @@ class Subscriber:
         self._frames.append(frame)
         self._ready.set()
 
+    async def say(self, words: str) -> None:
+        """Adds what is for this socket alone, when there is room for it."""
+        while len(self._words) >= FRAMES_WAITING_MAX:
+            self._room.clear()
+            await self._room.wait()
+        self._words.append(words)
+        self._ready.set()
+
     async def next(self) -> str:
         """The next frame to send."""
-        while not self._frames:
+        while not (self._words or self._frames):
             self._ready.clear()
             await self._ready.wait()
+        if self._words:
+            self._room.set()
+            return self._words.popleft()
         return self._frames.popleft()
 
 

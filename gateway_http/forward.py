@@ -1,11 +1,12 @@
 """Everybody's requests over one ForwardService stream to order_gateway.
 
 A request that was on its way when the stream broke is sent again on the next one: the documented order carries the
-client's id, so order_gateway answers it once. Whoever waits longer than the limits is told UNAVAILABLE if the request
-never left, DEADLINE if its outcome is unknown.
+client's id, so order_gateway answers it once. A signature is good once, so a signed request is never sent again. Whoever
+waits longer than the limits is told UNAVAILABLE if the request never left, DEADLINE if its outcome is unknown.
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -15,6 +16,7 @@ from clearbook.internal.v1 import forward_service_pb2 as wire
 from clearbook.internal.v1 import forward_service_pb2_grpc as services
 
 from gateway_http.errors import refused
+from gateway_http.signing import SignedRequest
 from services.errors import Reason, Rejected
 from services.runtime import rpc
 from services.runtime.config import Tls
@@ -39,6 +41,7 @@ class _Item:
     request: wire.ForwardRequest
     answer: asyncio.Future[bytes]
     limit: asyncio.Timeout
+    told: dict[str, str]
     sent: bool = False
 
     def leaves(self) -> None:
@@ -46,6 +49,17 @@ class _Item:
         if not self.sent:
             self.sent = True
             self.limit.reschedule(asyncio.get_running_loop().time() + ANSWER_SECONDS_MAX)
+
+
+def _request(
+    number: int, method: str, request: bytes, metadata: dict[str, str], peer: str, signed: SignedRequest | None
+) -> wire.ForwardRequest:
+    item = wire.ForwardRequest(id=number, method=method, request=request, metadata=metadata, peer=peer)
+    if signed is not None:
+        item.signed.key_id, item.signed.payload = signed.key_id, signed.payload
+        item.signed.signature, item.signed.route = signed.signature, signed.route
+        item.signed.query_bytes = signed.query_bytes
+    return item
 
 
 class Forward:
@@ -57,19 +71,39 @@ class Forward:
         self._ids = count(1)
         self._open: dict[int, _Item] = {}
         self._waiting: asyncio.Queue[int] = asyncio.Queue()
+        self._streams = rpc.connect(address, tls, role=Role.GATEWAY)
+        self._stub = services.ForwardServiceStub(self._streams)
 
-    async def call(self, method: str, request: bytes, metadata: dict[str, str], peer: str) -> bytes:
+    async def call(
+        self,
+        method: str,
+        request: bytes,
+        metadata: dict[str, str],
+        peer: str,
+        *,
+        signed: SignedRequest | None = None,
+        told: dict[str, str] | None = None,
+    ) -> bytes:
         """The serialized response of a unary method that may safely be sent twice.
 
-        Raises Rejected: order_gateway's refusal, OVERLOADED past the limit of open items, UNAVAILABLE, DEADLINE.
+        Args:
+            method: full name.
+            request: the serialized message.
+            metadata: the caller's credentials.
+            peer: the caller's address.
+            signed: the caller's signature.
+            told: takes what order_gateway tells beside the answer, whatever that is.
+
+        Raises:
+            Rejected: order_gateway's refusal, OVERLOADED past the limit of open items, UNAVAILABLE, DEADLINE.
         """
         if len(self._open) >= OPEN_ITEMS_MAX:
             raise Rejected(Reason.OVERLOADED)
         number = next(self._ids)
-        message = wire.ForwardRequest(id=number, method=method, request=request, metadata=metadata, peer=peer)
+        message = _request(number, method, request, metadata, peer, signed)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         limit = asyncio.timeout(SEND_SECONDS_MAX)
-        item = self._open[number] = _Item(message, answer, limit)
+        item = self._open[number] = _Item(message, answer, limit, {} if told is None else told)
         try:
             async with limit:
                 self._waiting.put_nowait(number)
@@ -79,14 +113,40 @@ class Forward:
         finally:
             del self._open[number]
 
+    async def stream(
+        self, method: str, request: bytes, metadata: dict[str, str], peer: str, signed: SignedRequest | None = None
+    ) -> AsyncGenerator[wire.ForwardStreamResponse, None]:
+        """The messages of a stream of somebody's, or of a session: see the proto. The call ends with the generator.
+
+        Raises Rejected: order_gateway's refusal; UNAVAILABLE when the stream breaks.
+        """
+        item = _request(0, method, request, metadata, peer, signed)
+        call = self._stub.ForwardStream(wire.ForwardStreamRequest(request=item), timeout=None)
+        try:
+            async for message in call:
+                yield message
+        except grpc.aio.AioRpcError as error:
+            status = rpc.status_from(error)
+            refusal = rpc.refusal_in(status) if status is not None else None
+            raise refusal or Rejected(Reason.UNAVAILABLE) from None
+        finally:
+            call.cancel()
+
+    async def close(self) -> None:
+        """Ends all streams."""
+        await self._streams.close()
+
     async def run(self, closing: Closing) -> None:
         """Keeps the stream until `closing`."""
         await reconnecting(closing, "order_gateway", self._session, delay_seconds_max=RECONNECT_SECONDS_MAX)
 
     async def _session(self) -> None:
         self._waiting = asyncio.Queue()
-        for number in self._open:
-            self._waiting.put_nowait(number)
+        for number, item in self._open.items():
+            if not (item.sent and item.request.HasField("signed")):
+                self._waiting.put_nowait(number)
+            elif not item.answer.done():
+                item.answer.set_exception(Rejected(Reason.DEADLINE))
         async with rpc.connect(self._address, self._tls, role=Role.GATEWAY) as channel:
             call = services.ForwardServiceStub(channel).Forward(wait_for_ready=True)
             await call.wait_for_connection()  # until then nothing has been sent
@@ -110,6 +170,7 @@ class Forward:
         item = self._open.get(response.id)
         if item is None or item.answer.done():
             return
+        item.told.update(response.trailer)
         if response.status:
             item.answer.set_exception(refused(response.status))
         else:

@@ -1,17 +1,21 @@
 """The documented REST routes and the operator's. Each decodes, asks one service, encodes."""
 
+import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway_http import wire
+from gateway_http.headers import TOLD
+from gateway_http.signing import is_form, signed_request
 from gateway_http.state import State
 from services.errors import Reason, Rejected
 from services.runtime import log, metrics
 
 PLACE_ORDER: Final = "/clearbook.v1.OrderService/PlaceOrder"
 DEPTH_MAX: Final = 5_000
+BODY_SECONDS_MAX: Final = 10.0
 JSON: Final = "application/json"
 
 router = APIRouter()
@@ -93,13 +97,23 @@ def credentials(request: Request, user_id: str) -> dict[str, str]:
     return metadata
 
 
+def told(request: Request) -> dict[str, str]:
+    """What goes into the headers of the answer, whatever that is."""
+    headers: dict[str, str] = request.scope[TOLD]
+    return headers
+
+
 async def body_of(request: Request) -> bytes:
-    """The whole body. Raises Rejected(TOO_LARGE) past the limit, however it is sent."""
+    """The whole body. Raises Rejected: TOO_LARGE past the limit, however it is sent; TOO_SLOW if it does not come."""
     received = bytearray()
-    async for chunk in request.stream():
-        received += chunk
-        if len(received) > wire.BODY_BYTES_MAX:
-            raise Rejected(Reason.TOO_LARGE, f"the body is larger than {wire.BODY_BYTES_MAX} bytes")
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            async for chunk in request.stream():
+                received += chunk
+                if len(received) > wire.BODY_BYTES_MAX:
+                    raise Rejected(Reason.TOO_LARGE, f"the body is larger than {wire.BODY_BYTES_MAX} bytes")
+    except TimeoutError:
+        raise Rejected(Reason.TOO_SLOW, f"the body did not come within {BODY_SECONDS_MAX:g} s") from None
     return bytes(received)
 
 
@@ -110,10 +124,24 @@ async def body_of(request: Request) -> bytes:
     openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": _ORDER}}}},
 )
 async def place_order(request: Request) -> Response:
-    """Places an order; the answer comes when it is durable. The same order_id again is the same order."""
-    order, user_id = wire.order_from(await body_of(request))
-    peer = f"{request.client.host}:{request.client.port}" if request.client else ""
-    await _state(request).forward.call(PLACE_ORDER, order.SerializeToString(), credentials(request, user_id), peer)
+    """Places an order; the answer comes when it is durable. The same order_id again is the same order.
+
+    Signed by Binance's scheme (X-MBX-APIKEY, timestamp, recvWindow, signature) or with a bearer token; the body may be a
+    form as well. user_id must be the credential's own user.
+    """
+    body = await body_of(request)
+    form = is_form(request.headers.get("content-type", "").encode(), body)
+    route = f"{request.method} {request.url.path}"
+    signed = signed_request(request.headers.raw, request.scope["query_string"], body, route, form=form)
+    order, user_id = wire.order_from(wire.form_order(body) if form else body)
+    await _state(request).forward.call(
+        PLACE_ORDER,
+        order.SerializeToString(),
+        credentials(request, user_id),
+        request.client.host if request.client else "",
+        signed=signed,
+        told=told(request),
+    )
     return Response(wire.accepted(order.client_order_id), media_type=JSON)
 
 

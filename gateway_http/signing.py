@@ -36,7 +36,7 @@ class SignedRequest:
 
 
 def is_form(content_type: bytes, body: bytes) -> bool:
-    """Whether a body is parameters. curl says so of all that it sends: what begins as an object is JSON all the same."""
+    """Whether a body is parameters. curl says so of all it sends: what begins as an object is JSON all the same."""
     return content_type.partition(b";")[0].strip().lower() == FORM and not body.lstrip(_JSON_SPACE).startswith(b"{")
 
 

@@ -42,5 +42,6 @@ class State:
     async def close(self) -> None:
         """Closes all channels."""
         await self.feeds.close()
+        await self.forward.close()
         for channel in self._channels.values():
             await channel.close()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from typing import Final, Literal
+from urllib.parse import parse_qsl
 
 import msgspec
 from clearbook.v1 import order_service_pb2 as orders
@@ -13,6 +14,8 @@ from services.errors import Reason, Rejected
 BODY_BYTES_MAX: Final = 16 * 1024
 NUMBER_BYTES_MAX: Final = 64
 EXPONENT_MAX: Final = 40
+FORM_FIELDS_MAX: Final = 100
+SIGNING_FIELDS: Final = frozenset({"timestamp", "recvWindow", "signature"})
 
 _NUMBER = re.compile(rb"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,4}))?")
 _MISSING = re.compile(r"missing required field `(\w+)`")
@@ -61,6 +64,23 @@ def order_from(body: bytes) -> tuple[orders.PlaceOrderRequest, str]:
         quantity=decimal(bytes(order.amount), "amount"),
     )
     return request, order.user_id
+
+
+def form_order(body: bytes) -> bytes:
+    """The documented body out of a form: the same fields as text, without what belongs to a signature.
+
+    Raises Rejected(MALFORMED_REQUEST): it is no form, or a field is there twice.
+    """
+    try:
+        found = parse_qsl(body.decode("ascii"), True, errors="strict", max_num_fields=FORM_FIELDS_MAX)
+    except ValueError:
+        raise Rejected(Reason.MALFORMED_REQUEST, "the body is not a form") from None
+    fields: dict[str, str] = {}
+    for name, value in found:
+        if name in fields:
+            raise Rejected(Reason.MALFORMED_REQUEST, "a field is there twice", name[:NUMBER_BYTES_MAX])
+        fields[name] = value
+    return msgspec.json.encode({name: value for name, value in fields.items() if name not in SIGNING_FIELDS})
 
 
 def decimal(raw: bytes, field: str) -> str:
