@@ -11,6 +11,7 @@ import uvicorn
 from pydantic import AfterValidator
 
 from gateway_http.app import build
+from gateway_http.limits import Limits, LimitSettings
 from gateway_http.state import State
 from services.runtime import log
 from services.runtime.config import (
@@ -43,7 +44,7 @@ def _checked_networks(text: str) -> str:
     return text
 
 
-class Settings(LogSettings, TlsSettings, PublicTlsSettings, PublicClientSettings):
+class Settings(LogSettings, LimitSettings, TlsSettings, PublicTlsSettings, PublicClientSettings):
     """What the shim reads from the environment."""
 
     http_address: Address = "127.0.0.1:8000"
@@ -98,7 +99,7 @@ async def serve(settings: Settings, closing: Closing) -> None:
     check_exposure(settings.http_address, settings.public_tls(), plaintext_anywhere=settings.clearbook_plaintext_bind)
     listening = listen(host_port(settings.http_address))
     forward, publisher = (host_port(text).from_here for text in (settings.forward_address, settings.publisher_address))
-    state = State(str(forward), str(publisher), closing, tls, believed)
+    state = State(str(forward), str(publisher), closing, tls, believed, Limits(settings))
     config = uvicorn.Config(
         build(state, _listed(settings.cors_origins)),
         http="httptools",

@@ -38,11 +38,16 @@ def refused(status: bytes) -> Rejected:
     return refusal_in(parsed) or Rejected(Reason.INTERNAL)
 
 
+def described(rejected: Rejected, request_id: str) -> Problem:
+    """The JSON of a refusal, with the names of the documented routes."""
+    field = FIELDS.get(rejected.field, rejected.field) or None
+    return Problem(rejected.reason.name, rejected.message, field, request_id)
+
+
 def problem(rejected: Rejected, request_id: str) -> tuple[int, bytes, dict[str, str]]:
     """HTTP status, body and headers of a refusal."""
     status = rejected.reason.http_status
-    field = FIELDS.get(rejected.field, rejected.field) or None
-    body = msgspec.json.encode(Problem(rejected.reason.name, rejected.message, field, request_id))
+    body = msgspec.json.encode(described(rejected, request_id))
     headers = {}
     if status in RETRY_STATUSES:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS)

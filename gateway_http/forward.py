@@ -1,7 +1,7 @@
 """Everybody's requests over one ForwardService stream to order_gateway.
 
 A request that was on its way when the stream broke is sent again on the next one: the documented order carries the
-client's id, so order_gateway answers it once. A signature is good once, so a signed request is never sent again. Whoever
+client's id, so order_gateway answers it once. A signature is good once: a signed request is never sent again. Whoever
 waits longer than the limits is told UNAVAILABLE if the request never left, DEADLINE if its outcome is unknown.
 """
 

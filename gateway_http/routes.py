@@ -8,10 +8,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway_http import wire
 from gateway_http.headers import TOLD
+from gateway_http.limits import peer_of
 from gateway_http.signing import is_form, signed_request
 from gateway_http.state import State
 from services.errors import Reason, Rejected
 from services.runtime import log, metrics
+from services.runtime.limits import of_ip
 
 PLACE_ORDER: Final = "/clearbook.v1.OrderService/PlaceOrder"
 DEPTH_MAX: Final = 5_000
@@ -120,14 +122,14 @@ async def body_of(request: Request) -> bytes:
 @router.post(
     "/api/v1/order",
     summary="Place an order",
-    responses=_responses(400, 401, 403, 404, 409, 413, 422, 429, 500, 503, 504, body=_ACCEPTED),
+    responses=_responses(400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 503, 504, body=_ACCEPTED),
     openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": _ORDER}}}},
 )
 async def place_order(request: Request) -> Response:
     """Places an order; the answer comes when it is durable. The same order_id again is the same order.
 
-    Signed by Binance's scheme (X-MBX-APIKEY, timestamp, recvWindow, signature) or with a bearer token; the body may be a
-    form as well. user_id must be the credential's own user.
+    Signed by Binance's scheme (X-MBX-APIKEY, timestamp, recvWindow, signature) or with a bearer token, user_id must be
+    the credential's own user. The body may be a form as well.
     """
     body = await body_of(request)
     form = is_form(request.headers.get("content-type", "").encode(), body)
@@ -138,7 +140,7 @@ async def place_order(request: Request) -> Response:
         PLACE_ORDER,
         order.SerializeToString(),
         credentials(request, user_id),
-        request.client.host if request.client else "",
+        peer_of(request),
         signed=signed,
         told=told(request),
     )
@@ -148,7 +150,7 @@ async def place_order(request: Request) -> Response:
 @router.get(
     "/api/v1/orderbook/{pair}",
     summary="Read an order book",
-    responses=_responses(404, 422, 503, body=_BOOK),
+    responses=_responses(404, 422, 429, 503, body=_BOOK),
 )
 async def order_book(
     request: Request,
@@ -156,7 +158,9 @@ async def order_book(
     depth: Annotated[int, Query(ge=1, le=DEPTH_MAX, description="Levels a side.")] = 20,
 ) -> Response:
     """The book of a market, best first. Prices have the market's decimals, amounts no trailing zeros."""
-    feed = await _state(request).feeds.feed(pair)
+    state = _state(request)
+    state.limits.requests.take(of_ip(peer_of(request)), told(request))
+    feed = await state.feeds.feed(pair)
     book = await feed.current()
     return Response(wire.order_book(*book.top(depth)), media_type=JSON)
 

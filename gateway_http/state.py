@@ -1,9 +1,10 @@
-"""What the routes share: the two clients, the sockets that are open, and whether the process is closing."""
+"""What the routes share: the two clients, the limits, and whether the process is closing."""
 
 import asyncio
 
 from gateway_http.feeds import Feeds
 from gateway_http.forward import Forward
+from gateway_http.limits import Limits, LimitSettings
 from services.runtime import rpc
 from services.runtime.config import Tls
 from services.runtime.roles import Role
@@ -22,12 +23,13 @@ class State:
         closing: Closing,
         tls: Tls | None = None,
         public_tls: Tls | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """Addresses are "host:port"; `tls` is who we are to order_gateway, `public_tls` whom we believe elsewhere."""
         self.closing = closing
+        self.limits = limits or Limits(LimitSettings())
         self.forward = Forward(forward_address, tls)
         self.feeds = Feeds(publisher_address, closing, public_tls)
-        self.sockets = 0
         self._channels = {
             "order_gateway": rpc.connect(forward_address, tls, role=Role.GATEWAY),
             "publisher": rpc.connect(publisher_address, public_tls),

@@ -1,27 +1,31 @@
-"""WS /ws/marketdata: the order book on connect, then at every change.
+"""WS /ws/marketdata: the order book on connect, then at every change; and, to who logs on, the account.
 
-Close codes: 1008 with a reason for an unknown pair or too many sockets, 1012 when the server closes, 1011 when market
-data cannot be had. What clients send is read and ignored.
+Close codes: 1008 with a reason for an unknown pair, too many sockets or too many messages, 1012 when the server or the
+session's keeper closes, 4401 when the session's credential is no longer good, 1011 when market data cannot be had. What
+clients send that is no request is read and ignored.
 """
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from gateway_http.feeds import Feed, Subscriber
+from gateway_http.feeds import Subscriber
+from gateway_http.limits import Limits, peer_of
+from gateway_http.private import Private, last_words, request_in
 from gateway_http.state import State
 from services.errors import Reason, Rejected
-from services.runtime import metrics
+from services.runtime.limits import of_ip
 from services.runtime.run import Closed
 
 PAIR_DEFAULT: Final = "BTC-USD"
-SOCKETS_MAX: Final = 2_000
-GOING_AWAY, POLICY, BROKEN = 1012, 1008, 1011
+GOING_AWAY, POLICY, BROKEN, LOGGED_OUT = 1012, 1008, 1011, 4401
+CODES: Final = {Reason.RATE_LIMITED: POLICY, Reason.UNAUTHENTICATED: LOGGED_OUT}
+"""Why a socket ends by itself; for all else the client may connect again."""
+LAST_WORDS_SECONDS_MAX: Final = 2.0
 
 router = APIRouter()
-_open_sockets = metrics.gauge("http_sockets", "WebSocket connections that are open")
 
 
 @router.websocket("/ws/marketdata")
@@ -29,19 +33,14 @@ async def market_data(socket: WebSocket, pair: str = PAIR_DEFAULT) -> None:
     """Sends the documented orderbook_update of one market."""
     state: State = socket.app.state.clearbook
     await socket.accept()
-    if state.sockets >= SOCKETS_MAX:
-        await socket.close(POLICY, "too many sockets")
-        return
-    state.sockets += 1
-    _open_sockets.set(state.sockets)
     try:
-        async with state.closing.guard():
-            await _serve(socket, state, pair)
+        with state.limits.socket(peer_of(socket)):
+            async with state.closing.guard():
+                await _serve(socket, state, pair)
+    except Rejected as refused:
+        await _close(socket, POLICY, refused.message)
     except Closed:
         await _close(socket, GOING_AWAY, "the server is closing; connect again")
-    finally:
-        state.sockets -= 1
-        _open_sockets.set(state.sockets)
 
 
 async def _serve(socket: WebSocket, state: State, pair: str) -> None:
@@ -55,26 +54,43 @@ async def _serve(socket: WebSocket, state: State, pair: str) -> None:
     subscriber.put(feed.frame())
     feed.subscribers.add(subscriber)
     try:
-        await _until_gone(socket, feed, subscriber)
+        last = await _until_gone(socket, state, subscriber)
     finally:
         feed.subscribers.discard(subscriber)
+    if last is not None:
+        await _end(socket, last)
 
 
-async def _until_gone(socket: WebSocket, feed: Feed, subscriber: Subscriber) -> None:
-    """Sends frames until the client has gone. A client that does not read is ended by TCP_USER_TIMEOUT."""
-    reading = asyncio.create_task(_read(socket), name=f"socket {feed.market}")
-    sending = asyncio.create_task(_send(socket, subscriber), name=f"frames {feed.market}")
-    try:
-        await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
+async def _until_gone(socket: WebSocket, state: State, subscriber: Subscriber) -> Rejected | None:
+    """Sends frames and answers until the client has gone, or until it is to be told why it has to.
+
+    A client that does not read is ended by TCP_USER_TIMEOUT.
+    """
+    async with asyncio.TaskGroup() as group:
+        private = Private(state.forward, peer_of(socket), subscriber, group)
+        reading = group.create_task(_read(socket, private, state.limits), name="socket")
+        sending = group.create_task(_send(socket, subscriber), name="frames")
+        first: set[asyncio.Future[Any]] = {reading, sending, private.ended}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         for task in (reading, sending):
             task.cancel()
-        await asyncio.gather(reading, sending, return_exceptions=True)
+        private.close()
+    if private.ended.done():
+        return private.ended.result()
+    return None if reading.cancelled() else reading.result()
 
 
-async def _read(socket: WebSocket) -> None:
-    while (await socket.receive())["type"] != "websocket.disconnect":
-        pass
+async def _read(socket: WebSocket, private: Private, limits: Limits) -> Rejected | None:
+    """Answers requests until the client has gone, or asks too much."""
+    while (message := await socket.receive())["type"] != "websocket.disconnect":
+        try:
+            limits.messages.take(of_ip(peer_of(socket)), {})
+        except Rejected as rejected:
+            return rejected
+        request = request_in(message.get("text") or message.get("bytes") or "")
+        if request is not None:
+            await private.answer(request)
+    return None
 
 
 async def _send(socket: WebSocket, subscriber: Subscriber) -> None:
@@ -83,6 +99,16 @@ async def _send(socket: WebSocket, subscriber: Subscriber) -> None:
             await socket.send_text(await subscriber.next())
     except (WebSocketDisconnect, RuntimeError):
         return  # it has gone: Starlette says so in either way
+
+
+async def _end(socket: WebSocket, why: Rejected) -> None:
+    """Says why, and closes."""
+    try:
+        async with asyncio.timeout(LAST_WORDS_SECONDS_MAX):
+            await socket.send_text(last_words(why))
+            await socket.close(CODES.get(why.reason, GOING_AWAY), why.message)
+    except (WebSocketDisconnect, RuntimeError, TimeoutError):
+        return
 
 
 async def _close(socket: WebSocket, code: int, reason: str) -> None:

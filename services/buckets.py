@@ -60,15 +60,6 @@ class Buckets:
         self._full_ns[key] = full_ns
         if len(self._full_ns) > self._keys_max:
             del self._full_ns[next(iter(self._full_ns))]
-        retry_ns = 0 if taken else owed_ns - self._size_ns
-        return self._verdict(taken, full_ns - now_ns, retry_ns)
-
-    def look(self, key: str, now_ns: int) -> Verdict:
-        """What `hit` would say, taking nothing."""
-        reset_ns = max(self._full_ns.get(key, now_ns) - now_ns, 0)
-        retry_ns = max(reset_ns + self._step_ns - self._size_ns, 0)
-        return self._verdict(retry_ns == 0, reset_ns, retry_ns)
-
-    def _verdict(self, taken: bool, reset_ns: int, retry_ns: int) -> Verdict:
+        reset_ns = full_ns - now_ns
         remaining = (self._size_ns - reset_ns) // self._step_ns
-        return Verdict(taken, self._burst, remaining, reset_ns, retry_ns)
+        return Verdict(taken, self._burst, remaining, reset_ns, 0 if taken else owed_ns - self._size_ns)

@@ -18,6 +18,7 @@ from services.order_gateway.history import History
 from services.order_gateway.identity.desk import Desk
 from services.order_gateway.identity.settings import IdentitySettings
 from services.order_gateway.ledger import ENDED_ORDERS_MAX, Ledger
+from services.order_gateway.limits import Limits, LimitSettings
 from services.order_gateway.money import Money
 from services.order_gateway.orders import Orders
 from services.order_gateway.rpcs import accounts as account_rpcs
@@ -69,7 +70,7 @@ def _checked_tiers(text: str) -> str:
     return text
 
 
-class GatewaySettings(LogSettings, IdentitySettings, TlsSettings, PublicTlsSettings, MetricsSettings):
+class GatewaySettings(LogSettings, IdentitySettings, LimitSettings, TlsSettings, PublicTlsSettings, MetricsSettings):
     """The gateway's settings, each an environment variable in capitals."""
 
     gateway_address: Address = "127.0.0.1:50051"
@@ -137,6 +138,7 @@ class Gateway:
     def __init__(self, settings: GatewaySettings) -> None:
         settings.check_exposure()
         self._settings = settings
+        self._limits = Limits(settings)
         self._tls, anywhere = settings.tls(), settings.clearbook_plaintext_bind
         self._public = rpc.Server(
             settings.gateway_listen or settings.gateway_address, tls=settings.public_tls(), plaintext_anywhere=anywhere
@@ -204,7 +206,7 @@ class Gateway:
         def may_serve() -> bool:
             return executions.ready.is_set() and health.sound
 
-        gate = Gate(desk.authenticator, desk.keyring, accounts, may_serve)
+        gate = Gate(desk.authenticator, desk.keyring, self._limits, accounts, may_serve)
         methods = [
             *order_rpcs.OrderHandlers(ledger, orders, history, watches).methods(),
             *account_rpcs.AccountHandlers(ledger, history).methods(),

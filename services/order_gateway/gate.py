@@ -9,6 +9,7 @@ from services.order_gateway.call import Call
 from services.order_gateway.identity.authenticator import Authenticator
 from services.order_gateway.identity.keyring import Keyring
 from services.order_gateway.identity.who import Caller, Identity, Visitor
+from services.order_gateway.limits import Limits
 from services.order_gateway.methods import Access
 from services.runtime.run import Closing
 
@@ -21,22 +22,29 @@ class Gate:
     Args:
         authenticator: who is calling.
         keyring: until when they may.
+        limits: how often.
         accounts: opens the account of somebody new.
         may_serve: whether what the fold says can be relied on: it has caught up with the book once, and adds up.
     """
 
     def __init__(
-        self, authenticator: Authenticator, keyring: Keyring, accounts: Accounts, may_serve: Callable[[], bool]
+        self,
+        authenticator: Authenticator,
+        keyring: Keyring,
+        limits: Limits,
+        accounts: Accounts,
+        may_serve: Callable[[], bool],
     ) -> None:
-        self._authenticator, self._keyring = authenticator, keyring
+        self._authenticator, self._keyring, self._limits = authenticator, keyring, limits
         self._accounts, self._may_serve = accounts, may_serve
 
     async def admit(self, call: Call, access: Access) -> Admitted:
         """Who the handler acts for: see Access.
 
         Raises:
-            Rejected: NOT_TAKEN, UNAUTHENTICATED, PERMISSION_DENIED, OVERLOADED, and what opening an account may raise.
+            Rejected: RATE_LIMITED, NOT_TAKEN, UNAUTHENTICATED, PERMISSION_DENIED; what opening an account may raise.
         """
+        self._limits.arrived(call)
         if access is Access.PUBLIC:
             return None
         if not self._may_serve():
@@ -44,6 +52,7 @@ class Gate:
         if access is Access.ANYBODY and call.session is None and not self._authenticator.names_somebody(call):
             return Visitor(None, call.peer)
         identity = await self.identify(call)
+        self._limits.identified(call, identity.user)
         if access is Access.ANYBODY:
             return Visitor(identity, call.peer)
         if not identity.may(access.scope):
@@ -54,7 +63,7 @@ class Gate:
         """Who calls. A signature is good once: who needs to know twice keeps the answer in `call.session`.
 
         Raises:
-            Rejected: UNAUTHENTICATED, PERMISSION_DENIED, OVERLOADED.
+            Rejected: RATE_LIMITED, NOT_TAKEN, UNAUTHENTICATED, PERMISSION_DENIED.
         """
         return call.session or await self._authenticator.identify(call)
 

@@ -1,0 +1,278 @@
+"""A socket's private side: logged on as somebody, it is sent that account. Requests and answers are Binance's in form.
+
+`{"id": 1, "method": "session.logon", "params": {…}}` → `{"id": 1, "status": 200, "result": {…}}`, or `"error"` with the
+same fields as a REST error. order_gateway judges the logon and keeps it as a session, for as long as the credential is
+good; what is asked for after that names the session.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, suppress
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from clearbook.internal.v1 import forward_service_pb2 as forward_pb
+from clearbook.v1 import account_service_pb2 as accounts
+from google.protobuf.json_format import MessageToDict
+
+from gateway_http.errors import Problem, described
+from gateway_http.feeds import Subscriber
+from gateway_http.forward import Forward
+from gateway_http.signing import SignedRequest, logon
+from services.errors import Reason, Rejected
+from services.runtime import log
+
+GET_SESSION: Final = "/clearbook.v1.AccountService/GetSession"
+STREAM_ACCOUNT: Final = "/clearbook.v1.AccountService/StreamAccount"
+METHODS: Final = ("session.logon", "session.status", "session.logout", "subscribe", "unsubscribe")
+CHANNEL: Final = "account"
+ID_BYTES_MAX: Final = 66
+ANSWER_SECONDS_MAX: Final = 15.0
+NS_PER_MS: Final = 10**6
+OK: Final = 200
+
+SESSION_KEY: Final = "x-clearbook-session"
+
+NO_ID: Final = msgspec.Raw(b"null")
+
+Params = dict[str, msgspec.Raw]
+Method = Callable[[Params], Awaitable[dict[str, Any]]]
+Stream = AsyncGenerator[forward_pb.ForwardStreamResponse, None]
+
+
+class Request(msgspec.Struct):
+    """What a client asks."""
+
+    method: str
+    id: msgspec.Raw = NO_ID
+    params: Params = {}
+
+
+class Answer(msgspec.Struct, omit_defaults=True):
+    """What it is answered: a result or an error."""
+
+    id: msgspec.Raw
+    status: int
+    result: dict[str, Any] | None = None
+    error: Problem | None = None
+
+
+class LastWords(msgspec.Struct, tag_field="type", tag="closing"):
+    """The last thing that is said on a socket, and why."""
+
+    error: Problem
+
+
+class Session(NamedTuple):
+    """A logon that stands."""
+
+    name: str
+    who: accounts.GetSessionResponse
+    since_ms: int
+
+
+_requests = msgspec.json.Decoder(Request)
+
+
+def request_in(text: str | bytes) -> Request | None:
+    """The request in a message; None for all else that clients send, which is ignored as it always was."""
+    try:
+        return _requests.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+class Private:
+    """One socket's private side.
+
+    Attributes:
+        ended: resolved with the reason when the session has ended by itself.
+    """
+
+    def __init__(self, forward: Forward, peer: str, out: Subscriber, group: asyncio.TaskGroup) -> None:
+        """`peer`: the client's address. `out` takes what is sent to it; `group`: the socket's tasks."""
+        self._forward, self._peer, self._out, self._group = forward, peer, out, group
+        self._connected_ms = _now_ms()
+        self._session: Session | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._account: asyncio.Task[None] | None = None
+        self.ended: asyncio.Future[Rejected] = asyncio.get_running_loop().create_future()
+        does = (self._logon, self._status, self._logout, self._subscribe, self._unsubscribe)
+        self._methods: dict[str, Method] = dict(zip(METHODS, does, strict=True))
+
+    async def answer(self, request: Request) -> None:
+        """Does what is asked, and says what came of it."""
+        log.bind_request()
+        identity = request.id if _may_be_id(request.id) else NO_ID
+        method = self._methods.get(request.method, _unknown)
+        try:
+            said = Answer(identity, OK, await method(request.params))
+        except Rejected as rejected:
+            said = _refusal(rejected, identity)
+        await self._out.say(msgspec.json.encode(said).decode())
+
+    async def _logon(self, params: Params) -> dict[str, Any]:
+        if self._session is not None:
+            raise Rejected(Reason.ALREADY_EXISTS, "this socket is logged on; log out first")
+        metadata, signed = _credentials(params)
+        stream = self._forward.stream(GET_SESSION, b"", metadata, self._peer, signed)
+        first = await _first(stream)
+        who = accounts.GetSessionResponse.FromString(first.response)
+        self._session = Session(first.session, who, _now_ms())
+        self._keeping = self._group.create_task(self._until_it_ends(_drained(stream)), name="session")
+        return self._state()
+
+    async def _status(self, _params: Params) -> dict[str, Any]:
+        return self._state()
+
+    async def _logout(self, _params: Params) -> dict[str, Any]:
+        for task in (self._account, self._keeping):
+            await _cancelled(task)
+        self._session = self._account = self._keeping = None
+        return self._state()
+
+    async def _subscribe(self, params: Params) -> dict[str, Any]:
+        _check_channels(params)
+        if self._session is None:
+            raise Rejected(Reason.UNAUTHENTICATED, "log on first: session.logon")
+        if self._account is None:
+            stream = self._open(self._session)
+            first = await _first(stream)
+            self._account = self._group.create_task(self._until_it_ends(self._tell(first, stream)), name="account")
+        return {"channels": [CHANNEL]}
+
+    async def _unsubscribe(self, params: Params) -> dict[str, Any]:
+        _check_channels(params)
+        await _cancelled(self._account)
+        self._account = None
+        return {"channels": []}
+
+    def _state(self) -> dict[str, Any]:
+        session = self._session
+        return {
+            "apiKey": session.who.key_id or None if session else None,
+            "user": session.who.user if session else None,
+            "scopes": [accounts.Scope.Name(scope) for scope in session.who.scopes] if session else [],
+            "authorizedSince": session.since_ms if session else None,
+            "connectedSince": self._connected_ms,
+            "serverTime": _now_ms(),
+        }
+
+    def _open(self, session: Session) -> Stream:
+        request = accounts.StreamAccountRequest().SerializeToString()
+        return self._forward.stream(STREAM_ACCOUNT, request, {SESSION_KEY: session.name}, self._peer)
+
+    async def _tell(self, first: forward_pb.ForwardStreamResponse, stream: Stream) -> None:
+        """Sends the account until its stream ends. Who reads too slowly gets the state anew."""
+        assert self._session is not None
+        while True:
+            async with aclosing(stream):
+                try:
+                    await self._out.say(account_update(first.response))
+                    async for message in stream:
+                        if words := account_update(message.response):
+                            await self._out.say(words)
+                except Rejected as rejected:
+                    if rejected.reason is not Reason.LAGGED:
+                        raise
+                else:
+                    raise Rejected(Reason.UNAVAILABLE)
+            stream = self._open(self._session)
+            first = await _first(stream)
+
+    def close(self) -> None:
+        """Ends the session and what it is sent."""
+        for task in (self._account, self._keeping):
+            if task is not None:
+                task.cancel()
+
+    async def _until_it_ends(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Rejected as rejected:
+            if not self.ended.done():
+                self.ended.set_result(rejected)
+
+
+def _refusal(rejected: Rejected, identity: msgspec.Raw) -> Answer:
+    return Answer(identity, rejected.reason.http_status, error=described(rejected, log.request_id.get()))
+
+
+def last_words(rejected: Rejected) -> str:
+    """What a client is told before its socket is closed: its session has ended by itself, or it asks too much."""
+    return msgspec.json.encode(LastWords(described(rejected, log.request_id.get()))).decode()
+
+
+def account_update(response: bytes) -> str:
+    """A StreamAccountResponse as JSON, with the names of the proto; "" for a heartbeat."""
+    message = accounts.StreamAccountResponse.FromString(response)
+    if not (message.snapshot or message.balances or message.orders or message.executions or message.transfers):
+        return ""
+    data = MessageToDict(message, preserving_proto_field_name=True)
+    return msgspec.json.encode({"type": "account_update", "data": data}).decode()
+
+
+async def _unknown(_params: Params) -> dict[str, Any]:
+    raise Rejected(Reason.INVALID_FIELD, f"no such method; there are {', '.join(METHODS)}", "method")
+
+
+def _may_be_id(raw: msgspec.Raw) -> bool:
+    text = bytes(raw)
+    return len(text) <= ID_BYTES_MAX and (text.startswith(b'"') or text.isdigit())
+
+
+def _credentials(params: Params) -> tuple[dict[str, str], SignedRequest | None]:
+    """Metadata and signature of a logon: signed, or with a bearer token, or (in open mode) by name."""
+    metadata = {"x-request-id": log.request_id.get()}
+    if params.keys() == {"token"}:
+        return metadata | {"authorization": f"Bearer {_text(params, 'token')}"}, None
+    if params.keys() == {"user_id"}:
+        return metadata | {"x-clearbook-user": _text(params, "user_id")}, None
+    return metadata, logon(params)
+
+
+def _text(params: Params, name: str) -> str:
+    try:
+        text = msgspec.json.decode(params[name], type=str)
+    except msgspec.MsgspecError:
+        text = ""
+    if not text or not (text.isascii() and text.isprintable()):
+        raise Rejected(Reason.INVALID_FIELD, f"{name} must be printable ASCII", name)
+    return text
+
+
+def _check_channels(params: Params) -> None:
+    try:
+        channels = msgspec.json.decode(params.get("channels", msgspec.Raw(b"null")), type=list[str])
+    except msgspec.MsgspecError:
+        channels = []
+    if channels != [CHANNEL]:
+        raise Rejected(Reason.INVALID_FIELD, f'channels must be ["{CHANNEL}"]', "channels")
+
+
+async def _first(stream: Stream) -> forward_pb.ForwardStreamResponse:
+    """The first message. Raises Rejected: why there is none."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            return await anext(stream)
+    except (StopAsyncIteration, TimeoutError):
+        await stream.aclose()
+        raise Rejected(Reason.UNAVAILABLE) from None
+
+
+async def _drained(stream: Stream) -> None:
+    async for _ in stream:
+        pass
+    raise Rejected(Reason.UNAVAILABLE)
+
+
+async def _cancelled(task: "asyncio.Task[None] | None") -> None:
+    if task is not None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _now_ms() -> int:
+    return time.time_ns() // NS_PER_MS

@@ -1,0 +1,95 @@
+"""Limits as settings, and as callers are told of them: the same names over REST and gRPC."""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Annotated, Final
+
+from pydantic import AfterValidator
+
+from services.buckets import NS_PER_SECOND, Buckets, Rate, Verdict
+from services.errors import Reason, Rejected
+
+LIMIT_KEY: Final = "x-ratelimit-limit"
+REMAINING_KEY: Final = "x-ratelimit-remaining"
+RESET_KEY: Final = "x-ratelimit-reset"
+RETRY_KEY: Final = "retry-after"
+GENEROUS: Final = "100000/200000"
+"""The default: more than one process can serve, so that nobody on a machine of his own is held back."""
+IPS_CACHED_MAX: Final = 10_000
+NETWORK_BITS: Final = 64
+"""Of an IPv6 address: what is beyond them, whoever has a network chooses as he likes."""
+
+_RATE = re.compile(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", re.ASCII)
+
+
+def rate_of(text: str) -> Rate:
+    """A rate as settings have it: "50/100" is 50 a second, and 100 at once. Raises ValueError."""
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ValueError(f'must be "RATE/BURST", as "50/100" (a second / at once), not "{text}"')
+    return Rate(int(match[1]), int(match[2]))
+
+
+def _checked(text: str) -> str:
+    rate_of(text)
+    return text
+
+
+RateText = Annotated[str, AfterValidator(_checked)]
+"""A setting of the form "RATE/BURST", checked; still a str."""
+
+
+@lru_cache(maxsize=IPS_CACHED_MAX)
+def of_ip(peer: str) -> str:
+    """Whom an address counts for: itself, or for IPv6 its network."""
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv4Address):
+        return peer
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address.packed, NETWORK_BITS), strict=False))
+
+
+def seconds(nanoseconds: int) -> int:
+    """Whole seconds, rounded up."""
+    return -(-nanoseconds // NS_PER_SECOND)
+
+
+def told(verdict: Verdict) -> dict[str, str]:
+    """What callers are told of a bucket: its size, what remains, in how many seconds it is full, when to come again."""
+    words = {
+        LIMIT_KEY: str(verdict.limit),
+        REMAINING_KEY: str(verdict.remaining),
+        RESET_KEY: str(seconds(verdict.reset_ns)),
+    }
+    return words if verdict.taken else words | {RETRY_KEY: str(seconds(verdict.retry_ns))}
+
+
+class Limit:
+    """Buckets that refuse.
+
+    Args:
+        what: as in "orders of this account", for the refusal.
+        rate: of each bucket.
+        clock: nanoseconds that never go back.
+    """
+
+    def __init__(self, what: str, rate: str, clock: Callable[[], int]) -> None:
+        self._what, self._clock = what, clock
+        self._buckets = Buckets(rate_of(rate))
+
+    def take(self, key: str, words: dict[str, str]) -> None:
+        """One more of `key`; `words` takes what the caller is told.
+
+        Raises:
+            Rejected: RATE_LIMITED.
+        """
+        verdict = self._buckets.hit(key, self._clock())
+        words.update(told(verdict))
+        if not verdict.taken:
+            raise Rejected(Reason.RATE_LIMITED, f"too many {self._what}; wait {seconds(verdict.retry_ns)} s")
