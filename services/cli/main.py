@@ -161,11 +161,13 @@ def rebuild(database_url: DatabaseUrl = None, data: DataFolder = None, shard: Sh
     """Fold the gateway's tables anew from the journal, and compare. Stop the gateway first."""
     from rich.console import Console
 
+    from services.cli.rebuild import Sources
     from services.cli.rebuild import rebuild as fold_anew
-    from services.cli.settings import VerifySettings, given
+    from services.cli.settings import RebuildSettings, given
 
-    settings = VerifySettings.load(**given(database_url=database_url, clearbook_data=data, book_shard=shard))
-    raise typer.Exit(fold_anew(settings.database("book"), settings.database("gateway"), settings.book_shard, Console()))
+    settings = RebuildSettings.load(**given(database_url=database_url, clearbook_data=data, book_shard=shard))
+    urls = settings.database("book"), settings.database("gateway")
+    raise typer.Exit(fold_anew(Sources(*urls, settings.book_shard, settings.fee_volume_asset), Console()))
 
 
 @app.command()

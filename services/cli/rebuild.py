@@ -6,6 +6,7 @@ a gateway start meanwhile, one of the two fails and nothing is mixed up.
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
@@ -18,6 +19,7 @@ from services.order_gateway import projection, wire
 from services.order_gateway.ledger import ENDED_ORDERS_MAX, Ledger
 from services.order_gateway.model import EventRow
 from services.order_gateway.store import MIGRATIONS, Store
+from services.order_gateway.volumes import VOLUME_ASSET
 from services.runtime.db import Conflict, Database, Unavailable
 from services.runtime.migrate import migrate
 
@@ -33,20 +35,31 @@ class Refusal(Exception):
     """Nothing was touched; says why."""
 
 
-def rebuild(book_url: str, gateway_url: str, shard: int, console: Console) -> int:
-    """Folds a shard's journal again and prints what came of it.
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where it is folded from, and where to.
 
-    Args:
+    Attributes:
         book_url: the book's database.
         gateway_url: the gateway's.
         shard: whose journal.
-        console: where to print.
+        volume_asset: what traded volume is counted in, as the gateway is told.
+    """
+
+    book_url: str
+    gateway_url: str
+    shard: int = 0
+    volume_asset: str = VOLUME_ASSET
+
+
+def rebuild(sources: Sources, console: Console) -> int:
+    """Folds a shard's journal again and prints what came of it.
 
     Returns:
         The exit code: 0 the tables were as the journal says, 1 they were not (they are now), 2 nothing was touched.
     """
     try:
-        return asyncio.run(_rebuild(book_url, gateway_url, shard, console))
+        return asyncio.run(_rebuild(sources, console))
     except (Refusal, Unavailable, Damaged, ValueError) as error:
         console.print(f"clearbook rebuild: {error}", style="red", soft_wrap=True)
         return EXIT_REFUSED
@@ -55,15 +68,15 @@ def rebuild(book_url: str, gateway_url: str, shard: int, console: Console) -> in
         return EXIT_REFUSED
 
 
-async def _rebuild(book_url: str, gateway_url: str, shard: int, console: Console) -> int:
-    await migrate(gateway_url, "gateway", MIGRATIONS)
+async def _rebuild(sources: Sources, console: Console) -> int:
+    await migrate(sources.gateway_url, "gateway", MIGRATIONS)
     async with (
-        await Journal.open(book_url, shard) as journal,
-        await Database.open(gateway_url, "gateway") as database,
+        await Journal.open(sources.book_url, sources.shard) as journal,
+        await Database.open(sources.gateway_url, "gateway") as database,
     ):
         newest = await journal.last()
         if newest is None:
-            raise Refusal(f"shard {shard} has no journal here")
+            raise Refusal(f"shard {sources.shard} has no journal here")
         cursor = await _resting_cursor(database, await incarnation_of(journal))
         if cursor > newest.last_sequence:
             raise Refusal(
@@ -72,7 +85,8 @@ async def _rebuild(book_url: str, gateway_url: str, shard: int, console: Console
         before = await projection.digest(database)
         if cursor:
             await projection.empty(database, cursor)
-        return await _Rebuild(journal, database, console).run(newest.last_sequence, cursor, before)
+        run = _Rebuild(journal, database, sources.volume_asset, console)
+        return await run.run(newest.last_sequence, cursor, before)
 
 
 async def _resting_cursor(database: Database, incarnation: str) -> int:
@@ -128,14 +142,15 @@ def event_row(row: Row, incarnation: str) -> EventRow:
 class _Rebuild:
     """One run of it, from an empty projection."""
 
-    def __init__(self, journal: Journal, database: Database, console: Console) -> None:
+    def __init__(self, journal: Journal, database: Database, volume_asset: str, console: Console) -> None:
         self._journal, self._database, self._console = journal, database, console
+        self._volume_asset = volume_asset
         self._store = Store(database)
         self._started = self._told = perf_counter()
 
     async def run(self, through: int, cursor: int, before: str) -> int:
         """Folds all, and compares at the cursor that there was."""
-        ledger = Ledger(await self._store.load(ENDED_ORDERS_MAX))
+        ledger = Ledger(await self._store.load(ENDED_ORDERS_MAX, self._volume_asset), self._volume_asset)
         incarnation, after, unflushed = await incarnation_of(self._journal), "", 0
         async for row in rows_of(self._journal, 0, through):
             self._fold(event_row(row, incarnation), ledger)

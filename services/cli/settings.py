@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
+from services.order_gateway.volumes import VOLUME_ASSET
 from services.runtime.config import SHARD_MAX, Address, DatabaseSettings, PublicClientSettings, TlsSettings
 
 
@@ -22,6 +23,12 @@ class VerifySettings(DatabaseSettings):
     """Which journal."""
 
     book_shard: int = Field(default=0, ge=0, le=SHARD_MAX)
+
+
+class RebuildSettings(VerifySettings):
+    """Which journal, and how volumes are counted."""
+
+    fee_volume_asset: str = VOLUME_ASSET
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 from clearbook.v1 import account_service_pb2 as account_pb
-from clearbook.v1 import admin_service_pb2 as admin_pb
 from rich.console import Console
 
-from services.cli.rebuild import EXIT_DIFFERENT, EXIT_REFUSED, EXIT_SAME, rebuild
+from services.cli.rebuild import EXIT_DIFFERENT, EXIT_REFUSED, EXIT_SAME, Sources, rebuild
 from services.order_gateway import projection
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.store import MIGRATIONS, Store
@@ -22,7 +21,7 @@ from tests.backends import Backends
 from tests.gateways import Exchange, limit
 from tests.ledgers import state
 
-KEPT = {"alembic_version", "tokens"}
+KEPT = {"alembic_version", "tokens", "fixed_tiers", "audit"}
 """Tables that rebuild leaves alone."""
 
 
@@ -51,13 +50,12 @@ async def busy(exchange: Exchange) -> None:
             await alice.cancel(client_order_id=f"a{place}")
     request = account_pb.CreateTransferRequest(transfer_id="t", to_user="bob", asset="USD", amount="5")
     await alice.accounts.CreateTransfer(request, metadata=alice.metadata, timeout=15)
-    await exchange.user("admin").administer("CreateToken", admin_pb.CreateTokenRequest(user="alice"))
 
 
 async def folded(book: str, gateway: str) -> tuple[int, str]:
     """Exit code and output of a rebuild."""
     printed = io.StringIO()
-    code = await asyncio.to_thread(rebuild, book, gateway, 0, Console(file=printed, width=200))
+    code = await asyncio.to_thread(rebuild, Sources(book, gateway), Console(file=printed, width=200))
     return code, printed.getvalue()
 
 
@@ -71,12 +69,13 @@ async def test_live_rebuilt_and_restarted_are_the_same(url: str, tmp_path: Path)
         ledger = exchange.gateway.ledger
     live = state(ledger)
     async with await Database.open(url, "gateway") as database:
+        await database.write([Statement("INSERT INTO fixed_tiers (account_id, tier) VALUES (1001, 'gold')")])
         before = await projection.digest(database)
         assert state(Ledger(await Store(database).load(100))) == live
         code, said = await folded(book, url)
         assert code == EXIT_SAME, said
         assert before in said and "events/s" in said
-        assert len(await database.fetch("SELECT * FROM tokens")) == 1, "what the journal does not know stays"
+        assert len(await database.fetch("SELECT * FROM fixed_tiers")) == 1, "what the journal does not know stays"
         assert (await database.fetch("SELECT journal_sequence FROM cursor"))[0][0] >= ledger.sequence
         await _damage(database)
     code, said = await folded(book, url)
