@@ -26,7 +26,7 @@ class IdentitySettings(DatabaseSettings):
     """The first operator's bearer token; it may do nothing but administer."""
     identity_database_url: str = Field(default="", repr=False)
     """Where keys and wallets are, if not beside the gateway's own database: several gateways may share it."""
-    sign_in_domain: str = Field(default="127.0.0.1:8000", pattern=r"^[^\s/?#@]{1,253}$")
+    sign_in_domain: str = Field(default="127.0.0.1:8000", pattern=r"^[A-Za-z0-9.:\[\]-]{1,253}$")
     """What wallets are told that they sign in to."""
     sign_in_uri: str = Field(default="http://127.0.0.1:8000", pattern=r"^[!-~]{1,500}$")
     chain_id: int = Field(default=0, ge=0)

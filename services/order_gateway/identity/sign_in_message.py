@@ -6,7 +6,7 @@ from dataclasses import dataclass
 STATEMENT = "Sign in to Clearbook. This moves no money and costs nothing."
 _TIME = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
 _MESSAGE = re.compile(
-    r"(?P<domain>[^\s/?#@]{1,253}) wants you to sign in with your Ethereum account:\n"
+    r"(?P<domain>[A-Za-z0-9.:\[\]-]{1,253}) wants you to sign in with your Ethereum account:\n"
     r"(?P<address>0x[0-9a-fA-F]{40})\n"
     r"\n" + re.escape(STATEMENT) + r"\n"
     r"\n"
