@@ -129,7 +129,7 @@ class TestFailures:
         failures.check("a")
 
     def test_memory_is_bounded(self) -> None:
-        failures = Failures(lambda: 0)
+        failures = Failures(lambda: 0, per_ip_max=1)
         for number in range(IPS_MAX + 10):
             failures.note(str(number))
         assert len(failures._by_ip) == IPS_MAX

@@ -40,7 +40,7 @@ class Desk:
         self.issuer = Issuer(store, self.keyring, secrets_key, clock)
         self.authenticator = Authenticator(
             self.keyring,
-            Failures(lambda: time.monotonic_ns() // 10**6),
+            Failures(lambda: time.monotonic_ns() // 10**6, settings.auth_failures_max),
             open_mode=settings.open_mode,
             audience=settings.clearbook_audience,
             clock=clock,

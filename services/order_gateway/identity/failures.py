@@ -19,7 +19,7 @@ class Failures:
         clock: milliseconds, from anywhere, never back.
     """
 
-    def __init__(self, clock: Callable[[], int], per_ip_max: int = FAILURES_PER_IP_MAX) -> None:
+    def __init__(self, clock: Callable[[], int], per_ip_max: int) -> None:
         self._clock, self._per_ip_max = clock, per_ip_max
         self._by_ip: OrderedDict[str, tuple[int, int]] = OrderedDict()
 

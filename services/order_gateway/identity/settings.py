@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from services.order_gateway.identity.failures import FAILURES_PER_IP_MAX
 from services.order_gateway.identity.secret_box import SecretsKey, checked_secrets_key
 from services.order_gateway.identity.sign_in import Site
 from services.runtime.config import DatabaseSettings
@@ -24,6 +25,8 @@ class IdentitySettings(DatabaseSettings):
     """Encrypts HMAC secrets at rest. Unset in open mode: a file of our own in the data folder."""
     clearbook_admin_token: str = Field(default="", repr=False)
     """The first operator's bearer token; it may do nothing but administer."""
+    auth_failures_max: int = Field(default=FAILURES_PER_IP_MAX, ge=1)
+    """Wrong credentials of one address in a minute; then none from there is looked at until the minute is over."""
     identity_database_url: str = Field(default="", repr=False)
     """Where keys and wallets are, if not beside the gateway's own database: several gateways may share it."""
     sign_in_domain: str = Field(default="127.0.0.1:8000", pattern=r"^[A-Za-z0-9.:\[\]-]{1,253}$")
