@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.admin import Admin
+from services.order_gateway.audit import Audit
 from services.order_gateway.executions import Executions
 from services.order_gateway.faucet import Faucet, parse_grants
 from services.order_gateway.fees import Rates
@@ -207,15 +208,17 @@ class Gateway:
             return executions.ready.is_set() and health.sound
 
         gate = Gate(desk.authenticator, desk.keyring, self._limits, accounts, may_serve)
+        audit = Audit(store.database)
         methods = [
             *order_rpcs.OrderHandlers(ledger, orders, history, watches).methods(),
             *account_rpcs.AccountHandlers(ledger, history).methods(),
-            *admin_rpcs.AdminHandlers(ledger, admin).methods(),
+            *admin_rpcs.AdminHandlers(ledger, admin, accounts, history, fees, audit).methods(),
             *money_rpcs.MoneyHandlers(ledger, money, store).methods(),
             *key_rpcs.KeyHandlers(desk.issuer, desk.sign_ins(accounts), desk.store, accounts).methods(),
             *fee_rpcs.FeeHandlers(ledger, fees, fixed).methods(),
             *settlement_rpcs.SettlementHandlers(settler).methods(),
         ]
+        methods = audit.around(methods)
         executions.listen(faucet.tell)
         executions.listen(watches.tell)
         executions.watch_session(faucet.session_changed)

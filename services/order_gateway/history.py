@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.order_gateway.account import Entry, PostingKind
-from services.order_gateway.ledger import Ledger
+from services.order_gateway.ledger import SYSTEM_ACCOUNTS, Ledger
 from services.order_gateway.model import Execution, Movement, MovementKind, Order
 from services.order_gateway.paging import Page, Span
 from services.order_gateway.store import (
@@ -160,6 +160,20 @@ class History:
             query.where("create_sequence < ?", page.after[0])
             found += [movement_of(row) for row in await self._fetch(query, "create_sequence DESC", page)]
         return sorted(found, key=lambda item: item.create_sequence, reverse=True)[: page.limit]
+
+    async def accounts(self, user: str, page: Page) -> list[tuple[int, str]]:
+        """Accounts by number, the system's own first, or only the one of a user: (account_id, name)."""
+        if user:
+            found = self._ledger.account_ids.get(user)
+            return [] if found is None or found <= page.after[0] else [(found, user)]
+        await self._store.passed(self._ledger.sequence)
+        system = [(number, name) for name, number in SYSTEM_ACCOUNTS.items() if number > page.after[0]]
+        rows = await self._store.database.fetch(
+            "SELECT account_id, name FROM accounts WHERE account_id > $1 ORDER BY account_id LIMIT $2",
+            page.after[0],
+            page.limit,
+        )
+        return [*sorted(system), *((row[0], row[1]) for row in rows)][: page.limit]
 
     async def _fetch(self, query: _Query, order: str, page: Page) -> Sequence[Row]:
         await self._store.passed(self._ledger.sequence)

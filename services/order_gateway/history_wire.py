@@ -1,9 +1,14 @@
 """Between the protos and the lists: filters in, entries out."""
 
+from typing import Any
+
 from clearbook.v1 import account_service_pb2 as pb
+from clearbook.v1 import admin_service_pb2 as admin_pb
 from clearbook.v1 import order_service_pb2 as order_pb
 
+from services.order_gateway import money_wire
 from services.order_gateway.account import Entry, PostingKind
+from services.order_gateway.ledger import Ledger
 from services.order_gateway.paging import Span, instant
 from services.order_gateway.wire import invalid, set_time
 from services.units import Asset
@@ -51,3 +56,20 @@ def transfer_kind(number: int) -> str:
     if number not in pb.TransferKind.values():
         raise invalid("kind", f"has no value {number}")
     return pb.TransferKind.Name(number).removeprefix("TRANSFER_KIND_")  # type: ignore[arg-type]  # it is one of them
+
+
+def account(account_id: int, name: str, tier: str, ledger: Ledger) -> admin_pb.Account:
+    """An account as operators see it."""
+    return admin_pb.Account(
+        account_id=str(account_id),
+        user=name,
+        balances=money_wire.balances(account_id, ledger).balances,
+        fee_tier=tier,
+    )
+
+
+def audit_entry(*, create_ns: int, **fields: Any) -> admin_pb.AuditEntry:
+    """An entry of the audit log, of its own fields by name."""
+    message = admin_pb.AuditEntry(**fields)
+    set_time(message.create_time, create_ns)
+    return message

@@ -25,6 +25,8 @@ Position = tuple[int, int]
 """Where an item stands in its list: a journal_sequence (or another number that grows), and a tie-breaker within it."""
 NEWEST: Position = (INT64_MAX, INT64_MAX)
 """Before everything: where a list begins."""
+OLDEST: Position = (0, 0)
+"""Where a list begins whose numbers grow."""
 
 
 @dataclass(frozen=True, slots=True)

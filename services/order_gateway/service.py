@@ -32,9 +32,6 @@ from services.runtime.streams import stream_until
 FORWARD = "clearbook.internal.v1.ForwardService"
 UNFINISHED = {
     "StreamAccount",
-    "CreateAccount",
-    "ListAccounts",
-    "ListAuditEntries",
 }
 """Declared and not yet served."""
 CREDENTIAL_KEYS = frozenset({AUTHORIZATION_KEY, USER_KEY, API_KEY, TIMESTAMP_KEY, RECV_WINDOW_KEY, NONCE_KEY})
