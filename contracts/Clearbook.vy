@@ -13,6 +13,10 @@
     changes and must then be zero), and, since a leg is unique, the balance after it is the balance at the end of the
     batch, so non-negativity is checked for the whole batch and not for some order of the trades in it.
 
+    Beside them a batch lists its withdrawals, strictly ascending by (token, address): each token's deltas sum to minus
+    what is withdrawn of it. What is withdrawn is `claimable` by its address from then on, by nobody else, whatever
+    is paused: `claim` pays all of it.
+
     Errors. `LegRefused(bytes32 account, address token)`: that account cannot pay its leg.
     `NotNext(uint64 expected, uint64 first)`: the batch is not the shard's next. All others are reason strings.
 """
@@ -24,9 +28,20 @@ struct Delta:
     token: address
     amount: int256
 
+struct Withdrawal:
+    token: address
+    to: address
+    amount: uint256
+
 event Deposited:
     index: indexed(uint256)
     account: indexed(bytes32)
+    token: indexed(address)
+    amount: uint256
+
+event Claimed:
+    index: indexed(uint256)
+    to: indexed(address)
     token: indexed(address)
     amount: uint256
 
@@ -60,6 +75,8 @@ event PauseChanged:
     paused: bool
 
 DELTAS_MAX: constant(uint256) = 200
+WITHDRAWALS_MAX: constant(uint256) = 50
+ACCOUNT_MAX: constant(uint256) = 2**63 - 1
 
 # Roles
 admin: public(address)
@@ -75,6 +92,10 @@ asset_of: public(HashMap[address, bytes32])
 balances: public(HashMap[bytes32, HashMap[address, uint256]])
 owner: public(HashMap[bytes32, address])
 deposit_count: public(uint256)
+
+# What has left the ledger and not yet the vault
+claimable: public(HashMap[address, HashMap[address, uint256]])
+claim_count: public(uint256)
 
 # The cursor: the last settlement sequence settled, and the hash of the chain of batches up to it
 settledThrough: public(HashMap[uint64, uint64])
@@ -97,10 +118,17 @@ def __init__(settler: address):
 
 @external
 @nonreentrant
-def settle(shard: uint64, first: uint64, last: uint64, deltas: DynArray[Delta, DELTAS_MAX]):
+def settle(
+    shard: uint64,
+    first: uint64,
+    last: uint64,
+    deltas: DynArray[Delta, DELTAS_MAX],
+    withdrawals: DynArray[Withdrawal, WITHDRAWALS_MAX],
+):
     """
     @notice Settles the entries first..last of a shard's settlement sequence.
     @param deltas The batch's net per account and token; empty if it nets to nothing.
+    @param withdrawals What leaves the accounts, per token and address; each token's deltas sum to minus its withdrawals.
     """
     assert msg.sender == self.settler, "not the settler"
     assert not self.paused, "paused"
@@ -109,21 +137,10 @@ def settle(shard: uint64, first: uint64, last: uint64, deltas: DynArray[Delta, D
         raw_revert(abi_encode(expected, first, method_id=method_id("NotNext(uint64,uint64)")))
     assert last >= first, "last before first"
 
-    self._apply(deltas)
-
-    chained: bytes32 = keccak256(
-        abi_encode(self.batch_hash[shard], shard, first, last, keccak256(abi_encode(deltas)))
-    )
-    self.settledThrough[shard] = last
-    self.batch_hash[shard] = chained
-    log Settled(shard=shard, first=first, last=last, batch_hash=chained)
-
-
-@internal
-def _apply(deltas: DynArray[Delta, DELTAS_MAX]):
     token: uint256 = 0
     account: uint256 = 0
     sum: int256 = 0
+    released: uint256 = 0  # withdrawals taken so far
     started: bool = False
     for delta: Delta in deltas:
         next_token: uint256 = convert(delta.token, uint256)
@@ -133,12 +150,32 @@ def _apply(deltas: DynArray[Delta, DELTAS_MAX]):
         else:
             assert not started or next_token > token, "legs out of order"
             assert sum == 0, "token does not sum to zero"
+            # A token's sum begins with what is withdrawn of it. One loop beside the deltas: both ascend by token.
+            to: uint256 = 0
+            for place: uint256 in range(released, len(withdrawals), bound=WITHDRAWALS_MAX):
+                withdrawal: Withdrawal = withdrawals[place]
+                if withdrawal.token != delta.token:
+                    break
+                assert convert(withdrawal.to, uint256) > to, "withdrawals out of order"
+                assert withdrawal.amount > 0, "empty withdrawal"
+                to = convert(withdrawal.to, uint256)
+                sum += convert(withdrawal.amount, int256)
+                self.claimable[withdrawal.to][withdrawal.token] += withdrawal.amount
+                released = place + 1
         started = True
         token = next_token
         account = next_account
         sum += delta.amount
         self._move(delta)
     assert sum == 0, "token does not sum to zero"
+    assert released == len(withdrawals), "withdrawals out of order"
+
+    chained: bytes32 = keccak256(
+        abi_encode(self.batch_hash[shard], shard, first, last, keccak256(abi_encode(deltas, withdrawals)))
+    )
+    self.settledThrough[shard] = last
+    self.batch_hash[shard] = chained
+    log Settled(shard=shard, first=first, last=last, batch_hash=chained)
 
 
 @internal
@@ -163,7 +200,7 @@ def deposit(account: bytes32, token: address, amount: uint256):
     """
     assert not self.paused, "paused"
     assert self.asset_of[token] != empty(bytes32), "token is not listed"
-    assert account != empty(bytes32), "no account"
+    assert account != empty(bytes32) and convert(account, uint256) <= ACCOUNT_MAX, "no account"
     before: uint256 = staticcall IERC20(token).balanceOf(self)
     assert extcall IERC20(token).transferFrom(msg.sender, self, amount, default_return_value=True), "transfer refused"
     received: uint256 = staticcall IERC20(token).balanceOf(self) - before
@@ -172,6 +209,25 @@ def deposit(account: bytes32, token: address, amount: uint256):
     self.deposit_count = index
     self.balances[account][token] += received
     log Deposited(index=index, account=account, token=token, amount=received)
+
+
+# Money out
+
+@external
+@nonreentrant
+def claim(token: address) -> uint256:
+    """
+    @notice Pays the caller all that it can claim in a token. Nothing stops it: not the pause, not the admin.
+    @return How much.
+    """
+    amount: uint256 = self.claimable[msg.sender][token]
+    assert amount > 0, "nothing to claim"
+    self.claimable[msg.sender][token] = 0
+    index: uint256 = self.claim_count + 1
+    self.claim_count = index
+    log Claimed(index=index, to=msg.sender, token=token, amount=amount)
+    assert extcall IERC20(token).transfer(msg.sender, amount, default_return_value=True), "transfer refused"
+    return amount
 
 
 # Administration
@@ -221,7 +277,7 @@ def set_settler(settler: address):
 @external
 def set_paused(paused: bool):
     """
-    @notice Stops or resumes `settle` and `deposit`.
+    @notice Stops or resumes `settle` and `deposit`; never `claim`.
     """
     assert msg.sender == self.admin, "not the admin"
     self.paused = paused

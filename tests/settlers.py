@@ -37,7 +37,8 @@ from services.errors import Reason, Rejected
 from services.runtime import rpc
 from services.runtime.run import Closing
 from services.settler.__main__ import SettlerSettings, main
-from services.settler.contract import SettlementContract, account_key, load_abi
+from services.settler.contract import Chain, SettlementContract, Signer, account_key, load_abi
+from services.settler.deploy import DirectTransact
 
 START_SECONDS_MAX = 60.0
 STEP_SECONDS_MAX = 60.0
@@ -444,6 +445,22 @@ class SettlerProcess:
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+async def fund(node_url: str, address: str, account: int, symbol: str, amount: int) -> None:
+    """A deposit from outside, of tokens made for it."""
+    chain = await Chain.connect(node_url)
+    signer = Signer(DEV_KEY)
+    transact = DirectTransact(chain, signer)
+    contract = await SettlementContract.on(chain, address, load_abi())
+    token = await contract.token_of(symbol)
+    assert token is not None
+    mint = bytes.fromhex("40c10f19") + account_key(int(signer.address, 16)) + account_key(amount)
+    approve = bytes.fromhex("095ea7b3") + account_key(int(address, 16)) + account_key(amount)
+    await transact(token, mint, 200_000)
+    await transact(token, approve, 200_000)
+    await transact(address, contract.calldata("deposit", account_key(account), token, amount), 300_000)
+    await chain.close()
 
 
 async def assert_balances(book: FakeBook, node_url: str, address: str) -> None:

@@ -43,6 +43,24 @@ def set_attack(target: address, attack: Bytes[2048]):
 
 @external
 def transferFrom(sender: address, receiver: address, amount: uint256) -> bool:
+    return self._transfer(sender, receiver, amount)
+
+
+@external
+def transfer(receiver: address, amount: uint256) -> bool:
+    return self._transfer(msg.sender, receiver, amount)
+
+
+@external
+def claim_from(vault: address):
+    """
+    @notice Claims this very token, which is to be the address of a withdrawal too.
+    """
+    raw_call(vault, abi_encode(self, method_id=method_id("claim(address)")))
+
+
+@internal
+def _transfer(sender: address, receiver: address, amount: uint256) -> bool:
     if self.target != empty(address):
         self.attacks += 1
         if raw_call(self.target, self.attack, revert_on_failure=False):

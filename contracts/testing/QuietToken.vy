@@ -1,7 +1,7 @@
 # pragma version 0.4.3
 # pragma evm-version cancun
 """
-@title A token whose transferFrom returns nothing, as USDT's does
+@title A token whose transfers return nothing, as USDT's does
 @license Apache-2.0
 @notice For tests only.
 """
@@ -17,4 +17,10 @@ def mint(receiver: address, amount: uint256):
 @external
 def transferFrom(sender: address, receiver: address, amount: uint256):
     self.balanceOf[sender] -= amount
+    self.balanceOf[receiver] += amount
+
+
+@external
+def transfer(receiver: address, amount: uint256):
+    self.balanceOf[msg.sender] -= amount
     self.balanceOf[receiver] += amount

@@ -159,7 +159,7 @@ async def _work(
             sender = Sender(
                 contract, settings.book_shard, wallet, store, listings, alarms, limits, session.journal_through
             )
-            watcher = Watcher(contract, store, alarms, settings.depths(chain.chain_id))
+            watcher = Watcher(contract, settings.book_shard, store, alarms, settings.depths(chain.chain_id))
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(session.run(closing), name="book session"),

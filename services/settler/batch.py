@@ -1,7 +1,8 @@
 """Batches: contiguous entries of the settlement sequence, netted per token and account. Pure and deterministic.
 
-A batch moves nothing that its entries do not move: each trade's and transfer's moves sum to zero per asset, so every
-token of a batch does. Amounts are whole base units, accounts are ids, tokens are 0x-addresses.
+A batch moves nothing that its entries do not move: each trade's and transfer's moves sum to zero per asset, a
+withdrawal's to minus what it lets an address claim; so every token's legs sum to minus its withdrawals. Amounts are
+whole base units, accounts are ids, tokens are 0x-addresses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ FEES_ACCOUNT = 1
 """Receives the fees of every trade."""
 LEGS_MAX = 200
 """Legs that the contract takes in one batch."""
+WITHDRAWALS_MAX = 50
+"""Withdrawals, one for each token and address, that the contract takes in one batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,18 @@ class Transfer:
     amount: int
 
 
-Body: TypeAlias = NewAsset | Trade | Transfer
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """Funds of an account that an address may claim. `address` is 0x and 40 lower-case hexadecimal digits."""
+
+    transfer_id: str
+    account_id: int
+    asset: str
+    amount: int
+    address: str
+
+
+Body: TypeAlias = NewAsset | Trade | Transfer | Withdrawal
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,14 @@ class Move(NamedTuple):
     amount: int
 
 
+class Released(NamedTuple):
+    """What a batch lets an address claim of a token: more than zero, all withdrawals to it together."""
+
+    token: str
+    address: str
+    amount: int
+
+
 class Leg(NamedTuple):
     """What an account nets in a batch; never zero."""
 
@@ -78,15 +100,19 @@ class Leg(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Entries `first` to `last` and their legs, in the contract's order: by token, then by account."""
+    """Entries `first` to `last`, their legs and withdrawals, in the contract's order.
+
+    By token, then by account or address.
+    """
 
     first: int
     last: int
     legs: tuple[Leg, ...]
+    withdrawals: tuple[Released, ...] = ()
 
 
 def moves(body: Body) -> tuple[Move, ...]:
-    """What an entry moves; sums to zero per asset."""
+    """What an entry moves between accounts; sums to zero per asset, but for a withdrawal, which takes away."""
     match body:
         case Trade():
             return (
@@ -102,6 +128,8 @@ def moves(body: Body) -> tuple[Move, ...]:
                 Move(body.asset, body.sender, -body.amount),
                 Move(body.asset, body.receiver, body.amount),
             )
+        case Withdrawal():
+            return (Move(body.asset, body.account_id, -body.amount),)
         case NewAsset():
             return ()
 
@@ -111,9 +139,16 @@ class _Nets:
 
     def __init__(self) -> None:
         self.amounts: dict[tuple[str, int], int] = {}
+        self.released: dict[tuple[str, str], int] = {}
         self.legs = 0
+        self.withdrawals = 0
 
     def add(self, body: Body, sign: int = 1) -> None:
+        if isinstance(body, Withdrawal):
+            before = self.released.get((body.asset, body.address), 0)
+            after = before + sign * body.amount
+            self.released[body.asset, body.address] = after
+            self.withdrawals += (after != 0) - (before != 0)
         for asset, account_id, amount in moves(body):
             before = self.amounts.get((asset, account_id), 0)
             after = before + sign * amount
@@ -122,7 +157,12 @@ class _Nets:
 
 
 def cut(
-    entries: Sequence[Entry], tokens: Mapping[str, str], *, entries_max: int, legs_max: int = LEGS_MAX
+    entries: Sequence[Entry],
+    tokens: Mapping[str, str],
+    *,
+    entries_max: int,
+    legs_max: int = LEGS_MAX,
+    withdrawals_max: int = WITHDRAWALS_MAX,
 ) -> Cut | None:
     """The batch that begins with the first entry: as many as fit, from the front.
 
@@ -133,6 +173,7 @@ def cut(
         tokens: asset symbol to listed token.
         entries_max: at most so many entries.
         legs_max: at most so many legs; at least 6, what one trade can need.
+        withdrawals_max: at most so many withdrawals by token and address; at least 1.
 
     Returns:
         None if there is nothing to cut: no entries, or the first one waits for a token.
@@ -144,7 +185,7 @@ def cut(
         if waits_for(entry.body, tokens) is not None:
             break
         nets.add(entry.body)
-        if nets.legs > legs_max:
+        if nets.legs > legs_max or nets.withdrawals > withdrawals_max:
             nets.add(entry.body, sign=-1)
             break
         taken += 1
@@ -152,7 +193,10 @@ def cut(
         return None
     legs = [Leg(tokens[asset], account, amount) for (asset, account), amount in nets.amounts.items() if amount]
     legs.sort(key=lambda leg: (int(leg.token, 16), leg.account_id))
-    return Cut(entries[0].settlement_sequence, entries[taken - 1].settlement_sequence, tuple(legs))
+    released = [Released(tokens[asset], to, amount) for (asset, to), amount in nets.released.items() if amount]
+    released.sort(key=lambda each: (int(each.token, 16), int(each.address, 16)))
+    last = entries[taken - 1].settlement_sequence
+    return Cut(entries[0].settlement_sequence, last, tuple(legs), tuple(released))
 
 
 def waits_for(body: Body, tokens: Mapping[str, str]) -> str | None:
@@ -165,7 +209,7 @@ def assets(body: Body) -> tuple[str, ...]:
     match body:
         case Trade():
             return (body.base, body.quote)
-        case Transfer():
+        case Transfer() | Withdrawal():
             return (body.asset,)
         case NewAsset():
             return (body.symbol,)

@@ -1,8 +1,9 @@
 """The settler's session at the book: what is final on chain goes in as commands, and comes back as journaled events.
 
 The settler is a gateway like any other. It follows the journal from a durable cursor, so it always knows what the book
-has taken, whoever sent it: DepositFinal once each, in the order of the contract's numbers; SettlementFinal as it
-advances. After a lost connection it opens a new session, reads on past its beginning, and submits what is still due.
+has taken, whoever sent it: DepositFinal and ClaimFinal once each, in the order of the contract's numbers;
+SettlementFinal as it advances, and before the claims of what it made final. After a lost connection it opens a new
+session, reads on past its beginning, and submits what is still due.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ OUTCOME_SECONDS_MAX: Final = 30.0
 REFUSED_RETRY_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 10.0
 DEPOSITS_MAX: Final = 64
-"""Deposits submitted at once."""
+"""Deposits submitted at once, and claims."""
 CURSOR_EVENTS_MAX: Final = 5_000
 """Events read before the cursor is stored though nothing concerned the settler."""
 
@@ -105,6 +106,11 @@ class BookSession:
             values["final_journaled"] = rows.final_through
         if rows.deposit_index:
             values["deposits_journaled"] = rows.deposit_index
+        if rows.claim_index:
+            values["claims_journaled"] = rows.claim_index
+        for index, account in rows.astray:
+            why = f"deposit {index} is for account {account}, which nobody has: insurance is credited"
+            self._alarms.once("deposit", why)
         if values or rows.journal_sequence - self._store.number("journal_sequence") >= CURSOR_EVENTS_MAX:
             values |= {"journal_sequence": rows.journal_sequence, "owed_through": self._inbox.owed_through}
             await self._store.remember(**values)
@@ -172,6 +178,20 @@ class BookSession:
         if final > self._store.number("final_journaled"):
             commands.append(wire.final_command(first + len(commands), final))
             _submitted.labels("final").inc()
+        commands += await self._due_claims(first + len(commands), final)
+        return commands
+
+    async def _due_claims(self, first: int, final: int) -> list[Any]:
+        """Claims of what the book knows to be final, or hears of just before."""
+        journaled = self._store.number("claims_journaled")
+        if self._store.number("claims_seen") <= journaled:
+            return []
+        commands: list[Any] = []
+        for seen in await self._store.claims_after(journaled, DEPOSITS_MAX):
+            if seen.settled_through > final:
+                break
+            commands.append(wire.claim_command(first + len(commands), seen))
+        _submitted.labels("claim").inc(len(commands))
         return commands
 
 

@@ -36,6 +36,8 @@ from web3.types import RPCEndpoint, TxParams
 
 DELTAS_MAX: Final = 200
 """Legs that one batch may hold; the contract's own limit."""
+WITHDRAWALS_MAX: Final = 50
+"""Withdrawals that one batch may hold; the contract's own limit."""
 
 LOG_BLOCKS_MAX: Final = 10
 """Blocks that one eth_getLogs request spans unless told otherwise."""
@@ -44,7 +46,7 @@ REQUEST_TIMEOUT_SECONDS: Final = 10
 TIP_DEFAULT_WEI: Final = 1_000_000_000
 
 NEEDED_FUNCTIONS: Final = {
-    "settle": "settle(uint64,uint64,uint64,(bytes32,address,int256)[])",
+    "settle": "settle(uint64,uint64,uint64,(bytes32,address,int256)[],(address,address,uint256)[])",
     "settledThrough": "settledThrough(uint64)",
     "batch_hash": "batch_hash(uint64)",
     "balances": "balances(bytes32,address)",
@@ -52,11 +54,16 @@ NEEDED_FUNCTIONS: Final = {
     "asset_of": "asset_of(address)",
     "list_token": "list_token(bytes32,address)",
     "deposit": "deposit(bytes32,address,uint256)",
+    "claimable": "claimable(address,address)",
+    "claim_count": "claim_count()",
     "settler": "settler()",
     "admin": "admin()",
     "paused": "paused()",
 }
-DEPOSITED_TOPIC: Final = "0x" + keccak(text="Deposited(uint256,bytes32,address,uint256)").hex()
+DEPOSITED: Final = "Deposited(uint256,bytes32,address,uint256)"
+CLAIMED: Final = "Claimed(uint256,address,address,uint256)"
+DEPOSITED_TOPIC: Final = "0x" + keccak(text=DEPOSITED).hex()
+CLAIMED_TOPIC: Final = "0x" + keccak(text=CLAIMED).hex()
 
 _LEG_REFUSED: Final = keccak(text="LegRefused(bytes32,address)")[:4]
 _NOT_NEXT: Final = keccak(text="NotNext(uint64,uint64)")[:4]
@@ -133,6 +140,15 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """``amount`` base units of ``token`` that a batch makes claimable by the address ``to``."""
+
+    token: str
+    to: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
 class LegRefused:
     """The leg that the contract refuses: ``account`` cannot pay what it owes in ``token``."""
 
@@ -150,6 +166,18 @@ class Deposit:
     amount: int
     block_number: int
     block_hash: str
+    transaction_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One Claimed event; ``index`` counts from 1 over the contract's life, ``address`` is lower-case."""
+
+    index: int
+    address: str
+    token: str
+    amount: int
+    block_number: int
     transaction_hash: str
 
 
@@ -348,7 +376,9 @@ class Chain:
             raise
         return SendOutcome.ACCEPTED
 
-    async def logs(self, address: str, topics: Sequence[str | None], first_block: int, last_block: int) -> list[Any]:
+    async def logs(
+        self, address: str, topics: Sequence[str | Sequence[str] | None], first_block: int, last_block: int
+    ) -> list[Any]:
         """One eth_getLogs request, as the node's JSON."""
         query = {"address": address, "topics": topics, "fromBlock": hex(first_block), "toBlock": hex(last_block)}
         return list(await self._request("eth_getLogs", [query]))
@@ -404,6 +434,7 @@ class SettlementContract:
         try:
             await contract.settled_through(0)
             await contract.token_of("")
+            await contract.claim_count()
         except (CallReverted, ChainUnavailable) as wrong:
             if isinstance(wrong, ChainUnavailable) and not isinstance(wrong, WrongAnswer):
                 raise
@@ -441,17 +472,33 @@ class SettlementContract:
         """The address in the role ``"admin"`` or ``"settler"``."""
         return to_checksum_address(await self._read(name, [], "address", block))
 
-    async def deposits(self, from_block: int, to_block: int) -> list[Deposit]:
-        """The deposits in the blocks from_block..to_block (both included), in chain order.
+    async def claimable(self, address: str, token: str, block: Block = "latest") -> int:
+        """What the address can claim, in the token's base units."""
+        args = [to_checksum_address(address), to_checksum_address(token)]
+        return int(await self._read("claimable", args, "uint256", block))
+
+    async def claim_count(self, block: Block = "latest") -> int:
+        """How many claims there were."""
+        return int(await self._read("claim_count", [], "uint256", block))
+
+    async def money_in_and_out(self, from_block: int, to_block: int) -> tuple[list[Deposit], list[Claim]]:
+        """The deposits and claims in the blocks from_block..to_block (both included), each in chain order.
 
         Asks in steps of ``log_blocks_max`` blocks. The caller gives finalized blocks only if it credits.
         """
-        found: list[Deposit] = []
+        deposits: list[Deposit] = []
+        claims: list[Claim] = []
         for first in range(from_block, to_block + 1, self._log_blocks_max):
             last = min(first + self._log_blocks_max - 1, to_block)
-            logs = await self.chain.logs(self.address, [DEPOSITED_TOPIC], first, last)
-            found += [_deposit(log) for log in logs if not log.get("removed")]
-        return found
+            logs = await self.chain.logs(self.address, [[DEPOSITED_TOPIC, CLAIMED_TOPIC]], first, last)
+            for log in logs:
+                if log.get("removed"):
+                    continue
+                if log["topics"][0] == DEPOSITED_TOPIC:
+                    deposits.append(_deposit(log))
+                else:
+                    claims.append(_claim(log))
+        return deposits, claims
 
     async def _read(self, name: str, args: list[Any], returns: str, block: Block) -> Any:
         answer = await self.chain.call(self.address, self.calldata(name, *args), block=block)
@@ -466,14 +513,15 @@ class SettlementContract:
         selector, types = self._functions[function]
         return selector + encode(types, args)
 
-    def settle_calldata(self, shard: int, first: int, last: int, deltas: Iterable[Delta]) -> bytes:
-        """The calldata of settle; the deltas are put in the contract's order. Deterministic.
+    def settle_calldata(
+        self, shard: int, first: int, last: int, deltas: Iterable[Delta], withdrawals: Iterable[Withdrawal] = ()
+    ) -> bytes:
+        """The calldata of settle; deltas and withdrawals are put in the contract's order. Deterministic.
 
         Raises:
-            ValueError: a leg is given twice, a token does not sum to zero, or there are too many legs.
+            ValueError: a leg or withdrawal is given twice, a token does not sum to zero, or there are too many.
         """
-        legs = [(d.account, to_checksum_address(d.token), d.amount) for d in sort_deltas(deltas)]
-        return self.calldata("settle", shard, first, last, legs)
+        return self.calldata("settle", shard, first, last, *settle_lists(deltas, withdrawals))
 
     async def simulate(self, calldata: bytes, sender: str, block: Block = "latest") -> LegRefused | None:
         """Runs calldata as ``sender`` without sending it: None if it would pass, else the leg that is refused.
@@ -522,12 +570,19 @@ def asset_key(symbol: str) -> bytes:
     return raw.ljust(32, b"\0")
 
 
-def sort_deltas(deltas: Iterable[Delta]) -> list[Delta]:
-    """The legs by (token, account), as the contract wants them; raises ValueError if they are no batch."""
+def sort_deltas(deltas: Iterable[Delta], withdrawals: Iterable[Withdrawal] = ()) -> list[Delta]:
+    """The legs by (token, account), as the contract wants them beside these withdrawals.
+
+    Raises:
+        ValueError: they are no batch.
+    """
     legs = sorted(deltas, key=lambda d: (int(d.token, 16), d.account))
     if len(legs) > DELTAS_MAX:
         raise ValueError(f"{len(legs)} legs, the contract takes {DELTAS_MAX}")
     sums: dict[int, int] = {}
+    for withdrawal in withdrawals:
+        token = int(withdrawal.token, 16)
+        sums[token] = sums.get(token, 0) + withdrawal.amount
     keys = set()
     for leg in legs:
         token = int(leg.token, 16)
@@ -540,15 +595,46 @@ def sort_deltas(deltas: Iterable[Delta]) -> list[Delta]:
     return legs
 
 
-def chained_hash(previous: bytes, shard: int, first: int, last: int, deltas: Iterable[Delta]) -> bytes:
+def sort_withdrawals(withdrawals: Iterable[Withdrawal]) -> list[Withdrawal]:
+    """The withdrawals by (token, address), as the contract wants them; raises ValueError if it would refuse them."""
+    ordered = sorted(withdrawals, key=lambda w: (int(w.token, 16), int(w.to, 16)))
+    if len(ordered) > WITHDRAWALS_MAX:
+        raise ValueError(f"{len(ordered)} withdrawals, the contract takes {WITHDRAWALS_MAX}")
+    if len({(int(w.token, 16), int(w.to, 16)) for w in ordered}) != len(ordered):
+        raise ValueError("a withdrawal is given twice")
+    if any(w.amount <= 0 or int(w.to, 16) == 0 for w in ordered):
+        raise ValueError("a withdrawal of nothing, or to nobody")
+    return ordered
+
+
+def settle_lists(
+    deltas: Iterable[Delta], withdrawals: Iterable[Withdrawal] = ()
+) -> tuple[list[tuple[bytes, str, int]], list[tuple[str, str, int]]]:
+    """The two lists that settle takes, in its order; raises ValueError if they are no batch."""
+    out = sort_withdrawals(withdrawals)
+    legs = [(d.account, str(to_checksum_address(d.token)), d.amount) for d in sort_deltas(deltas, out)]
+    return legs, [(to_checksum_address(w.token), to_checksum_address(w.to), w.amount) for w in out]
+
+
+def chained_hash(
+    previous: bytes,
+    shard: int,
+    first: int,
+    last: int,
+    deltas: Iterable[Delta],
+    withdrawals: Iterable[Withdrawal] = (),
+) -> bytes:
     """The batch hash that the contract computes; ``previous`` is 32 zero bytes for a shard's first batch."""
-    legs = [(d.account, to_checksum_address(d.token), d.amount) for d in sort_deltas(deltas)]
-    inner = keccak(encode(["(bytes32,address,int256)[]"], [legs]))
+    lists = settle_lists(deltas, withdrawals)
+    inner = keccak(encode(["(bytes32,address,int256)[]", "(address,address,uint256)[]"], lists))
     return keccak(encode(["bytes32", "uint64", "uint64", "uint64", "bytes32"], [previous, shard, first, last, inner]))
 
 
 def settle_gas_limit(legs: int) -> int:
-    """A gas limit that a batch of so many legs never reaches (bench/gas.py measures; estimating is slow)."""
+    """A gas limit that a batch of so many legs and withdrawals never reaches (bench/gas.py measures both).
+
+    Estimating is slow.
+    """
     return 120_000 + 30_000 * legs
 
 
@@ -560,8 +646,7 @@ def check_abi(abi: Abi) -> None:
     except (AttributeError, KeyError, TypeError) as wrong:
         raise ChainMisconfigured("SETTLEMENT_CONTRACT_ABI is not a contract ABI") from wrong
     missing = [signature for signature in NEEDED_FUNCTIONS.values() if signature not in present]
-    if "Deposited(uint256,bytes32,address,uint256)" not in events:
-        missing.append("event Deposited(uint256,bytes32,address,uint256)")
+    missing += [f"event {event}" for event in (DEPOSITED, CLAIMED) if event not in events]
     if missing:
         raise ChainMisconfigured(f"the contract's ABI lacks {', '.join(missing)}")
 
@@ -630,6 +715,18 @@ def _deposit(log: dict[str, Any]) -> Deposit:
         amount=int(log["data"], 16),
         block_number=int(log["blockNumber"], 16),
         block_hash=log["blockHash"],
+        transaction_hash=log["transactionHash"],
+    )
+
+
+def _claim(log: dict[str, Any]) -> Claim:
+    _, index, address, token = log["topics"]
+    return Claim(
+        index=int(index, 16),
+        address="0x" + address[-40:].lower(),
+        token=to_checksum_address("0x" + token[-40:]),
+        amount=int(log["data"], 16),
+        block_number=int(log["blockNumber"], 16),
         transaction_hash=log["transactionHash"],
     )
 

@@ -22,6 +22,7 @@ class Kind(IntEnum):
     ASSET = 1
     TRADE = 2
     TRANSFER = 3
+    WITHDRAWAL = 4
 
 
 class NonceState(IntEnum):
@@ -59,7 +60,7 @@ class Batch:
         last: of its last.
         calldata: of `settle`; empty if another settler made the batch.
         chained: the contract's batch hash after it.
-        legs: how many.
+        legs: how many, withdrawals among them.
         state: one of BATCHED, SUBMITTED, MINED, CONFIRMED, FINAL.
         transaction_hash: of the newest attempt, or of the one that was mined; empty before SUBMITTED.
         block_number: 0 before MINED.
@@ -133,3 +134,26 @@ class DepositSeen:
     amount: int
     block_number: int
     transaction_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimSeen:
+    """A claim that is final on chain.
+
+    Attributes:
+        claim_index: the contract's number.
+        address: who claimed, in lower case.
+        asset: the symbol.
+        amount: base units.
+        block_number: where.
+        transaction_hash: by which transaction.
+        settled_through: what the contract had settled when the claim was seen: the book is told of that first.
+    """
+
+    claim_index: int
+    address: str
+    asset: str
+    amount: int
+    block_number: int
+    transaction_hash: str
+    settled_through: int

@@ -24,6 +24,7 @@ from services.settler.contract import (
     ChainUnavailable,
     Delta,
     SettlementContract,
+    Withdrawal,
     account_key,
     chained_hash,
     settle_gas_limit,
@@ -47,7 +48,7 @@ SLOW_SECONDS: Final = 120.0
 SETTLED_TOPIC: Final = "0x" + keccak(text="Settled(uint64,uint64,uint64,bytes32)").hex()
 
 _batches = metrics.counter("settler_batches", "Batches stored.")
-_legs = metrics.counter("settler_legs", "Legs in stored batches.")
+_legs = metrics.counter("settler_legs", "Legs in stored batches, withdrawals among them.")
 
 logger = log.get("sender")
 
@@ -187,14 +188,16 @@ class Sender:
 
     async def _store_batch(self, cut: Cut) -> None:
         deltas = [Delta(account_key(leg.account_id), leg.token, leg.amount) for leg in cut.legs]
-        calldata = self._contract.settle_calldata(self._shard, cut.first, cut.last, deltas)
+        out = [Withdrawal(each.token, each.address, each.amount) for each in cut.withdrawals]
+        calldata = self._contract.settle_calldata(self._shard, cut.first, cut.last, deltas, out)
         await self._simulate(calldata, cut.first, cut.last)
         previous = await self._contract.batch_hash(self._shard)
-        chained = chained_hash(previous, self._shard, cut.first, cut.last, deltas)
-        stored = await self._store.add_batch(cut.first, cut.last, calldata, chained, len(deltas))
+        chained = chained_hash(previous, self._shard, cut.first, cut.last, deltas, out)
+        legs = len(deltas) + len(out)
+        stored = await self._store.add_batch(cut.first, cut.last, calldata, chained, legs)
         _batches.inc()
-        _legs.inc(len(deltas))
-        logger.debug("stored", batch=stored.batch_id, first=cut.first, last=cut.last, legs=len(deltas))
+        _legs.inc(legs)
+        logger.debug("stored", batch=stored.batch_id, first=cut.first, last=cut.last, legs=legs)
 
     async def _simulate(self, calldata: bytes, first: int, last: int) -> None:
         try:

@@ -23,6 +23,7 @@ from services.settler.model import (
     WAITING,
     Batch,
     Change,
+    ClaimSeen,
     DepositSeen,
     Item,
     Kind,
@@ -40,6 +41,7 @@ REORG_BLOCKS_MAX: Final = 64
 
 _CHANGE = "idx, first_sequence, last_sequence, state, batch_id, transaction_hash, block_number, time_ns"
 _ITEM = "settlement_sequence, kind, market, trade_id, transfer_id, asset"
+_CLAIM = "claim_index, address, asset, amount, block_number, transaction_hash, settled_through"
 _BATCH = (
     "batch_id, first_sequence, last_sequence, calldata, chained, legs, state,"
     " transaction_hash, block_number, block_hash"
@@ -437,25 +439,34 @@ class Store:
             self.tokens[symbol] = token
         self._tell()
 
-    async def see_deposits(self, seen: Iterable[DepositSeen], through_block: int) -> None:
-        """Keeps final deposits and how far the chain was searched for them."""
+    async def see_money(self, deposits: Iterable[DepositSeen], claims: Iterable[ClaimSeen], through_block: int) -> None:
+        """Keeps final deposits and claims and how far the chain was searched for them."""
         async with self._lock:
             rows = [
                 (d.deposit_index, self._db.amount(d.account), d.asset, self._db.amount(d.amount), d.block_number,
                  d.transaction_hash)
-                for d in seen
+                for d in deposits
+            ]  # fmt: skip
+            claimed = [
+                (c.claim_index, c.address, c.asset, self._db.amount(c.amount), c.block_number, c.transaction_hash,
+                 c.settled_through)
+                for c in claims
             ]  # fmt: skip
             sql = (
                 "INSERT INTO deposits (deposit_index, account, asset, amount, block_number, transaction_hash)"
                 " VALUES ($1, $2, $3, $4, $5, $6)"
             )
+            claimed_sql = f"INSERT INTO claims ({_CLAIM}) VALUES ($1, $2, $3, $4, $5, $6, $7)"
             statements = [Statement(sql, rows)] if rows else []
+            statements += [Statement(claimed_sql, claimed)] if claimed else []
             values = {"searched_block": through_block}
             if rows:
                 values["deposits_seen"] = max(int(str(row[0])) for row in rows)
+            if claimed:
+                values["claims_seen"] = max(row[0] for row in claimed)
             await self._write([*statements, *_metas(values)], [])
             self.meta |= {name: str(value) for name, value in values.items()}
-        if rows:
+        if rows or claimed:
             self._tell()
 
     async def deposits_after(self, index: int, deposits_max: int) -> list[DepositSeen]:
@@ -467,6 +478,13 @@ class Store:
         rows = await self._db.fetch(query, index)
         found = [DepositSeen(int(r[0]), int(r[1]), str(r[2]), int(r[3]), int(r[4]), str(r[5])) for r in rows]
         return [each for place, each in enumerate(found) if each.deposit_index == index + 1 + place]
+
+    async def claims_after(self, index: int, claims_max: int) -> list[ClaimSeen]:
+        """The claims that follow an index, contiguous, in order."""
+        query = f"SELECT {_CLAIM} FROM claims WHERE claim_index > $1 ORDER BY claim_index LIMIT {int(claims_max)}"
+        rows = await self._db.fetch(query, index)
+        found = [ClaimSeen(int(r[0]), str(r[1]), str(r[2]), int(r[3]), int(r[4]), str(r[5]), int(r[6])) for r in rows]
+        return [each for place, each in enumerate(found) if each.claim_index == index + 1 + place]
 
     # Writing
 

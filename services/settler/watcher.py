@@ -1,4 +1,5 @@
-"""What the chain does afterwards: batches become CONFIRMED and FINAL by depth, or are reorganised away; deposits come.
+"""What the chain does afterwards: batches become CONFIRMED and FINAL by depth, or are reorganised away; money comes
+in as deposits and goes out as claims.
 
 Only what lies at the final depth is told to the book: finality here is a depth of our own.
 """
@@ -10,13 +11,13 @@ from typing import Final
 from services.runtime import log
 from services.runtime.streams import Backoff
 from services.settler.alarms import Alarms, Halted
-from services.settler.contract import ChainUnavailable, SettlementContract
-from services.settler.model import Batch, DepositSeen, State
+from services.settler.contract import ChainUnavailable, Claim, SettlementContract
+from services.settler.model import Batch, ClaimSeen, DepositSeen, State
 from services.settler.store import Store
 
 RPC_DELAY_SECONDS_MAX: Final = 10.0
 BLOCKS_PER_STEP_MAX: Final = 1_000
-"""Blocks searched for deposits in one step."""
+"""Blocks searched for deposits and claims in one step."""
 
 logger = log.get("watcher")
 
@@ -36,8 +37,9 @@ class Depths:
 class Watcher:
     """Run :meth:`run`."""
 
-    def __init__(self, contract: SettlementContract, store: Store, alarms: Alarms, depths: Depths) -> None:
+    def __init__(self, contract: SettlementContract, shard: int, store: Store, alarms: Alarms, depths: Depths) -> None:
         self._contract = contract
+        self._shard = shard
         self._chain = contract.chain
         self._store = store
         self._alarms = alarms
@@ -82,7 +84,7 @@ class Watcher:
         for batch in self._store.on_chain():
             if not await self._follow(batch, head):
                 break
-        await self._search_deposits(head - self._depths.final_blocks + 1)
+        await self._search(head - self._depths.final_blocks + 1)
 
     async def _follow(self, batch: Batch, head: int) -> bool:
         """Moves a batch on by its depth; False if those after it need no look."""
@@ -106,7 +108,7 @@ class Watcher:
         self._alarms.once("reorg", f"{why} were reorganised away and are sent again")
         await self._store.reorganised(gone)
 
-    async def _search_deposits(self, final: int) -> None:
+    async def _search(self, final: int) -> None:
         searched = self._store.number("searched_block")
         if final < searched:
             if final + self._depths.final_blocks - 1 < searched:
@@ -115,7 +117,7 @@ class Watcher:
         last = min(final, searched + BLOCKS_PER_STEP_MAX)
         if last <= searched:
             return
-        found = await self._contract.deposits(searched + 1, last)
+        deposits, claims = await self._contract.money_in_and_out(searched + 1, last)
         seen = [
             DepositSeen(
                 deposit_index=each.index,
@@ -125,12 +127,30 @@ class Watcher:
                 block_number=each.block_number,
                 transaction_hash=each.transaction_hash,
             )
-            for each in found
+            for each in deposits
         ]
-        await self._store.see_deposits(seen, last)
+        await self._store.see_money(seen, await self._seen(claims), last)
+
+    async def _seen(self, claims: list[Claim]) -> list[ClaimSeen]:
+        """Claims with what was settled by now: at least what they claim, which the book must know to be final first."""
+        if not claims:
+            return []
+        through = await self._contract.settled_through(self._shard)
+        return [
+            ClaimSeen(
+                claim_index=each.index,
+                address=each.address,
+                asset=await self._asset(each.token),
+                amount=each.amount,
+                block_number=each.block_number,
+                transaction_hash=each.transaction_hash,
+                settled_through=through,
+            )
+            for each in claims
+        ]
 
     async def _asset(self, token: str) -> str:
-        """The symbol under which a token is listed; a deposit takes listed tokens only."""
+        """The symbol under which a token is listed; there is no money in others."""
         if token not in self._assets:
             answer = await self._chain.call(self._contract.address, self._contract.calldata("asset_of", token))
             self._assets[token] = answer.rstrip(b"\0").decode("ascii")

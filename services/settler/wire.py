@@ -12,8 +12,8 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.command_ids import gateway_of
-from services.settler.batch import Body, Entry, NewAsset, Trade, Transfer
-from services.settler.model import Change, DepositSeen, Item, Kind
+from services.settler.batch import Body, Entry, NewAsset, Trade, Transfer, Withdrawal
+from services.settler.model import Change, ClaimSeen, DepositSeen, Item, Kind
 
 if TYPE_CHECKING:
     from clearbook.internal.v1.matching_service_pb2_grpc import MatchingServiceAsyncStub
@@ -28,6 +28,7 @@ SEQUENCE_MAX = 2**63 - 1
 TEXT_CHARS_MAX = 256
 
 _AMOUNT = re.compile(rf"[0-9]{{1,{AMOUNT_DIGITS_MAX}}}", re.ASCII)
+_ADDRESS = re.compile(r"0x[0-9a-f]{40}", re.ASCII)
 _SYMBOL = re.compile(r"[A-Z0-9]{1,16}", re.ASCII)
 
 
@@ -107,6 +108,9 @@ def _received(entry: settlement_pb2.SettlementEntry) -> Received:
     elif kind == "transfer":
         body = _transfer(entry.transfer)
         item = Item(sequence, Kind.TRANSFER, "", 0, body.transfer_id, body.asset)
+    elif kind == "withdrawal":
+        body = _withdrawal(entry.withdrawal)
+        item = Item(sequence, Kind.WITHDRAWAL, "", 0, body.transfer_id, body.asset)
     elif kind == "asset":
         body = NewAsset(_symbol(entry.asset.symbol), entry.asset.decimals)
         item = Item(sequence, Kind.ASSET, "", 0, "", body.symbol)
@@ -139,6 +143,21 @@ def _transfer(transfer: settlement_pb2.SettlementTransfer) -> Transfer:
         receiver=_account(transfer.to_account_id),
         asset=_symbol(transfer.asset),
         amount=_amount(transfer.amount),
+    )
+
+
+def _withdrawal(withdrawal: settlement_pb2.SettlementWithdrawal) -> Withdrawal:
+    address, amount = withdrawal.address, _amount(withdrawal.amount)
+    if _ADDRESS.fullmatch(address) is None or int(address, 16) == 0:
+        raise Malformed(f"not an address: {address[:TEXT_CHARS_MAX]!r}")
+    if amount == 0:
+        raise Malformed("a withdrawal of nothing")
+    return Withdrawal(
+        transfer_id=_text(withdrawal.transfer_id),
+        account_id=_account(withdrawal.account_id),
+        asset=_symbol(withdrawal.asset),
+        amount=amount,
+        address=address,
     )
 
 
@@ -187,6 +206,8 @@ class Folded:
         settlement_sequence: the highest in the rows; 0 if none.
         final_through: the last SettlementFinal that the book took; 0 if none.
         deposit_index: the last DepositFinal that the book took; 0 if none.
+        claim_index: the last ClaimFinal that the book took; 0 if none.
+        astray: (deposit index, account) of deposits for accounts that nobody has: insurance was credited.
         outcomes: (command id, why refused or "") of this gateway's commands.
     """
 
@@ -196,12 +217,14 @@ class Folded:
     final_through: int
     deposit_index: int
     outcomes: tuple[tuple[int, str], ...]
+    claim_index: int = 0
+    astray: tuple[tuple[int, int], ...] = ()
 
 
 def folded(response: matching_service_pb2.StreamEventsResponse, gateway: int) -> Folded:
     """Reads what concerns the settler out of committed rows."""
-    settlement = final = deposit = 0
-    outcomes = []
+    settlement = final = deposit = claim = 0
+    outcomes, astray = [], []
     for event in journal_pb2.EventBatch.FromString(response.events).events:
         kind = event.WhichOneof("kind")
         if kind == "order_placed":
@@ -214,11 +237,27 @@ def folded(response: matching_service_pb2.StreamEventsResponse, gateway: int) ->
             settlement = event.asset_created.settlement_sequence
         elif kind == "settlement_finalized":
             final = event.settlement_finalized.through_settlement_sequence
+        elif kind == "withdrawal_approved":
+            settlement = event.withdrawal_approved.settlement_sequence
         elif kind == "deposited":
             deposit = event.deposited.deposit.deposit_index
+            if event.deposited.settlement_sequence:
+                settlement = event.deposited.settlement_sequence
+                astray.append((deposit, event.deposited.deposit.account_id))
+        elif kind == "claimed":
+            claim = event.claimed.claim.claim_index
         if gateway_of(event.command_id) == gateway:
             outcomes.append((event.command_id, event.refused.reason if kind == "refused" else ""))
-    return Folded(response.last_journal_sequence, response.incarnation, settlement, final, deposit, tuple(outcomes))
+    return Folded(
+        response.last_journal_sequence,
+        response.incarnation,
+        settlement,
+        final,
+        deposit,
+        tuple(outcomes),
+        claim,
+        tuple(astray),
+    )
 
 
 def session_request(gateway: int) -> matching_service_pb2.OpenSessionRequest:
@@ -240,6 +279,20 @@ def deposit_command(number: int, seen: DepositSeen) -> journal_pb2.Command:
         deposit_final=journal_pb2.DepositFinal(
             deposit_index=seen.deposit_index,
             account_id=seen.account,
+            asset=seen.asset,
+            amount=str(seen.amount),
+            transaction_hash=seen.transaction_hash,
+        ),
+    )
+
+
+def claim_command(number: int, seen: ClaimSeen) -> journal_pb2.Command:
+    """A ClaimFinal."""
+    return journal_pb2.Command(
+        command_id=number,
+        claim_final=journal_pb2.ClaimFinal(
+            claim_index=seen.claim_index,
+            address=seen.address,
             asset=seen.asset,
             amount=str(seen.amount),
             transaction_hash=seen.transaction_hash,

@@ -29,6 +29,7 @@ from tests.settlers import (
     devchain,
     eventually,
     fake_book,
+    fund,
     running,
     settings,
     settler,
@@ -259,22 +260,6 @@ async def test_it_refuses_another_chain_or_contract_than_it_remembers(
 # Halts
 
 
-async def _fund(node: Node, address: str, account: int, symbol: str, amount: int) -> None:
-    """A deposit from outside."""
-    chain = await Chain.connect(node.url)
-    signer = Signer(DEV_KEY)
-    transact = DirectTransact(chain, signer)
-    contract = await SettlementContract.on(chain, address, load_abi())
-    token = await contract.token_of(symbol)
-    assert token is not None
-    mint = bytes.fromhex("40c10f19") + account_key(int(signer.address, 16)) + account_key(amount)
-    approve = bytes.fromhex("095ea7b3") + account_key(int(address, 16)) + account_key(amount)
-    await transact(token, mint, 200_000)
-    await transact(token, approve, 200_000)
-    await transact(address, contract.calldata("deposit", account_key(account), token, amount), 300_000)
-    await chain.close()
-
-
 async def test_a_leg_that_the_chain_refuses_halts_until_it_can_be_paid(
     node: Node, book: tuple[FakeBook, str], database: str
 ) -> None:
@@ -288,7 +273,7 @@ async def test_a_leg_that_the_chain_refuses_halts_until_it_can_be_paid(
         await running_settler.healthy(False)
         assert (await running_settler.get(settlement_sequence=before + 1)).state == public.SETTLEMENT_STATE_MATCHED
         assert fake.final_through == before
-        await _fund(node, contract_of(database), 1999, "USD", 9)
+        await fund(node.url, contract_of(database), 1999, "USD", 9)
         await running_settler.settled(fake)
         await running_settler.healthy()
         await eventually(lambda: len(fake.deposits) == 4)

@@ -11,7 +11,7 @@ import pytest
 from services.runtime.db import Database
 from services.runtime.migrate import migrate
 from services.settler.__main__ import MIGRATIONS, SCHEMA
-from services.settler.model import DepositSeen, Item, Kind, NonceState, State
+from services.settler.model import ClaimSeen, DepositSeen, Item, Kind, NonceState, State
 from services.settler.store import CHANGE_ENTRIES_MAX, Store, Superseded
 from tests.backends import Backends
 
@@ -176,16 +176,20 @@ async def test_of_two_settlers_on_one_database_the_older_is_refused(database: Da
     assert await newer.take_entries(trades(1, 2)) == 2
 
 
-async def test_deposits_meta_tokens_and_closed_nonces(database: Database) -> None:
+async def test_deposits_claims_meta_tokens_and_closed_nonces(database: Database) -> None:
     store = await Store.load(database, KEY)
     seen = [DepositSeen(n, 2**255 + n, "BTC", 10**70 + n, 5, HASH) for n in (1, 2, 4)]
-    await store.see_deposits(seen, 17)
+    claims = [ClaimSeen(n, "0x" + "ab" * 20, "BTC", 10**70 + n, 5, HASH, 9) for n in (1, 2, 4)]
+    await store.see_money(seen, claims, 17)
     await store.list_token("BTC", "0xtoken")
     await store.add_attempt(3, 0, HASH, RAW)
     await store.close_ticket(store.tickets[3], NonceState.REVERTED)
     store = await Store.load(database, KEY)
     assert await store.deposits_after(0, 10) == seen[:2], "what lies beyond a gap waits"
     assert await store.deposits_after(1, 10) == seen[1:2]
+    assert await store.claims_after(0, 10) == claims[:2], "what lies beyond a gap waits"
+    assert await store.claims_after(1, 10) == claims[1:2]
+    assert store.number("claims_seen") == 4
     assert (store.number("searched_block"), store.number("deposits_seen"), store.number("never set")) == (17, 4, 0)
     assert store.tokens == {"BTC": "0xtoken"}
     assert (store.tickets, store.next_nonce) == ({}, 4)

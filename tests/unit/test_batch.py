@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from services.settler.batch import Cut, Entry, Leg, NewAsset, Trade, Transfer, cut, moves, unlisted, waits_for
+from services.settler.batch import (
+    Body,
+    Cut,
+    Entry,
+    Leg,
+    NewAsset,
+    Released,
+    Trade,
+    Transfer,
+    Withdrawal,
+    cut,
+    moves,
+    unlisted,
+    waits_for,
+)
 
 USD, BTC, ETH = "0x" + "11" * 20, "0x" + "22" * 20, "0x" + "33" * 20
 TOKENS = {"USD": USD, "BTC": BTC, "ETH": ETH}
@@ -18,7 +32,11 @@ def transfer(sender: int, receiver: int, amount: int, asset: str = "USD") -> Tra
     return Transfer("t", sender, receiver, asset, amount)
 
 
-def entries(*bodies: NewAsset | Trade | Transfer, first: int = 1) -> list[Entry]:
+def withdrawal(account: int, amount: int, address: str = "0x" + "aa" * 20, asset: str = "USD") -> Withdrawal:
+    return Withdrawal("w", account, asset, amount, address)
+
+
+def entries(*bodies: Body, first: int = 1) -> list[Entry]:
     return [Entry(first + place, body) for place, body in enumerate(bodies)]
 
 
@@ -47,6 +65,35 @@ NETS = [
 def test_nets(bodies: list[NewAsset | Trade | Transfer], legs: list[tuple[str, int, int]]) -> None:
     found = cut(entries(*bodies, first=5), TOKENS, entries_max=100)
     assert found == Cut(5, 4 + len(bodies), tuple(Leg(*leg) for leg in legs))
+
+
+LOW, HIGH = "0x" + "0b" * 20, "0x" + "aa" * 20
+OUT = [
+    ("one", [withdrawal(7, 5)], [(USD, 7, -5)], [(USD, HIGH, 5)]),
+    ("two of an address are one", [withdrawal(7, 5), withdrawal(8, 6)], [(USD, 7, -5), (USD, 8, -6)], [
+        (USD, HIGH, 11)]),
+    ("by the address's number", [withdrawal(7, 5), withdrawal(7, 6, LOW)], [(USD, 7, -11)], [
+        (USD, LOW, 6), (USD, HIGH, 5)]),
+    ("by token first", [withdrawal(7, 5, LOW, "BTC"), withdrawal(7, 6)], [(USD, 7, -6), (BTC, 7, -5)], [
+        (USD, HIGH, 6), (BTC, LOW, 5)]),
+    ("what comes in goes out", [transfer(2, 7, 5), withdrawal(7, 5)], [(USD, 2, -5)], [(USD, HIGH, 5)]),
+    ("beside a trade", [trade(7, 8, 10, 50), withdrawal(8, 50)], [(USD, 7, -50), (BTC, 7, 10), (BTC, 8, -10)], [
+        (USD, HIGH, 50)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("bodies", "legs", "out"), [row[1:] for row in OUT], ids=[row[0] for row in OUT])
+def test_withdrawals(bodies: list[Body], legs: list[tuple[str, int, int]], out: list[tuple[str, str, int]]) -> None:
+    found = cut(entries(*bodies), TOKENS, entries_max=100)
+    assert found == Cut(1, len(bodies), tuple(Leg(*leg) for leg in legs), tuple(Released(*each) for each in out))
+
+
+@pytest.mark.parametrize(("legs_max", "withdrawals_max", "taken"), [(200, 50, 4), (200, 2, 3), (200, 1, 2), (6, 1, 2)])
+def test_a_batch_ends_before_one_withdrawal_too_many(legs_max: int, withdrawals_max: int, taken: int) -> None:
+    waiting = entries(withdrawal(7, 5), withdrawal(8, 5), withdrawal(7, 5, LOW), withdrawal(7, 5, LOW, "BTC"))
+    found = cut(waiting, TOKENS, entries_max=10, legs_max=legs_max, withdrawals_max=withdrawals_max)
+    assert found is not None
+    assert found == cut(waiting[:taken], TOKENS, entries_max=10)
 
 
 def test_tokens_are_ordered_by_their_number_and_not_by_their_letters() -> None:

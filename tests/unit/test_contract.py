@@ -6,15 +6,18 @@ from typing import Any
 import pytest
 
 from services.settler.contract import (
+    WITHDRAWALS_MAX,
     Delta,
     LegRefused,
     NotNext,
+    Withdrawal,
     _RefusedLeg,
     account_key,
     asset_key,
     chained_hash,
     decode_revert,
     sort_deltas,
+    sort_withdrawals,
 )
 from tests.unit.evm import Contract, Evm, Refused, address
 
@@ -40,8 +43,24 @@ class World:
         deltas = sort_deltas(Delta(account, token.address, amount) for account, token, amount in legs)
         return self.settle_as_given(shard, first, last, [(d.account, d.token, d.amount) for d in deltas])
 
-    def settle_as_given(self, shard: int, first: int, last: int, deltas: list[tuple[bytes, str, int]]) -> list[Any]:
-        return self.book.send(SETTLER, "settle", shard, first, last, deltas)
+    def settle_as_given(
+        self,
+        shard: int,
+        first: int,
+        last: int,
+        deltas: list[tuple[bytes, str, int]],
+        withdrawals: list[tuple[str, str, int]] | None = None,
+    ) -> list[Any]:
+        return self.book.send(SETTLER, "settle", shard, first, last, deltas, withdrawals or [])
+
+    def withdraw(self, account: bytes, token: Contract, to: str, amount: int) -> list[Any]:
+        """The shard's next entry alone."""
+        first = int(self.book.get("settledThrough", 0)) + 1
+        legs, out = [(account, token.address, -amount)], [(token.address, to, amount)]
+        return self.settle_as_given(0, first, first, legs, out)
+
+    def claimable(self, who: str, token: Contract) -> int:
+        return int(self.book.get("claimable", who, token.address))
 
     def balance(self, account: bytes, token: Contract) -> int:
         return int(self.book.get("balances", account, token.address))
@@ -82,7 +101,7 @@ class TestRoles:
 
     @pytest.mark.parametrize("sender", [ADMIN, STRANGER])
     def test_only_the_settler_settles(self, world: World, sender: str) -> None:
-        assert refusal(world.book.send, sender, "settle", 0, 1, 1, []).reason == "not the settler"
+        assert refusal(world.book.send, sender, "settle", 0, 1, 1, [], []).reason == "not the settler"
 
     def test_admin_hand_over_takes_two_steps(self, world: World) -> None:
         assert refusal(world.book.send, STRANGER, "accept_admin").reason == "not offered"
@@ -102,7 +121,7 @@ class TestRoles:
     def test_a_replaced_settler_settles_no_more(self, world: World) -> None:
         world.book.send(ADMIN, "set_settler", STRANGER)
         assert refusal(world.settle, 0, 1, 1).reason == "not the settler"
-        world.book.send(STRANGER, "settle", 0, 1, 1, [])
+        world.book.send(STRANGER, "settle", 0, 1, 1, [], [])
         assert refusal(world.book.send, ADMIN, "set_settler", NOBODY).reason == "no settler"
 
     def test_no_contract_without_a_settler(self) -> None:
@@ -156,6 +175,9 @@ class TestDeposit:
         rows = [
             (ALICE, unlisted, 1, "token is not listed"),
             (bytes(32), world.btc, 1, "no account"),
+            (account_key(2**63), world.btc, 1, "no account"),
+            (b"\xff" * 32, world.btc, 1, "no account"),
+            (account_key(2**63 - 1), world.btc, 1, "allowance too low"),
             (ALICE, world.btc, 1, "allowance too low"),
             (ALICE, world.btc, 0, "nothing arrived"),
         ]
@@ -217,10 +239,39 @@ class TestReentry:
     def test_settle_inside_deposit(self, world: World) -> None:
         token = hostile(world)
         world.book.send(ADMIN, "set_settler", token.address)
-        token.send(STRANGER, "set_attack", world.book.address, world.book.calldata("settle", 0, 1, 1, []))
+        token.send(STRANGER, "set_attack", world.book.address, world.book.calldata("settle", 0, 1, 1, [], []))
         world.book.send(USER, "deposit", ALICE, token.address, 1000)
         assert (token.get("attacks"), token.get("successes")) == (1, 0)
         assert world.book.get("settledThrough", 0) == 0
+
+    @pytest.mark.parametrize("inner", ["claim", "deposit", "settle"])
+    def test_whatever_inside_claim(self, world: World, inner: str) -> None:
+        """The token is the withdrawal's address itself, so that its inner calls are the claimant's."""
+        token = hostile(world)
+        world.book.send(USER, "deposit", ALICE, token.address, 1000)
+        world.withdraw(ALICE, token, token.address, 600)
+        world.book.send(ADMIN, "set_settler", token.address)
+        attacks: dict[str, tuple[Any, ...]] = {
+            "claim": ("claim", token.address),
+            "deposit": ("deposit", BOB, token.address, 1),
+            "settle": ("settle", 0, 2, 2, [], []),
+        }
+        token.send(STRANGER, "set_attack", world.book.address, world.book.calldata(*attacks[inner]))
+        token.send(STRANGER, "claim_from", world.book.address)
+        assert (token.get("attacks"), token.get("successes")) == (1, 0)
+        assert (world.claimable(token.address, token), world.book.get("claim_count")) == (0, 1)
+        assert token.get("balanceOf", world.book.address) == 400 == world.balance(ALICE, token)
+        assert world.book.get("settledThrough", 0) == 1
+
+    def test_claim_inside_deposit(self, world: World) -> None:
+        token = hostile(world)
+        world.book.send(USER, "deposit", ALICE, token.address, 1000)
+        world.withdraw(ALICE, token, token.address, 600)
+        token.send(STRANGER, "set_attack", world.book.address, world.book.calldata("claim", token.address))
+        world.book.send(USER, "deposit", BOB, token.address, 50)
+        assert (token.get("attacks"), token.get("successes")) == (1, 0)
+        assert world.balance(BOB, token) == 50
+        assert world.claimable(token.address, token) == 600
 
     def test_the_lock_opens_again(self, world: World) -> None:
         for index in range(3):
@@ -348,6 +399,159 @@ class TestDeltas:
         too_many = [(account_key(n), world.btc.address, 0) for n in range(201)]
         with pytest.raises(Refused):
             world.settle_as_given(0, 2, 2, too_many)
+
+
+class TestWithdrawals:
+    @pytest.mark.parametrize("decimals", [0, 6, 18])
+    def test_out_of_the_ledger_then_out_of_the_vault(self, world: World, decimals: int) -> None:
+        token, one = world.evm.deploy("TestToken", ADMIN, "Coin", "COIN", decimals), 10**decimals
+        world.book.send(ADMIN, "list_token", asset_key("COIN"), token.address)
+        world.deposit(token, ALICE, 7 * one)
+        world.withdraw(ALICE, token, USER, 3 * one)
+        assert (world.balance(ALICE, token), world.claimable(USER, token)) == (4 * one, 3 * one)
+        assert token.get("balanceOf", world.book.address) == 7 * one
+        (log,) = world.book.send(USER, "claim", token.address)
+        fields = {"index": 1, "to": USER.lower(), "token": token.address.lower(), "amount": 3 * one}
+        assert log == ("Claimed", fields)
+        assert (token.get("balanceOf", USER), token.get("balanceOf", world.book.address)) == (3 * one, 4 * one)
+        assert refusal(world.book.send, USER, "claim", token.address).reason == "nothing to claim"
+        assert world.book.get("claim_count") == 1
+
+    def test_what_was_not_claimed_adds_up_and_claims_are_numbered(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        world.deposit(world.usd, BOB, 100)
+        for account, token, to, amount in (
+            (ALICE, world.btc, USER, 1),
+            (ALICE, world.btc, USER, 2),
+            (ALICE, world.btc, STRANGER, 4),
+            (BOB, world.usd, USER, 8),
+        ):
+            world.withdraw(account, token, to, amount)
+        claims = ((USER, world.usd), (STRANGER, world.btc), (USER, world.btc))
+        logs = [world.book.send(who, "claim", token.address)[0][1] for who, token in claims]
+        assert [(log["index"], log["amount"]) for log in logs] == [(1, 8), (2, 4), (3, 3)]
+        assert refusal(world.book.send, ADMIN, "claim", world.btc.address).reason == "nothing to claim"
+
+    def test_the_pause_does_not_stop_a_claim(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        world.withdraw(ALICE, world.btc, USER, 40)
+        world.book.send(ADMIN, "set_paused", True)
+        assert refusal(world.withdraw, ALICE, world.btc, USER, 1).reason == "paused"
+        world.book.send(USER, "claim", world.btc.address)
+        assert world.btc.get("balanceOf", USER) == 40
+
+    def test_beside_trades_and_in_two_tokens(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        world.deposit(world.usd, BOB, 500)
+        btc, usd = world.btc.address, world.usd.address
+        legs = [(ALICE, btc, -50), (BOB, btc, 20), (ALICE, usd, 100), (BOB, usd, -107)]
+        out = [(btc, USER, 10), (btc, STRANGER, 20), (usd, USER, 7)]
+        world.settle_as_given(0, 1, 3, legs, out)
+        held = [world.balance(who, token) for who in (ALICE, BOB) for token in (world.btc, world.usd)]
+        assert held == [50, 100, 20, 393]
+        assert [world.claimable(who, world.btc) for who in (USER, STRANGER)] == [10, 20]
+        assert world.claimable(USER, world.usd) == 7
+
+    def test_order_and_sums(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        world.deposit(world.usd, ALICE, 100)
+        btc, usd, low, high = world.btc.address, world.usd.address, address(2), address(3)
+        disorder, unbalanced = "withdrawals out of order", "token does not sum to zero"
+        pays_btc, pays_usd = (ALICE, btc, -5), (ALICE, usd, -5)
+        rows: list[tuple[list[tuple[bytes, str, int]], list[tuple[str, str, int]], str]] = [
+            ([pays_btc], [], unbalanced),
+            ([pays_btc], [(btc, low, 4)], unbalanced),
+            ([pays_btc], [(btc, low, 6)], unbalanced),
+            ([(ALICE, btc, 5)], [(btc, low, 5)], unbalanced),
+            ([pays_btc], [(usd, low, 5)], unbalanced),  # another token's
+            ([pays_btc, pays_usd], [(btc, low, 5), (btc, high, 5)], unbalanced),
+            ([], [(btc, low, 5)], disorder),  # of a token without legs
+            ([(ALICE, btc, 0)], [(usd, low, 5)], disorder),
+            ([pays_usd], [(btc, low, 5), (usd, low, 5)], unbalanced),
+            ([pays_btc, pays_usd], [(usd, low, 5), (btc, low, 5)], unbalanced),  # tokens descend
+            ([pays_btc], [(btc, high, 2), (btc, low, 3)], disorder),  # addresses descend
+            ([pays_btc], [(btc, low, 2), (btc, low, 3)], disorder),  # twice the same
+            ([pays_btc], [(btc, NOBODY, 5)], disorder),
+            ([pays_btc], [(btc, low, 5), (btc, high, 0)], "empty withdrawal"),
+        ]
+        for deltas, out, reason in rows:
+            assert refusal(world.settle_as_given, 0, 1, 1, deltas, out).reason == reason, (deltas, out)
+        with pytest.raises(Refused):
+            world.settle_as_given(0, 1, 1, [(ALICE, btc, -100)], [(btc, low, 2**255)])
+        assert world.book.get("settledThrough", 0) == 0
+        assert [world.claimable(who, token) for who in (low, high) for token in (world.btc, world.usd)] == [0] * 4
+
+    def test_what_cannot_be_paid_is_not_withdrawn(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        refused = decode_revert(refusal(world.withdraw, ALICE, world.btc, USER, 101).data)
+        assert isinstance(refused, _RefusedLeg)
+        assert world.claimable(USER, world.btc) == 0
+        world.withdraw(ALICE, world.btc, USER, 100)
+        assert (world.balance(ALICE, world.btc), world.claimable(USER, world.btc)) == (0, 100)
+
+    def test_fifty_withdrawals_and_not_one_more(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 1000)
+        btc = world.btc.address
+        out = [(btc, "0x" + f"{n:040x}", 1) for n in range(1, WITHDRAWALS_MAX + 2)]
+        world.settle_as_given(0, 1, 1, [(ALICE, btc, -WITHDRAWALS_MAX)], out[:-1])
+        assert world.book.get("claimable", out[-2][1], btc) == 1
+        with pytest.raises(Refused):
+            world.settle_as_given(0, 2, 2, [(ALICE, btc, -WITHDRAWALS_MAX - 1)], out)
+
+    def test_the_batch_hash_covers_them(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 5)
+        deltas = [Delta(ALICE, world.btc.address, -5)]
+        out = [Withdrawal(world.btc.address, USER, 5)]
+        (log,) = world.withdraw(ALICE, world.btc, USER, 5)
+        assert log[1]["batch_hash"] == chained_hash(bytes(32), 0, 1, 1, deltas, out)
+        elsewhere = [Withdrawal(world.btc.address, STRANGER, 5)]
+        assert log[1]["batch_hash"] != chained_hash(bytes(32), 0, 1, 1, deltas, elsewhere)
+
+    @pytest.mark.parametrize(("fee_ppm", "arrives"), [(0, 600), (10_000, 594), (1_000_000, 0)])
+    def test_fee_on_transfer_is_the_claimants(self, world: World, fee_ppm: int, arrives: int) -> None:
+        token = hostile(world)
+        world.book.send(USER, "deposit", ALICE, token.address, 1000)
+        world.withdraw(ALICE, token, STRANGER, 600)
+        token.send(STRANGER, "set_fee", fee_ppm)
+        world.book.send(STRANGER, "claim", token.address)
+        assert token.get("balanceOf", STRANGER) == arrives
+        assert token.get("balanceOf", world.book.address) == 400 == world.balance(ALICE, token)
+
+    def test_a_refused_transfer_leaves_it_claimable(self, world: World) -> None:
+        token = hostile(world)
+        world.book.send(USER, "deposit", ALICE, token.address, 1000)
+        world.withdraw(ALICE, token, STRANGER, 600)
+        token.send(STRANGER, "set_answer", False)
+        assert refusal(world.book.send, STRANGER, "claim", token.address).reason == "transfer refused"
+        assert (world.claimable(STRANGER, token), world.book.get("claim_count")) == (600, 0)
+        token.send(STRANGER, "set_answer", True)
+        world.book.send(STRANGER, "claim", token.address)
+        assert token.get("balanceOf", STRANGER) == 600
+
+    def test_a_token_that_returns_nothing_is_paid(self, world: World) -> None:
+        token = world.evm.deploy("testing/QuietToken", STRANGER)
+        token.send(STRANGER, "mint", USER, 1000)
+        world.book.send(ADMIN, "list_token", asset_key("USDT"), token.address)
+        world.book.send(USER, "deposit", ALICE, token.address, 1000)
+        world.withdraw(ALICE, token, STRANGER, 600)
+        world.book.send(STRANGER, "claim", token.address)
+        assert token.get("balanceOf", STRANGER) == 600
+
+
+def test_sort_withdrawals_refuses_what_the_contract_would() -> None:
+    token, to = address(1), address(2)
+    rows = [
+        ([Withdrawal(token, to, 1), Withdrawal(token.lower(), to.lower(), 2)], "given twice"),
+        ([Withdrawal(token, to, 0)], "of nothing"),
+        ([Withdrawal(token, NOBODY, 1)], "to nobody"),
+        ([Withdrawal(token, f"0x{n:040x}", 1) for n in range(1, 52)], "51 withdrawals"),
+    ]
+    for withdrawals, message in rows:
+        with pytest.raises(ValueError, match=message):
+            sort_withdrawals(withdrawals)
+    with pytest.raises(ValueError, match="sum to zero"):
+        sort_deltas([Delta(ALICE, token, -1)], [Withdrawal(token, to, 2)])
+    assert sort_deltas([Delta(ALICE, token, -2)], [Withdrawal(token, to, 2)]) == [Delta(ALICE, token, -2)]
 
 
 def test_sort_deltas_refuses_what_is_no_batch() -> None:

@@ -21,12 +21,12 @@ MUTANTS = {
     "one cursor for all shards": ("self.settledThrough[shard]", "self.settledThrough[0]"),
     "last may be before first": ('    assert last >= first, "last before first"\n', ""),
     "the last token's sum is free": (
-        '        self._move(delta)\n    assert sum == 0, "token does not sum to zero"',
-        "        self._move(delta)",
+        '        self._move(delta)\n    assert sum == 0, "token does not sum to zero"\n',
+        "        self._move(delta)\n",
     ),
     "the other tokens' sums are free": (
-        '            assert sum == 0, "token does not sum to zero"\n        started',
-        "            sum = 0\n        started",
+        '            assert sum == 0, "token does not sum to zero"\n            #',
+        "            sum = 0\n            #",
     ),
     "a leg may come twice": ("next_account > account", "next_account >= account"),
     "tokens in any order": ('            assert not started or next_token > token, "legs out of order"\n', ""),
@@ -45,6 +45,37 @@ MUTANTS = {
     "unlisted tokens are taken": ('    assert self.asset_of[token] != empty(bytes32), "token is not listed"\n', ""),
     "an asset may be relisted": ('    assert self.token_of[asset] == empty(address), "asset is listed"\n', ""),
     "anybody takes the admin's role": ('    assert msg.sender == self.offered_admin, "not offered"\n', ""),
+    "a withdrawal is paid for by nobody": ("                sum += convert(withdrawal.amount, int256)\n", ""),
+    "a withdrawal replaces an older one": (
+        "self.claimable[withdrawal.to][withdrawal.token] += withdrawal.amount",
+        "self.claimable[withdrawal.to][withdrawal.token] = withdrawal.amount",
+    ),
+    "a withdrawal may be left out": (
+        '    assert released == len(withdrawals), "withdrawals out of order"\n',
+        "",
+    ),
+    "a withdrawal may come twice": (
+        "convert(withdrawal.to, uint256) > to",
+        "convert(withdrawal.to, uint256) >= to",
+    ),
+    "a withdrawal of nothing": ('                assert withdrawal.amount > 0, "empty withdrawal"\n', ""),
+    "the hash forgets withdrawals": ("abi_encode(deltas, withdrawals)", "abi_encode(deltas)"),
+    "the claim is paid again": ("    self.claimable[msg.sender][token] = 0\n", ""),
+    "claim may be re-entered": ("@external\n@nonreentrant\ndef claim", "@external\ndef claim"),
+    "the pause stops claims": (
+        '    assert amount > 0, "nothing to claim"\n',
+        '    assert amount > 0, "nothing to claim"\n    assert not self.paused, "paused"\n',
+    ),
+    "claims are not counted": ("    self.claim_count = index\n", ""),
+    "a refused transfer is a claim": (
+        "    assert extcall IERC20(token).transfer(msg.sender, amount, default_return_value=True)"
+        ', "transfer refused"\n',
+        "    done: bool = extcall IERC20(token).transfer(msg.sender, amount, default_return_value=True)\n",
+    ),
+    "any bytes are an account": (
+        " and convert(account, uint256) <= ACCOUNT_MAX",
+        "",
+    ),
     "the chain of batches forgets its past": (
         "abi_encode(self.batch_hash[shard], shard",
         "abi_encode(empty(bytes32), shard",
@@ -57,6 +88,8 @@ IN_EVERY_RUN = (
     "the other tokens' sums are free",
     "a balance may be overdrawn",
     "deposit may be re-entered",
+    "a withdrawal may be left out",
+    "claim may be re-entered",
 )
 
 

@@ -15,11 +15,13 @@ from services.settler.contract import (
     Delta,
     LegRefused,
     NotNext,
+    Withdrawal,
     _RefusedLeg,
     account_key,
     asset_key,
     chained_hash,
     decode_revert,
+    settle_lists,
     sort_deltas,
 )
 from tests.unit.evm import Contract, Evm, Refused, address
@@ -28,6 +30,7 @@ ADMIN, SETTLER, USER, STRANGER = (address(n) for n in range(4))
 ACCOUNTS = [account_key(n) for n in (1, 2, 1001, 1002)]
 DECIMALS = (0, 6, 18)
 SHARDS = (0, 3)
+WALLETS = [address(n) for n in (5, 6)]
 
 CASES = int(os.environ.get("CLEARBOOK_CONTRACT_CASES", "20"))
 
@@ -36,6 +39,11 @@ accounts = st.sampled_from(ACCOUNTS)
 shards = st.sampled_from(SHARDS)
 amounts = st.one_of(st.integers(1, 20), st.integers(1, 2**200))
 transfers = st.tuples(tokens, accounts, accounts, amounts)
+wallets = st.sampled_from(WALLETS)
+payouts = st.tuples(tokens, accounts, wallets, amounts)
+
+
+Lists = tuple[list[tuple[bytes, str, int]], list[tuple[str, str, int]]]
 
 
 class ContractWalk(RuleBasedStateMachine):
@@ -51,7 +59,9 @@ class ContractWalk(RuleBasedStateMachine):
         self.held: dict[tuple[int, bytes], int] = {}
         self.through = dict.fromkeys(SHARDS, 0)
         self.chain = dict.fromkeys(SHARDS, bytes(32))
-        self.settled: list[tuple[int, int, int, list[Delta]]] = []
+        self.settled: list[tuple[int, int, int, Lists]] = []
+        self.claimable: dict[tuple[int, str], int] = {}
+        self.claims = 0
         self.paused = False
         self.deposits = 0
 
@@ -73,30 +83,66 @@ class ContractWalk(RuleBasedStateMachine):
         assert (log["index"], log["amount"]) == (self.deposits, amount)
         self.held[token, account] = self.held.get((token, account), 0) + amount
 
-    @rule(shard=shards, length=st.integers(1, 5), moves=st.lists(transfers, max_size=6), sender=st.integers(0, 9))
-    def settle(self, shard: int, length: int, moves: list[tuple[int, bytes, bytes, int]], sender: int) -> None:
+    @rule(
+        shard=shards,
+        length=st.integers(1, 5),
+        moves=st.lists(transfers, max_size=6),
+        outs=st.lists(payouts, max_size=2),
+        sender=st.integers(0, 9),
+    )
+    def settle(
+        self,
+        shard: int,
+        length: int,
+        moves: list[tuple[int, bytes, bytes, int]],
+        outs: list[tuple[int, bytes, str, int]],
+        sender: int,
+    ) -> None:
         net: dict[tuple[int, bytes], int] = {}
+        out: dict[tuple[int, str], int] = {}
+        for token, payer, wallet, amount in outs:
+            net[token, payer] = net.get((token, payer), 0) - amount
+            out[token, wallet] = out.get((token, wallet), 0) + amount
         for token, payer, payee, amount in moves:
             net[token, payer] = net.get((token, payer), 0) - amount
             net[token, payee] = net.get((token, payee), 0) + amount
-        deltas = sort_deltas(Delta(who, self.tokens[token].address, amount) for (token, who), amount in net.items())
+        withdrawals = [
+            Withdrawal(self.tokens[token].address, wallet, amount) for (token, wallet), amount in out.items()
+        ]
+        deltas = [Delta(who, self.tokens[token].address, amount) for (token, who), amount in net.items()]
         first, last = self.through[shard] + 1, self.through[shard] + length
-        given = [(d.account, d.token, d.amount) for d in deltas]
+        given = settle_lists(deltas, withdrawals)
         if sender == 0:
-            assert self.refused(STRANGER, "settle", shard, first, last, given).reason == "not the settler"
+            assert self.refused(STRANGER, "settle", shard, first, last, *given).reason == "not the settler"
             return
         if self.paused:
-            assert self.refused(SETTLER, "settle", shard, first, last, given).reason == "paused"
+            assert self.refused(SETTLER, "settle", shard, first, last, *given).reason == "paused"
             return
         after = {key: self.held.get(key, 0) + amount for key, amount in net.items()}
         if min(after.values(), default=0) < 0:
-            self.expect_named_leg(self.refused(SETTLER, "settle", shard, first, last, given), deltas, after)
+            refused = self.refused(SETTLER, "settle", shard, first, last, *given)
+            self.expect_named_leg(refused, sort_deltas(deltas, withdrawals), after)
             return
-        self.book.send(SETTLER, "settle", shard, first, last, given)
+        self.book.send(SETTLER, "settle", shard, first, last, *given)
+        for key, amount in out.items():
+            self.claimable[key] = self.claimable.get(key, 0) + amount
         self.held |= after
         self.through[shard] = last
-        self.chain[shard] = chained_hash(self.chain[shard], shard, first, last, deltas)
-        self.settled.append((shard, first, last, deltas))
+        self.chain[shard] = chained_hash(self.chain[shard], shard, first, last, deltas, withdrawals)
+        self.settled.append((shard, first, last, given))
+
+    @rule(token=tokens, wallet=wallets)
+    def claim(self, token: int, wallet: str) -> None:
+        """Paused or not."""
+        coin, amount = self.tokens[token], self.claimable.pop((token, wallet), 0)
+        if amount == 0:
+            assert self.refused(wallet, "claim", coin.address).reason == "nothing to claim"
+            return
+        before = coin.get("balanceOf", wallet)
+        ((_, log),) = self.book.send(wallet, "claim", coin.address)
+        self.claims += 1
+        assert (log["index"], log["amount"]) == (self.claims, amount)
+        assert coin.get("balanceOf", wallet) == before + amount
 
     def expect_named_leg(self, error: Refused, deltas: list[Delta], after: dict[tuple[int, bytes], int]) -> None:
         """The first leg, in the contract's order, that leaves its account below zero."""
@@ -109,9 +155,8 @@ class ContractWalk(RuleBasedStateMachine):
     @precondition(lambda self: self.settled and not self.paused)
     @rule(data=st.data())
     def replay(self, data: st.DataObject) -> None:
-        shard, first, last, deltas = data.draw(st.sampled_from(self.settled))
-        given = [(d.account, d.token, d.amount) for d in deltas]
-        decoded = decode_revert(self.refused(SETTLER, "settle", shard, first, last, given).data)
+        shard, first, last, given = data.draw(st.sampled_from(self.settled))
+        decoded = decode_revert(self.refused(SETTLER, "settle", shard, first, last, *given).data)
         assert isinstance(decoded, NotNext)
         assert decoded.expected == self.through[shard] + 1
 
@@ -119,15 +164,16 @@ class ContractWalk(RuleBasedStateMachine):
     @rule(shard=shards, gap=st.integers(1, 3))
     def skip(self, shard: int, gap: int) -> None:
         first = self.through[shard] + 1 + gap
-        decoded = decode_revert(self.refused(SETTLER, "settle", shard, first, first, []).data)
+        decoded = decode_revert(self.refused(SETTLER, "settle", shard, first, first, [], []).data)
         assert isinstance(decoded, NotNext)
 
     @precondition(lambda self: not self.paused)
-    @rule(shard=shards, token=tokens, account=accounts, amount=amounts)
-    def conjure(self, shard: int, token: int, account: bytes, amount: int) -> None:
-        first = self.through[shard] + 1
-        legs = [(account, self.tokens[token].address, amount)]
-        assert self.refused(SETTLER, "settle", shard, first, first, legs).reason == "token does not sum to zero"
+    @rule(shard=shards, token=tokens, account=accounts, amount=amounts, wallet=st.none() | wallets)
+    def conjure(self, shard: int, token: int, account: bytes, amount: int, wallet: str | None) -> None:
+        first, coin = self.through[shard] + 1, self.tokens[token].address
+        legs = [(account, coin, amount if wallet is None else 0)]
+        out = [] if wallet is None else [(coin, wallet, amount)]
+        assert self.refused(SETTLER, "settle", shard, first, first, legs, out).reason == "token does not sum to zero"
 
     @rule(paused=st.booleans())
     def pause(self, paused: bool) -> None:
@@ -140,7 +186,9 @@ class ContractWalk(RuleBasedStateMachine):
             held = [int(self.book.get("balances", account, token.address)) for account in ACCOUNTS]
             assert held == [self.held.get((number, account), 0) for account in ACCOUNTS]
             assert min(held) >= 0
-            assert sum(held) == token.get("balanceOf", self.book.address)
+            waiting = [int(self.book.get("claimable", wallet, token.address)) for wallet in WALLETS]
+            assert waiting == [self.claimable.get((number, wallet), 0) for wallet in WALLETS]
+            assert sum(held) + sum(waiting) == token.get("balanceOf", self.book.address)
 
     @invariant()
     def cursor_is_the_models(self) -> None:

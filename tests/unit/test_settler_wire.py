@@ -9,7 +9,7 @@ from clearbook.internal.v1 import journal_pb2, matching_service_pb2, settlement_
 
 from services.command_ids import command_id_of
 from services.settler import wire
-from services.settler.batch import NewAsset, Trade, Transfer
+from services.settler.batch import NewAsset, Trade, Transfer, Withdrawal
 from services.settler.model import Change, Item, Kind, State
 
 TRADE = settlement_pb2.SettlementTrade(
@@ -29,6 +29,14 @@ TRANSFER = settlement_pb2.SettlementTransfer(
 )
 
 
+ADDRESS = "0x" + "ab" * 20
+
+
+def withdrawal(**fields: object) -> settlement_pb2.SettlementWithdrawal:
+    good = {"withdrawal_id": 9, "transfer_id": "w-1", "account_id": 1001, "asset": "USD", "amount": "77"}
+    return settlement_pb2.SettlementWithdrawal(**({**good, "address": ADDRESS} | fields))  # type: ignore[arg-type]
+
+
 def entry(sequence: int, **kind: object) -> settlement_pb2.SettlementEntry:
     return settlement_pb2.SettlementEntry(settlement_sequence=sequence, **kind)  # type: ignore[arg-type]
 
@@ -46,17 +54,26 @@ def changed(of: settlement_pb2.SettlementTrade, **fields: object) -> settlement_
 
 def test_a_message() -> None:
     asset = settlement_pb2.SettlementAsset(symbol="BTC", decimals=8)
-    found = wire.message_of_bytes(message(entry(7, asset=asset), entry(8, trade=TRADE), entry(9, transfer=TRANSFER)))
-    assert (found.shard, found.incarnation, found.first, found.last) == (3, "abc", 7, 9)
+    found = wire.message_of_bytes(
+        message(
+            entry(7, asset=asset),
+            entry(8, trade=TRADE),
+            entry(9, transfer=TRANSFER),
+            entry(10, withdrawal=withdrawal()),
+        )
+    )
+    assert (found.shard, found.incarnation, found.first, found.last) == (3, "abc", 7, 10)
     assert [each.entry.body for each in found.received] == [
         NewAsset("BTC", 8),
         Trade("BTC-USD", 4, "BTC", "USD", 1001, 1002, 10**30, 500, 1, 0),
         Transfer("t-1", 2, 1001, "USD", 77),
+        Withdrawal("w-1", 1001, "USD", 77, ADDRESS),
     ]
     assert [each.item for each in found.received] == [
         Item(7, Kind.ASSET, "", 0, "", "BTC"),
         Item(8, Kind.TRADE, "BTC-USD", 4, "", ""),
         Item(9, Kind.TRANSFER, "", 0, "t-1", "USD"),
+        Item(10, Kind.WITHDRAWAL, "", 0, "w-1", "USD"),
     ]
     assert [wire.entry_of_bytes(each.body) for each in found.received] == [each.entry for each in found.received]
 
@@ -77,6 +94,12 @@ MALFORMED = [
     ("negative account", message(entry(1, trade=changed(TRADE, seller_account_id=-5))), "account -5"),
     ("no asset", message(entry(1, trade=changed(TRADE, base_asset=""))), "not an asset symbol"),
     ("lower case asset", message(entry(1, trade=changed(TRADE, base_asset="btc"))), "not an asset symbol"),
+    ("a withdrawal of nothing", message(entry(1, withdrawal=withdrawal(amount="0"))), "of nothing"),
+    ("a withdrawal of nobody", message(entry(1, withdrawal=withdrawal(account_id=0))), "account 0"),
+    ("a withdrawal without an id", message(entry(1, withdrawal=withdrawal(transfer_id=""))), "not a name"),
+    ("a withdrawal to nobody", message(entry(1, withdrawal=withdrawal(address="0x" + "0" * 40))), "not an address"),
+    ("a checksummed address", message(entry(1, withdrawal=withdrawal(address="0x" + "AB" * 20))), "not an address"),
+    ("a short address", message(entry(1, withdrawal=withdrawal(address="0xab"))), "not an address"),
     ("no market", message(entry(1, trade=changed(TRADE, market=""))), "not a name"),
     ("a market as long as a novel", message(entry(1, trade=changed(TRADE, market="X" * 257))), "not a name"),
 ]
@@ -101,12 +124,17 @@ def test_what_rows_of_the_journal_mean() -> None:
         event(command_id=ours + 1, refused={"reason": "ASSET_NOT_FOUND"}),
         event(settlement_finalized={"through_settlement_sequence": 2}),
         event(transferred={"settlement_sequence": 6}),
+        event(withdrawal_requested={}),
+        event(withdrawal_approved={"settlement_sequence": 7}),
+        event(deposited={"deposit": {"deposit_index": 4, "account_id": 9}, "settlement_sequence": 8}),
+        event(claimed={"claim": {"claim_index": 2}}),
         event(order_placed={}),
     ]
     response = matching_service_pb2.StreamEventsResponse(
         last_journal_sequence=40, incarnation="abc", events=journal_pb2.EventBatch(events=events).SerializeToString()
     )
-    assert wire.folded(response, 100) == wire.Folded(40, "abc", 6, 2, 3, ((ours, ""), (ours + 1, "ASSET_NOT_FOUND")))
+    outcomes = ((ours, ""), (ours + 1, "ASSET_NOT_FOUND"))
+    assert wire.folded(response, 100) == wire.Folded(40, "abc", 8, 2, 4, outcomes, 2, ((4, 9),))
 
 
 def test_a_command_id() -> None:
