@@ -20,6 +20,7 @@ from services.order_gateway.identity.desk import Desk
 from services.order_gateway.identity.settings import IdentitySettings
 from services.order_gateway.ledger import ENDED_ORDERS_MAX, Ledger
 from services.order_gateway.limits import Limits, LimitSettings
+from services.order_gateway.methods import Method
 from services.order_gateway.money import Money
 from services.order_gateway.orders import Orders
 from services.order_gateway.rpcs import accounts as account_rpcs
@@ -132,9 +133,11 @@ class Gateway:
     Attributes:
         ready: set once it serves.
         ledger: the fold; set before `ready`.
+        methods: all that is served; set before `ready`.
     """
 
     ledger: Ledger
+    methods: list[Method]
 
     def __init__(self, settings: GatewaySettings) -> None:
         settings.check_exposure()
@@ -209,7 +212,7 @@ class Gateway:
 
         gate = Gate(desk.authenticator, desk.keyring, self._limits, accounts, may_serve)
         audit = Audit(store.database)
-        methods = [
+        self.methods = methods = [
             *order_rpcs.OrderHandlers(ledger, orders, history, watches).methods(),
             *account_rpcs.AccountHandlers(ledger, history).methods(),
             *admin_rpcs.AdminHandlers(ledger, admin, accounts, history, fees, audit).methods(),

@@ -11,13 +11,14 @@ from services.runtime.calls import Calls, abort, received, status_for, write_bou
 from services.runtime.config import Tls, host_port
 from services.runtime.roles import ADMITTED, Admitted, Role
 from services.runtime.run import Closing, StartError
-from services.runtime.status import refusal_in, rejected_from, status_from, status_of
+from services.runtime.status import code_of, refusal_in, rejected_from, status_from, status_of
 from services.runtime.streams import Backoff, reconnecting, stream_until
 
 __all__ = [
     "Backoff",
     "Server",
     "abort",
+    "code_of",
     "connect",
     "received",
     "reconnecting",

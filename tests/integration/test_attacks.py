@@ -1,0 +1,282 @@
+"""Every RPC that needs a credential against every attack of a list, over gRPC and through the shim's entrance.
+
+None gets in. What is wrong with a credential is never told: all are one answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from clearbook.internal.v1 import forward_service_pb2 as forward
+from clearbook.internal.v1 import forward_service_pb2_grpc as forward_grpc
+from google.rpc import status_pb2
+
+from clearbook.credentials import signing_payload
+from services.errors import Reason
+from services.order_gateway.methods import Access, Method
+from services.runtime import rpc
+from tests import gateways, keys
+from tests.gateways import Exchange
+from tests.keys import ADMIN, BEARER, ED25519, ELSEWHERE, HERE, HMAC, READ, TRADE, WITHDRAW, Held, now_ms, raw
+
+AUDIENCE = "clearbook"
+TAMPERED = b"\xa2\x06\x01x"
+"""A field that no message knows: whatever the method, it parses."""
+WRONG = ("UNAUTHENTICATED", Reason.UNAUTHENTICATED.text)
+DENIED = "PERMISSION_DENIED"
+EXPIRES_MS = 300
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A running exchange, and the keys of those in the play."""
+
+    exchange: Exchange
+    alice: Held
+    bob: Held
+    operator: Held
+    reader: Held
+    stranger: Held
+    elsewhere: Held
+    expired: Held
+    revoked: Held
+    token: Held
+    revoked_token: Held
+    secret: Held
+
+    def right(self, method: Method) -> Held:
+        """A key that may call this method."""
+        return self.operator if method.access is Access.ADMIN else self.alice
+
+    def short(self, method: Method) -> Held:
+        """A good key without the scope that this method needs."""
+        if method.access is Access.ADMIN:
+            return self.alice
+        return self.operator if method.access is Access.READ else self.reader
+
+
+@asynccontextmanager
+async def staged(folder: Path) -> AsyncIterator[Stage]:
+    async with gateways.exchange(folder, **keys.REQUIRED) as exchange, keys.operating(exchange.gateway.port) as root:
+        soon = {"expire_time": keys.stamp(now_ms() + EXPIRES_MS)}
+        stage = Stage(
+            exchange,
+            alice=await root.key("alice", ED25519, TRADE, WITHDRAW, allowed_ips=[HERE]),
+            bob=await root.key("bob", ED25519, TRADE, WITHDRAW, allowed_ips=[HERE]),
+            operator=await root.key("oscar", ED25519, ADMIN),
+            reader=await root.key("alice", ED25519, READ),
+            stranger=keys.Held("0123456789abcdef", ED25519, "", b"s" * 32),
+            elsewhere=await root.key("alice", ED25519, TRADE, WITHDRAW, ADMIN, allowed_ips=[ELSEWHERE]),
+            expired=await root.key("alice", ED25519, TRADE, WITHDRAW, ADMIN, allowed_ips=[HERE], **soon),
+            revoked=await root.key("alice", ED25519, TRADE, WITHDRAW, ADMIN, allowed_ips=[HERE]),
+            token=await root.key("alice", BEARER, TRADE),
+            revoked_token=await root.key("alice", BEARER, TRADE, ADMIN),
+            secret=await root.key("alice", HMAC, TRADE, WITHDRAW, allowed_ips=[HERE]),
+        )
+        await root.revoke(stage.revoked.key_id)
+        await root.revoke(stage.revoked_token.key_id)
+        while now_ms() <= soon["expire_time"].ToMilliseconds():
+            await asyncio.sleep(0.05)
+        yield stage
+
+
+Metadata = dict[str, str | bytes]
+
+
+def signed(
+    held: Held,
+    method: str,
+    request: bytes = b"",
+    *,
+    as_key: str = "",
+    audience: str = AUDIENCE,
+    behind_ms: int = 0,
+    window: str = "5000",
+    nonce: str = "",
+) -> Metadata:
+    """A signature, right or bent."""
+    timestamp, nonce = str(now_ms() - behind_ms), nonce or keys.nonce()
+    payload = signing_payload(method, audience, timestamp, window, nonce, request)
+    return {
+        "x-api-key": as_key or held.key_id,
+        "x-timestamp": timestamp,
+        "x-recv-window": window,
+        "x-nonce": nonce,
+        "x-signature-bin": held.sign(payload),
+    }
+
+
+Attack = Callable[[Stage, Method], Metadata]
+
+ATTACKS: dict[str, Attack] = {
+    "no credential": lambda _s, _m: {},
+    "only a name": lambda _s, _m: {"x-clearbook-user": "alice"},
+    "only a key's id": lambda s, m: {"x-api-key": s.right(m).key_id},
+    "an unknown key": lambda s, m: signed(s.stranger, m.name),
+    "a signature by another key": lambda s, m: signed(s.stranger, m.name, as_key=s.right(m).key_id),
+    "a signature of the wrong kind": lambda s, m: signed(s.secret, m.name, as_key=s.right(m).key_id),
+    "no signature": lambda s, m: {**signed(s.right(m), m.name), "x-signature-bin": b""},
+    "a signature cut off": lambda s, m: {**signed(s.right(m), m.name), "x-signature-bin": b"s" * 63},
+    "a forged token": lambda _s, _m: {"authorization": "Bearer " + "x" * 43},
+    "an empty token": lambda _s, _m: {"authorization": "Bearer "},
+    "another scheme": lambda s, _m: {"authorization": f"Basic {s.token.secret}"},
+    "a key's id as token": lambda s, m: {"authorization": f"Bearer {s.right(m).key_id}"},
+    "a revoked token": lambda s, _m: {"authorization": f"Bearer {s.revoked_token.secret}"},
+    "an expired key": lambda s, m: signed(s.expired, m.name),
+    "a revoked key": lambda s, m: signed(s.revoked, m.name),
+    "from another address": lambda s, m: signed(s.elsewhere, m.name),
+    "for another method": lambda s, m: signed(s.right(m), "/clearbook.v1.AccountService/NoSuchMethod"),
+    "for another audience": lambda s, m: signed(s.right(m), m.name, audience="elsewhere"),
+    "as another account's key": lambda s, m: signed(s.right(m), m.name, as_key=s.bob.key_id),
+    "for another body": lambda s, m: signed(s.right(m), m.name, TAMPERED),
+    "stale": lambda s, m: signed(s.right(m), m.name, behind_ms=5_001),
+    "stale beyond any window": lambda s, m: signed(s.right(m), m.name, behind_ms=60_001, window="60000"),
+    "from the future": lambda s, m: signed(s.right(m), m.name, behind_ms=-2_000),
+    "a window too wide": lambda s, m: signed(s.right(m), m.name, window="60001"),
+    "another window than signed": lambda s, m: {**signed(s.right(m), m.name), "x-recv-window": "60000"},
+    "another time than signed": lambda s, m: {**signed(s.right(m), m.name), "x-timestamp": str(now_ms() + 1)},
+    "another nonce than signed": lambda s, m: {**signed(s.right(m), m.name), "x-nonce": "other"},
+    "the method in another case": lambda s, m: signed(s.right(m), m.name.lower()),
+    "a bad signature beside a good token": lambda s, m: {
+        **signed(s.stranger, m.name),
+        "authorization": f"Bearer {s.token.secret}",
+    },
+}
+REFUSED: dict[str, Attack] = {
+    "a good key without the scope": lambda s, m: signed(s.short(m), m.name),
+    "in another user's name": lambda s, m: {**signed(s.right(m), m.name), "x-clearbook-user": "bob"},
+    "in one's own name in another case": lambda s, m: {**signed(s.right(m), m.name), "x-clearbook-user": "ALICE"},
+}
+"""By somebody known: told that it is not theirs to do."""
+
+
+async def test_none_gets_in(tmp_path: Path) -> None:
+    async with staged(tmp_path) as stage, rpc.connect(f"127.0.0.1:{stage.exchange.gateway.port}") as channel:
+        guarded = [method for method in stage.exchange.gateway.methods if method.access not in OPEN]
+        assert len(guarded) >= 20
+        for method in guarded:
+            await _one_method(stage, channel, method)
+        await _through_the_shim(stage, [method for method in guarded if method.handler is not None])
+        for user in ("alice", "bob"):
+            assert not stage.exchange.gateway.ledger.orders, f"an order of {user}"
+
+
+OPEN = {Access.PUBLIC, Access.ANYBODY}
+
+
+async def _one_method(stage: Stage, channel: grpc.aio.Channel, method: Method) -> None:
+    streams = method.streams is not None
+
+    async def call(metadata: Mapping[str, str | bytes], request: bytes = b"") -> tuple[str, str]:
+        return await raw(channel, method.name, metadata, request, streams=streams)
+
+    for name, attack in ATTACKS.items():
+        assert await call(attack(stage, method)) == WRONG, (method.name, name)
+    for name, attack in REFUSED.items():
+        assert (await call(attack(stage, method)))[0] == DENIED, (method.name, name)
+    good = signed(stage.right(method), method.name)
+    assert await call(good, TAMPERED) == WRONG, (method.name, "a changed body")
+    assert (await call(good))[0] not in {"UNAUTHENTICATED", DENIED}, (method.name, "the right credential")
+    assert await call(good) == WRONG, (method.name, "replayed")
+    fresh = signed(stage.right(method), method.name, nonce=str(good["x-nonce"]))
+    assert await call(fresh) == WRONG, (method.name, "a nonce used again")
+
+
+# Through the shim's entrance: the REST scheme.
+
+
+def rest(held: Held, payload: bytes, *, as_key: str = "", text: str = "") -> forward.Signed:
+    raw_signature = held.sign(payload)
+    right = raw_signature.hex() if held.kind == HMAC else base64.b64encode(raw_signature).decode()
+    return forward.Signed(key_id=as_key or held.key_id, payload=payload, signature=text or right, route="POST /x")
+
+
+def query(behind_ms: int = 0, window: int = 5_000) -> bytes:
+    return f"x={keys.nonce()}&timestamp={now_ms() - behind_ms}&recvWindow={window}".encode()
+
+
+RestAttack = Callable[[Stage, Method], forward.Signed]
+
+REST_ATTACKS: dict[str, RestAttack] = {
+    "an unknown key": lambda s, _m: rest(s.stranger, query()),
+    "a signature by another key": lambda s, m: rest(s.stranger, query(), as_key=s.right(m).key_id),
+    "a forged signature": lambda s, m: rest(s.right(m), query(), text="ab" * 32),
+    "no signature": lambda s, m: forward.Signed(key_id=s.right(m).key_id, payload=query()),
+    "a revoked key": lambda s, _m: rest(s.revoked, query()),
+    "an expired key": lambda s, _m: rest(s.expired, query()),
+    "from another address": lambda s, _m: rest(s.elsewhere, query()),
+    "stale": lambda s, m: rest(s.right(m), query(behind_ms=5_001)),
+    "from the future": lambda s, m: rest(s.right(m), query(behind_ms=-2_000)),
+    "a window too wide": lambda s, m: rest(s.right(m), query(window=60_001)),
+    "no time": lambda s, m: rest(s.right(m), b"x=1"),
+    "two times": lambda s, m: rest(s.right(m), b"timestamp=5&" + query()),
+    "as another account's key": lambda s, m: rest(s.right(m), query(), as_key=s.bob.key_id),
+}
+
+
+async def _through_the_shim(stage: Stage, methods: list[Method]) -> None:
+    async with rpc.connect(f"127.0.0.1:{stage.exchange.gateway.forward_port}") as channel:
+        call = forward_grpc.ForwardServiceStub(channel).Forward()
+        for method in methods:
+            for name, attack in REST_ATTACKS.items():
+                assert await _forward(call, method, attack(stage, method)) == WRONG, (method.name, name)
+            tampered = rest(stage.right(method), query())
+            tampered.payload += b"0"
+            assert await _forward(call, method, tampered) == WRONG, (method.name, "a changed payload")
+            good = rest(stage.right(method), query())
+            assert (await _forward(call, method, good, user="bob"))[0] == DENIED, (method.name, "another's name")
+            assert await _forward(call, method, good) == WRONG, (method.name, "replayed")
+            good = rest(stage.right(method), query())
+            assert (await _forward(call, method, good))[0] not in {"UNAUTHENTICATED", DENIED}, method.name
+            assert await _forward(call, method, good) == WRONG, (method.name, "replayed")
+            assert (await _forward(call, method, rest(stage.short(method), query())))[0] == DENIED, method.name
+        good = rest(stage.secret, query())
+        assert (await _forward(call, methods[0], good))[0] not in {"UNAUTHENTICATED", DENIED}
+        good.signature = good.signature.upper()
+        assert await _forward(call, methods[0], good) == WRONG, "replayed with its signature in another case"
+        await call.done_writing()
+
+
+async def _forward(
+    call: grpc.aio.StreamStreamCall[forward.ForwardRequest, forward.ForwardResponse],
+    method: Method,
+    given: forward.Signed,
+    user: str = "",
+) -> tuple[str, str]:
+    metadata = {"x-clearbook-user": user} if user else {}
+    item = forward.ForwardRequest(id=1, method=method.name, metadata=metadata, peer="127.0.0.1", signed=given)
+    await call.write(item)
+    answer = await asyncio.wait_for(call.read(), 15)
+    assert isinstance(answer, forward.ForwardResponse)
+    if not answer.status:
+        return "OK", ""
+    status = status_pb2.Status.FromString(answer.status)
+    return rpc.code_of(status).name, status.message
+
+
+@pytest.mark.parametrize("attack", ["a forged token", "an unknown key", "a signature by another key"])
+async def test_who_guesses_is_told_to_wait(tmp_path: Path, attack: str) -> None:
+    limited = {**keys.REQUIRED, "auth_failures_max": 3}
+    async with gateways.exchange(tmp_path, fund=False, **limited) as exchange:
+        stage = await _small(exchange)
+        method = next(method for method in exchange.gateway.methods if method.rpc == "ListBalances")
+        async with rpc.connect(f"127.0.0.1:{exchange.gateway.port}") as channel:
+            for _ in range(3):
+                wrong = ATTACKS[attack](stage, method)
+                assert await raw(channel, method.name, wrong, streams=False) == WRONG
+            code, text = await raw(channel, method.name, ATTACKS[attack](stage, method), streams=False)
+            assert (code, text[:27]) == ("RESOURCE_EXHAUSTED", "too many wrong credentials ")
+
+
+async def _small(exchange: Exchange) -> Stage:
+    async with keys.operating(exchange.gateway.port) as root:
+        alice = await root.key("alice", ED25519, TRADE)
+    stranger = keys.Held("0123456789abcdef", ED25519, "", b"s" * 32)
+    return Stage(exchange, alice, alice, alice, alice, stranger, alice, alice, alice, alice, alice, alice)
