@@ -1,89 +1,595 @@
-"""Identity over real gRPC: keys, signatures, sign-in by wallet, revocation, two gateways, restarts."""
+"""Identity over real gRPC: who may make which key, what ends with a key, wallets, restarts, two gateways, secrets."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from clearbook.v1 import account_service_pb2 as account_pb
+from clearbook.v1 import account_service_pb2 as pb
 from clearbook.v1 import admin_service_pb2 as admin_pb
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from clearbook.v1 import order_service_pb2 as order_pb
 from eth_account import Account
 from eth_account.messages import encode_defunct
+from eth_account.signers.local import LocalAccount
 
-from clearbook.credentials import Bearer, Credential, Ed25519, Hmac, with_credential
+from clearbook.credentials import Bearer, User, signing_payload
+from services.order_gateway.identity import issuer
+from services.order_gateway.identity.addresses import networks_of
+from services.order_gateway.identity.key import Key, KeyKind
+from services.order_gateway.identity.key_store import MIGRATIONS, KeyStore
+from services.order_gateway.identity.proof import token_hash
+from services.order_gateway.identity.scopes import Scope
+from services.order_gateway.identity.settings import SCHEMA
+from services.order_gateway.store import MIGRATIONS as LEDGER_MIGRATIONS
 from services.runtime import rpc
-from tests import gateways
+from services.runtime.db import Database, Statement
+from services.runtime.migrate import migrate
+from services.runtime.run import StartError
+from tests import books, gateways, keys
+from tests.backends import Backends
 from tests.gateways import Client, Exchange, limit, refused
+from tests.keys import ADMIN, BEARER, ED25519, ELSEWHERE, HERE, HMAC, READ, TRADE, WITHDRAW, Held, Operator, signing
+from tests.settlers import free_port
 
-ADMIN_TOKEN = "the-first-operators-token"
-SECRETS_KEY = "ab" * 32
-REQUIRED: dict[str, Any] = {
-    "clearbook_auth": "required",
-    "clearbook_admin_token": ADMIN_TOKEN,
-    "clearbook_secrets_key": SECRETS_KEY,
-}
-
-
-@asynccontextmanager
-async def signer(port: int, credential: Credential) -> AsyncIterator[Client]:
-    async with rpc.connect(f"127.0.0.1:{port}") as channel:
-        yield Client(with_credential(channel, credential), ())
+REVOKED_SECONDS_MAX = 1.0
 
 
 @pytest.fixture
 async def exchange(tmp_path: Path) -> AsyncIterator[Exchange]:
-    async with gateways.exchange(tmp_path, **REQUIRED) as running:
+    async with gateways.exchange(tmp_path, **keys.REQUIRED) as running:
         yield running
 
 
-async def test_first_light(exchange: Exchange) -> None:
+@pytest.fixture
+async def operator(exchange: Exchange) -> AsyncIterator[Operator]:
+    async with keys.operating(exchange.gateway.port) as one:
+        yield one
+
+
+async def make(client: Client, kind: int = ED25519, *scopes: int, **more: Any) -> Held:
+    return await keys.new_key(client.accounts.CreateApiKey, kind, *scopes, **more)
+
+
+async def listed(client: Client) -> dict[str, pb.ApiKey]:
+    answer = await client.accounts.ListApiKeys(pb.ListApiKeysRequest())
+    return {key.key_id: key for key in answer.keys}
+
+
+# Making keys.
+
+
+@pytest.mark.parametrize("kind", [ED25519, HMAC, BEARER], ids=["ed25519", "hmac", "bearer"])
+async def test_a_key_of_each_kind(exchange: Exchange, operator: Operator, kind: int) -> None:
     port = exchange.gateway.port
-    private = Ed25519PrivateKey.generate()
-    async with signer(port, Bearer(ADMIN_TOKEN)) as operator:
-        made = await operator.administer(
-            "CreateUserApiKey",
-            admin_pb.CreateUserApiKeyRequest(
-                user="alice",
-                key=account_pb.CreateApiKeyRequest(
-                    kind=account_pb.KEY_KIND_ED25519,
-                    scopes=[account_pb.SCOPE_TRADE],
-                    public_key=private.public_key().public_bytes_raw(),
-                ),
+    held = await operator.key("alice", kind, TRADE, label="bot", allowed_ips=[HERE])
+    assert bool(held.secret) is (kind != ED25519)
+    async with signing(port, held) as alice:
+        assert await alice.balances() == {}, "no demo funds where credentials are required"
+        who = await alice.accounts.GetSession(pb.GetSessionRequest())
+        assert (who.user, who.key_id, list(who.scopes)) == ("alice", held.key_id, [TRADE])
+        (key,) = (await listed(alice)).values()
+        assert (key.kind, key.label, list(key.scopes), list(key.allowed_ips)) == (kind, "bot", [TRADE], [HERE])
+        assert key.HasField("last_used_time")
+        assert key.last_used_time.seconds % 60 == 0
+        assert not key.HasField("revoke_time")
+        assert (await refused(alice.administer("CreateAsset", admin_pb.CreateAssetRequest(symbol="X"))))[0] == (
+            "PERMISSION_DENIED"
+        )
+    await operator.revoke(held.key_id)
+    await operator.revoke(held.key_id)
+    async with signing(port, held) as alice:
+        assert await refused(alice.balances()) == ("UNAUTHENTICATED", "UNAUTHENTICATED", "")
+
+
+async def test_a_signed_order_without_an_id_is_given_one(exchange: Exchange, operator: Operator) -> None:
+    held = await operator.key("alice", ED25519, TRADE)
+    grant = admin_pb.GrantFundsRequest(transfer_id="g", user="alice", asset="BTC", amount="2")
+    await operator.client.administer("GrantFunds", grant)
+    async with signing(exchange.gateway.port, held) as alice:
+        placed = await alice.place(limit("SELL", "30000.00", "0.001"))
+        assert placed.order.client_order_id.startswith("sig-")
+        assert len(placed.order.client_order_id) == 36
+
+
+FAR = {"expire_time": keys.stamp(keys.now_ms() + 3_600_000)}
+NEAR = {"expire_time": keys.stamp(keys.now_ms() + 1_800_000)}
+PAST = {"expire_time": keys.stamp(1_000)}
+Grant = tuple[str, tuple[int, ...], dict[str, Any], tuple[int, ...], dict[str, Any], tuple[str, str, str] | None]
+"""Name; scopes and limits of the asking key; those that are asked for; the refusal."""
+GRANTS: list[Grant] = [
+    ("the same", (TRADE,), {}, (TRADE,), {}, None),
+    ("less", (TRADE,), {}, (READ,), {}, None),
+    ("more", (TRADE,), {}, (TRADE, WITHDRAW), {"allowed_ips": [HERE]}, ("PERMISSION_DENIED",) * 2 + ("scopes",)),
+    ("an operator's", (TRADE,), {}, (ADMIN,), {}, ("PERMISSION_DENIED",) * 2 + ("scopes",)),
+    ("within its network", (TRADE,), {"allowed_ips": [HERE]}, (READ,), {"allowed_ips": ["127.0.0.1"]}, None),
+    ("its own network", (TRADE,), {"allowed_ips": [HERE]}, (READ,), {}, None),
+    (
+        "beyond its network", (TRADE,), {"allowed_ips": [HERE]}, (READ,), {"allowed_ips": ["0.0.0.0/0"]},
+        ("PERMISSION_DENIED",) * 2 + ("allowed_ips",),
+    ),
+    ("sooner ended", (TRADE,), FAR, (READ,), NEAR, None),
+    ("ended with it", (TRADE,), FAR, (READ,), {}, None),
+    ("longer than it", (TRADE,), NEAR, (READ,), FAR, ("PERMISSION_DENIED",) * 2 + ("expire_time",)),
+    ("ended already", (TRADE,), {}, (READ,), PAST, ("INVALID_ARGUMENT", "INVALID_FIELD", "expire_time")),
+    (
+        "WITHDRAW within networks", (TRADE, WITHDRAW), {"allowed_ips": [HERE]}, (WITHDRAW,), {}, None,
+    ),
+]  # fmt: skip
+
+
+async def test_nobody_passes_on_more_than_they_have(exchange: Exchange, operator: Operator) -> None:
+    for name, mine, limits, asked, wanted, refusal in GRANTS:
+        async with signing(exchange.gateway.port, await operator.key("alice", ED25519, *mine, **limits)) as alice:
+            if refusal is not None:
+                assert await refused(make(alice, BEARER, *asked, **wanted)) == refusal, name
+                continue
+            held = await make(alice, BEARER, *asked, **wanted)
+            key = (await listed(alice))[held.key_id]
+            assert set(key.scopes) == set(asked), name
+            networks = ["127.0.0.1/32"] if "allowed_ips" in wanted else limits.get("allowed_ips", [])
+            assert list(key.allowed_ips) == networks, name
+            expires = wanted.get("expire_time") or limits.get("expire_time")
+            assert key.expire_time == (expires or key.expire_time), name
+            assert key.HasField("expire_time") is (expires is not None), name
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"kind": pb.KEY_KIND_UNSPECIFIED}, "kind"),
+        ({"kind": pb.KEY_KIND_SESSION}, "kind"),
+        ({"kind": 99}, "kind"),
+        ({"kind": ED25519, "public_key": b"k" * 31}, "public_key"),
+        ({"kind": ED25519}, "public_key"),
+        ({"kind": BEARER, "public_key": b"k" * 32}, "public_key"),
+        ({"kind": BEARER, "label": "x" * 65}, "label"),
+        ({"kind": BEARER, "label": "a\nb"}, "label"),
+        ({"kind": BEARER, "scopes": [pb.SCOPE_UNSPECIFIED]}, "scopes"),
+        ({"kind": BEARER, "scopes": [99]}, "scopes"),
+        ({"kind": BEARER, "scopes": [WITHDRAW]}, "allowed_ips"),
+        ({"kind": BEARER, "allowed_ips": ["localhost"]}, "allowed_ips"),
+        ({"kind": BEARER, "allowed_ips": [f"10.0.0.{n}" for n in range(33)]}, "allowed_ips"),
+    ],
+)
+async def test_what_is_no_key(shared: Exchange, asked: dict[str, Any], field: str) -> None:
+    async with signing(shared.gateway.port, User("alice")) as alice:
+        call = alice.accounts.CreateApiKey(pb.CreateApiKeyRequest(**asked))
+        assert await refused(call) == ("INVALID_ARGUMENT", "INVALID_FIELD", field)
+
+
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture
+async def shared(shared_folder: Path) -> AsyncIterator[Exchange]:
+    """In open mode, over the same files again and again."""
+    fund = not (shared_folder / "book.sqlite").exists()
+    async with gateways.exchange(shared_folder, fund=fund, clearbook_data=shared_folder) as running:
+        yield running
+
+
+async def test_an_account_has_only_so_many_live_keys(shared: Exchange) -> None:
+    async with signing(shared.gateway.port, User("many")) as many:
+        made = [await make(many, BEARER) for _ in range(issuer.KEYS_MAX)]
+        assert (await refused(make(many, BEARER)))[:2] == ("RESOURCE_EXHAUSTED", "TOO_MANY_KEYS")
+        await many.accounts.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=made[0].key_id))
+        racing = await asyncio.gather(*(make(many, BEARER) for _ in range(5)), return_exceptions=True)
+        assert sum(isinstance(one, Held) for one in racing) == 1
+        found, token = [], ""
+        while True:
+            page = await many.accounts.ListApiKeys(pb.ListApiKeysRequest(page_size=20, page_token=token))
+            found += [key.key_id for key in page.keys]
+            token = page.next_page_token
+            if not token:
+                break
+        assert len(found) == len(set(found)) == issuer.KEYS_MAX + 1, "the revoked one too"
+        assert found[-1] == made[0].key_id, "newest first"
+
+
+async def test_in_open_mode_a_credential_counts_if_one_is_shown(shared: Exchange) -> None:
+    port = shared.gateway.port
+    async with signing(port, User("dora")) as dora:
+        await make(dora, HMAC)
+        held = await make(dora, BEARER, READ)
+        async with signing(port, held) as bot:
+            assert (await bot.accounts.GetSession(pb.GetSessionRequest())).user == "dora"
+            assert (await refused(bot.place(limit("SELL", "30000.00", "0.001"))))[0] == "PERMISSION_DENIED"
+    async with signing(port, Bearer("wrong")) as nobody:
+        assert (await refused(nobody.balances()))[0] == "UNAUTHENTICATED"
+    assert (shared.gateway._settings.clearbook_data / "secrets.key").stat().st_mode & 0o777 == 0o600
+
+
+# Other people's.
+
+
+async def test_what_is_anothers_is_not_found(shared: Exchange) -> None:
+    port = shared.gateway.port
+    async with signing(port, User("owner")) as owner, signing(port, User("thief")) as thief:
+        order = (await owner.place(limit("SELL", "39000.00", "0.001", "mine"))).order
+        held = await make(owner, BEARER)
+        gone = await make(owner, BEARER)
+        await owner.accounts.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=gone.key_id))
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "GetOrder.order_id": lambda: thief.get(order_id=order.order_id),
+            "GetOrder.client_order_id": lambda: thief.get(client_order_id="mine"),
+            "CancelOrder.order_id": lambda: thief.cancel(order_id=order.order_id),
+            "CancelOrder.client_order_id": lambda: thief.cancel(client_order_id="mine"),
+            "RevokeApiKey.key_id": lambda: thief.accounts.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=held.key_id)),
+            "CancelWithdrawal.transfer_id": lambda: thief.accounts.CancelWithdrawal(
+                pb.CancelWithdrawalRequest(transfer_id="w")
             ),
-        )
-        assert (await refused(operator.balances()))[0] == "PERMISSION_DENIED"
-    async with signer(port, Ed25519(made.key.key.key_id, private.private_bytes_raw())) as alice:
-        assert await alice.balances() == {}
-        mine = await alice.accounts.CreateApiKey(
-            account_pb.CreateApiKeyRequest(kind=account_pb.KEY_KIND_HMAC_SHA256, label="bot")
-        )
-        async with signer(port, Hmac(mine.key.key_id, mine.secret)) as bot:
-            assert await bot.balances() == {}
-            assert (await refused(bot.place(limit("BUY", "1.00", "1"))))[0] == "PERMISSION_DENIED"
-            listed = await bot.accounts.ListApiKeys(account_pb.ListApiKeysRequest())
-            assert [key.label for key in listed.keys] == ["bot", ""]
-            who = await bot.accounts.GetSession(account_pb.GetSessionRequest())
-            assert (who.user, who.key_id) == ("alice", mine.key.key_id)
-            await alice.accounts.RevokeApiKey(account_pb.RevokeApiKeyRequest(key_id=mine.key.key_id))
-            assert (await refused(bot.balances()))[0] == "UNAUTHENTICATED"
+        }
+        withdrawal = pb.CreateWithdrawalRequest(transfer_id="w", asset="BTC", amount="1", address="0x" + "ab" * 20)
+        await owner.accounts.CreateWithdrawal(withdrawal)
+        for name, call in calls.items():
+            assert (await refused(call()))[0] == "NOT_FOUND", name
+        unknown = thief.accounts.RevokeApiKey(pb.RevokeApiKeyRequest(key_id="0" * 16))
+        assert await refused(unknown) == ("NOT_FOUND", "KEY_NOT_FOUND", "")
+        again = await owner.accounts.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=gone.key_id))
+        assert again.key.HasField("revoke_time")
+        assert (await owner.get(order_id=order.order_id)).order.state == order_pb.ORDER_STATE_OPEN
+        async with signing(port, held) as bot:
+            assert (await bot.accounts.GetSession(pb.GetSessionRequest())).user == "owner"
+    assert _taken_ids(shared) <= set(calls) | KEYS_OF_ONES_OWN, "an RPC that takes an id is missing above"
 
 
-async def test_sign_in(exchange: Exchange) -> None:
+KEYS_OF_ONES_OWN = {
+    "PlaceOrder.client_order_id",  # made by the caller, each account has its own
+    "CreateTransfer.transfer_id",
+    "CreateWithdrawal.transfer_id",
+}
+
+
+def _taken_ids(exchange: Exchange) -> set[str]:
+    """Every field of a request of an account's owner that names something."""
+    return {
+        f"{method.rpc}.{field.name}"
+        for method in exchange.gateway.methods
+        if method.access.of_account
+        for field in method.request.DESCRIPTOR.fields
+        if field.name.endswith("_id")
+    }
+
+
+# What ends with a key.
+
+
+async def _opened(client: Client) -> Any:
+    stream = client.stream()
+    await stream.read()
+    return stream
+
+
+async def _ends(stream: Any) -> float:
+    """Seconds until a stream has ended with UNAUTHENTICATED."""
+    started = time.monotonic()
+    assert await asyncio.wait_for(stream.code(), 10) is grpc.StatusCode.UNAUTHENTICATED
+    return time.monotonic() - started
+
+
+async def test_streams_end_with_the_key_that_opened_them(exchange: Exchange, operator: Operator) -> None:
+    port = exchange.gateway.port
+    ends = keys.stamp(keys.now_ms() + 1_500)
+    revoked, expiring = await operator.key("alice"), await operator.key("alice", expire_time=ends)
+    other = await operator.key("alice")
+    async with signing(port, revoked) as one, signing(port, expiring) as two, signing(port, other) as three:
+        mine, ending, staying = await _opened(one), await _opened(two), await _opened(three)
+        await operator.revoke(revoked.key_id)
+        assert await _ends(mine) < REVOKED_SECONDS_MAX
+        await _ends(ending)
+        late = keys.now_ms() - ends.ToMilliseconds()
+        assert 0 <= late < REVOKED_SECONDS_MAX * 1_000
+        assert (await refused(two.balances()))[0] == "UNAUTHENTICATED"
+        staying.cancel()
+
+
+# Restarts, and two gateways.
+
+
+async def test_keys_outlive_the_process_and_signatures_do_not(tmp_path: Path) -> None:
+    async with gateways.exchange(tmp_path, **keys.REQUIRED) as exchange:
+        async with keys.operating(exchange.gateway.port) as operator:
+            held = [await operator.key("alice", kind) for kind in (ED25519, HMAC, BEARER)]
+            revoked = await operator.key("alice", BEARER)
+            await operator.revoke(revoked.key_id)
+        name, stamped = "/clearbook.v1.AccountService/ListBalances", str(keys.now_ms())
+        payload = signing_payload(name, "clearbook", stamped, "60000", "n", b"")
+        unused: dict[str, str | bytes] = {
+            "x-api-key": held[0].key_id, "x-timestamp": stamped, "x-recv-window": "60000", "x-nonce": "n",
+            "x-signature-bin": held[0].sign(payload),
+        }  # fmt: skip
+    async with gateways.exchange(tmp_path, fund=False, **keys.REQUIRED) as exchange:
+        port = exchange.gateway.port
+        for key in held:
+            async with signing(port, key) as alice:
+                await alice.balances()
+        async with signing(port, revoked) as nobody:
+            assert (await refused(nobody.balances()))[0] == "UNAUTHENTICATED"
+        async with rpc.connect(f"127.0.0.1:{port}") as channel:
+            answer = await keys.raw(channel, name, unused, streams=False)
+            assert answer[0] == "UNAUTHENTICATED", "it might have been used before the restart"
+
+
+@pytest.mark.parametrize(
+    "changed", [{"clearbook_secrets_key": "cd" * 32}, {"clearbook_secrets_key": ""}], ids=["another", "none"]
+)
+async def test_secrets_that_cannot_be_opened_are_told_at_the_start(tmp_path: Path, changed: dict[str, str]) -> None:
+    settings = {**keys.REQUIRED, "clearbook_data": tmp_path}
+    async with gateways.exchange(tmp_path, **settings) as exchange, keys.operating(exchange.gateway.port) as operator:
+        await operator.key("alice", HMAC)
+    async with books.running(books.settings(f"sqlite:///{tmp_path}/book.sqlite")) as book:
+        given = gateways.settings(f"sqlite:///{tmp_path}/gateway.sqlite", book.port, **{**settings, **changed})
+        with pytest.raises(StartError, match="CLEARBOOK_SECRETS_KEY"):
+            async with gateways.running(given):
+                pass
+
+
+async def test_without_a_secrets_key_there_are_no_hmac_keys(tmp_path: Path) -> None:
+    settings = {**keys.REQUIRED, "clearbook_secrets_key": "", "clearbook_data": tmp_path}
+    async with gateways.exchange(tmp_path, **settings) as exchange, keys.operating(exchange.gateway.port) as operator:
+        assert (await refused(operator.key("alice", HMAC)))[:2] == ("FAILED_PRECONDITION", "NO_SECRETS_KEY")
+        await operator.key("alice", ED25519)
+
+
+@asynccontextmanager
+async def second_gateway(exchange: Exchange, folder: Path, identity_url: str) -> AsyncIterator[int]:
+    given = gateways.settings(
+        f"sqlite:///{folder}/second.sqlite",
+        exchange.book.port,
+        gateway_number=2,
+        **{**keys.REQUIRED, "identity_database_url": identity_url},
+    )
+    async with gateways.running(given) as gateway:
+        yield gateway.port
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def server(request: pytest.FixtureRequest) -> Backends | None:
+    """None: SQLite needs none."""
+    return request.getfixturevalue("backends") if request.param == "postgresql" else None
+
+
+async def test_two_gateways_share_their_keys(tmp_path: Path, server: Backends | None) -> None:
+    url = await server.new_database() if server else f"sqlite:///{tmp_path}/keys.sqlite"
+    settings = {**keys.REQUIRED, "identity_database_url": url}
+    async with (
+        gateways.exchange(tmp_path, **settings) as exchange,
+        second_gateway(exchange, tmp_path, url) as port,
+        keys.operating(exchange.gateway.port) as operator,
+    ):
+        held = await operator.key("alice", HMAC, TRADE)
+        async with signing(port, held) as there:
+            await there.balances()  # at once, though the other one made it
+            stream = await _opened(there)
+            await operator.revoke(held.key_id)
+            assert await _ends(stream) < REVOKED_SECONDS_MAX
+            assert (await refused(there.balances()))[0] == "UNAUTHENTICATED"
+
+
+# Wallets.
+
+
+async def begin(client: Client, wallet: LocalAccount) -> pb.SignInRequest:
+    asked = await client.accounts.CreateSignIn(pb.CreateSignInRequest(address=wallet.address))
+    signature = bytes(wallet.sign_message(encode_defunct(text=asked.message)).signature)
+    return pb.SignInRequest(message=asked.message, signature=signature)
+
+
+async def sign_in(client: Client, wallet: LocalAccount) -> pb.SignInResponse:
+    session: pb.SignInResponse = await client.accounts.SignIn(await begin(client, wallet))
+    keys.made.add(session.token)
+    return session
+
+
+@asynccontextmanager
+async def nobody_at(port: int) -> AsyncIterator[Client]:
+    async with rpc.connect(f"127.0.0.1:{port}") as channel:
+        yield Client(channel, ())
+
+
+async def test_a_wallet_opens_its_own_account(exchange: Exchange) -> None:
+    wallet: LocalAccount = Account.create()
+    async with nobody_at(exchange.gateway.port) as nobody:
+        first, second = await sign_in(nobody, wallet), await sign_in(nobody, wallet)
+    assert first.user == second.user == wallet.address.lower()
+    assert first.account_id == second.account_id
+    for session, scopes, networks in ((first, [READ, TRADE], []), (second, [READ, TRADE, WITHDRAW], ["127.0.0.1/32"])):
+        async with signing(exchange.gateway.port, Bearer(session.token)) as mine:
+            who = await mine.accounts.GetSession(pb.GetSessionRequest())
+            assert (who.user, who.account_id) == (session.user, session.account_id)
+            assert (list(who.scopes), who.wallet_address) == (scopes, wallet.address.lower())
+            key = (await listed(mine))[who.key_id]
+            assert (key.kind, list(key.allowed_ips)) == (pb.KEY_KIND_SESSION, networks)
+            assert 0 < session.expire_time.seconds - time.time() <= 24 * 3600
+            made = await make(mine, BEARER)
+            assert (await listed(mine))[made.key_id].expire_time == key.expire_time, "it ends with the session"
+
+
+async def test_a_wallet_is_linked_to_the_account_of_a_credential(exchange: Exchange, operator: Operator) -> None:
+    port, wallet, other = exchange.gateway.port, Account.create(), Account.create()
+    full = await operator.key("alice", ED25519, TRADE, WITHDRAW, allowed_ips=[HERE])
+    async with (
+        signing(port, full) as alice,
+        signing(port, await operator.key("alice", ED25519, TRADE)) as trader,
+        signing(port, await operator.key("bob", ED25519, TRADE, WITHDRAW, allowed_ips=[HERE])) as bob,
+        nobody_at(port) as nobody,
+    ):
+        assert (await refused(sign_in(trader, wallet)))[0] == "PERMISSION_DENIED", "whoever signs in may withdraw"
+        assert (await sign_in(alice, wallet)).user == "alice"
+        assert (await sign_in(nobody, wallet)).user == "alice"
+        assert (await refused(sign_in(bob, wallet)))[:2] == ("ALREADY_EXISTS", "ALREADY_EXISTS")
+        assert (await refused(sign_in(alice, other)))[0] == "ALREADY_EXISTS", "one wallet an account"
+        assert (await sign_in(alice, wallet)).user == "alice", "the same again is fine"
+        grant = admin_pb.GrantFundsRequest(transfer_id="g", user="alice", asset="BTC", amount="2")
+        await operator.client.administer("GrantFunds", grant)
+        ask = pb.CreateWithdrawalRequest(transfer_id="w", asset="BTC", amount="1")
+        assert (await alice.accounts.CreateWithdrawal(ask)).transfer.address == wallet.address.lower()
+
+
+async def test_sign_ins_that_are_none(exchange: Exchange) -> None:
+    wallet, thief = Account.create(), Account.create()
+    port = exchange.gateway.port
+    async with nobody_at(port) as nobody:
+        good = await begin(nobody, wallet)
+        forged = bytes(thief.sign_message(encode_defunct(text=good.message)).signature)
+        mine = good.message.replace(wallet.address, thief.address)
+        wrong = {
+            "signed by another": pb.SignInRequest(message=good.message, signature=forged),
+            "no signature": pb.SignInRequest(message=good.message),
+            "zeroes": pb.SignInRequest(message=good.message, signature=bytes(65)),
+            "too short": pb.SignInRequest(message=good.message, signature=good.signature[:64]),
+            "another's message": pb.SignInRequest(
+                message=mine, signature=bytes(thief.sign_message(encode_defunct(text=mine)).signature)
+            ),
+        }
+        for old, new in [
+            ("127.0.0.1:8000", "evil.example"),
+            ("Nonce: ", "Nonce: 0"),
+            ("Z\n", "Z \n"),
+            ("2026", "2027"),
+            ("-1", "-9"),
+        ]:
+            changed = good.message.replace(old, new)
+            signature = bytes(wallet.sign_message(encode_defunct(text=changed)).signature)
+            wrong[f"{old} → {new}"] = pb.SignInRequest(message=changed, signature=signature)
+        for name, request in wrong.items():
+            assert await refused(nobody.accounts.SignIn(request)) == ("UNAUTHENTICATED", "UNAUTHENTICATED", ""), name
+        keys.made.add((await nobody.accounts.SignIn(good)).token)
+        assert (await refused(nobody.accounts.SignIn(good)))[0] == "UNAUTHENTICATED", "used up"
+        assert (await refused(nobody.accounts.CreateSignIn(pb.CreateSignInRequest(address="0x1"))))[2] == "address"
+        async with signing(port, Bearer("wrong")) as stranger:
+            assert (await refused(sign_in(stranger, wallet)))[0] == "UNAUTHENTICATED", "a credential shown must be good"
+
+
+async def test_only_so_many_sessions_live(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(issuer, "SESSIONS_MAX", 2)
     wallet = Account.create()
-    async with rpc.connect(f"127.0.0.1:{exchange.gateway.port}") as channel:
-        nobody = Client(channel, ())
-        asked = await nobody.accounts.CreateSignIn(account_pb.CreateSignInRequest(address=wallet.address))
-        signature = bytes(wallet.sign_message(encode_defunct(text=asked.message)).signature)
-        request = account_pb.SignInRequest(message=asked.message, signature=signature)
-        session = await nobody.accounts.SignIn(request)
-        assert session.user == wallet.address.lower()
-        with pytest.raises(grpc.aio.AioRpcError, match="no valid credential"):
-            await nobody.accounts.SignIn(request)
-    async with signer(exchange.gateway.port, Bearer(session.token)) as mine:
-        who = await mine.accounts.GetSession(account_pb.GetSessionRequest())
-        assert who.wallet_address == wallet.address.lower()
+    async with nobody_at(exchange.gateway.port) as nobody:
+        tokens = [(await sign_in(nobody, wallet)).token for _ in range(3)]
+    for token, good in zip(tokens, (False, True, True), strict=True):
+        async with signing(exchange.gateway.port, Bearer(token)) as mine:
+            if good:
+                await mine.balances()
+            else:
+                assert (await refused(mine.balances()))[0] == "UNAUTHENTICATED", "the oldest has ended"
+
+
+# What is kept.
+
+
+async def test_tokens_of_older_versions_are_keys_now(tmp_path: Path) -> None:
+    url, token = f"sqlite:///{tmp_path}/gateway.sqlite", "an-old-token"
+    await migrate(url, "gateway", LEDGER_MIGRATIONS)
+    async with await Database.open(url, "gateway") as database:
+        old = "INSERT INTO tokens (hash, user_name, admin, create_ns) VALUES ($1, $2, $3, $4)"
+        await database.write([Statement(old, [(token_hash(token).hex(), "alice", 1, 7)])])
+    for fund in (True, False):
+        async with (
+            gateways.exchange(tmp_path, fund=fund, **keys.REQUIRED) as exchange,
+            signing(exchange.gateway.port, Bearer(token)) as alice,
+        ):
+            who = await alice.accounts.GetSession(pb.GetSessionRequest())
+            assert (who.user, list(who.scopes)) == ("alice", [READ, TRADE, ADMIN])
+            if not fund:
+                await alice.accounts.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=who.key_id))
+                assert (await refused(alice.balances()))[0] == "UNAUTHENTICATED"
+
+
+async def test_no_secret_is_kept_in_the_clear(tmp_path: Path) -> None:
+    async with gateways.exchange(tmp_path, **keys.REQUIRED) as exchange:
+        async with keys.operating(exchange.gateway.port) as operator:
+            held = [await operator.key("alice", kind) for kind in (HMAC, BEARER)]
+        async with nobody_at(exchange.gateway.port) as nobody:
+            session = await sign_in(nobody, Account.create())
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    assert held[0].key_id.encode() in files
+    for secret in (held[0].secret, held[1].secret, session.token, keys.ADMIN_TOKEN, keys.SECRETS_KEY):
+        assert secret.encode() not in files
+
+
+async def test_the_store_gives_back_what_it_keeps(tmp_path: Path, server: Backends | None) -> None:
+    url = await server.new_database() if server else f"sqlite:///{tmp_path}/identity.sqlite"
+    await migrate(url, SCHEMA, MIGRATIONS)
+    async with await Database.open(url, SCHEMA) as database:
+        store = KeyStore(database)
+        made = [_key(f"k{number}", expire_ns=number * 10) for number in range(3)]
+        for key in made:
+            await store.add(key)
+        live, change = await store.live(10)
+        assert {key.key_id for key in live} == {"k0", "k2"}, "k1 has expired"
+        assert change == 3
+        assert [key.number for key in await store.keys("alice", 3, 5)] == [2, 1]
+        await store.revoke("k0", 99)
+        await store.revoke("k0", 100)
+        ((changed,), change) = await store.since(3)
+        assert (changed.key_id, changed.revoke_ns) == ("k0", 99)
+        assert await store.since(change) == ([], change)
+        await store.used([("k2", 60), ("k2", 30)])
+        found = await store.key("k2")
+        assert found is not None
+        assert found.last_used_ns == 60
+        assert found.networks == made[2].networks
+        assert await store.link("0xab", "alice", 1)
+        assert await store.link("0xab", "alice", 2)
+        assert not await store.link("0xab", "bob", 3)
+        assert not await store.link("0xcd", "alice", 4)
+        assert (await store.user_of("0xab"), await store.wallet_of("alice")) == ("alice", "0xab")
+        assert (await store.user_of("0xcd"), await store.wallet_of("bob")) == (None, None)
+
+
+def _key(key_id: str, expire_ns: int) -> Key:
+    networks = networks_of([HERE, ELSEWHERE, "::1"], "f")
+    scopes = frozenset({Scope.READ, Scope.ADMIN})
+    return Key(key_id, KeyKind.BEARER, "alice", "é", scopes, networks, key_id.encode(), 5, expire_ns)
+
+
+async def test_no_secret_reaches_a_log(tmp_path: Path) -> None:
+    """A gateway in a process of its own, as talkative as can be, and all that was ever secret in this session."""
+    async with books.running(books.settings(f"sqlite:///{tmp_path}/book.sqlite")) as book:
+        port = free_port()
+        process = gateways.GatewayProcess(
+            tmp_path,
+            DATABASE_URL=f"sqlite:///{tmp_path}/gateway.sqlite",
+            BOOK_ADDRESS=f"127.0.0.1:{book.port}",
+            GATEWAY_ADDRESS=f"127.0.0.1:{port}",
+            FORWARD_ADDRESS="127.0.0.1:0",
+            CLEARBOOK_AUTH="required",
+            CLEARBOOK_ADMIN_TOKEN=keys.ADMIN_TOKEN,
+            CLEARBOOK_SECRETS_KEY=keys.SECRETS_KEY,
+            LOG_LEVEL="debug",
+        )
+        try:
+            await process.up()
+            await _use_everything(port)
+            await asyncio.to_thread(process.child.terminate)
+            await asyncio.to_thread(process.child.wait, books.STEP_SECONDS_MAX)
+        finally:
+            process.clear()
+    log = process.log()
+    assert "CreateUserApiKey" in log
+    assert all(json.loads(line) for line in log.splitlines() if line.startswith("{"))
+    for secret in keys.made | {keys.ADMIN_TOKEN, keys.SECRETS_KEY}:
+        assert secret not in log
+    assert not process.bugs()
+
+
+async def _use_everything(port: int) -> None:
+    async with keys.operating(port) as operator, nobody_at(port) as nobody:
+        for kind in (ED25519, HMAC, BEARER):
+            async with signing(port, await operator.key("alice", kind, TRADE)) as alice:
+                await alice.balances()
+                await make(alice, BEARER)
+                assert (await refused(alice.place(limit("SELL", "1.00", "1"))))[1] == "INSUFFICIENT_FUNDS"
+        await sign_in(nobody, Account.create())
+        for wrong in keys.made:
+            async with signing(port, Bearer(wrong + "x")) as stranger:
+                assert (await refused(stranger.balances()))[0] == "UNAUTHENTICATED"
