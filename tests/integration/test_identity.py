@@ -214,7 +214,7 @@ async def test_in_open_mode_a_credential_counts_if_one_is_shown(shared: Exchange
 async def test_what_is_anothers_is_not_found(shared: Exchange) -> None:
     port = shared.gateway.port
     async with signing(port, User("owner")) as owner, signing(port, User("thief")) as thief:
-        order = (await owner.place(limit("SELL", "39000.00", "0.001", "mine"))).order
+        order = (await owner.place(limit("SELL", "39000.00", "0.002", "mine"))).order
         held = await make(owner, BEARER)
         gone = await make(owner, BEARER)
         await owner.accounts.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=gone.key_id))
@@ -232,6 +232,10 @@ async def test_what_is_anothers_is_not_found(shared: Exchange) -> None:
         await owner.accounts.CreateWithdrawal(withdrawal)
         for name, call in calls.items():
             assert (await refused(call()))[0] == "NOT_FOUND", name
+        await thief.place(limit("BUY", "39000.00", "0.001"))
+        filtered = order_pb.ListExecutionsRequest(order_id=order.order_id)
+        assert (await owner.orders.ListExecutions(filtered)).executions
+        assert not (await thief.orders.ListExecutions(filtered)).executions, "a filter: as if there were no such order"
         unknown = thief.accounts.RevokeApiKey(pb.RevokeApiKeyRequest(key_id="0" * 16))
         assert await refused(unknown) == ("NOT_FOUND", "KEY_NOT_FOUND", "")
         again = await owner.accounts.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=gone.key_id))
@@ -239,9 +243,10 @@ async def test_what_is_anothers_is_not_found(shared: Exchange) -> None:
         assert (await owner.get(order_id=order.order_id)).order.state == order_pb.ORDER_STATE_OPEN
         async with signing(port, held) as bot:
             assert (await bot.accounts.GetSession(pb.GetSessionRequest())).user == "owner"
-    assert _taken_ids(shared) <= set(calls) | KEYS_OF_ONES_OWN, "an RPC that takes an id is missing above"
+    assert _taken_ids(shared) <= set(calls) | FILTERS | KEYS_OF_ONES_OWN, "an RPC that takes an id is missing above"
 
 
+FILTERS = {"ListExecutions.order_id"}
 KEYS_OF_ONES_OWN = {
     "PlaceOrder.client_order_id",  # made by the caller, each account has its own
     "CreateTransfer.transfer_id",
