@@ -1,4 +1,4 @@
-"""Gas of the settlement contract: per batch size, first touch against warm, per leg; and the contracts' sizes.
+"""Gas of the settlement contract: per batch size, first touch against warm, per leg; withdrawals; the contracts' sizes.
 
 ``python bench/gas.py`` runs on a chain in memory. Gas is what the receipt says, calldata included.
 """
@@ -14,6 +14,7 @@ from services.settler.contract import (
     Delta,
     SettlementContract,
     Signer,
+    Withdrawal,
     account_key,
     artifact,
     load_abi,
@@ -22,6 +23,7 @@ from services.settler.contract import (
 from services.settler.deploy import DirectTransact, ensure_clearbook, fund_faucet
 
 FAUCET = account_key(2)
+WITHDRAWALS = (1, 10, 50)
 LEGS = (2, 4, 10, 20, 50, 100, 200)
 
 
@@ -36,6 +38,16 @@ async def measure(
         data = contract.settle_calldata(0, first + number, first + number, deltas)
         gas.append((await transact(contract.address, data, settle_gas_limit(legs))).gas_used)
     return gas
+
+
+async def withdraw(
+    contract: SettlementContract, transact: DirectTransact, token: str, to: str, number: int, first: int
+) -> int:
+    """One batch of so many withdrawals, the first of them to `to`."""
+    wallets = [to, *(f"0x{number:030x}{n:010x}" for n in range(1, number))]
+    out = [Withdrawal(token, wallet, 5) for wallet in wallets]
+    data = contract.settle_calldata(0, first, first, [Delta(FAUCET, token, -5 * number)], out)
+    return (await transact(contract.address, data, settle_gas_limit(1 + number))).gas_used
 
 
 def row(*cells: object) -> None:
@@ -58,6 +70,13 @@ async def table(url: str) -> None:
         ms = (time.perf_counter_ns() - start) // 3_000_000
         row(legs, cold, cold // legs, warm, warm // legs, zero, settle_gas_limit(legs), ms)
         first += 3
+    row("withdrawals", "first touch", "each", "again", "each", "", "gas limit", "claim")
+    for number in WITHDRAWALS:
+        gas = [await withdraw(contract, transact, token, signer.address, number, first + turn) for turn in range(2)]
+        first += 2
+        claimed = await transact(contract.address, contract.calldata("claim", token), 200_000)
+        limit = settle_gas_limit(1 + number)
+        row(number, gas[0], gas[0] // number, gas[1], gas[1] // number, "", limit, claimed.gas_used)
     await chain.close()
     for name in ("Clearbook", "TestToken"):
         built = artifact(name)

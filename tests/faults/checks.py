@@ -51,6 +51,8 @@ class Naive:
     open: dict[int, journal.Order] = field(default_factory=dict)
     remaining: dict[int, int] = field(default_factory=dict)
     locks: dict[int, int] = field(default_factory=dict)
+    withdrawals: dict[int, journal.RequestWithdrawal] = field(default_factory=dict)
+    """Those that wait."""
     placed: dict[tuple[int, str], list[journal.OrderPlaced]] = field(default_factory=lambda: defaultdict(list))
     placed_at: dict[int, int] = field(default_factory=dict)
     canceled: set[int] = field(default_factory=set)
@@ -99,6 +101,22 @@ class Naive:
         transfer = body.transfer
         self._settles(body.settlement_sequence)
         self._move(transfer.from_account_id, transfer.to_account_id, transfer.asset_id, int(transfer.amount))
+
+    def _withdrawal_requested(self, body: journal.WithdrawalRequested) -> None:
+        self.withdrawals[body.withdrawal.withdrawal_id] = body.withdrawal.request
+
+    def _withdrawal_approved(self, body: journal.WithdrawalApproved) -> None:
+        self._settles(body.settlement_sequence)
+        asked = self._waited(body.withdrawal)
+        self._move(asked.account_id, OUTSIDE_ACCOUNT, asked.asset_id, int(asked.amount))
+
+    def _withdrawal_canceled(self, body: journal.WithdrawalCanceled) -> None:
+        self._waited(body.withdrawal)
+
+    def _waited(self, withdrawal: journal.Withdrawal) -> journal.RequestWithdrawal:
+        asked = self.withdrawals.pop(withdrawal.withdrawal_id)
+        assert asked == withdrawal.request, "a withdrawal changed on its way"
+        return asked
 
     def _order_canceled(self, body: journal.OrderCanceled) -> int:
         self._end(body.order.order_id)
@@ -197,12 +215,14 @@ class Naive:
         assert bid < ask, "a crossed book"
 
     def held(self) -> Counter[tuple[int, int]]:
-        """Per account and asset: the sum of open orders' locks."""
+        """Per account and asset: the sum of the locks of open orders and waiting withdrawals."""
         sums: Counter[tuple[int, int]] = Counter()
         for order_id, order in self.open.items():
             market = self.markets[order.market_id]
             asset = market.quote_asset_id if order.side == journal.SIDE_BUY else market.base_asset_id
             sums[order.account_id, asset] += self.locks[order_id]
+        for asked in self.withdrawals.values():
+            sums[asked.account_id, asked.asset_id] += int(asked.amount)
         return sums
 
     def levels(self, market: int, side: journal.Side.ValueType) -> dict[int, int]:
