@@ -109,18 +109,16 @@ def _upgrade_sqlite(path: Path, upgrade: "Callable[[Connection], None]") -> None
 async def _migrate_postgres(url: str, schema: str, location: Path, head: str) -> None:
     if await _postgres_version(url, schema) == head:
         return
+    import asyncpg
     from sqlalchemy import text
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
 
-    engine = create_async_engine(
-        "postgresql+asyncpg://" + url.partition("://")[2],
-        poolclass=NullPool,
-        connect_args={
-            "timeout": CONNECT_SECONDS_MAX,
-            "server_settings": {"search_path": f'"{schema}"', "lock_timeout": str(LOCK_MS_MAX)},
-        },
-    )
+    async def connect() -> Any:  # SQLAlchemy would read a URL's options otherwise than asyncpg: sslmode, for one
+        settings = {"search_path": f'"{schema}"', "lock_timeout": str(LOCK_MS_MAX)}
+        return await asyncpg.connect(url, timeout=CONNECT_SECONDS_MAX, server_settings=settings)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await connection.execute(

@@ -307,3 +307,17 @@ async def test_a_cut_postgres_connection_is_unavailable_then_heals(database_url:
         assert all(outcome is None or isinstance(outcome, Unavailable) for outcome in outcomes)
         await db.write([insert(4)])
         assert {1, 4} <= set(await ids(db))
+
+
+@pytest.mark.backends
+async def test_a_url_may_ask_for_tls(database_url: str, schema: str) -> None:
+    await migrate(f"{database_url}?sslmode=disable", schema, MIGRATIONS)
+    # The server here has no TLS: who insists on it is told so, and nothing is sent in plain text.
+    for refused in (migrate(f"{database_url}?sslmode=require", schema, MIGRATIONS), _opened(database_url)):
+        with pytest.raises(Unavailable, match="SSL upgrade"):
+            await refused
+
+
+async def _opened(database_url: str) -> None:
+    async with await Database.open(f"{database_url}?sslmode=require", "plain"):
+        pass
