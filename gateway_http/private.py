@@ -7,8 +7,8 @@ good; what is asked for after that names the session.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -38,7 +38,8 @@ NO_ID: Final = msgspec.Raw(b"null")
 
 Params = dict[str, msgspec.Raw]
 Method = Callable[[Params], Awaitable[dict[str, Any]]]
-Stream = AsyncGenerator[forward_pb.ForwardStreamResponse, None]
+Begun = asyncio.Future[forward_pb.ForwardStreamResponse]
+"""Resolved with the first message."""
 
 
 class Request(msgspec.Struct):
@@ -95,8 +96,9 @@ class Private:
         self._forward, self._peer, self._out, self._group = forward, peer, out, group
         self._connected_ms = _now_ms()
         self._session: Session | None = None
-        self._keeping: asyncio.Task[None] | None = None
-        self._account: asyncio.Task[None] | None = None
+        self._speaking = asyncio.Lock()
+        """An answer comes before what follows from it."""
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self.ended: asyncio.Future[Rejected] = asyncio.get_running_loop().create_future()
         does = (self._logon, self._status, self._logout, self._subscribe, self._unsubscribe)
         self._methods: dict[str, Method] = dict(zip(METHODS, does, strict=True))
@@ -106,47 +108,87 @@ class Private:
         log.bind_request()
         identity = request.id if _may_be_id(request.id) else NO_ID
         method = self._methods.get(request.method, _unknown)
-        try:
-            said = Answer(identity, OK, await method(request.params))
-        except Rejected as rejected:
-            said = _refusal(rejected, identity)
-        await self._out.say(msgspec.json.encode(said).decode())
+        async with self._speaking:
+            try:
+                said = Answer(identity, OK, await method(request.params))
+            except Rejected as rejected:
+                said = _refusal(rejected, identity)
+            await self._out.say(msgspec.json.encode(said).decode())
 
     async def _logon(self, params: Params) -> dict[str, Any]:
         if self._session is not None:
             raise Rejected(Reason.ALREADY_EXISTS, "this socket is logged on; log out first")
         metadata, signed = _credentials(params)
-        stream = self._forward.stream(GET_SESSION, b"", metadata, self._peer, signed)
-        first = await _first(stream)
-        who = accounts.GetSessionResponse.FromString(first.response)
-        self._session = Session(first.session, who, _now_ms())
-        self._keeping = self._group.create_task(self._until_it_ends(_drained(stream)), name="session")
+
+        async def keep(begun: Begun) -> None:
+            async with aclosing(self._forward.stream(GET_SESSION, b"", metadata, self._peer, signed)) as stream:
+                async for message in stream:
+                    begun.set_result(message)
+            raise Rejected(Reason.UNAVAILABLE)
+
+        first = await self._begin("session", keep)
+        self._session = Session(first.session, accounts.GetSessionResponse.FromString(first.response), _now_ms())
         return self._state()
 
     async def _status(self, _params: Params) -> dict[str, Any]:
         return self._state()
 
     async def _logout(self, _params: Params) -> dict[str, Any]:
-        for task in (self._account, self._keeping):
-            await _cancelled(task)
-        self._session = self._account = self._keeping = None
+        for name in list(self._tasks):
+            await self._cancel(name)
+        self._session = None
         return self._state()
 
     async def _subscribe(self, params: Params) -> dict[str, Any]:
         _check_channels(params)
-        if self._session is None:
+        session = self._session
+        if session is None:
             raise Rejected(Reason.UNAUTHENTICATED, "log on first: session.logon")
-        if self._account is None:
-            stream = self._open(self._session)
-            first = await _first(stream)
-            self._account = self._group.create_task(self._until_it_ends(self._tell(first, stream)), name="account")
+        if CHANNEL not in self._tasks:
+            await self._begin(CHANNEL, lambda begun: self._tell(session, begun))
         return {"channels": [CHANNEL]}
 
     async def _unsubscribe(self, params: Params) -> dict[str, Any]:
         _check_channels(params)
-        await _cancelled(self._account)
-        self._account = None
+        await self._cancel(CHANNEL)
         return {"channels": []}
+
+    async def _begin(self, name: str, work: Callable[[Begun], Awaitable[None]]) -> forward_pb.ForwardStreamResponse:
+        """Starts work that lasts; returns once it has begun. What ends it after that ends the socket.
+
+        Raises Rejected: why it did not begin.
+        """
+        begun: Begun = asyncio.get_running_loop().create_future()
+        self._tasks[name] = self._group.create_task(self._run(work, begun), name=name)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                return await begun
+        except TimeoutError:
+            await self._cancel(name)
+            raise Rejected(Reason.UNAVAILABLE) from None
+        except Rejected:
+            await self._cancel(name)
+            raise
+
+    async def _run(self, work: Callable[[Begun], Awaitable[None]], begun: Begun) -> None:
+        try:
+            await work(begun)
+        except Rejected as rejected:
+            if not begun.done():
+                begun.set_exception(rejected)
+            elif not self.ended.done():
+                self.ended.set_result(rejected)
+
+    async def _cancel(self, name: str) -> None:
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def close(self) -> None:
+        """Ends the session and what it is sent."""
+        for task in self._tasks.values():
+            task.cancel()
 
     def _state(self) -> dict[str, Any]:
         session = self._session
@@ -159,40 +201,24 @@ class Private:
             "serverTime": _now_ms(),
         }
 
-    def _open(self, session: Session) -> Stream:
+    async def _tell(self, session: Session, begun: Begun) -> None:
+        """Sends the account for as long as there is one to send. Who reads too slowly gets the state anew."""
         request = accounts.StreamAccountRequest().SerializeToString()
-        return self._forward.stream(STREAM_ACCOUNT, request, {SESSION_KEY: session.name}, self._peer)
-
-    async def _tell(self, first: forward_pb.ForwardStreamResponse, stream: Stream) -> None:
-        """Sends the account until its stream ends. Who reads too slowly gets the state anew."""
-        assert self._session is not None
+        named = {SESSION_KEY: session.name}
         while True:
-            async with aclosing(stream):
+            async with aclosing(self._forward.stream(STREAM_ACCOUNT, request, named, self._peer)) as stream:
                 try:
-                    await self._out.say(account_update(first.response))
                     async for message in stream:
+                        if not begun.done():
+                            begun.set_result(message)
                         if words := account_update(message.response):
-                            await self._out.say(words)
+                            async with self._speaking:
+                                await self._out.say(words)
                 except Rejected as rejected:
-                    if rejected.reason is not Reason.LAGGED:
+                    if rejected.reason is not Reason.LAGGED or not begun.done():
                         raise
                 else:
                     raise Rejected(Reason.UNAVAILABLE)
-            stream = self._open(self._session)
-            first = await _first(stream)
-
-    def close(self) -> None:
-        """Ends the session and what it is sent."""
-        for task in (self._account, self._keeping):
-            if task is not None:
-                task.cancel()
-
-    async def _until_it_ends(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Rejected as rejected:
-            if not self.ended.done():
-                self.ended.set_result(rejected)
 
 
 def _refusal(rejected: Rejected, identity: msgspec.Raw) -> Answer:
@@ -249,29 +275,6 @@ def _check_channels(params: Params) -> None:
         channels = []
     if channels != [CHANNEL]:
         raise Rejected(Reason.INVALID_FIELD, f'channels must be ["{CHANNEL}"]', "channels")
-
-
-async def _first(stream: Stream) -> forward_pb.ForwardStreamResponse:
-    """The first message. Raises Rejected: why there is none."""
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS_MAX):
-            return await anext(stream)
-    except (StopAsyncIteration, TimeoutError):
-        await stream.aclose()
-        raise Rejected(Reason.UNAVAILABLE) from None
-
-
-async def _drained(stream: Stream) -> None:
-    async for _ in stream:
-        pass
-    raise Rejected(Reason.UNAVAILABLE)
-
-
-async def _cancelled(task: "asyncio.Task[None] | None") -> None:
-    if task is not None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def _now_ms() -> int:

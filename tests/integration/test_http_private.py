@@ -1,0 +1,203 @@
+"""A socket's private side against a scripted gateway: what it is sent, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from clearbook.internal.v1 import forward_service_pb2 as wire
+from clearbook.internal.v1 import forward_service_pb2_grpc as services
+from clearbook.v1 import account_service_pb2 as accounts
+from clearbook.v1 import order_service_pb2 as orders
+
+from gateway_http import feeds
+from gateway_http.feeds import Subscriber
+from gateway_http.forward import Forward
+from gateway_http.private import GET_SESSION, STREAM_ACCOUNT, Private, request_in
+from services.errors import Reason, Rejected
+from services.runtime import rpc
+from tests.suite import free_ports
+
+WHO = accounts.GetSessionResponse(user="alice", key_id="k1", scopes=[accounts.SCOPE_READ])
+SNAPSHOT = accounts.StreamAccountResponse(
+    snapshot=True, index=7, account_id="1001", balances=[accounts.Balance(asset="BTC", total="0.10")]
+)
+CHANGE = accounts.StreamAccountResponse(index=9, orders=[orders.Order(order_id="5", price="30000.00")])
+HEARTBEAT = accounts.StreamAccountResponse(index=8)
+LOGON = {"apiKey": "k1", "timestamp": 1, "signature": "ab"}
+
+Said = accounts.StreamAccountResponse | Rejected | None
+"""A message, an end, or silence."""
+
+
+class Gateway(services.ForwardServiceServicer):
+    """Takes every logon. `script`: what each account stream says in turn; `session_ends`: why sessions end."""
+
+    def __init__(self) -> None:
+        self.script: list[list[Said]] = []
+        self.session_ends: asyncio.Queue[Rejected] = asyncio.Queue()
+        self.asked: list[wire.ForwardRequest] = []
+        self.open = 0
+
+    async def Forward(self, request_iterator: Any, context: Any) -> AsyncIterator[wire.ForwardResponse]:  # noqa: ARG002
+        async for item in request_iterator:
+            raise AssertionError(f"a unary call: {item}")
+        yield wire.ForwardResponse()
+
+    async def ForwardStream(
+        self,
+        request: wire.ForwardStreamRequest,
+        context: Any,  # noqa: ARG002
+    ) -> AsyncIterator[wire.ForwardStreamResponse]:
+        item = request.request
+        self.asked.append(item)
+        self.open += 1
+        try:
+            if item.method == GET_SESSION:
+                yield wire.ForwardStreamResponse(response=WHO.SerializeToString(), session="s1")
+                raise await self.session_ends.get()
+            for said in self.script.pop(0):
+                if isinstance(said, Rejected):
+                    raise said
+                if said is None:
+                    await asyncio.Event().wait()
+                else:
+                    yield wire.ForwardStreamResponse(response=said.SerializeToString())
+        finally:
+            self.open -= 1
+
+
+class Socket:
+    """A private side and what it says."""
+
+    def __init__(self, private: Private, out: Subscriber) -> None:
+        self.private, self._out = private, out
+
+    async def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        request = request_in(json.dumps({"id": "x", "method": method, "params": params}))
+        assert request is not None
+        await self.private.answer(request)
+        return await self.next()
+
+    async def next(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(await self._out.next())
+        return found
+
+
+@asynccontextmanager
+async def shim(gateway: Gateway) -> AsyncIterator[Socket]:
+    (port,) = free_ports(1)
+    server = rpc.Server(f"127.0.0.1:{port}")
+    server.add(services.add_ForwardServiceServicer_to_server, gateway, "clearbook.internal.v1.ForwardService")
+    await server.start()
+    forward, out = Forward(f"127.0.0.1:{port}"), Subscriber()
+    try:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            private = Private(forward, "192.0.2.1", out, group)
+            yield Socket(private, out)
+            private.close()
+    finally:
+        await forward.close()
+        await server.stop(0)
+
+
+async def test_the_account_is_sent_with_the_names_of_the_proto() -> None:
+    gateway = Gateway()
+    gateway.script = [[SNAPSHOT, HEARTBEAT, CHANGE, None]]
+    async with shim(gateway) as socket:
+        assert (await socket.ask("session.logon", **LOGON))["status"] == 200
+        answer = await socket.ask("subscribe", channels=["account"])
+        assert answer == {"id": "x", "status": 200, "result": {"channels": ["account"]}}
+        assert await socket.next() == {"type": "account_update", "data": {
+            "snapshot": True, "index": "7", "account_id": "1001", "balances": [{"asset": "BTC", "total": "0.10"}],
+        }}  # fmt: skip
+        assert await socket.next() == {"type": "account_update", "data": {
+            "index": "9", "orders": [{"order_id": "5", "price": "30000.00"}],
+        }}, "a heartbeat is not told"  # fmt: skip
+        logon, stream = gateway.asked
+        assert (logon.signed.key_id, logon.signed.payload, logon.signed.signature, logon.signed.route) == (
+            "k1", b"apiKey=k1&timestamp=1", "ab", "WS session.logon",
+        )  # fmt: skip
+        assert (stream.method, dict(stream.metadata), stream.peer) == (
+            STREAM_ACCOUNT, {"x-clearbook-session": "s1"}, "192.0.2.1",
+        )  # fmt: skip
+
+
+async def test_who_reads_too_slowly_gets_the_state_anew() -> None:
+    gateway = Gateway()
+    gateway.script = [[SNAPSHOT, Rejected(Reason.LAGGED)], [SNAPSHOT, CHANGE, None]]
+    async with shim(gateway) as socket:
+        await socket.ask("session.logon", **LOGON)
+        await socket.ask("subscribe", channels=["account"])
+        kinds = [sorted((await socket.next())["data"]) for _ in range(3)]
+        assert kinds == [sorted(("snapshot", "index", "account_id", "balances"))] * 2 + [["index", "orders"]]
+        assert not socket.private.ended.done()
+
+
+@pytest.mark.parametrize("reason", [Reason.UNAUTHENTICATED, Reason.CLOSING])
+async def test_a_session_that_ends(reason: Reason) -> None:
+    gateway = Gateway()
+    async with shim(gateway) as socket:
+        await socket.ask("session.logon", **LOGON)
+        gateway.session_ends.put_nowait(Rejected(reason))
+        assert (await socket.private.ended).reason is reason
+
+
+async def test_an_account_that_cannot_be_streamed_any_more_ends_the_socket() -> None:
+    gateway = Gateway()
+    gateway.script = [[SNAPSHOT]]
+    async with shim(gateway) as socket:
+        await socket.ask("session.logon", **LOGON)
+        await socket.ask("subscribe", channels=["account"])
+        assert (await socket.private.ended).reason is Reason.UNAVAILABLE
+
+
+async def test_a_subscription_that_is_refused_changes_nothing() -> None:
+    gateway = Gateway()
+    gateway.script = [[Rejected(Reason.OVERLOADED)], [SNAPSHOT, None]]
+    async with shim(gateway) as socket:
+        assert (await socket.ask("subscribe", channels=["account"]))["error"]["code"] == "UNAUTHENTICATED"
+        await socket.ask("session.logon", **LOGON)
+        assert (await socket.ask("subscribe", channels=["account"]))["status"] == 429
+        for channels in (["orders"], [], "account", ["account", "account"], None):
+            assert (await socket.ask("subscribe", channels=channels))["error"]["field"] == "channels"
+        assert (await socket.ask("subscribe", channels=["account"]))["status"] == 200
+
+
+async def test_what_ends_here_ends_at_the_gateway() -> None:
+    gateway = Gateway()
+    gateway.script = [[SNAPSHOT, None], [SNAPSHOT, None]]
+
+    async def left(count: int) -> None:
+        while gateway.open != count:
+            await asyncio.sleep(0.01)
+
+    async with shim(gateway) as socket:
+        await socket.ask("session.logon", **LOGON)
+        await socket.ask("subscribe", channels=["account"])
+        await socket.next()
+        assert gateway.open == 2
+        assert (await socket.ask("unsubscribe", channels=["account"]))["result"] == {"channels": []}
+        await left(1)
+        await socket.ask("subscribe", channels=["account"])
+        await socket.ask("session.logout")
+        await left(0)
+        assert not socket.private.ended.done(), "the client's own end is none to be told of"
+
+
+async def test_what_is_for_a_socket_alone_waits_for_room_and_goes_first() -> None:
+    out = Subscriber()
+    for number in range(feeds.FRAMES_WAITING_MAX):
+        await out.say(f"word {number}")
+    out.put("frame")
+    more = asyncio.create_task(out.say("one more"))
+    await asyncio.sleep(0)
+    assert not more.done()
+    assert await out.next() == "word 0"
+    await more
+    told = [await out.next() for _ in range(feeds.FRAMES_WAITING_MAX + 1)]
+    assert told == [f"word {number}" for number in range(1, feeds.FRAMES_WAITING_MAX)] + ["one more", "frame"]
