@@ -54,8 +54,9 @@ async def test_a_look_that_is_overtaken_by_the_same_grant_grants_nothing_more() 
     later.cancel()
     assert later not in done, "a second Transfer was submitted"
     assert [task.result().settlement_sequence for task in asked] == [1, 1]
-    assert (await money.grant("g", "alice", BTC, 100, 5)).settlement_sequence == 1
+    assert (await money.grant("g", "alice", BTC, 100, 1)).settlement_sequence == 1
     assert fold.balance(ALICE, BTC.asset_id).total == 100
+    assert (fold.balance(2, BTC.asset_id).available, fold.balance(2, BTC.asset_id).reserved) == (900, 0)
 
 
 async def _fold(journal: Journal, session: Session, store: SlowStore, command: Command) -> None:

@@ -1,0 +1,114 @@
+"""A balance sheet of several sides, and where they differ."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from rich.console import Console
+from rich.table import Table
+
+from services.units import (
+    ADJUSTMENTS_ACCOUNT,
+    FAUCET_ACCOUNT,
+    FEES_ACCOUNT,
+    INSURANCE_ACCOUNT,
+    OUTSIDE_ACCOUNT,
+    Asset,
+)
+
+CLASSES = {
+    FEES_ACCOUNT: "fees",
+    FAUCET_ACCOUNT: "faucet",
+    INSURANCE_ACCOUNT: "insurance",
+    ADJUSTMENTS_ACCOUNT: "adjustments",
+    OUTSIDE_ACCOUNT: "outside",
+}
+USERS = "users"
+DIFFERENCES_SHOWN_MAX = 50
+
+Amounts = Mapping[tuple[int | str, int], int]
+"""Base units by account (or address) and asset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The same amounts as several sides have them; equal sides are what is hoped for.
+
+    Attributes:
+        title: of the table.
+        sides: by name.
+    """
+
+    title: str
+    sides: Mapping[str, Amounts]
+
+    def differences(self, assets: Mapping[int, Asset]) -> list[str]:
+        """One line for each account and asset, and pair of sides, that differ."""
+        found = []
+        for key in sorted({key for side in self.sides.values() for key in side}, key=str):
+            for (name, one), (other_name, other) in pairwise(self.sides.items()):
+                amounts = one.get(key, 0), other.get(key, 0)
+                if amounts[0] != amounts[1]:
+                    asset = assets[key[1]]
+                    found.append(
+                        f"{self.title}, {_who(key[0])}, {asset.symbol}: {name} {asset.format(amounts[0])}, "
+                        f"{other_name} {asset.format(amounts[1])}, difference {asset.format(amounts[1] - amounts[0])}"
+                    )
+        return found
+
+    def table(self, assets: Mapping[int, Asset]) -> Table:
+        """By asset and class of account, with what all other sides differ by from the first."""
+        names = list(self.sides)
+        table = Table("asset", "accounts", *names, "difference", title=self.title, title_justify="left")
+        sums = {name: _classed(side) for name, side in self.sides.items()}
+        for asset_id, class_name in sorted({key for side in sums.values() for key in side}):
+            asset = assets[asset_id]
+            amounts = [sums[name].get((asset_id, class_name), 0) for name in names]
+            off = max((amount - amounts[0] for amount in amounts), key=abs)
+            row = [asset.format(amount) for amount in amounts]
+            table.add_row(asset.symbol, class_name, *row, asset.format(off), style="red" if off else None)
+        return table
+
+
+@dataclass(slots=True)
+class Sheet:
+    """All comparisons of an audit, and whatever else was found wrong."""
+
+    assets: Mapping[int, Asset]
+    comparisons: list[Comparison] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def show(self, console: Console) -> int:
+        """Prints everything; returns how many differences there are."""
+        wrong = [*self.complaints]
+        for comparison in self.comparisons:
+            console.print(comparison.table(self.assets))
+            wrong += comparison.differences(self.assets)
+        for line in wrong[:DIFFERENCES_SHOWN_MAX]:
+            console.print(line, style="red", soft_wrap=True)
+        console.print(f"{len(wrong)} differences")
+        return len(wrong)
+
+
+def _classed(side: Amounts) -> Mapping[tuple[int, str], int]:
+    sums: Counter[tuple[int, str]] = Counter()
+    for (who, asset_id), amount in side.items():
+        sums[asset_id, _class(who)] += amount
+    return sums
+
+
+def _class(who: int | str) -> str:
+    return "claimable" if isinstance(who, str) else CLASSES.get(who, USERS)
+
+
+def _who(who: int | str) -> str:
+    return who if isinstance(who, str) else f"account {who}" + (f" ({CLASSES[who]})" if who in CLASSES else "")
+
+
+def nonzero(amounts: Amounts) -> dict[tuple[int | str, int], int]:
+    """Without what is nothing."""
+    return {key: amount for key, amount in amounts.items() if amount}
+
+
+__all__: Sequence[str] = ["Amounts", "Comparison", "Sheet", "nonzero"]

@@ -1,0 +1,162 @@
+"""Faults of money, planted one at a time in an interpreted copy of the source: the quick tests must find each.
+
+What finds it is named beside it, so that none is found by luck; without a fault nothing is found.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("services", "gateway_http", "clearbook", "gen", "tests", "pyproject.toml", "markets.toml")
+PLANTED_SECONDS_MAX = 120.0
+FAILED = 1
+"""pytest's exit code for tests that failed, as against tests that could not be run."""
+
+MOVEMENTS, MONEY = "tests/unit/test_gateway_movements.py", "tests/unit/test_gateway_money.py"
+ACCOUNT, WALKS = "tests/unit/test_gateway_account.py", "tests/property/test_ledger_engine.py"
+WALK = f"{WALKS}::test_a_long_walk_with_everything_in_it"
+RELOADED = f"{WALKS}::test_a_ledger_that_is_loaded_again_and_again_is_the_same"
+GATEWAY = "services/order_gateway"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """In this file, this text becomes that one, and these tests find it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    found_by: str
+
+
+FAULTS = [
+    Fault(
+        "a fee rounded down",
+        "services/fees.py",
+        "(rest * rate_ppm + PPM - 1) // PPM",
+        "rest * rate_ppm // PPM",
+        ACCOUNT,
+    ),
+    Fault(
+        "the engine forgets to release a canceled withdrawal",
+        "services/book/engine.py",
+        "self.withdrawals.pop(cancel.withdrawal_id, None)",
+        "self.withdrawals.get(cancel.withdrawal_id)",
+        WALK,
+    ),
+    Fault(
+        "the ledger forgets to release a canceled withdrawal",
+        f"{GATEWAY}/ledger.py",
+        "return movement.amount if movement.state is MovementState.REQUESTED else 0",
+        "return movement.amount if movement.state in {MovementState.REQUESTED, MovementState.CANCELED} else 0",
+        MOVEMENTS,
+    ),
+    Fault(
+        "a reservation is never released",
+        f"{GATEWAY}/session.py",
+        "self._ledger.release(flight.reservation)",
+        "pass",
+        MONEY,
+    ),
+    Fault(
+        "nobody remembers a transfer_id",
+        f"{GATEWAY}/money.py",
+        "        found = await self._store.movement(asked.transfer_id)\n",
+        "        found: Movement | None = None\n",
+        MONEY,
+    ),
+    Fault(
+        "a posting with the wrong sign",
+        f"{GATEWAY}/movements.py",
+        "Posting(movement.from_account_id, asset_id, -amount, kind, number)",
+        "Posting(movement.from_account_id, asset_id, amount, kind, number)",
+        MOVEMENTS,
+    ),
+    Fault(
+        "a transfer that credits twice",
+        f"{GATEWAY}/movements.py",
+        "Posting(movement.to_account_id, asset_id, amount, kind, number),\n",
+        "Posting(movement.to_account_id, asset_id, amount, kind, number),\n" * 2,
+        WALK,
+    ),
+    Fault(
+        "finality settles nothing",
+        f"{GATEWAY}/ledger.py",
+        "self._balance(account_id, asset_id).unsettled -= amount",
+        "self._balance(account_id, asset_id).unsettled -= 0",
+        WALK,
+    ),
+    Fault(
+        "an approved withdrawal debits nobody",
+        f"{GATEWAY}/movements.py",
+        "return Effects(postings=_postings(after, PostingKind.WITHDRAWAL), movements=[after])",
+        "return Effects(movements=[after])",
+        WALK,
+    ),
+    Fault(
+        "the store forgets a withdrawal that was approved",
+        f"{GATEWAY}/store.py",
+        "            MovementState.APPROVED.value,\n",
+        "            MovementState.REQUESTED.value,\n",
+        RELOADED,
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source, interpreted. (With its bytecode: that of a file with a fault is of another time, and not used.)"""
+    folder = tmp_path_factory.mktemp("copy")
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("*.so"))
+        else:
+            shutil.copy(source, folder / part)
+    return folder
+
+
+@contextmanager
+def planted(fault: Fault, folder: Path) -> Iterator[None]:
+    file = folder / fault.file
+    text = file.read_text()
+    assert fault.old in text, f"{fault.file} has changed: plant {fault.name!r} anew"
+    file.write_text(text.replace(fault.old, fault.new))
+    yield
+    file.write_text(text)
+
+
+def run(folder: Path, tests: Iterable[str]) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(str(folder / part) for part in ("", "gen"))
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PLANTED_SECONDS_MAX,
+    )
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_planted_fault_of_money_is_found(fault: Fault, copy: Path) -> None:
+    with planted(fault, copy):
+        done = run(copy, [fault.found_by])
+    assert done.returncode == FAILED, done.stdout + done.stderr
+
+
+def test_without_a_fault_nothing_is_found(copy: Path) -> None:
+    done = run(copy, {fault.found_by for fault in FAULTS})
+    assert done.returncode == 0, done.stdout + done.stderr
