@@ -1,7 +1,7 @@
 """`clearbook audit`: the engine and its journal, the gateway's ledger, and the chain, compared to the base unit.
 
-Three sides that share no code: the journal is applied again by the engine and counted by journal_money.py, the ledger is
-read from the gateway's tables, the chain is asked. It only reads, and may run while the exchange does: journal and
+Three sides that share no code: the journal is applied again by the engine and counted by journal_money.py, the ledger
+is read from the gateway's tables, the chain is asked. It only reads, and may run while the exchange does: journal and
 ledger are compared as of the ledger's cursor, journal and chain as of what the contract had settled in one block.
 """
 
@@ -139,9 +139,7 @@ async def _compare(
         raise AuditFailed(
             f"the contract has settled {through} at block {block}, {money.final_through} was called final"
         )
-    expected = money.on_chain(
-        through, await contract.count("deposit_count", block), await contract.count("claim_count", block)
-    )
+    expected = money.on_chain(through, await contract.deposit_count(block), await contract.claim_count(block))
     there, short = await _on_chain(contract, block, expected, money.assets)
     sheet = Sheet(money.assets)
     sheet.comparisons = [
@@ -184,7 +182,7 @@ async def _tables(url: str) -> Tables:
         if not rows:
             raise AuditFailed("the gateway's database holds no ledger")
         sequence, held = rows[0][0], [row for row in rows if row[1] is not None]
-        posted: Counter[tuple[int | str, int]] = Counter()
+        posted: Counter[tuple[int, int]] = Counter()
         async for account_id, asset_id, amount in _postings(database, sequence):
             posted[account_id, asset_id] += amount
         repeated = await database.fetch(
@@ -272,8 +270,8 @@ async def _block(contract: SettlementContract, head: int, money: JournalMoney) -
         AuditFailed: there is none among the last BLOCKS_BACK_MAX.
     """
     for block in range(head, max(head - BLOCKS_BACK_MAX, 0) - 1, -1):
-        deposits = await contract.count("deposit_count", block)
-        claims = await contract.count("claim_count", block)
+        deposits = await contract.deposit_count(block)
+        claims = await contract.claim_count(block)
         if deposits <= money.deposits_through and claims <= money.claims_through:
             return block
     raise AuditFailed(f"deposits or claims of more than {BLOCKS_BACK_MAX} blocks ago are not in the journal")

@@ -1,9 +1,10 @@
 """A balance sheet of several sides, and where they differ."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -27,8 +28,8 @@ CLASSES = {
 USERS = "users"
 DIFFERENCES_SHOWN_MAX = 50
 
-Amounts = Mapping[tuple[int | str, int], int]
-"""Base units by account (or address) and asset."""
+Amounts = Mapping[Any, int]
+"""Base units by (account_id, or the address of a wallet, and asset_id)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,6 @@ def _who(who: int | str) -> str:
     return who if isinstance(who, str) else f"account {who}" + (f" ({CLASSES[who]})" if who in CLASSES else "")
 
 
-def nonzero(amounts: Amounts) -> dict[tuple[int | str, int], int]:
+def nonzero(amounts: Amounts) -> Amounts:
     """Without what is nothing."""
     return {key: amount for key, amount in amounts.items() if amount}
-
-
-__all__: Sequence[str] = ["Amounts", "Comparison", "Sheet", "nonzero"]

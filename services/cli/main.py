@@ -157,6 +157,30 @@ def verify(database_url: DatabaseUrl = None, data: DataFolder = None, shard: Sha
 
 
 @app.command()
+def audit(database_url: DatabaseUrl = None, data: DataFolder = None, shard: Shard = None) -> None:
+    """Compare journal, ledger and chain, and print the balance sheet. Reads only; the exchange may run."""
+    from rich.console import Console
+
+    from services.cli.audit import Sources
+    from services.cli.audit import audit as compare
+    from services.cli.settings import given
+    from services.settler.__main__ import SettlerSettings
+
+    settings = SettlerSettings.load(**given(database_url=database_url, clearbook_data=data, book_shard=shard))
+    wanted = settings.wanted()
+    sources = Sources(
+        settings.database("book"),
+        settings.database("gateway"),
+        settings.database("settler"),
+        settings.book_shard,
+        wanted.url,
+        wanted.address,
+        wanted.abi,
+    )
+    raise typer.Exit(compare(sources, Console()))
+
+
+@app.command()
 def rebuild(database_url: DatabaseUrl = None, data: DataFolder = None, shard: Shard = None) -> None:
     """Fold the gateway's tables anew from the journal, and compare. Stop the gateway first."""
     from rich.console import Console

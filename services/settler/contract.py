@@ -56,6 +56,7 @@ NEEDED_FUNCTIONS: Final = {
     "deposit": "deposit(bytes32,address,uint256)",
     "claimable": "claimable(address,address)",
     "claim_count": "claim_count()",
+    "deposit_count": "deposit_count()",
     "settler": "settler()",
     "admin": "admin()",
     "paused": "paused()",
@@ -476,6 +477,10 @@ class SettlementContract:
         """What the address can claim, in the token's base units."""
         args = [to_checksum_address(address), to_checksum_address(token)]
         return int(await self._read("claimable", args, "uint256", block))
+
+    async def deposit_count(self, block: Block = "latest") -> int:
+        """How many deposits there were."""
+        return int(await self._read("deposit_count", [], "uint256", block))
 
     async def claim_count(self, block: Block = "latest") -> int:
         """How many claims there were."""

@@ -1,0 +1,144 @@
+"""`clearbook audit` beside the running exchange: all sides agree, through a withdrawal and its claim."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from clearbook.v1 import account_service_pb2 as pb
+from clearbook.v1 import admin_service_pb2 as admin_pb
+from clearbook.v1 import order_service_pb2 as orders
+from clearbook.v1 import settlement_service_pb2 as settlements
+from rich.console import Console
+from web3 import AsyncHTTPProvider, AsyncWeb3
+
+from services.cli.audit import EXIT_DIFFERENT, EXIT_EQUAL, Sources, audit
+from services.settler.contract import Chain, SettlementContract, Signer, load_abi
+from services.settler.deploy import DirectTransact
+from tests.e2e.conftest import Traded
+from tests.suite import ADMIN, Clients, Suite, until, user
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+WALLET_KEY = "0x5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a"
+"""The third key of "test test … junk": funded on every development chain."""
+WALLET = Signer(WALLET_KEY).address
+GAS_LIMIT = 200_000
+SETTLED_SECONDS_MAX = 60.0
+
+
+async def audited(suite: Suite) -> tuple[int, str]:
+    """Exit code and output of the command, in the environment of the exchange."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "services.cli.main", "audit"],
+        env=os.environ | suite.plan.env() | suite.env | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@asynccontextmanager
+async def contract_of(suite: Suite, transaction_hash: str) -> AsyncIterator[SettlementContract]:
+    """The contract that a settlement was sent to."""
+    web3 = AsyncWeb3(AsyncHTTPProvider(suite.eth_url))
+    transaction = await web3.eth.get_transaction(transaction_hash)  # type: ignore[arg-type]
+    await web3.provider.disconnect()
+    chain = await Chain.connect(suite.eth_url)
+    try:
+        yield await SettlementContract.on(chain, transaction["to"], load_abi(None))
+    finally:
+        await chain.close()
+
+
+async def test_all_sides_agree(suite: Suite, clients: Clients, market: Traded) -> None:
+    who = user(market.seller)
+    asked = pb.CreateWithdrawalRequest(transfer_id="w", asset=market.base, amount="0.25", address=WALLET)
+
+    async def withdrawal() -> pb.Transfer:
+        return (await clients.accounts.CreateWithdrawal(asked, metadata=who, timeout=20)).transfer
+
+    await _trade(clients, market)
+    moved = pb.CreateTransferRequest(transfer_id="t", to_user=market.buyer, asset=market.base, amount="0.5")
+    await clients.accounts.CreateTransfer(moved, metadata=who, timeout=20)
+    assert (await withdrawal()).state == pb.TRANSFER_STATE_REQUESTED
+    code, said = await audited(suite)
+    assert code == EXIT_EQUAL, said
+    listed = await clients.admin.ListWithdrawals(admin_pb.ListWithdrawalsRequest(), metadata=ADMIN, timeout=20)
+    (mine,) = (item for item in listed.withdrawals if item.user == market.seller)
+    approve = admin_pb.ApproveWithdrawalRequest(withdrawal_id=mine.withdrawal_id)
+    number = (await clients.admin.ApproveWithdrawal(approve, metadata=ADMIN, timeout=20)).settlement_sequence
+
+    async def stands(state: int) -> bool:
+        return (await withdrawal()).state == state
+
+    await until(lambda: stands(pb.TRANSFER_STATE_SETTLED), SETTLED_SECONDS_MAX, "the withdrawal is not settled")
+    code, said = await audited(suite)
+    assert code == EXIT_EQUAL, said
+    assert "claimable" in said and "0 differences" in said
+    named = settlements.GetSettlementRequest(settlement_sequence=number)
+    settled = (await clients.settlements.GetSettlement(named, timeout=20)).settlement
+    async with contract_of(suite, settled.transaction_hash) as contract:
+        token = await contract.token_of(market.base)
+        assert token is not None
+        transact = DirectTransact(contract.chain, Signer(WALLET_KEY))
+        await transact(contract.address, contract.calldata("claim", token), GAS_LIMIT)
+    await until(lambda: stands(pb.TRANSFER_STATE_DONE), SETTLED_SECONDS_MAX, "the claim is not journaled")
+    code, said = await audited(suite)
+    assert code == EXIT_EQUAL, said
+
+
+async def _trade(clients: Clients, market: Traded) -> None:
+    for who, side in ((market.seller, orders.SIDE_SELL), (market.buyer, orders.SIDE_BUY)):
+        order = orders.PlaceOrderRequest(
+            market=market.pair, side=side, type=orders.ORDER_TYPE_LIMIT, price="100.00", quantity="1.5"
+        )
+        await clients.orders.PlaceOrder(order, metadata=user(who), timeout=20)
+        order.quantity = "0.3"  # and what rests
+        order.price = "101.00" if side == orders.SIDE_SELL else "99.00"
+        await clients.orders.PlaceOrder(order, metadata=user(who), timeout=20)
+
+
+TAMPERED = {
+    "a balance": ("UPDATE balances SET total = '77' WHERE account_id = 1", "Balances as of event"),
+    "a hold": ("UPDATE balances SET held = '77' WHERE account_id = 1001", "Held"),
+    "a posting": (
+        "DELETE FROM postings WHERE journal_sequence IN (SELECT MIN(journal_sequence) FROM postings)",
+        "postings",
+    ),
+    "a transfer made twice": (
+        "INSERT INTO movements SELECT -1, transfer_id, kind, state, from_account_id, to_account_id, asset_id, amount, "
+        "create_ns, event_sequence, event_ns, settlement_sequence, withdrawal_id, address, reason, transaction_hash "
+        "FROM movements LIMIT 1",
+        "moved more than once",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+async def test_what_was_tampered_with_is_found(embedded: Suite, name: str, tmp_path: Path) -> None:
+    """In a copy of the gateway's database, beside the running exchange."""
+    sql, expected = TAMPERED[name]
+    data = embedded.plan.data
+    copy = tmp_path / "gateway.sqlite"
+    with sqlite3.connect(data / "gateway.sqlite") as live, sqlite3.connect(copy) as connection:
+        live.backup(connection)
+        connection.execute(sql)
+    urls = (f"sqlite:///{data}/book.sqlite", f"sqlite:///{copy}", f"sqlite:///{data}/settler.sqlite")
+    printed = io.StringIO()
+    sources = Sources(*urls, 0, embedded.eth_url, "", load_abi(None))
+    code = await asyncio.to_thread(audit, sources, Console(file=printed, width=200))
+    assert code == EXIT_DIFFERENT, printed.getvalue()
+    assert expected in printed.getvalue()
