@@ -28,7 +28,12 @@ def echo(item: wire.ForwardRequest) -> wire.ForwardResponse:
 
 
 class Gateway(services.ForwardServiceServicer):
-    """Answers as told; None: says nothing."""
+    """Answers as told; None: says nothing. Streams are another test's."""
+
+    def ForwardStream(
+        self, request: wire.ForwardStreamRequest, context: Any
+    ) -> AsyncIterator[wire.ForwardStreamResponse]:
+        raise AssertionError(f"nobody asks for {request.request.method} here: {context.peer()}")
 
     def __init__(self, answer: Answer) -> None:
         self.answer, self.taken = answer, asyncio.Queue[wire.ForwardRequest]()
