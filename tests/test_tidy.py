@@ -63,6 +63,7 @@ PURE = BASE | {
     "services.order_gateway.transfer_ids",
     "services.order_gateway.unsettled",
     "services.order_gateway.tiers",
+    "services.order_gateway.views",
     "services.order_gateway.volumes",
     "services.order_gateway.seen",
     "services.settler.batch",

@@ -214,7 +214,7 @@ class Gateway:
         audit = Audit(store.database)
         self.methods = methods = [
             *order_rpcs.OrderHandlers(ledger, orders, history, watches).methods(),
-            *account_rpcs.AccountHandlers(ledger, history).methods(),
+            *account_rpcs.AccountHandlers(ledger, history, watches).methods(),
             *admin_rpcs.AdminHandlers(ledger, admin, accounts, history, fees, audit).methods(),
             *money_rpcs.MoneyHandlers(ledger, money, store).methods(),
             *key_rpcs.KeyHandlers(desk.issuer, desk.sign_ins(accounts), desk.store, accounts).methods(),

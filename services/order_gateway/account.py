@@ -61,12 +61,19 @@ class Entry:
 
 @dataclass(slots=True)
 class Effects:
-    """What one event does: postings; orders and movements as they are after it; both sides of each trade."""
+    """What one event does: postings; orders and movements as they are after it; both sides of each trade.
+
+    Attributes:
+        settled: (account_id, asset_id) of the balances whose unsettled part changed because entries became final.
+        final: open withdrawals whose entry became final.
+    """
 
     postings: list[Posting] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     executions: list[Execution] = field(default_factory=list)
     movements: list[Movement] = field(default_factory=list)
+    settled: list[tuple[int, int]] = field(default_factory=list)
+    final: list[Movement] = field(default_factory=list)
 
 
 def placed(event: OrderPlaced, market: Market, resting: Mapping[int, Order]) -> Effects:

@@ -56,6 +56,15 @@ KINDS = {
 """By the public proto's names."""
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What of an account changed in a range of the journal; orders and movements perhaps in a later state."""
+
+    orders: list[Order]
+    executions: list[Execution]
+    movements: list[Movement]
+
+
 class _Query:
     """A SELECT that is put together with its parameters."""
 
@@ -174,6 +183,38 @@ class History:
             page.limit,
         )
         return [*sorted(system), *((row[0], row[1]) for row in rows)][: page.limit]
+
+    async def changed(self, account_id: int, after: int, through: int, items_max: int) -> Changed | None:
+        """What changed after an event, up to another; None: more than `items_max` of a kind.
+
+        Executions are oldest first, and none of them is beyond `through`.
+        """
+        await self._store.passed(through)
+        fetch, since = self._store.database.fetch, "event_sequence > $2"
+        orders = await fetch(
+            f"SELECT {ORDER_COLUMNS} FROM orders WHERE account_id = $1 AND {since} "  # noqa: S608 - our own words
+            "ORDER BY event_sequence LIMIT $3",
+            *(account_id, after, items_max + 1),
+        )
+        executions = await fetch(
+            f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE account_id = $1 AND {since} "  # noqa: S608
+            "AND event_sequence <= $3 ORDER BY event_sequence, trade_id LIMIT $4",
+            *(account_id, after, through, items_max + 1),
+        )
+        movements: list[Row] = []
+        for side in SIDES:
+            movements += await fetch(
+                f"SELECT {MOVEMENT_COLUMNS} FROM movements WHERE {side} = $1 AND {since} "  # noqa: S608
+                "ORDER BY event_sequence LIMIT $3",
+                *(account_id, after, items_max + 1),
+            )
+        if max(len(orders), len(executions), len(movements)) > items_max:
+            return None
+        return Changed(
+            [order_of(row) for row in orders],
+            [execution_of(row) for row in executions],
+            [movement_of(row) for row in movements],
+        )
 
     async def _fetch(self, query: _Query, order: str, page: Page) -> Sequence[Row]:
         await self._store.passed(self._ledger.sequence)

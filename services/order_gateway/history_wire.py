@@ -6,10 +6,11 @@ from clearbook.v1 import account_service_pb2 as pb
 from clearbook.v1 import admin_service_pb2 as admin_pb
 from clearbook.v1 import order_service_pb2 as order_pb
 
-from services.order_gateway import money_wire
+from services.order_gateway import money_wire, wire
 from services.order_gateway.account import Entry, PostingKind
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.paging import Span, instant
+from services.order_gateway.views import Update
 from services.order_gateway.wire import invalid, set_time
 from services.units import Asset
 
@@ -73,3 +74,18 @@ def audit_entry(*, create_ns: int, **fields: Any) -> admin_pb.AuditEntry:
     message = admin_pb.AuditEntry(**fields)
     set_time(message.create_time, create_ns)
     return message
+
+
+def account_change(update: Update, account_id: int, ledger: Ledger, *, last: bool) -> pb.StreamAccountResponse:
+    """One message of StreamAccount; `last`: of those that make up an update."""
+    markets, assets = ledger.markets, ledger.assets
+    return pb.StreamAccountResponse(
+        snapshot=update.snapshot,
+        index=update.sequence if last else 0,
+        balances=[money_wire.balance(assets[asset_id], value) for asset_id, value in update.balances],
+        orders=[wire.order(item, markets[item.market_id]) for item in update.orders],
+        executions=[wire.execution(item, markets[item.market_id]) for item in update.executions],
+        transfers=[money_wire.transfer(item, account_id, ledger, update.final_through) for item in update.movements],
+        lagged=update.lagged,
+        account_id=str(account_id) if update.snapshot else "",
+    )

@@ -235,7 +235,7 @@ class Ledger:
                 assert name not in self.account_ids, f"account {name} was opened twice"
                 self.account_ids[name], self.account_names[account_id] = account_id, name
             case SettlementFinalized(through):
-                self._finalize(through)
+                return self._finalize(through)
             case AssetCreated(asset):
                 self._add_asset(asset)
             case MarketCreated() as body:
@@ -286,11 +286,15 @@ class Ledger:
         self.unsettled.add(number, sequence, (account_id, asset_id), amount)
         self._balance(account_id, asset_id).unsettled += amount
 
-    def _finalize(self, through: int) -> None:
-        assert through > self.final_through, f"final through {through} after {self.final_through}"
-        self.final_through = through
+    def _finalize(self, through: int) -> Effects:
+        before, self.final_through = self.final_through, through
+        assert through > before, f"final through {through} after {before}"
+        effects = Effects()
         for (account_id, asset_id), amount in self.unsettled.finalize(through):
             self._balance(account_id, asset_id).unsettled -= amount
+            effects.settled.append((account_id, asset_id))
+        effects.final = [item for item in self.withdrawals.values() if before < item.settlement_sequence <= through]
+        return effects
 
     def _move(self, movement: Movement) -> tuple[int, Balance] | None:
         """Makes `movement` the present state of a withdrawal, and of what it holds."""

@@ -130,15 +130,15 @@ def balances(account_id: int, ledger: Ledger) -> account_pb.ListBalancesResponse
     )
 
 
-def transfer(value: Movement, account_id: int, ledger: Ledger) -> account_pb.Transfer:
-    """A movement as the owner of one of its two accounts sees it."""
+def transfer(value: Movement, account_id: int, ledger: Ledger, final_through: int | None = None) -> account_pb.Transfer:
+    """A movement as the owner of one of its two accounts sees it, now or when settlement was final up to there."""
     outgoing = value.from_account_id == account_id
     other = value.to_account_id if outgoing else value.from_account_id
     asset = ledger.assets[value.asset_id]
     message = account_pb.Transfer(
         transfer_id=transfer_ids.shown(value.transfer_id),
         kind=_kind(value, outgoing=outgoing),
-        state=state(value, ledger.final_through),
+        state=state(value, ledger.final_through if final_through is None else final_through),
         asset=asset.symbol,
         amount=asset.format(value.amount),
         counterparty=ledger.account_names[other] if value.kind is MovementKind.TRANSFER else "",

@@ -1,78 +1,94 @@
-"""Who watches which account's orders: hands every change of the fold to them, in bounded queues."""
+"""Who watches which account: hands every change of the fold to them, in bounded queues.
 
-from asyncio import Event
+What a reader is told, its view decides: orders and their trades only, or the whole account. A reader begins with a
+snapshot, or goes on from an index with what changed since; who is too slow gets a fresh snapshot in place of all that
+waited for him.
+"""
+
+import asyncio
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from services.errors import Reason, Rejected
 from services.order_gateway.ledger import Change, Ledger
-from services.order_gateway.model import Execution, Order
+from services.order_gateway.views import Update, View
 from services.runtime import metrics
 
 QUEUE_UPDATES_MAX = 1_000
 WATCHES_ACCOUNT_MAX = 32
 """Streams of one account at once."""
 
-_watches = metrics.gauge("gateway_order_streams", "Open StreamOrders calls.")
+HEARTBEAT_SECONDS = 5.0
+
+_watches = metrics.gauge("gateway_order_streams", "Open StreamOrders and StreamAccount calls.")
 _lagged = metrics.counter("gateway_order_streams_lagged", "Times that a reader was too slow and got a new snapshot.")
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
-    """What one reader is told at once."""
-
-    sequence: int
-    orders: tuple[Order, ...] = ()
-    executions: tuple[Execution, ...] = ()
-    snapshot: bool = False
-    lagged: bool = False
-
-
+@dataclass(eq=False)
 class Watch:
-    """One reader's view of one account, perhaps of one market only. Begins with a snapshot."""
+    """One reader. Begins with a snapshot, unless `pause` is called before anything is read."""
 
-    def __init__(self, ledger: Ledger, account_id: int, market_id: int | None) -> None:
-        self._ledger, self._account_id, self._market_id = ledger, account_id, market_id
-        self._queue: deque[Update] = deque()
-        self._due: bool | None = False
-        """A snapshot is due, of one that lagged (True) or the first (False); None: none is."""
-        self._news = Event()
+    view: View
+    ledger: Ledger
+    _queue: deque[Update] = field(default_factory=deque)
+    _due: bool | None = False
+    """A snapshot is due, of one that lagged (True) or the first (False); None: none is."""
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        """There is a snapshot to read."""
         self._news.set()
 
     async def updates(self) -> list[Update]:
-        """All that is new, oldest first; waits for the first. The caller bounds the wait."""
-        await self._news.wait()
+        """All that is new, oldest first; after HEARTBEAT_SECONDS of nothing, a heartbeat: nothing, as of now."""
+        try:
+            async with asyncio.timeout(HEARTBEAT_SECONDS):
+                await self._news.wait()
+        except TimeoutError:
+            pass  # what came in this very moment is found below all the same
         self._news.clear()
         found = list(self._queue)
         self._queue.clear()
         if self._due is not None:
-            found, self._due = [self._snapshot(lagged=self._due)], None
-        return found
+            found, self._due = [replace(self.view.snapshot(), lagged=self._due)], None
+        return found or [Update(self.ledger.sequence)]
 
     def tell(self, change: Change) -> None:
         """Notes what an event did to this account. Beyond QUEUE_UPDATES_MAX a fresh snapshot takes the place of all."""
         if self._due is not None:
             return  # the snapshot, when it is taken, has it
-        orders = tuple(order for order in change.effects.orders if self._concerns(order))
-        if not orders:
+        update = self.view.change(change)
+        if update is None:
             return
         if len(self._queue) >= QUEUE_UPDATES_MAX:
             self._queue.clear()
             self._due = True
             _lagged.inc()
         else:
-            executions = tuple(execution for execution in change.effects.executions if self._concerns(execution))
-            self._queue.append(Update(change.sequence, orders, executions))
+            self._queue.append(update)
         self._news.set()
 
-    def _concerns(self, item: Order | Execution) -> bool:
-        return item.account_id == self._account_id and self._market_id in {None, item.market_id}
+    def pause(self) -> None:
+        """No snapshot yet: notes changes from now on, for `resume`."""
+        self._due = None
+        self._news.clear()
 
-    def _snapshot(self, *, lagged: bool) -> Update:
-        orders = tuple(order for order in self._ledger.open_orders(self._account_id).values() if self._concerns(order))
-        return Update(self._ledger.sequence, orders, snapshot=True, lagged=lagged)
+    def resume(self, update: Update | None) -> None:
+        """Goes on with what takes the place of all that was noted; with None, or if that was too much, a snapshot."""
+        if self._due is None and update is not None:
+            self._queue.clear()
+            self._queue.append(update)
+        else:
+            self._queue.clear()
+            self._due = False
+        self._news.set()
+
+    @property
+    def noted(self) -> tuple[Update, ...]:
+        """What waits to be read."""
+        return tuple(self._queue)
 
 
 class Watches:
@@ -84,21 +100,29 @@ class Watches:
 
     def tell(self, change: Change) -> None:
         """Hands a change to whom it concerns."""
-        for account_id in {order.account_id for order in change.effects.orders} & self._by_account.keys():
+        if not self._by_account:
+            return
+        effects = change.effects
+        concerned = {order.account_id for order in effects.orders}
+        concerned.update(posting.account_id for posting in effects.postings)
+        for item in (*effects.movements, *effects.final):
+            concerned |= {item.from_account_id, item.to_account_id}
+        concerned.update(account_id for account_id, _ in effects.settled)
+        for account_id in concerned & self._by_account.keys():
             for watch in self._by_account[account_id]:
                 watch.tell(change)
 
     @contextmanager
-    def watch(self, account_id: int, market_id: int | None) -> Iterator[Watch]:
-        """A reader of an account's orders, until the block ends.
+    def watch(self, view: View) -> Iterator[Watch]:
+        """A reader of an account, until the block ends.
 
         Raises:
             Rejected: OVERLOADED beyond WATCHES_ACCOUNT_MAX.
         """
-        mine = self._by_account.setdefault(account_id, set())
+        mine = self._by_account.setdefault(view.account_id, set())
         if len(mine) >= WATCHES_ACCOUNT_MAX:
-            raise Rejected(Reason.OVERLOADED, f"{len(mine)} order streams of this account are open already")
-        watch = Watch(self._ledger, account_id, market_id)
+            raise Rejected(Reason.OVERLOADED, f"{len(mine)} streams of this account are open already")
+        watch = Watch(view, self._ledger)
         mine.add(watch)
         _watches.inc()
         try:
@@ -107,4 +131,4 @@ class Watches:
             mine.discard(watch)
             _watches.dec()
             if not mine:
-                self._by_account.pop(account_id, None)
+                self._by_account.pop(view.account_id, None)

@@ -19,6 +19,7 @@ from services.errors import Reason, Rejected
 from services.order_gateway import model
 from services.order_gateway.model import CancelCause, Execution, Order, OrderState, Placement, TimeInForce
 from services.order_gateway.paging import NS_PER_SECOND
+from services.order_gateway.views import Update
 from services.units import INT64_MAX, Asset, FixedPoint, Market, market_of
 
 CLIENT_ORDER_ID_CHARS_MAX = 64
@@ -437,22 +438,14 @@ def placed(value: Order, executions: Sequence[Execution], market: Market) -> ord
     )
 
 
-def stream_orders(
-    orders: Sequence[Order],
-    executions: Sequence[Execution],
-    sequence: int,
-    markets: Mapping[int, Market],
-    *,
-    snapshot: bool = False,
-    lagged: bool = False,
-) -> order_pb.StreamOrdersResponse:
+def stream_orders(update: Update, markets: Mapping[int, Market]) -> order_pb.StreamOrdersResponse:
     """One message of StreamOrders."""
     return order_pb.StreamOrdersResponse(
-        snapshot=snapshot,
-        orders=[order(item, markets[item.market_id]) for item in orders],
-        executions=[execution(item, markets[item.market_id]) for item in executions],
-        journal_sequence=sequence,
-        lagged=lagged,
+        snapshot=update.snapshot,
+        orders=[order(item, markets[item.market_id]) for item in update.orders],
+        executions=[execution(item, markets[item.market_id]) for item in update.executions],
+        journal_sequence=update.sequence,
+        lagged=update.lagged,
     )
 
 

@@ -18,9 +18,8 @@ from clearbook.v1 import settlement_service_pb2 as settlement_pb
 from google.rpc import status_pb2
 
 from services.cli.health import serving
-from services.order_gateway import accounts, faucet
+from services.order_gateway import accounts, faucet, views, watch
 from services.order_gateway.call import ANSWER_SECONDS_MAX
-from services.order_gateway.rpcs import orders as order_rpcs
 from services.runtime import rpc
 from services.runtime.run import StartError
 from services.runtime.status import refusal_in
@@ -324,7 +323,7 @@ async def test_an_order_stream_shows_the_state_then_every_change(exchange: Excha
 
 
 async def test_an_order_stream_beats(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order_rpcs, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "HEARTBEAT_SECONDS", 0.05)
     stream = exchange.user("alice").stream()
     assert (await stream.read()).snapshot
     beat = await stream.read()
@@ -335,7 +334,7 @@ async def test_an_order_stream_beats(exchange: Exchange, monkeypatch: pytest.Mon
 async def test_very_many_open_orders_come_in_several_messages(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(order_rpcs, "SNAPSHOT_ORDERS_MAX", 2)
+    monkeypatch.setattr(views, "PART_ITEMS_MAX", 2)
     alice = exchange.user("alice")
     for number in range(5):
         await alice.place(limit("SELL", "30000.00", "0.1", f"c{number}"))

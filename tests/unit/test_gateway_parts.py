@@ -9,13 +9,16 @@ import pytest
 from services.depth import Depth
 from services.errors import Reason, Rejected
 from services.order_gateway import seen as seen_module
+from services.order_gateway import views
 from services.order_gateway import watch as watch_module
 from services.order_gateway.budget import market_buy_budget
 from services.order_gateway.faucet import parse_grants
 from services.order_gateway.identity.who import checked_user
+from services.order_gateway.ledger import Balance
 from services.order_gateway.model import CancelCause, OrderCanceled, OrderPlaced
 from services.order_gateway.progress import Progress
 from services.order_gateway.seen import Seen
+from services.order_gateway.views import AccountView, OrdersView, Update
 from services.order_gateway.watch import Watches
 from tests.unit.gateway_values import ALICE, BOB, MARKET, Journal, ledger, order
 
@@ -143,7 +146,10 @@ class TestWatch:
             watches.tell(journal.say(body))  # type: ignore[arg-type]
 
         say(OrderPlaced(order(), ()))
-        with watches.watch(ALICE, None) as watch, watches.watch(BOB, None) as others:
+        with (
+            watches.watch(OrdersView(book, ALICE, None)) as watch,
+            watches.watch(OrdersView(book, BOB, None)) as others,
+        ):
             (first,) = await watch.updates()
             assert (first.snapshot, first.lagged, [o.order_id for o in first.orders]) == (True, False, [1])
             (nothing,) = await others.updates()
@@ -160,27 +166,39 @@ class TestWatch:
             assert again.sequence == book.sequence
             say(OrderCanceled(6, 0, CancelCause.USER))
             assert [u.snapshot for u in await watch.updates()] == [False]
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.01):
-                    await others.updates()
+            monkeypatch.setattr(watch_module, "HEARTBEAT_SECONDS", 0.01)
+            assert await others.updates() == [Update(book.sequence)]
         assert watches._by_account == {}
 
-    async def test_another_market_does_not_concern_it(self) -> None:
+    async def test_another_market_does_not_concern_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(watch_module, "HEARTBEAT_SECONDS", 0.01)
         book = ledger(alice_usd=10**10)
         watches = Watches(book)
-        with watches.watch(ALICE, 2) as watch:
+        with watches.watch(OrdersView(book, ALICE, 2)) as watch:
             await watch.updates()
             watches.tell(Journal(book).say(OrderPlaced(order(), ())))
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.01):
-                    await watch.updates()
+            assert await watch.updates() == [Update(book.sequence)]
 
     async def test_readers_of_one_account_are_limited(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(watch_module, "WATCHES_ACCOUNT_MAX", 1)
-        watches = Watches(ledger())
-        with watches.watch(ALICE, None):
-            with pytest.raises(Rejected) as caught, watches.watch(ALICE, None):
+        book = ledger()
+        watches = Watches(book)
+        with watches.watch(OrdersView(book, ALICE, None)):
+            with pytest.raises(Rejected) as caught, watches.watch(AccountView(book, ALICE)):
                 raise AssertionError
             assert caught.value.reason is Reason.OVERLOADED
-            with watches.watch(BOB, None):
+            with watches.watch(AccountView(book, BOB)):
                 pass
+
+    def test_a_long_update_comes_in_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(views, "PART_ITEMS_MAX", 2)
+        orders = tuple(order(order_id=number) for number in range(5))
+        whole = Update(7, orders, (), ((1, Balance(5)),), snapshot=True, lagged=True)
+        parts = whole.parts()
+        assert [[o.order_id for o in part.orders] for part in parts] == [[0, 1], [2, 3], [4]]
+        assert [(part.snapshot, part.lagged, bool(part.balances)) for part in parts] == [
+            (True,) * 3,
+            (False,) * 3,
+            (False,) * 3,
+        ]
+        assert Update(7).parts() == [Update(7)]

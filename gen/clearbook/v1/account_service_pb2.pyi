@@ -795,7 +795,9 @@ Global___StreamAccountRequest: _TypeAlias = StreamAccountRequest  # noqa: Y015
 
 @_typing.final
 class StreamAccountResponse(_message.Message):
-    """The state first (snapshot), then changes; a heartbeat holds neither. One journal entry's changes are in one message."""
+    """The state first (snapshot, or what changed since the index asked for), then changes; a heartbeat holds neither. One journal entry's
+    changes are in one message, beyond 5,000 orders, executions or transfers in several.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -810,14 +812,16 @@ class StreamAccountResponse(_message.Message):
     snapshot: _builtins.bool
     """True: this is the whole state (balances, open orders, open withdrawals); discard all before."""
     index: _builtins.int
-    """The journal entry that the state is as of once this message is taken: resume with it. Grows."""
+    """The journal entry that the state is as of once this message is taken: resume with it. Grows. 0: the rest of the same follows in the
+    next message.
+    """
     lagged: _builtins.bool
     """The reader was too slow and missed changes: this is a fresh snapshot."""
     account_id: _builtins.str
     """The account that this is about, in a snapshot."""
     @_builtins.property
     def balances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Balance]:
-        """Balances as they are now: all of them in a snapshot, then those that changed."""
+        """Balances as they are now, without what requests under way set aside: all of them in a snapshot, then those that changed."""
 
     @_builtins.property
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[_order_service_pb2.Order]:
@@ -829,7 +833,7 @@ class StreamAccountResponse(_message.Message):
 
     @_builtins.property
     def transfers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transfer]:
-        """Transfers as they are now."""
+        """Transfers as they are now; when a withdrawal's entry becomes FINAL, the withdrawal again, as SETTLED."""
 
     def __init__(
         self,

@@ -1,5 +1,7 @@
 """AccountService: one's own money."""
 
+from collections.abc import AsyncIterator
+
 from clearbook.v1 import account_service_pb2 as pb
 
 from services.order_gateway import history_wire, money_wire, wire
@@ -8,6 +10,9 @@ from services.order_gateway.identity.who import Caller
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.methods import Access, Method
 from services.order_gateway.paging import NEWEST, Page
+from services.order_gateway.resume import resume
+from services.order_gateway.views import AccountView
+from services.order_gateway.watch import Watches
 
 SERVICE = "clearbook.v1.AccountService"
 
@@ -15,8 +20,8 @@ SERVICE = "clearbook.v1.AccountService"
 class AccountHandlers:
     """See the proto for what each method does."""
 
-    def __init__(self, ledger: Ledger, history: History) -> None:
-        self._ledger, self._history = ledger, history
+    def __init__(self, ledger: Ledger, history: History, watches: Watches) -> None:
+        self._ledger, self._history, self._watches = ledger, history, watches
 
     def methods(self) -> list[Method]:
         """The service's table."""
@@ -24,6 +29,7 @@ class AccountHandlers:
             Method(SERVICE, "ListBalances", Access.READ, pb.ListBalancesRequest, self.balances),
             Method(SERVICE, "ListLedgerEntries", Access.READ, pb.ListLedgerEntriesRequest, self.entries),
             Method(SERVICE, "ListTransfers", Access.READ, pb.ListTransfersRequest, self.transfers),
+            Method(SERVICE, "StreamAccount", Access.READ, pb.StreamAccountRequest, streams=self.stream),
         ]
 
     async def balances(
@@ -60,3 +66,17 @@ class AccountHandlers:
             transfers=[money_wire.transfer(item, caller.account_id, self._ledger) for item in shown],
             next_page_token=page.next_token(len(found), (shown[-1].create_sequence, 0) if shown else NEWEST),
         )
+
+    async def stream(
+        self, caller: Caller, request: pb.StreamAccountRequest, _seconds: float
+    ) -> AsyncIterator[pb.StreamAccountResponse]:
+        """StreamAccount."""
+        view = AccountView(self._ledger, caller.account_id)
+        with self._watches.watch(view) as watch:
+            await resume(watch, view, request.after_index, self._history, self._ledger)
+            while True:
+                for update in await watch.updates():
+                    *first, last = update.parts()
+                    for part in first:
+                        yield history_wire.account_change(part, caller.account_id, self._ledger, last=False)
+                    yield history_wire.account_change(last, caller.account_id, self._ledger, last=True)

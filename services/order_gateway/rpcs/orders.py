@@ -1,6 +1,5 @@
 """OrderService."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from clearbook.v1 import order_service_pb2 as pb
@@ -12,12 +11,10 @@ from services.order_gateway.ledger import Ledger
 from services.order_gateway.methods import Access, Method
 from services.order_gateway.orders import Orders
 from services.order_gateway.paging import NEWEST, Page
-from services.order_gateway.watch import Update, Watches
+from services.order_gateway.views import OrdersView
+from services.order_gateway.watch import Watches
 
 SERVICE = "clearbook.v1.OrderService"
-HEARTBEAT_SECONDS = 5.0
-SNAPSHOT_ORDERS_MAX = 10_000
-"""In one message of StreamOrders: 2.5 MB at most. More open orders follow in the next message."""
 
 
 class OrderHandlers:
@@ -93,29 +90,8 @@ class OrderHandlers:
     ) -> AsyncIterator[pb.StreamOrdersResponse]:
         """StreamOrders."""
         market_id = wire.market_filter(request.market, self._ledger.markets_by_symbol)
-        with self._watches.watch(caller.account_id, market_id) as watch:
+        with self._watches.watch(OrdersView(self._ledger, caller.account_id, market_id)) as watch:
             while True:
-                try:
-                    async with asyncio.timeout(HEARTBEAT_SECONDS):
-                        updates = await watch.updates()
-                except TimeoutError:
-                    updates = [Update(self._ledger.sequence)]
-                for update in updates:
-                    for message in self._messages(update):
-                        yield message
-
-    def _messages(self, update: Update) -> list[pb.StreamOrdersResponse]:
-        """One, but for a snapshot of very many orders: its rest follows as changes."""
-        markets, size = self._ledger.markets, SNAPSHOT_ORDERS_MAX
-        first = wire.stream_orders(
-            update.orders[:size],
-            update.executions,
-            update.sequence,
-            markets,
-            snapshot=update.snapshot,
-            lagged=update.lagged,
-        )
-        more = range(size, len(update.orders), size)
-        return [first] + [
-            wire.stream_orders(update.orders[start : start + size], (), update.sequence, markets) for start in more
-        ]
+                for update in await watch.updates():
+                    for part in update.parts():
+                        yield wire.stream_orders(part, self._ledger.markets)
