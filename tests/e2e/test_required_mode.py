@@ -7,6 +7,10 @@ import base64
 import hashlib
 import hmac
 import json
+import os
+import re
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -19,11 +23,13 @@ import pytest
 from clearbook.v1 import account_service_pb2 as accounts
 from clearbook.v1 import admin_service_pb2 as admin
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.e2e.conftest import running
 from tests.suite import Clients, Suite, fresh
+from tests.transcript import ROOT
 
 ADMIN_TOKEN = "an-operators-token-" + "0" * 32
 FRAME_SECONDS_MAX = 20.0
@@ -168,6 +174,30 @@ async def test_an_order_as_a_form(http: httpx.AsyncClient, clients: Clients) -> 
     assert answer.status_code == 200, answer.text
     assert answer.json()["order_id"] == fields["order_id"]
     assert_refused(await http.post(ROUTE, content=body, headers=headers), 401, "UNAUTHENTICATED")
+
+
+@pytest.mark.parametrize(("number", "kind"), [(0, "HMAC_SHA256"), (1, "ED25519")])
+async def test_the_guide_signs(suite: Suite, clients: Clients, tmp_path: Path, number: int, kind: str) -> None:
+    """The scripts of docs/api.md, with a curl that every machine has."""
+    script = re.findall(r"^```bash\n(.*?)^```$", (ROOT / "docs/api.md").read_text(), re.MULTILINE | re.DOTALL)[number]
+    key = await new_key(clients, fresh("reader"), kind)
+    if key.private is not None:
+        pem = key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (tmp_path / "key.pem").write_bytes(pem)
+    curl = "import asyncio, sys; from tests.transcript import curl; print(asyncio.run(curl(sys.argv)))"
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["bash", "-euc", 'curl() { "$PYTHON" -c "$CURL" "$@"; }\n' + script.replace("127.0.0.1:8000", suite.http[7:])],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHON": sys.executable, "CURL": curl, "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}",
+                          "KEY": key.key_id, "SECRET": key.secret, "USER_ID": key.user},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )  # fmt: skip
+    wanted = f'{{"message":"Order submitted successfully","order_id":"signed-{number + 1}"}}\n'
+    assert (done.stdout, done.stderr) == (wanted, "")
 
 
 async def test_bearer_tokens_and_other_peoples_names(http: httpx.AsyncClient, clients: Clients) -> None:
