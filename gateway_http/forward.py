@@ -58,6 +58,7 @@ def _request(
     if signed is not None:
         item.signed.key_id, item.signed.payload = signed.key_id, signed.payload
         item.signed.signature, item.signed.route = signed.signature, signed.route
+        item.signed.query_bytes = signed.query_bytes
     return item
 
 

@@ -32,6 +32,7 @@ class SignedRequest:
     payload: bytes
     signature: str
     route: str
+    query_bytes: int
 
 
 def is_form(content_type: bytes, body: bytes) -> bool:
@@ -91,11 +92,14 @@ def signed_request(
     if any(name == b"authorization" for name, _ in headers):
         raise Rejected(Reason.MALFORMED_REQUEST, "two credentials: a signature and the header authorization")
     signature = next((part.partition(b"=")[2] for name, part in in_query + in_form if name == _SIGNATURE), b"")
+    signed_query = _without_signature(in_query) if query else b""
+    signed_body = _without_signature(in_form) if form else body
     return SignedRequest(
         key_id=_text(keys[0] if keys else b"", KEY_CHARS_MAX),
-        payload=_without_signature(in_query) + (_without_signature(in_form) if form else body),
+        payload=signed_query + signed_body,
         signature=_text(unquote_to_bytes(signature), SIGNATURE_CHARS_MAX),
         route=route,
+        query_bytes=len(signed_query),
     )
 
 
@@ -125,6 +129,7 @@ def logon(params: Mapping[str, msgspec.Raw]) -> SignedRequest:
         payload=covered,
         signature=_text(texts.get("signature", "").encode(), SIGNATURE_CHARS_MAX),
         route=LOGON_ROUTE,
+        query_bytes=len(covered),
     )
 
 

@@ -55,7 +55,7 @@ def call_of(item: Item) -> Call:
     signed = None
     if item.HasField("signed"):
         given = item.signed
-        signed = Signed(given.key_id, given.payload, given.signature, given.route)
+        signed = Signed(given.key_id, given.payload, given.signature, given.route, given.query_bytes)
     return Call(item.method, item.metadata, item.request, signed=signed, peer=ip_of(item.peer))
 
 

@@ -23,28 +23,28 @@ def found(query: bytes, body: bytes = b"", *, form: bool = False, headers: Any =
 
 
 @pytest.mark.parametrize(
-    ("query", "body", "form", "payload", "signature"),
+    ("query", "body", "form", "payload", "signature", "query_bytes"),
     [
-        (b"timestamp=1&signature=ab", b"", False, b"timestamp=1", "ab"),
-        (b"timestamp=1&signature=ab", JSON, False, b"timestamp=1" + JSON, "ab"),
-        (b"recvWindow=2&timestamp=1&signature=ab", b"", False, b"recvWindow=2&timestamp=1", "ab"),
+        (b"timestamp=1&signature=ab", b"", False, b"timestamp=1", "ab", 11),
+        (b"timestamp=1&signature=ab", JSON, False, b"timestamp=1" + JSON, "ab", 11),
+        (b"recvWindow=2&timestamp=1&signature=ab", b"", False, b"recvWindow=2&timestamp=1", "ab", 24),
         # wherever it stands
-        (b"signature=ab&timestamp=1", b"", False, b"timestamp=1", "ab"),
-        (b"a=2&signature=ab&timestamp=1", b"", False, b"a=2&timestamp=1", "ab"),
+        (b"signature=ab&timestamp=1", b"", False, b"timestamp=1", "ab", 11),
+        (b"a=2&signature=ab&timestamp=1", b"", False, b"a=2&timestamp=1", "ab", 15),
         # in a form, or in the query of one
-        (b"", b"a=2&timestamp=1&signature=ab", True, b"a=2&timestamp=1", "ab"),
-        (b"a=2", b"timestamp=1&signature=ab", True, b"a=2timestamp=1", "ab"),
-        (b"timestamp=1&signature=ab", b"a=2", True, b"timestamp=1a=2", "ab"),
+        (b"", b"a=2&timestamp=1&signature=ab", True, b"a=2&timestamp=1", "ab", 0),
+        (b"a=2", b"timestamp=1&signature=ab", True, b"a=2timestamp=1", "ab", 3),
+        (b"timestamp=1&signature=ab", b"a=2", True, b"timestamp=1a=2", "ab", 11),
         # as sent: order, case, encoding, emptiness
-        (b"b=%7e+x&a=%2F&timestamp=01&signature=ab", b"", False, b"b=%7e+x&a=%2F&timestamp=01", "ab"),
-        (b"a=&b&timestamp=1&signature=ab", b"", False, b"a=&b&timestamp=1", "ab"),
-        (b"timestamp=1&&signature=ab", b"", False, b"timestamp=1&", "ab"),
-        (b"timestamp=1=2&signature=ab", b"", False, b"timestamp=1=2", "ab"),
-        (b"Timestamp=1&timestamp=2&signature=ab", b"", False, b"Timestamp=1&timestamp=2", "ab"),
-        (b"Signature=no&timestamp=1&signature=ab", b"", False, b"Signature=no&timestamp=1", "ab"),
+        (b"b=%7e+x&a=%2F&timestamp=01&signature=ab", b"", False, b"b=%7e+x&a=%2F&timestamp=01", "ab", 26),
+        (b"a=&b&timestamp=1&signature=ab", b"", False, b"a=&b&timestamp=1", "ab", 16),
+        (b"timestamp=1&&signature=ab", b"", False, b"timestamp=1&", "ab", 12),
+        (b"timestamp=1=2&signature=ab", b"", False, b"timestamp=1=2", "ab", 13),
+        (b"Timestamp=1&timestamp=2&signature=ab", b"", False, b"Timestamp=1&timestamp=2", "ab", 23),
+        (b"Signature=no&timestamp=1&signature=ab", b"", False, b"Signature=no&timestamp=1", "ab", 24),
         # base64 as it may be sent
-        (b"timestamp=1&signature=a%2Fb%2B%3D%3D", b"", False, b"timestamp=1", "a/b+=="),
-        (b"timestamp=1&signature=a/b+==", b"", False, b"timestamp=1", "a/b+=="),
+        (b"timestamp=1&signature=a%2Fb%2B%3D%3D", b"", False, b"timestamp=1", "a/b+==", 11),
+        (b"timestamp=1&signature=a/b+==", b"", False, b"timestamp=1", "a/b+==", 11),
         # a body that is no form is not looked into
         (
             b"timestamp=1&signature=ab",
@@ -52,19 +52,22 @@ def found(query: bytes, body: bytes = b"", *, form: bool = False, headers: Any =
             False,
             b"timestamp=1signature=x&timestamp=9",
             "ab",
+            11,
         ),
         # half of a signature is a signature, and a wrong one
-        (b"timestamp=1", b"", False, b"timestamp=1", ""),
-        (b"timestamp=1&signature=", b"", False, b"timestamp=1", ""),
-        (b"timestamp=1&signature", b"", False, b"timestamp=1", ""),
-        (b"signature=ab", b"", False, b"", "ab"),
-        (b"", b"", False, b"", ""),
-        (b"timestamp=1&signature=%ff", b"", False, b"timestamp=1", ""),
-        (b"timestamp=1&signature=" + b"a" * 513, b"", False, b"timestamp=1", ""),
+        (b"timestamp=1", b"", False, b"timestamp=1", "", 11),
+        (b"timestamp=1&signature=", b"", False, b"timestamp=1", "", 11),
+        (b"timestamp=1&signature", b"", False, b"timestamp=1", "", 11),
+        (b"signature=ab", b"", False, b"", "ab", 0),
+        (b"", b"", False, b"", "", 0),
+        (b"timestamp=1&signature=%ff", b"", False, b"timestamp=1", "", 11),
+        (b"timestamp=1&signature=" + b"a" * 513, b"", False, b"timestamp=1", "", 11),
     ],
 )
-def test_the_payload_is_what_was_sent(query: bytes, body: bytes, form: bool, payload: bytes, signature: str) -> None:
-    assert found(query, body, form=form) == SignedRequest("k1", payload, signature, ROUTE)
+def test_the_payload_is_what_was_sent(
+    query: bytes, body: bytes, form: bool, payload: bytes, signature: str, query_bytes: int
+) -> None:
+    assert found(query, body, form=form) == SignedRequest("k1", payload, signature, ROUTE, query_bytes)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,7 @@ def test_a_key_that_no_one_can_have_is_nobodys(key: bytes) -> None:
 
 def test_without_key_and_signature_nothing_is_signed() -> None:
     assert found(b"timestamp=1&recvWindow=5", JSON, headers=[(b"authorization", b"Bearer t")]) is None
-    assert found(b"timestamp=1&signature=ab", headers=[]) == SignedRequest("", b"timestamp=1", "ab", ROUTE)
+    assert found(b"timestamp=1&signature=ab", headers=[]) == SignedRequest("", b"timestamp=1", "ab", ROUTE, 11)
 
 
 @given(
@@ -118,7 +121,7 @@ def test_putting_the_signature_in_and_taking_it_out_gives_the_same_bytes(
     signed = found(b"&".join(with_it), body)
     assert signed is not None
     query = b"&".join(parts)
-    assert (signed.payload, signed.signature) == (query + body, "ab")
+    assert (signed.payload, signed.query_bytes, signed.signature) == (query + body, len(query), "ab")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ def params(text: str) -> dict[str, msgspec.Raw]:
     ],
 )
 def test_what_a_logon_signs(text: str, payload: bytes) -> None:
-    assert logon(params(text)) == SignedRequest("k1", payload, "ab", signing.LOGON_ROUTE)
+    assert logon(params(text)) == SignedRequest("k1", payload, "ab", signing.LOGON_ROUTE, len(payload))
 
 
 @pytest.mark.parametrize("value", ["1.0", "-1", "true", "null", "[]", "{}", "1e3"])

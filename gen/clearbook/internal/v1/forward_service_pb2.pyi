@@ -94,6 +94,7 @@ class Signed(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
+    QUERY_BYTES_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The key's id (X-MBX-APIKEY)."""
     payload: _builtins.bytes
@@ -102,6 +103,8 @@ class Signed(_message.Message):
     """The signature as text: hexadecimal for HMAC, base64 for Ed25519."""
     route: _builtins.str
     """HTTP method and path, for example "POST /api/v1/order"; "WS session.logon" for a logon. Goes to the audit of failures."""
+    query_bytes: _builtins.int
+    """How many of payload's bytes are of the query; the rest is the body. Where one ends and the other begins, the bytes do not tell."""
     def __init__(
         self,
         *,
@@ -109,10 +112,11 @@ class Signed(_message.Message):
         payload: _builtins.bytes = ...,
         signature: _builtins.str = ...,
         route: _builtins.str = ...,
+        query_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "payload", b"payload", "route", b"route", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "payload", b"payload", "query_bytes", b"query_bytes", "route", b"route", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
