@@ -36,7 +36,7 @@ STREAM_SECONDS_MAX = 10.0
 VARIES = {
     *("order_id", "create_time", "event_time", "sequence", "previous_sequence", "incarnation", "transaction_hash"),
     *("settlement_sequence", "batch_id", "block_number", "journal_sequence", "trade_id", "account_id", "request_id"),
-    *("index", "token", "last_trade_id", "next_page_token"),
+    *("index", "token", "last_trade_id", "next_page_token", "unsettled"),
 }
 ASKS = re.compile(r"/(Get|List|Stream)\w+$|/api/v1/orderbook/|/(readyz|healthz)$")
 """Commands that may be repeated until they are answered as written."""
