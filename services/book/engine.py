@@ -107,6 +107,8 @@ from services.units import Asset as AssetUnits
 
 SNAPSHOT_FORMAT: Final = 2
 """Version of `Engine.snapshot`: raise it with any change of the state's shape, and teach `of_today` the old one."""
+SNAPSHOT_FORMATS_READ: Final = (1, SNAPSHOT_FORMAT)
+"""Those that `Engine.restore` takes."""
 
 
 @final

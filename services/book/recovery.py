@@ -5,7 +5,7 @@ from hashlib import sha256
 
 from services.book import wire
 from services.book.batch import Batch
-from services.book.engine import SNAPSHOT_FORMAT, Engine
+from services.book.engine import SNAPSHOT_FORMATS_READ, Engine
 from services.book.journal import GENESIS_HASH, Damaged, Journal, Row, Snapshot
 from services.runtime import log
 from services.runtime.run import Closed, Closing
@@ -68,8 +68,8 @@ async def row_of(journal: Journal, snapshot: Snapshot) -> Row:
 
 
 def restored(snapshot: Snapshot) -> Engine | None:
-    """The engine of a snapshot, or None if it is of a later format or not what was written."""
-    if snapshot.format > SNAPSHOT_FORMAT or sha256(snapshot.data).hexdigest() != snapshot.digest:
+    """The engine of a snapshot, or None if it is of another format or not what was written."""
+    if snapshot.format not in SNAPSHOT_FORMATS_READ or sha256(snapshot.data).hexdigest() != snapshot.digest:
         return None
     engine = Engine.restore(snapshot.data)
     return engine if engine.journal_sequence == snapshot.journal_sequence else None

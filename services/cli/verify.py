@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from services.book.engine import SNAPSHOT_FORMAT, Engine
+from services.book.engine import SNAPSHOT_FORMATS_READ, Engine
 from services.book.journal import GENESIS_HASH, Damaged, Journal, Row, Snapshot
 from services.book.recovery import replay, restored
 from services.runtime import db
@@ -61,7 +61,7 @@ async def _verify(database_url: str, shard: int) -> int:
 def _check_snapshot(snapshot: Snapshot, row: Row, engine: Engine) -> None:
     if snapshot.row_hash != row.hash:
         raise Damaged(row.last_sequence, "its snapshot was taken after another row")
-    if snapshot.format > SNAPSHOT_FORMAT:
+    if snapshot.format not in SNAPSHOT_FORMATS_READ:
         sys.stdout.write(f"the snapshot as of {row.last_sequence} has format {snapshot.format}: not compared\n")
         return
     again = restored(snapshot)

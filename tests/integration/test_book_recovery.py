@@ -32,6 +32,7 @@ from services.cli.verify import verify
 from services.runtime import db
 from services.runtime.run import StartError
 from tests.backends import Backends
+from tests.snapshots import of_format_1
 
 MARKETS = Path(__file__).parents[2] / "markets.toml"
 ROWS = 12
@@ -402,6 +403,26 @@ class TestADamagedSnapshot:
             )
         assert await in_thread(verify, small.url, 0) == 1
         assert f"at sequence {sequence}: its snapshot" in capsys.readouterr().err
+
+
+async def test_an_older_engines_snapshot_is_gone_on_from_and_compared(
+    small: Written, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sequence = small.snapshots[0].journal_sequence
+    data = of_format_1(as_of([row for row in small.rows if row.last_sequence <= sequence]))
+    path = db.sqlite_path(small.url)
+    assert path is not None
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "UPDATE snapshots SET format = 1, data = ?, digest = ? WHERE journal_sequence = ?",
+            (data, sha256(data).hexdigest(), sequence),
+        )
+    assert await in_thread(verify, small.url, 0) == 0
+    assert "not compared" not in capsys.readouterr().out
+    with closing(sqlite3.connect(path)) as connection, connection:  # what it does not need: then it was not read
+        connection.execute("DELETE FROM journal WHERE last_sequence < ?", (sequence,))
+    engine, last_hash = await recovered(small.url)
+    assert (engine.digest(), last_hash) == (small.digest, small.rows[-1].hash)
 
 
 def damage_snapshot(written: Written, sql: str) -> int:

@@ -11,6 +11,7 @@ from services.book import model as m
 from services.book.engine import SNAPSHOT_FORMAT, Engine
 from services.command_ids import SESSION_COMMANDS_MAX, command_id_of
 from services.units import INT64_MAX
+from tests.snapshots import of_format_1
 
 OPEN, HALTED = m.MARKET_STATE_OPEN, m.MARKET_STATE_HALTED
 BTC, USD = m.Asset(1, "BTC", 8), m.Asset(2, "USD", 18)
@@ -459,14 +460,6 @@ def test_an_int64_holds_every_command_id() -> None:
 
 COUNTERS = {"journal_sequence", "sessions"}
 """What every command changes."""
-
-
-def of_format_1(engine: Engine) -> bytes:
-    """What the engine before withdrawals would have kept."""
-    state = json.loads(engine.snapshot())
-    del state["withdrawals"], state["claims_through"]
-    state["accounts"] = [row for row in state["accounts"] if row[1] != "adjustments"]
-    return json.dumps(state | {"format": 1}).encode()
 
 
 class TestSnapshot:
