@@ -37,7 +37,7 @@ from services.errors import Reason, Rejected
 from services.runtime import rpc
 from services.runtime.run import Closing
 from services.settler.__main__ import SettlerSettings, main
-from services.settler.contract import Chain, SettlementContract, Signer, account_key, load_abi
+from services.settler.contract import SettlementContract, Signer, account_key, load_abi
 from services.settler.deploy import DirectTransact
 
 START_SECONDS_MAX = 60.0
@@ -45,6 +45,10 @@ STEP_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.05
 FAUCET, FEES = 2, 1
 ASSETS = ("BTC", "ETH", "USD")
+SECOND_KEY = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
+"""The second key of "test test … junk": funded on every development chain."""
+WALLET = Signer(SECOND_KEY).address.lower()
+"""Its address."""
 State = public.SettlementState
 
 
@@ -71,6 +75,9 @@ class FakeBook(matching_service_pb2_grpc.MatchingServiceServicer):
         self.events: list[journal.Event] = []
         self.ledger: Counter[tuple[int, str]] = Counter()
         self.deposits: list[journal.DepositFinal] = []
+        self.claims: list[journal.ClaimFinal] = []
+        self.claimable: Counter[tuple[str, str]] = Counter()
+        """By address and asset, claims not taken off."""
         self.final_through = 0
         self.epoch = 0
         self.refused: list[str] = []
@@ -98,6 +105,19 @@ class FakeBook(matching_service_pb2_grpc.MatchingServiceServicer):
         self.ledger[giver, asset] -= amount
         self.ledger[taker, asset] += amount
         self._append(transferred=journal.Transferred(settlement_sequence=len(self.entries)))
+        return name
+
+    def withdraw(self, account: int, asset: str, amount: int, address: str) -> str:
+        """An approved withdrawal; returns its transfer id."""
+        name = f"withdrawal-{len(self.entries) + 1}"
+        self._entry(
+            withdrawal=settlement_pb2.SettlementWithdrawal(
+                transfer_id=name, account_id=account, asset=asset, amount=str(amount), address=address
+            )
+        )
+        self.ledger[account, asset] -= amount
+        self.claimable[address, asset] += amount
+        self._append(withdrawal_approved=journal.WithdrawalApproved(settlement_sequence=len(self.entries)))
         return name
 
     def trade(self, buyer: int, seller: int, base: int, quote: int, fee_ppm: int = 1000) -> int:
@@ -196,6 +216,13 @@ class FakeBook(matching_service_pb2_grpc.MatchingServiceServicer):
             self.deposits.append(deposit)
             self.ledger[deposit.account_id, deposit.asset] += int(deposit.amount)
             self._append(command.command_id, deposited=journal.Deposited(deposit=deposit))
+        elif command.WhichOneof("kind") == "claim_final":
+            claim = command.claim_final
+            if claim.claim_index != len(self.claims) + 1:
+                self._refuse(command)
+                return
+            self.claims.append(claim)
+            self._append(command.command_id, claimed=journal.Claimed(claim=claim))
         else:
             through = command.settlement_final.through_settlement_sequence
             if not self.final_through < through <= len(self.entries):
@@ -400,10 +427,10 @@ class Settler:
             pass
         return found
 
-    async def settled(self, book: FakeBook, seconds: float = STEP_SECONDS_MAX) -> None:
-        """Waits until everything is final at the book."""
+    async def settled(self, book: FakeBook, claims: int = 0, seconds: float = STEP_SECONDS_MAX) -> None:
+        """Waits until everything is final at the book, and it has heard of so many claims."""
         async with asyncio.timeout(seconds):
-            while book.final_through < len(book.entries):
+            while book.final_through < len(book.entries) or len(book.claims) < claims:
                 self.check()
                 await asyncio.sleep(POLL_SECONDS)
 
@@ -448,19 +475,43 @@ def _text(value: Any) -> str:
 
 
 async def fund(node_url: str, address: str, account: int, symbol: str, amount: int) -> None:
-    """A deposit from outside, of tokens made for it."""
-    chain = await Chain.connect(node_url)
-    signer = Signer(DEV_KEY)
-    transact = DirectTransact(chain, signer)
-    contract = await SettlementContract.on(chain, address, load_abi())
-    token = await contract.token_of(symbol)
-    assert token is not None
-    mint = bytes.fromhex("40c10f19") + account_key(int(signer.address, 16)) + account_key(amount)
-    approve = bytes.fromhex("095ea7b3") + account_key(int(address, 16)) + account_key(amount)
-    await transact(token, mint, 200_000)
-    await transact(token, approve, 200_000)
-    await transact(address, contract.calldata("deposit", account_key(account), token, amount), 300_000)
-    await chain.close()
+    """A deposit from outside, of tokens made for it, by the settler's key: it must not be sending."""
+    async with _contract(node_url, address) as contract:
+        token, signer = await contract.token_of(symbol), Signer(DEV_KEY)
+        assert token is not None
+        mint = bytes.fromhex("40c10f19") + account_key(int(signer.address, 16)) + account_key(amount)
+        await DirectTransact(contract.chain, signer)(token, mint, 200_000)
+    await deposit(node_url, address, DEV_KEY, account, symbol, amount)
+
+
+async def deposit(node_url: str, address: str, key: str, account: int, symbol: str, amount: int) -> None:
+    """A deposit of what the wallet has."""
+    async with _contract(node_url, address) as contract:
+        token, transact = await contract.token_of(symbol), DirectTransact(contract.chain, Signer(key))
+        assert token is not None
+        approve = bytes.fromhex("095ea7b3") + account_key(int(address, 16)) + account_key(amount)
+        await transact(token, approve, 200_000)
+        await transact(address, contract.calldata("deposit", account_key(account), token, amount), 300_000)
+
+
+@asynccontextmanager
+async def _contract(node_url: str, address: str) -> AsyncIterator[SettlementContract]:
+    contract = await SettlementContract.connect(node_url, address, load_abi())
+    try:
+        yield contract
+    finally:
+        await contract.close()
+
+
+async def claim(node_url: str, address: str, key: str, symbol: str) -> int:
+    """A claim by the wallet itself; returns what it had to claim."""
+    async with _contract(node_url, address) as contract:
+        token, signer = await contract.token_of(symbol), Signer(key)
+        assert token is not None
+        waiting = await contract.claimable(signer.address, token)
+        await DirectTransact(contract.chain, signer)(address, contract.calldata("claim", token), 200_000)
+        assert await contract.claimable(signer.address, token) == 0
+        return waiting
 
 
 async def assert_balances(book: FakeBook, node_url: str, address: str) -> None:
@@ -474,6 +525,11 @@ async def assert_balances(book: FakeBook, node_url: str, address: str) -> None:
             assert token is not None
             assert await contract.balance(account_key(account), token) == amount, (account, symbol)
             assert amount >= 0
+        for (wallet, symbol), amount in book.claimable.items():
+            token = tokens[symbol]
+            assert token is not None
+            claims = (int(claim.amount) for claim in book.claims if (claim.address, claim.asset) == (wallet, symbol))
+            assert await contract.claimable(wallet, token) == amount - sum(claims), (wallet, symbol)
     finally:
         await contract.close()
 

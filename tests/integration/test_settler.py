@@ -20,6 +20,7 @@ from tests.backends import Backends
 from tests.settlers import (
     ASSETS,
     FAUCET,
+    SECOND_KEY,
     FakeBook,
     Node,
     Settler,
@@ -34,9 +35,6 @@ from tests.settlers import (
     settings,
     settler,
 )
-
-SECOND_KEY = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
-"""The second key of "test test … junk"."""
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ from services.runtime.sqlite import Sqlite
 from services.settler.contract import Chain, SendOutcome
 from tests.backends import Backends
 from tests.settlers import (
+    SECOND_KEY,
+    WALLET,
     FakeBook,
     Node,
     Settler,
@@ -27,6 +29,7 @@ from tests.settlers import (
     anvil,
     assert_balances,
     assert_in_order,
+    claim,
     devchain,
     eventually,
     fake_book,
@@ -118,26 +121,34 @@ async def test_a_crash_at_any_write_or_send_changes_nothing(
     points = CrashPoints(monkeypatch)
     points.after = after
     crashes = whole = nth = 0
+    claimed: list[int] = []
     while whole < WHOLE_RUNS:
         nth += 1
         points.left = nth
         try:
             async with settler(given) as one:
-                await one.settled(fake)
+                await one.settled(fake, len(claimed))
         except* Crash:
             crashes += 1
         if points.left > 0:  # a run that needed fewer steps: from the first step again, with something new to do
             whole, nth = whole + 1, 0
+            points.left = -1
+            if whole > 1:
+                claimed.append(await claim(node.url, contract_of(database), SECOND_KEY, "BTC"))
             fake.transfer(2, 1001, "BTC", 10)
+            fake.withdraw(1001, "BTC", whole, WALLET)
             fake.transfer(2, 1002, "USD", 10**9)
             fake.trade(1002, 1001, 3, 700)
     points.left = -1
     assert crashes > 5 * WHOLE_RUNS
     async with settler(given) as one:
-        await one.settled(fake)
+        await one.settled(fake, len(claimed))
         assert_in_order(await one.history(), len(fake.entries))
     await assert_balances(fake, node.url, contract_of(database))
     assert_one_nonce_one_batch(database)
+    assert claimed == [1, 2]
+    heard = [(each.claim_index, each.address, each.asset, int(each.amount)) for each in fake.claims]
+    assert heard == [(1, WALLET, "BTC", 1), (2, WALLET, "BTC", 2)]
     assert [deposit.deposit_index for deposit in fake.deposits] == [1, 2]
     assert fake.refused == []
 

@@ -11,18 +11,25 @@ import pytest
 from clearbook.internal.v1 import journal_pb2 as journal
 from clearbook.internal.v1 import matching_service_pb2 as pb
 
-from services.settler.contract import SettlementContract, Signer, account_key, load_abi
-from services.settler.deploy import DirectTransact
+from services.settler.contract import SettlementContract, account_key, load_abi
 from tests import books
-from tests.settlers import Node, SettlerProcess, anvil, devchain, eventually, fund, running, settings
+from tests.settlers import (
+    SECOND_KEY,
+    WALLET,
+    Node,
+    SettlerProcess,
+    anvil,
+    claim,
+    deposit,
+    devchain,
+    eventually,
+    running,
+    settings,
+)
 
-WALLET_KEY = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
-"""The second key of "test test … junk": funded on every development chain."""
-WALLET = Signer(WALLET_KEY).address.lower()
 INSURANCE, FAUCET, ALICE, NOBODYS = 3, 2, 1001, 5555
 BTC = 1
 FUNDS = 10**20
-GAS_LIMIT = 200_000
 WAIT_SECONDS_MAX = 60.0
 
 
@@ -82,15 +89,6 @@ class Exchange:
         finally:
             await contract.close()
 
-    async def claim(self) -> int:
-        """By the wallet itself; returns what it had to claim."""
-        async with self.contract() as (contract, token):
-            waiting = await contract.claimable(WALLET, token)
-            transact = DirectTransact(contract.chain, Signer(WALLET_KEY))
-            await transact(contract.address, contract.calldata("claim", token), GAS_LIMIT)
-            assert await contract.claimable(WALLET, token) == 0
-            return waiting
-
     async def balances(self, *accounts: int) -> list[int]:
         async with self.contract() as (contract, token):
             return [await contract.balance(account_key(account), token) for account in accounts]
@@ -146,23 +144,25 @@ async def test_what_is_withdrawn_is_claimed_and_journaled_once_whatever_is_kille
     exchange.settler.start()
     await exchange.until(lambda events: final(events) >= first)
     exchange.settler.kill()
-    assert await exchange.claim() == 600  # nobody looks
+    assert await claim(exchange.node.url, exchange.contract_address(), SECOND_KEY, "BTC") == 600  # nobody looks
     second = await exchange.withdraw("w2", 30)
     third = await exchange.withdraw("w3", 1)
     exchange.settler.start()
     events = await exchange.until(lambda events: bool(claims(events)) and final(events) >= third)
     assert claims(events) == [(1, WALLET, "BTC", 600)]
     assert second == first + 1 == third - 1
-    assert await exchange.claim() == 31, "two withdrawals are claimed at once"
+    assert await claim(exchange.node.url, exchange.contract_address(), SECOND_KEY, "BTC") == 31, (
+        "two withdrawals are claimed at once"
+    )
     events = await exchange.until(lambda events: len(claims(events)) == 2)
     assert claims(events) == [(1, WALLET, "BTC", 600), (2, WALLET, "BTC", 31)]
     paid = place_of(events, lambda event: event.claimed.claim.claim_index == 2)
     assert final(events[:paid]) >= third, "the journal knows what was settled before it knows what was claimed"
     assert await exchange.balances(ALICE) == [FUNDS - 631]
 
-    # A deposit for an account that nobody has goes to insurance, and holds nothing back.
+    # A deposit for an account that nobody has, of what was claimed, goes to insurance, and holds nothing back.
     for account, amount in ((NOBODYS, 7), (ALICE, 5)):
-        await fund(exchange.node.url, exchange.contract_address(), account, "BTC", amount)
+        await deposit(exchange.node.url, exchange.contract_address(), SECOND_KEY, account, "BTC", amount)
     events = await exchange.until(lambda events: len(deposits(events)) == 5 and final(events) == third + 1)
     stray, after = deposits(events)[3:]
     moved = (stray.deposit.account_id, stray.credited_account_id, stray.settlement_sequence)
