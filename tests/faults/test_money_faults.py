@@ -5,12 +5,11 @@ What finds it is named beside it, so that none is found by luck; without a fault
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("services", "gateway_http", "clearbook", "gen", "tests", "pyproject.toml", "markets.toml")
-PLANTED_SECONDS_MAX = 120.0
+RUNS_SECONDS_MAX = 300.0
 FAILED = 1
 """pytest's exit code for tests that failed, as against tests that could not be run."""
 
@@ -114,9 +113,16 @@ FAULTS = [
 ]
 
 
+NO_FAULT = "no fault"
+
+
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source, interpreted. (With its bytecode: that of a file with a fault is of another time, and not used.)"""
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """Exit code and output of the tests, by fault, and those of all of them without a fault.
+
+    They run in one copy of the source, interpreted. Bytecode comes along: that of a file with a fault is of another
+    time and is not used, nor is any written.
+    """
     folder = tmp_path_factory.mktemp("copy")
     for part in PARTS:
         source = ROOT / part
@@ -124,39 +130,28 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("*.so"))
         else:
             shutil.copy(source, folder / part)
-    return folder
-
-
-@contextmanager
-def planted(fault: Fault, folder: Path) -> Iterator[None]:
-    file = folder / fault.file
-    text = file.read_text()
-    assert fault.old in text, f"{fault.file} has changed: plant {fault.name!r} anew"
-    file.write_text(text.replace(fault.old, fault.new))
-    yield
-    file.write_text(text)
-
-
-def run(folder: Path, tests: Iterable[str]) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(str(folder / part) for part in ("", "gen"))
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
+    runs = [{"file": f.file, "old": f.old, "new": f.new, "tests": [f.found_by]} for f in FAULTS]
+    runs.append({"file": "services/fees.py", "old": "", "new": "", "tests": sorted({f.found_by for f in FAULTS})})
+    done = subprocess.run(
+        [sys.executable, str(folder / "tests" / "faults" / "forked_pytest.py"), json.dumps(runs)],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{folder / 'gen'}", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
-        timeout=PLANTED_SECONDS_MAX,
+        timeout=RUNS_SECONDS_MAX,
     )
+    assert done.returncode == 0, done.stderr
+    names = [*(fault.name for fault in FAULTS), NO_FAULT]
+    return dict(zip(names, json.loads(done.stdout), strict=True))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_planted_fault_of_money_is_found(fault: Fault, copy: Path) -> None:
-    with planted(fault, copy):
-        done = run(copy, [fault.found_by])
-    assert done.returncode == FAILED, done.stdout + done.stderr
+def test_a_planted_fault_of_money_is_found(fault: Fault, results: dict[str, tuple[int, str]]) -> None:
+    code, output = results[fault.name]
+    assert code == FAILED, output
 
 
-def test_without_a_fault_nothing_is_found(copy: Path) -> None:
-    done = run(copy, {fault.found_by for fault in FAULTS})
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_without_a_fault_nothing_is_found(results: dict[str, tuple[int, str]]) -> None:
+    code, output = results[NO_FAULT]
+    assert code == 0, output

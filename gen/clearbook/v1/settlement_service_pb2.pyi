@@ -113,7 +113,7 @@ class GetSettlementRequest(_message.Message):
     trade_id: _builtins.int
     """With market."""
     transfer_id: _builtins.str
-    """By the transfer's or withdrawal's id."""
+    """By the transfer's or withdrawal's id, as the journal has it: "user:1001:" (its maker's account) or "admin:" before the maker's own."""
     def __init__(
         self,
         *,
@@ -230,7 +230,7 @@ class Settlement(_message.Message):
     trade_id: _builtins.int
     """A trade's id."""
     transfer_id: _builtins.str
-    """A transfer's or withdrawal's id."""
+    """A transfer's or withdrawal's id, as the journal has it."""
     asset: _builtins.str
     """An asset's symbol."""
     state: Global___SettlementState.ValueType
