@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,34 @@ async def test_every_session_has_a_name_of_its_own(shim: Any) -> None:
         call.cancel()
         with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
             await call.read()
+
+
+async def test_callers_are_told_of_their_buckets(tmp_path: Path) -> None:
+    rates: dict[str, Any] = {"limit_account_orders": "1/2", "limit_account_requests": "1/9"}
+    async with gateways.exchange(tmp_path, **rates) as exchange:
+        alice = exchange.user("alice")
+
+        async def told(call: Any) -> dict[str, Any]:
+            with suppress(grpc.aio.AioRpcError):  # it is told all the same
+                await call
+            return {key: value for key, value in await call.trailing_metadata() if key.startswith(("x-rate", "retry"))}
+
+        async def asked() -> dict[str, Any]:
+            request = accounts.ListBalancesRequest()
+            return await told(alice.accounts.ListBalances(request, metadata=alice.metadata, timeout=15))
+
+        async def placed(user: gateways.Client) -> dict[str, Any]:
+            order = limit("SELL", "30000.00", "0.01")
+            return await told(user.orders.PlaceOrder(order, metadata=user.metadata, timeout=15))
+
+        assert await asked() == {
+            "x-ratelimit-limit": "9", "x-ratelimit-remaining": "8", "x-ratelimit-reset": "1",
+        }  # fmt: skip
+        orders_told = [await placed(alice) for _ in range(3)]
+        assert [found["x-ratelimit-remaining"] for found in orders_told] == ["1", "0", "0"]
+        assert [found.get("retry-after") for found in orders_told] == [None, None, "1"]
+        assert await refused(alice.place(limit("SELL", "30000.00", "0.01"))) == (
+            "RESOURCE_EXHAUSTED", "RATE_LIMITED", "",
+        )  # fmt: skip
+        assert (await asked())["x-ratelimit-limit"] == "9", "orders are counted apart"
+        assert (await placed(exchange.user("bob")))["x-ratelimit-remaining"] == "1"
