@@ -21,7 +21,7 @@ from services.book.journal import GENESIS_HASH, Damaged, Journal
 from services.book.recovery import replay
 from services.cli.balance_sheet import Amounts, Comparison, Sheet, nonzero
 from services.cli.journal_money import JournalMoney, OnChain
-from services.cli.rebuild import rows_of
+from services.cli.rebuild import Refusal, check_exists, rows_of
 from services.runtime.db import Database, Unavailable
 from services.settler.contract import (
     Abi,
@@ -40,6 +40,7 @@ CALLS_MAX: Final = 16
 BLOCKS_BACK_MAX: Final = 120
 """Nodes keep the state of the last 128 blocks."""
 PAGE_ROWS: Final = 20_000
+CHAIN_FAILURES: Final = (ChainUnavailable, ChainMisconfigured, CallReverted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +112,14 @@ def audit(sources: Sources, console: Console) -> int:
     """
     try:
         return asyncio.run(_audit(sources, console))
-    except (AuditFailed, Damaged, Unavailable, ChainUnavailable, ChainMisconfigured, CallReverted, ValueError) as error:
+    except (AuditFailed, Refusal, Damaged, Unavailable, ValueError, *CHAIN_FAILURES) as error:
         console.print(f"clearbook audit: {error}", style="red", soft_wrap=True)
         return EXIT_UNREADABLE
 
 
 async def _audit(sources: Sources, console: Console) -> int:
+    for url in (sources.book_url, sources.gateway_url):
+        check_exists(url)
     chain = await Chain.connect(sources.node_url)
     try:
         contract = await SettlementContract.on(chain, await _address(sources), sources.abi)
@@ -256,6 +259,7 @@ async def _address(sources: Sources) -> str:
     """The contract's: as configured, or as the settler remembers it."""
     if sources.contract:
         return sources.contract
+    check_exists(sources.settler_url)
     async with await Database.open(sources.settler_url, "settler") as database:
         rows = await database.fetch("SELECT content FROM meta WHERE name = 'contract_address'")
     if not rows:

@@ -20,7 +20,7 @@ from services.order_gateway.ledger import ENDED_ORDERS_MAX, Ledger
 from services.order_gateway.model import EventRow
 from services.order_gateway.store import MIGRATIONS, Store
 from services.order_gateway.volumes import VOLUME_ASSET
-from services.runtime.db import Conflict, Database, Unavailable
+from services.runtime.db import Conflict, Database, Unavailable, sqlite_path
 from services.runtime.migrate import migrate
 
 EXIT_SAME, EXIT_DIFFERENT, EXIT_REFUSED = 0, 1, 2
@@ -69,6 +69,7 @@ def rebuild(sources: Sources, console: Console) -> int:
 
 
 async def _rebuild(sources: Sources, console: Console) -> int:
+    check_exists(sources.book_url)
     await migrate(sources.gateway_url, "gateway", MIGRATIONS)
     async with (
         await Journal.open(sources.book_url, sources.shard) as journal,
@@ -87,6 +88,13 @@ async def _rebuild(sources: Sources, console: Console) -> int:
             await projection.empty(database, cursor)
         run = _Rebuild(journal, database, sources.volume_asset, console)
         return await run.run(newest.last_sequence, cursor, before)
+
+
+def check_exists(url: str) -> None:
+    """Raises Refusal for a SQLite file that is not there: opening it would make it."""
+    path = sqlite_path(url)
+    if path is not None and not path.exists():
+        raise Refusal(f"{path} does not exist")
 
 
 async def _resting_cursor(database: Database, incarnation: str) -> int:
@@ -160,7 +168,9 @@ class _Rebuild:
                 unflushed = 0
                 self._progress(ledger.sequence, through)
             if row.last_sequence == cursor:
+                paused = perf_counter()
                 after = await projection.digest(self._database)
+                self._started += perf_counter() - paused
         await self._flush(ledger)
         seconds = perf_counter() - self._started
         rate = round(ledger.sequence / seconds)

@@ -91,7 +91,8 @@ async def _damage(database: Database) -> None:
 
 async def test_there_is_nothing_to_fold(tmp_path: Path) -> None:
     code, said = await folded(f"sqlite:///{tmp_path}/book.sqlite", f"sqlite:///{tmp_path}/gateway.sqlite")
-    assert (code, "has no journal" in said) == (EXIT_REFUSED, True)
+    assert (code, "does not exist" in said) == (EXIT_REFUSED, True)
+    assert not list(tmp_path.iterdir()), "nothing is made by asking"
 
 
 async def test_every_table_is_either_folded_or_kept(url: str) -> None:
