@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 import grpc
-from clearbook.v1 import account_service_pb2_grpc, settlement_service_pb2_grpc
+from clearbook.v1 import settlement_service_pb2_grpc
 from eth_account import Account
 
 from services.cli import clients
@@ -229,7 +229,6 @@ class Clients(clients.Clients):
     def __init__(self, gateway: grpc.aio.Channel, publisher: grpc.aio.Channel) -> None:
         """The two channels stay the caller's."""
         super().__init__(gateway, publisher)
-        self.accounts = account_service_pb2_grpc.AccountServiceStub(gateway)
         self.settlements = settlement_service_pb2_grpc.SettlementServiceStub(gateway)
 
 

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Self
 
 import grpc
+from clearbook.v1 import account_service_pb2_grpc as accounts_grpc
 from clearbook.v1 import admin_service_pb2_grpc as admin_grpc
 from clearbook.v1 import book_service_pb2 as book
 from clearbook.v1 import book_service_pb2_grpc as book_grpc
@@ -50,6 +51,7 @@ class Clients:
     def __init__(self, gateway: grpc.aio.Channel, publisher: grpc.aio.Channel) -> None:
         """The channels stay the caller's."""
         self.orders = orders_grpc.OrderServiceStub(gateway)
+        self.accounts = accounts_grpc.AccountServiceStub(gateway)
         self.admin = admin_grpc.AdminServiceStub(gateway)
         self.book = book_grpc.BookServiceStub(publisher)
         self._slots = asyncio.Semaphore(CALLS_MAX)

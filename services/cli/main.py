@@ -4,16 +4,20 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from services.cli import admin
+
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # read when grpc is imported: `up` execs what it forks
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+app.add_typer(admin.app, name="admin")
 
 DIFFERENCES_SHOWN_MAX = 50
 
@@ -244,6 +248,33 @@ def demo(
     with _clear_start():
         tls = settings.public_authority()
     run(lambda closing: trade(settings.gateway_address, settings.publisher_address, seconds, closing, tls))
+
+
+@app.command()
+def export(
+    kind: Annotated[str, typer.Argument(help="orders, executions, ledger or transfers.")],
+    user: Annotated[str, typer.Option(help="Who is calling, in open mode; else CLEARBOOK_TOKEN's owner.")] = "",
+    out: Annotated[Path | None, typer.Option(help="A file; else standard output.")] = None,
+    market: Annotated[str, typer.Option(help="Only this market: orders, executions.")] = "",
+    asset: Annotated[str, typer.Option(help="Only this asset: ledger, transfers.")] = "",
+    start: Annotated[str, typer.Option(help="From this time on, for example 2026-11-22T00:00:00Z.")] = "",
+    end: Annotated[str, typer.Option(help="Before this time.")] = "",
+    gateway: GatewayAddress = None,
+) -> None:
+    """Write one's own history as CSV."""
+    from services.cli.calls import refusals
+    from services.cli.export import TABLES, instant
+    from services.cli.export import export as write
+    from services.cli.settings import given
+
+    with refusals(), ExitStack() as files:
+        if kind not in TABLES:
+            raise typer.BadParameter(f"must be one of {', '.join(TABLES)}", param_hint="KIND")
+        times = {"start_time": instant(start) if start else None, "end_time": instant(end) if end else None}
+        filters = {name: value for name, value in times.items() if value is not None}
+        file = files.enter_context(out.open("w", encoding="utf-8", newline="")) if out else sys.stdout
+        rows = asyncio.run(write(kind, user, given(market=market, asset=asset) | filters, file, gateway))
+    sys.stderr.write(f"{rows} rows\n")
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import Field
 
+from services.cli.clients import Metadata
+from services.cli.clients import user as open_mode
 from services.order_gateway.volumes import VOLUME_ASSET
 from services.runtime.config import SHARD_MAX, Address, DatabaseSettings, PublicClientSettings, TlsSettings
 
@@ -13,6 +15,12 @@ class ClientSettings(PublicClientSettings):
 
     gateway_address: Address = "127.0.0.1:50051"
     publisher_address: Address = "127.0.0.1:50052"
+    clearbook_token: str = Field(default="", repr=False)
+    """The bearer token to show; empty: open mode."""
+
+    def who(self, user: str) -> Metadata:
+        """The metadata that says who is calling: the token's owner, or in open mode `user`."""
+        return (("authorization", f"Bearer {self.clearbook_token}"),) if self.clearbook_token else open_mode(user)
 
 
 class HealthSettings(TlsSettings, PublicClientSettings):

@@ -1,0 +1,347 @@
+"""`clearbook admin`: AdminService on the command line. Lists are tables for people, or JSON for programs.
+
+The credential is CLEARBOOK_TOKEN; without it, open mode's user `admin`. Generated code is imported when asked for.
+"""
+
+import asyncio
+import json
+import secrets
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Operate the exchange (AdminService).")
+accounts = typer.Typer(no_args_is_help=True, help="Users' accounts.")
+markets = typer.Typer(no_args_is_help=True, help="Markets: create, halt, resume.")
+assets = typer.Typer(no_args_is_help=True, help="Assets.")
+withdrawals = typer.Typer(no_args_is_help=True, help="Withdrawals: approve or reject.")
+fees = typer.Typer(no_args_is_help=True, help="Fee tiers.")
+keys = typer.Typer(no_args_is_help=True, help="Anybody's API keys.")
+audit = typer.Typer(no_args_is_help=True, help="What operators did.")
+for _name, _part in (
+    *(("accounts", accounts), ("markets", markets), ("assets", assets), ("withdrawals", withdrawals)),
+    *(("fees", fees), ("keys", keys), ("audit", audit)),
+):
+    app.add_typer(_part, name=_name)
+
+PAGE_ROWS: Final = 500
+ID_BYTES: Final = 12
+
+Gateway = Annotated[str | None, typer.Option(help="GATEWAY_ADDRESS, or 127.0.0.1:50051.")]
+Publisher = Annotated[str | None, typer.Option(help="PUBLISHER_ADDRESS, or 127.0.0.1:50052.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Limit = Annotated[int, typer.Option(min=1, help="At most so many rows.")]
+User = Annotated[str, typer.Argument(help="The user's name.")]
+Asset = Annotated[str, typer.Argument(help="Symbol, for example BTC.")]
+Amount = Annotated[str, typer.Argument(help="A plain decimal number of whole units.")]
+TransferId = Annotated[str, typer.Option("--id", help="Makes it happen once, however often it is asked; else made up.")]
+Reason = Annotated[str, typer.Option(help="Why; the account's owner sees it.")]
+
+
+# Accounts and money.
+
+
+@accounts.command("list")
+def accounts_list(user: str = "", limit: Limit = 100, gateway: Gateway = None, as_json: Json = False) -> None:
+    """List accounts with their balances, by number."""
+    rows = _list(gateway, "ListAccounts", "accounts", limit, user=user)
+    if as_json:
+        _print_json(rows)
+        return
+    columns = ("account", "user", "tier", "asset", "total", "available", "held", "unsettled")
+    lines = []
+    for row in rows:
+        for balance in row.balances or [None]:
+            money = [getattr(balance, name) if balance else "" for name in columns[3:]]
+            lines.append([row.account_id, row.user, row.fee_tier, *money])
+    _print_table(columns, lines)
+
+
+@accounts.command("create")
+def accounts_create(user: User, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Open a user's account."""
+    answer = _ask(gateway, "CreateAccount", user=user)
+    _done(answer, as_json, f"account {answer.account_id}")
+
+
+@app.command()
+def credit(
+    user: User,
+    asset: Asset,
+    amount: Amount,
+    reason: Reason,
+    source: Annotated[str, typer.Option("--from", help="fees, faucet, insurance or adjustments.")] = "adjustments",
+    transfer_id: TransferId = "",
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Give a user funds of one of the system's accounts."""
+    _adjust(gateway, as_json, source, user, asset, amount, reason, transfer_id)
+
+
+@app.command()
+def debit(
+    user: User,
+    asset: Asset,
+    amount: Amount,
+    reason: Reason,
+    target: Annotated[str, typer.Option("--to", help="fees, faucet, insurance or adjustments.")] = "adjustments",
+    transfer_id: TransferId = "",
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Take a user's funds into one of the system's accounts."""
+    _adjust(gateway, as_json, user, target, asset, amount, reason, transfer_id)
+
+
+@app.command()
+def grant(
+    user: User,
+    asset: Asset,
+    amount: Amount,
+    transfer_id: TransferId = "",
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Give a user demo funds of the faucet."""
+    name = transfer_id or _made_id()
+    answer = _ask(gateway, "GrantFunds", transfer_id=name, user=user, asset=asset, amount=amount)
+    _done(answer, as_json, f"transfer {name}, settlement sequence {answer.settlement_sequence}")
+
+
+def _adjust(
+    gateway: str | None, as_json: bool, giver: str, receiver: str, asset: str, amount: str, reason: str, name: str
+) -> None:
+    name = name or _made_id()
+    parties: dict[str, Any] = {"from_user": giver, "to_user": receiver}
+    answer = _ask(gateway, "AdjustBalance", transfer_id=name, asset=asset, amount=amount, reason=reason, **parties)
+    _done(answer, as_json, f"transfer {name}, settlement sequence {answer.settlement_sequence}")
+
+
+# Markets and assets.
+
+
+@markets.command("list")
+def markets_list(publisher: Publisher = None, as_json: Json = False) -> None:
+    """List markets, as the publisher knows them."""
+    rows = list(asyncio.run(_markets(publisher)).values())
+    _print(rows, ("market", "base_asset", "quote_asset", "tick_size", "lot_size", "notional_min", "state"), as_json)
+
+
+@markets.command("create")
+def markets_create(
+    market: Annotated[str, typer.Argument(help="For example BTC-USD.")],
+    tick_size: Annotated[str, typer.Option(help="Smallest price step.")],
+    lot_size: Annotated[str, typer.Option(help="Smallest quantity step.")],
+    notional_min: Annotated[str, typer.Option(help="Smallest price x quantity of a limit order.")] = "",
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Create a market, live. The quote asset's decimals must hold price decimals + quantity decimals."""
+    steps: dict[str, Any] = {"tick_size": tick_size, "lot_size": lot_size, "notional_min": notional_min}
+    _done(_ask(gateway, "CreateMarket", market=market, **steps), as_json, f"market {market} exists")
+
+
+@markets.command("halt")
+def markets_halt(market: str, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Let a market take cancels only."""
+    _done(_ask(gateway, "SetMarketState", market=market, halted=True), as_json, f"{market} is halted")
+
+
+@markets.command("resume")
+def markets_resume(market: str, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Let a market take orders again."""
+    _done(_ask(gateway, "SetMarketState", market=market, halted=False), as_json, f"{market} takes orders")
+
+
+@assets.command("create")
+def assets_create(
+    symbol: Asset,
+    decimals: Annotated[int, typer.Option(min=0, max=36)] = 18,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Create an asset."""
+    _done(_ask(gateway, "CreateAsset", symbol=symbol, decimals=decimals), as_json, f"asset {symbol} exists")
+
+
+# Withdrawals.
+
+
+@withdrawals.command("list")
+def withdrawals_list(
+    state: Annotated[str, typer.Option(help="requested, approved, settled, done or canceled.")] = "",
+    limit: Limit = 100,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """List users' withdrawals, newest first."""
+    asked = {"state": f"TRANSFER_STATE_{state.upper()}"} if state else {}
+    rows = _list(gateway, "ListWithdrawals", "withdrawals", limit, **asked)
+    if as_json:
+        _print_json(rows)
+        return
+    columns = ("state", "asset", "amount", "address", "transfer_id", "create_time")
+    lines = [[row.withdrawal_id, row.user, *(_cell(row.transfer, name) for name in columns)] for row in rows]
+    _print_table(("withdrawal", "user", *columns), lines)
+
+
+@withdrawals.command("approve")
+def withdrawals_approve(withdrawal_id: str, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Let a withdrawal go to the chain."""
+    answer = _ask(gateway, "ApproveWithdrawal", withdrawal_id=withdrawal_id)
+    _done(answer, as_json, f"approved, settlement sequence {answer.settlement_sequence}")
+
+
+@withdrawals.command("reject")
+def withdrawals_reject(withdrawal_id: str, reason: Reason, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Cancel a withdrawal that is not approved."""
+    _done(_ask(gateway, "RejectWithdrawal", withdrawal_id=withdrawal_id, reason=reason), as_json, "rejected")
+
+
+# Fees, keys, the log.
+
+
+@fees.command("list")
+def fees_list(gateway: Gateway = None, as_json: Json = False) -> None:
+    """List the fee tiers, from the least volume up."""
+    answer = _ask(gateway, "ListFeeTiers")
+    _print(answer.tiers, ("tier", "volume_min", "maker_fee_ppm", "taker_fee_ppm"), as_json)
+
+
+@fees.command("set")
+def fees_set(
+    user: User,
+    tier: Annotated[str, typer.Argument(help="A tier's name; empty: follows the volume.")] = "",
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Fix a user's fee tier, or let it follow the volume again."""
+    _done(_ask(gateway, "SetFeeTier", user=user, tier=tier), as_json, f"{user}: {tier or 'follows the volume'}")
+
+
+@keys.command("create")
+def keys_create(
+    user: User,
+    kind: Annotated[str, typer.Option(help="bearer, hmac_sha256 or ed25519.")] = "bearer",
+    scope: Annotated[list[str] | None, typer.Option(help="read, trade, withdraw, admin; more than once.")] = None,
+    allow_ip: Annotated[list[str] | None, typer.Option(help="An address or network; more than once.")] = None,
+    label: str = "",
+    public_key: Annotated[str, typer.Option(help="ed25519: 64 hexadecimal digits.")] = "",
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Make an API key for a user. The secret is shown once."""
+    key = {
+        "kind": f"KEY_KIND_{kind.upper()}",
+        "label": label,
+        "scopes": [f"SCOPE_{name.upper()}" for name in scope or []],
+        "allowed_ips": allow_ip or [],
+        "public_key": _hex(public_key),
+    }
+    answer = _ask(gateway, "CreateUserApiKey", again=False, user=user, key=key)
+    _done(answer.key, as_json, f"key {answer.key.key.key_id}\nsecret {answer.key.secret}")
+
+
+@keys.command("revoke")
+def keys_revoke(key_id: str, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Revoke a key at once."""
+    _done(_ask(gateway, "RevokeUserApiKey", key_id=key_id), as_json, f"key {key_id} is revoked")
+
+
+@audit.command("list")
+def audit_list(limit: Limit = 100, gateway: Gateway = None, as_json: Json = False) -> None:
+    """List what operators did, newest first."""
+    rows = _list(gateway, "ListAuditEntries", "entries", limit)
+    _print(rows, ("index", "create_time", "user", "key_id", "peer", "method", "outcome", "request"), as_json)
+
+
+# Asking.
+
+
+def _made_id() -> str:
+    return f"cli-{secrets.token_hex(ID_BYTES)}"
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise typer.BadParameter("must be hexadecimal digits") from None
+
+
+def _ask(gateway: str | None, rpc: str, *, again: bool = True, **fields: Any) -> Any:
+    """The answer of one call; a refusal is one line and exit 1.
+
+    Args:
+        gateway: its address, or None as configured.
+        rpc: as in the proto.
+        again: whether it may be made twice.
+        fields: of the request; enums by name.
+    """
+    from services.cli.calls import ask, refusals
+
+    with refusals():
+        return asyncio.run(ask(gateway, rpc, fields, again=again))
+
+
+def _list(gateway: str | None, rpc: str, field: str, limit: int, **fields: Any) -> list[Any]:
+    """Rows of a list, page by page."""
+    found: list[Any] = []
+    token = ""
+    while len(found) < limit:
+        size = min(limit - len(found), PAGE_ROWS)
+        page = _ask(gateway, rpc, page_size=size, page_token=token, **fields)
+        found += getattr(page, field)
+        token = page.next_page_token
+        if not token:
+            break
+    return found
+
+
+async def _markets(publisher: str | None) -> dict[str, Any]:
+    from services.cli.calls import markets as ask_markets
+    from services.cli.calls import refusals
+
+    with refusals():
+        return await ask_markets(publisher)
+
+
+# Showing.
+
+
+def _done(answer: Any, as_json: bool, text: str) -> None:
+    if as_json:
+        _print_json([answer])
+    else:
+        sys.stdout.write(f"{text}\n")
+
+
+def _print(rows: Sequence[Any], columns: Sequence[str], as_json: bool) -> None:
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_table(columns, [[_cell(row, name) for name in columns] for row in rows])
+
+
+def _cell(row: Any, name: str) -> str:
+    from services.cli.cells import cell
+
+    return cell(row, name)
+
+
+def _print_json(rows: Sequence[Any]) -> None:
+    from google.protobuf.json_format import MessageToDict
+
+    for row in rows:
+        shown = MessageToDict(row, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+        sys.stdout.write(json.dumps(shown) + "\n")
+
+
+def _print_table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(name), *(len(line[place]) for line in lines), 0) for place, name in enumerate(columns)]
+    for line in (columns, *lines):
+        padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+        sys.stdout.write("  ".join(padded).rstrip() + "\n")

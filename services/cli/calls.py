@@ -1,0 +1,50 @@
+"""Single calls of the command line to the running exchange, as whoever the environment says is calling."""
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import typer
+from clearbook.v1 import admin_service_pb2 as admin_pb
+
+from services.cli.clients import RETRY_SECONDS_MAX, CallFailed, Clients
+from services.cli.settings import ClientSettings, given
+from services.runtime.run import StartError
+
+ADMIN_USER = "admin"
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """A refusal, or nobody there, is one line and exit 1."""
+    try:
+        yield
+    except (CallFailed, StartError, ValueError) as error:
+        sys.stderr.write(f"clearbook: {error}\n")
+        raise typer.Exit(1) from None
+
+
+@asynccontextmanager
+async def connected(
+    user: str, gateway: str | None = None, publisher: str | None = None
+) -> AsyncIterator[tuple[Clients, tuple[tuple[str, str], ...]]]:
+    """Clients, and the metadata of whoever calls: CLEARBOOK_TOKEN's owner, or in open mode `user`."""
+    settings = ClientSettings.load(**given(gateway_address=gateway, publisher_address=publisher))
+    addresses = settings.gateway_address, settings.publisher_address
+    async with Clients.to(*addresses, settings.public_authority()) as clients:
+        yield clients, settings.who(user)
+
+
+async def ask(gateway: str | None, rpc: str, fields: dict[str, Any], *, again: bool) -> Any:
+    """One call of AdminService. Raises CallFailed; ValueError for a field that no request has."""
+    request = getattr(admin_pb, f"{rpc}Request")(**fields)
+    async with connected(ADMIN_USER, gateway) as (clients, who):
+        seconds = RETRY_SECONDS_MAX if again else 0
+        return await clients.call(getattr(clients.admin, rpc), request, who, seconds_max=seconds)
+
+
+async def markets(publisher: str | None) -> dict[str, Any]:
+    """All markets by name. Raises CallFailed."""
+    async with connected(ADMIN_USER, publisher=publisher) as (clients, _):
+        return await clients.markets()

@@ -1,0 +1,22 @@
+"""A field of a message as one cell of a table or of a CSV file: exact, and the same for ever."""
+
+import re
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
+
+
+def cell(message: Any, name: str) -> str:
+    """Decimals as they came, enums without their prefix, times in RFC 3339 (UTC), true and false; absent: empty."""
+    field = message.DESCRIPTOR.fields_by_name[name]
+    value = getattr(message, name)
+    if isinstance(value, Timestamp):
+        return value.ToJsonString() if message.HasField(name) else ""
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", field.enum_type.name).upper() + "_"
+        known = field.enum_type.values_by_number.get(value)
+        return known.name.removeprefix(prefix) if known is not None else str(value)
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return "true" if value else "false"
+    return str(value)
