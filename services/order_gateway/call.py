@@ -1,12 +1,9 @@
 """One call as it came in, over gRPC or through the shim: all that identity is decided from."""
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
 from services.order_gateway.identity.who import Identity
-from services.runtime.config import host_port
 
 ANSWER_SECONDS_MAX = 10.0
 """How long an outcome is waited for; after that the same request may ask again."""
@@ -58,23 +55,3 @@ class Call:
     session: Identity | None = None
     trailer: dict[str, str] = field(default_factory=dict)
     seconds: float = ANSWER_SECONDS_MAX
-
-
-def ip_of(peer: str) -> str:
-    """The IP of an address as gRPC ("ipv4:10.0.0.1:5001") or the shim ("10.0.0.1") names it; "" where it has none."""
-    text = unquote(peer.removeprefix("ipv4:").removeprefix("ipv6:"))
-    for bare in (text, _host(text)):
-        try:
-            address = ipaddress.ip_address(bare)
-        except ValueError:
-            continue
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return str(mapped or address)
-    return ""
-
-
-def _host(text: str) -> str:
-    try:
-        return host_port(text).host
-    except ValueError:
-        return ""

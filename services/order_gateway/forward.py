@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 from services.errors import Reason, Rejected
 from services.order_gateway import wire
-from services.order_gateway.call import Call, Signed, ip_of
+from services.order_gateway.call import Call, Signed
 from services.order_gateway.gate import Gate
 from services.order_gateway.identity.who import Identity
 from services.runtime import log, metrics, rpc
+from services.runtime.peers import ip_of
 
 ITEMS_IN_FLIGHT_MAX = 1_024
 """Of one stream; the next one is read when one of them has been answered."""

@@ -14,7 +14,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 
 from services.errors import Reason, Rejected
-from services.order_gateway.call import Call, ip_of
+from services.order_gateway.call import Call
 from services.order_gateway.forward import Forwarder, Streamed, Unary
 from services.order_gateway.gate import Gate
 from services.order_gateway.identity.authenticator import AUTHORIZATION_KEY, USER_KEY
@@ -27,6 +27,7 @@ from services.order_gateway.identity.signing import (
 )
 from services.order_gateway.methods import Method
 from services.runtime import rpc
+from services.runtime.peers import ip_of
 from services.runtime.streams import stream_until
 
 FORWARD = "clearbook.internal.v1.ForwardService"

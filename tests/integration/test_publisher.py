@@ -369,6 +369,14 @@ async def test_what_is_refused(tmp_path: Path, flow: Flow) -> None:
                     break
 
 
+async def test_one_address_may_not_read_all_streams(tmp_path: Path, flow: Flow) -> None:
+    url = f"sqlite:///{tmp_path}/p.sqlite"
+    async with FakeBook(flow) as book, running(url, book, limit_ip_subscriptions=1) as publisher:
+        first, second = [publisher.stub.StreamTrades(pb.StreamTradesRequest(market=BTC_USD)) for _ in range(2)]
+        await first.read()
+        assert await refused(second.read()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.OVERLOADED)
+
+
 async def test_another_journal_is_refused_until_a_rebuild_is_asked_for(url: str, flow: Flow) -> None:
     async with FakeBook(flow) as book, running(url, book) as publisher:
         await publisher.until(flow.engine.journal_sequence)

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import Reason, Rejected
-from services.order_gateway.call import ip_of
 from services.order_gateway.identity import addresses, scopes
 from services.order_gateway.identity.addresses import networks_of, welcomes
 from services.order_gateway.identity.failures import FAILURES_MS, IPS_MAX, Failures
@@ -18,6 +17,7 @@ from services.order_gateway.identity.scopes import Scope, allows
 from services.order_gateway.identity.secret_box import SecretBox, SecretsKey, WrongSecretsKey, checked_secrets_key
 from services.order_gateway.identity.sign_in import checked_address
 from services.order_gateway.identity.sign_in_message import SignInMessage, parse
+from services.runtime.peers import ip_of
 
 R, T, W, A = Scope.READ, Scope.TRADE, Scope.WITHDRAW, Scope.ADMIN
 

@@ -51,6 +51,8 @@ class PublisherSettings(LogSettings, DatabaseSettings, TlsSettings, PublicTlsSet
     publisher_lag_changes_max: int = Field(default=LAG_CHANGES_MAX, ge=1)
     """How far a subscriber may fall behind before it gets a snapshot instead of what it missed."""
     publisher_subscriptions_max: int = Field(default=SUBSCRIPTIONS_MAX, ge=1)
+    limit_ip_subscriptions: int = Field(default=SUBSCRIPTIONS_MAX, ge=1)
+    """Streams that are read from one address; the shim reads one a market."""
 
 
 class Publisher:
@@ -98,7 +100,8 @@ class Publisher:
             await self._serve(store, closing)
 
     async def _serve(self, store: Store, closing: Closing) -> None:
-        service = BookService(self.board, store, self._settings.publisher_subscriptions_max)
+        most = (self._settings.publisher_subscriptions_max, self._settings.limit_ip_subscriptions)
+        service = BookService(self.board, store, *most)
         self._server.add(add_to_server, service, SERVICE)
         await self._server.start()
         channel = rpc.connect(

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,8 @@ from services.book.publisher.subscriber import MESSAGES_AT_ONCE, Subscriber
 from services.book.publisher.topic import Topic
 from services.errors import Reason, Rejected
 from services.runtime import metrics
+from services.runtime.limits import of_ip
+from services.runtime.peers import ip_of
 from services.units import INT64_MAX
 
 SERVICE = "clearbook.v1.BookService"
@@ -35,9 +38,17 @@ _refused = metrics.counter("publisher_refused_subscribers", "Streams refused: th
 class BookService:
     """The public face of the board. Streams yield serialized messages: the same bytes go to every subscriber."""
 
-    def __init__(self, board: Board, store: Store, subscriptions_max: int = SUBSCRIPTIONS_MAX) -> None:
+    def __init__(
+        self,
+        board: Board,
+        store: Store,
+        subscriptions_max: int = SUBSCRIPTIONS_MAX,
+        ip_subscriptions_max: int = SUBSCRIPTIONS_MAX,
+    ) -> None:
+        """So many streams at once, of all readers and of one address."""
         self._board, self._store = board, store
-        self._subscriptions, self._subscriptions_max = 0, subscriptions_max
+        self._subscriptions_max, self._ip_subscriptions_max = subscriptions_max, ip_subscriptions_max
+        self._subscriptions: Counter[str] = Counter()
         self.open = False
         """Whether the board has caught up with the book: until then everything is refused as UNAVAILABLE."""
 
@@ -59,7 +70,7 @@ class BookService:
         depth = _within(request.depth, DEPTH_LEVELS_MAX, "depth")
         if depth and request.resume_from_sequence:
             raise Rejected(Reason.INVALID_FIELD, "resume_from_sequence needs depth 0", "resume_from_sequence")
-        with self._subscribed("book"), topic.subscribed(depth) as book:
+        with self._subscribed("book", context), topic.subscribed(depth) as book:
             subscriber = Subscriber(topic, book, self._board.incarnation, self._resume_from(topic, request))
             while True:
                 messages = subscriber.ready()
@@ -99,7 +110,7 @@ class BookService:
         if position > last:
             message = f"{request.market} has no trade {position} yet, the last is {last}"
             raise Rejected(Reason.OUT_OF_SEQUENCE, message, "after_trade_id")
-        with self._subscribed("trades"):
+        with self._subscribed("trades", context):
             async for data in self._trades(topic, position):
                 yield data
 
@@ -137,16 +148,22 @@ class BookService:
             raise Rejected(Reason.UNAVAILABLE, "still catching up with the book; try again")
 
     @contextmanager
-    def _subscribed(self, kind: str) -> Iterator[None]:
-        if self._subscriptions >= self._subscriptions_max:
+    def _subscribed(self, kind: str, context: Context) -> Iterator[None]:
+        address = of_ip(ip_of(context.peer()))
+        if self._subscriptions.total() >= self._subscriptions_max:
             _refused.inc()
             raise Rejected(Reason.OVERLOADED, f"{self._subscriptions_max} streams are being read already")
-        self._subscriptions += 1
+        if self._subscriptions[address] >= self._ip_subscriptions_max:
+            _refused.inc()
+            raise Rejected(Reason.OVERLOADED, "too many streams are read from this address")
+        self._subscriptions[address] += 1
         _subscribers.labels(kind).inc()
         try:
             yield
         finally:
-            self._subscriptions -= 1
+            self._subscriptions[address] -= 1
+            if not self._subscriptions[address]:
+                del self._subscriptions[address]
             _subscribers.labels(kind).dec()
 
 
