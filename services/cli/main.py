@@ -277,6 +277,34 @@ def export(
     sys.stderr.write(f"{rows} rows\n")
 
 
+keys = typer.Typer(no_args_is_help=True, help="Ed25519 pairs, and signatures for scripts and grpcurl.")
+app.add_typer(keys, name="keys")
+
+
+@keys.command("new")
+def new_pair(file: Annotated[Path, typer.Argument(help="Where the private key is written, in PEM.")]) -> None:
+    """Make an Ed25519 pair: the private key stays in a file, the public one is printed, for CreateApiKey."""
+    from services.cli.keys import new_pair as make
+
+    with _clear_start():
+        sys.stdout.write(make(file) + "\n")
+
+
+@keys.command("sign")
+def sign(
+    key_id: Annotated[str, typer.Argument(help="As CreateApiKey gave it.")],
+    method: Annotated[str, typer.Argument(help="For example clearbook.v1.OrderService/PlaceOrder.")],
+    request: Annotated[str, typer.Argument(help="As JSON, just as grpcurl is given it.")] = "{}",
+    key: Annotated[Path | None, typer.Option(help="Private key; else CLEARBOOK_KEY_SECRET is an HMAC key's.")] = None,
+    audience: Annotated[str, typer.Option(help="CLEARBOOK_AUDIENCE of the exchange.")] = "clearbook",
+) -> None:
+    """Sign one call; print it as options for grpcurl."""
+    from services.cli.keys import signed_headers
+
+    with _clear_start():
+        sys.stdout.write(signed_headers(key_id, key, method, request, audience) + "\n")
+
+
 @contextmanager
 def _clear_start() -> Iterator[None]:
     """What cannot start as configured is one line and exit 2."""
