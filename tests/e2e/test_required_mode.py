@@ -28,6 +28,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.e2e.conftest import running
+from tests.identity_guide import run_guide
 from tests.suite import Clients, Suite, fresh
 from tests.transcript import ROOT
 
@@ -426,3 +427,10 @@ def test_no_secret_is_in_a_log(suite: Suite) -> None:
     for name, text in logs.items():
         for secret in [ADMIN_TOKEN, *SECRETS]:
             assert not secret or secret not in text, f"a secret is in {name}"
+
+
+def test_the_guide_to_identity(suite: Suite, tmp_path: Path) -> None:
+    said = run_guide(suite, tmp_path, ADMIN_TOKEN)
+    assert '"signed-1"' in said
+    assert '"signed-2"' in said
+    assert (tmp_path / "dora.pem").stat().st_mode & 0o777 == 0o600
