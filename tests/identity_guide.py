@@ -47,7 +47,7 @@ def _script(guide: str) -> tuple[str, str]:
 
 
 def _as_grpcurl(file: Path) -> str:
-    """A grpcurl out of buf: the options are the same, but for the address, which buf wants in one word with the method."""
+    """A grpcurl out of buf: the options are the same, but buf wants address and method in one word."""
     called = f'exec {shlex.join(BUF)} "${{@:1:n-2}}" "http://${{@:n-1:1}}/${{@:n}}"'
     file.write_text(f"#!/usr/bin/env bash\nshift\nn=$#\n{called}\n")
     file.chmod(0o755)
