@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.faults.test_money_faults import FAILED, Fault, copy, planted, run
-
-__all__ = ["copy"]
+from tests.faults.test_money_faults import FAILED, NO_FAULT, Fault, run_planted
 
 IDENTITY = "services/order_gateway/identity"
 GATE, SIGNING = "tests/unit/test_identity_gate.py", "tests/unit/test_identity_signing.py"
@@ -53,8 +49,17 @@ FAULTS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    return run_planted(tmp_path_factory.mktemp("copy"), FAULTS)
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_planted_fault_of_identity_is_found(fault: Fault, copy: Path) -> None:
-    with planted(fault, copy):
-        done = run(copy, [fault.found_by])
-    assert done.returncode == FAILED, done.stdout + done.stderr
+def test_a_planted_fault_of_identity_is_found(fault: Fault, results: dict[str, tuple[int, str]]) -> None:
+    code, output = results[fault.name]
+    assert code == FAILED, output
+
+
+def test_without_a_fault_nothing_is_found(results: dict[str, tuple[int, str]]) -> None:
+    code, output = results[NO_FAULT]
+    assert code == 0, output

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,20 +119,23 @@ NO_FAULT = "no fault"
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    return run_planted(tmp_path_factory.mktemp("copy"), FAULTS)
+
+
+def run_planted(folder: Path, faults: Sequence[Fault]) -> dict[str, tuple[int, str]]:
     """Exit code and output of the tests, by fault, and those of all of them without a fault.
 
     They run in one copy of the source, interpreted. Bytecode comes along: that of a file with a fault is of another
     time and is not used, nor is any written.
     """
-    folder = tmp_path_factory.mktemp("copy")
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
             shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("*.so"))
         else:
             shutil.copy(source, folder / part)
-    runs = [{"file": f.file, "old": f.old, "new": f.new, "tests": [f.found_by]} for f in FAULTS]
-    runs.append({"file": "services/fees.py", "old": "", "new": "", "tests": sorted({f.found_by for f in FAULTS})})
+    runs = [{"file": f.file, "old": f.old, "new": f.new, "tests": [f.found_by]} for f in faults]
+    runs.append({"file": "services/fees.py", "old": "", "new": "", "tests": sorted({f.found_by for f in faults})})
     done = subprocess.run(
         [sys.executable, str(folder / "tests" / "faults" / "forked_pytest.py"), json.dumps(runs)],
         cwd=folder,
@@ -142,7 +146,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, st
         timeout=RUNS_SECONDS_MAX,
     )
     assert done.returncode == 0, done.stderr
-    names = [*(fault.name for fault in FAULTS), NO_FAULT]
+    names = [*(fault.name for fault in faults), NO_FAULT]
     return dict(zip(names, json.loads(done.stdout), strict=True))
 
 

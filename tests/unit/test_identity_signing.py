@@ -89,24 +89,27 @@ class TestGrpc:
         assert claim(changed) is not None
 
 
-def rest(payload: bytes, signature: str = "ab" * 32) -> Claim | None:
-    return rest_claim("k1", payload, signature)
+def rest(query: bytes, signature: str = "ab" * 32, body: bytes = b"") -> Claim | None:
+    return rest_claim("k1", query + body, len(query), signature)
 
 
 class TestRest:
     @pytest.mark.parametrize(
-        ("payload", "window"),
+        ("query", "body", "window"),
         [
-            (b"timestamp=%d" % NOW, 5_000),
-            (b"symbol=BTC-USD&timestamp=%d&recvWindow=60000" % NOW, 60_000),
-            (b'recvWindow=1&timestamp=%d{"order_id": "x&timestamp=5&recvWindow=9"}' % NOW, 1),
-            (b"side=BUYtimestamp=%d&recvWindow=7" % NOW, 7),  # query and body of a form, side by side
+            (b"timestamp=%d" % NOW, b"", 5_000),
+            (b"symbol=BTC-USD&timestamp=%d&recvWindow=60000" % NOW, b"", 60_000),
+            (b"recvWindow=1&timestamp=%d" % NOW, b'{"order_id": "x&timestamp=5&recvWindow=9"}', 1),
+            (b"recvWindow=1&timestamp=%d" % NOW, b' {"order_id": "&timestamp=5&"}', 1),
+            (b"side=BUY", b"timestamp=%d&recvWindow=7" % NOW, 7),  # side by side, without a separator
+            (b"", b"timestamp=%d" % NOW, 5_000),
+            (b"{=1&myTimestamp=4&xtimestamp=5&timestamp=%d" % NOW, b"", 5_000),
         ],
     )
-    def test_what_it_says_of_time(self, payload: bytes, window: int) -> None:
-        found = rest(payload)
+    def test_what_it_says_of_time(self, query: bytes, body: bytes, window: int) -> None:
+        found = rest(query, body=body)
         assert found is not None
-        assert (found.timestamp_ms, found.recv_window_ms, found.payload) == (NOW, window, payload)
+        assert (found.timestamp_ms, found.recv_window_ms, found.payload) == (NOW, window, query + body)
 
     @pytest.mark.parametrize(
         "payload",
@@ -115,11 +118,15 @@ class TestRest:
             b"timestamp=%d&timestamp=%d" % (NOW, NOW), b"timestamp=%d&timestamp=5" % NOW,
             b"timestamp=%d&recvWindow=0" % NOW, b"timestamp=%d&recvWindow=60001" % NOW,
             b"timestamp=%d&recvWindow=5&recvWindow=5" % NOW, b"timestamp=%d&recvWindow=" % NOW,
-            b"timestamp=%d&signature=aa" % NOW, b'{"timestamp": 5}', b'{"a": "timestamp=5"}',
+            b"timestamp=%d&signature=aa" % NOW, b"timestamp=%d&timestamp=" % NOW, b"timestamp=\xff",
         ],
     )  # fmt: skip
     def test_what_is_not_put_as_it_must_be(self, payload: bytes) -> None:
         assert rest(payload) is None
+
+    def test_a_json_body_says_nothing_of_time(self) -> None:
+        assert rest(b"", body=b'{"a": "&timestamp=5&"}') is None
+        assert rest(b"timestamp=5", body=b"timestamp=5") is None
 
     @pytest.mark.parametrize(
         ("signature", "kind"),
@@ -178,7 +185,7 @@ def test_no_byte_of_a_request_can_be_changed(request: bytes, place: int, flip: i
 
 @given(st.text(max_size=200), st.binary(max_size=200), st.text(max_size=100))
 def test_nothing_that_is_sent_makes_it_fail(key_id: str, payload: bytes, signature: str) -> None:
-    rest_claim(key_id, payload, signature)
+    rest_claim(key_id, payload, len(payload) // 2, signature)
     grpc_claim({"x-api-key": key_id, "x-timestamp": key_id, "x-nonce": signature}, payload, METHOD, payload, "a")
 
 

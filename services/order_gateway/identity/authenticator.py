@@ -102,7 +102,9 @@ class Authenticator:
         """Who shows a credential; None if it is not good."""
         if call.signed is not None:
             signed = call.signed
-            return self._signed(rest_claim(signed.key_id, signed.payload, signed.signature), call.peer)
+            return self._signed(
+                rest_claim(signed.key_id, signed.payload, signed.query_bytes, signed.signature), call.peer
+            )
         if call.signature or API_KEY in call.metadata:
             claim = grpc_claim(call.metadata, call.signature, call.method, call.request, self._audience)
             return self._signed(claim, call.peer)

@@ -32,11 +32,6 @@ _RECV_WINDOW = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _NONCE = re.compile(rf"[!-~]{{1,{NONCE_CHARS_MAX}}}", re.ASCII)
 _KEY_ID = re.compile(r"[!-~]{1,64}", re.ASCII)
 _HEX_SIGNATURE = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
-# In a form, the query's last parameter and the body's first stand side by side without a separator: so names are found
-# anywhere, and one that is found twice is refused.
-_PARAMETERS = {
-    name: re.compile(rb"%s=([0-9]*)" % name.encode(), re.ASCII) for name in ("timestamp", "recvWindow", "signature")
-}
 _SIGNATURE_KINDS = {64: KeyKind.ED25519, 32: KeyKind.HMAC_SHA256}
 """By length in bytes."""
 
@@ -107,25 +102,34 @@ def grpc_claim(
     return Claim(key_id, kind, payload, signature, *times, once=b"nonce " + nonce.encode())
 
 
-def rest_claim(key_id: str, payload: bytes, signature: str) -> Claim | None:
+def rest_claim(key_id: str, payload: bytes, query_bytes: int, signature: str) -> Claim | None:
     """What a request of the REST scheme claims; None where it is not put as it must be.
 
     Args:
         key_id: the header X-MBX-APIKEY.
         payload: the query without its signature, then the body, exactly as sent. A JSON body is not looked into.
+        query_bytes: how many of them are the query.
         signature: hexadecimal (HMAC-SHA256) or base64 (Ed25519).
     """
-    parameters = payload.partition(b"{")[0]
-    found = {name: pattern.findall(parameters) for name, pattern in _PARAMETERS.items()}
-    if len(found["timestamp"]) != 1 or len(found["recvWindow"]) > 1 or found["signature"]:
+    query, body = payload[:query_bytes], payload[query_bytes:]
+    found: dict[bytes, list[bytes]] = {}
+    for parameter in query.split(b"&") + ([] if body.lstrip().startswith(b"{") else body.split(b"&")):
+        name, _, value = parameter.partition(b"=")
+        found.setdefault(name, []).append(value)
+    timestamps, windows = found.get(b"timestamp", []), found.get(b"recvWindow", [])
+    if len(timestamps) != 1 or len(windows) > 1 or b"signature" in found:
         return None
-    recv_window = found["recvWindow"][0].decode() if found["recvWindow"] else str(RECV_WINDOW_MS_DEFAULT)
-    times = _times(found["timestamp"][0].decode(), recv_window)
+    recv_window = _ascii(windows[0]) if windows else str(RECV_WINDOW_MS_DEFAULT)
+    times = _times(_ascii(timestamps[0]), recv_window)
     raw = _signature(signature)
     kind = _SIGNATURE_KINDS.get(len(raw))
     if times is None or kind is None or not _KEY_ID.fullmatch(key_id):
         return None
     return Claim(key_id, kind, payload, raw, *times, once=b"payload " + hashlib.sha256(payload).digest())
+
+
+def _ascii(value: bytes) -> str:
+    return value.decode("ascii", "replace")
 
 
 def _times(timestamp: str, recv_window: str) -> tuple[int, int] | None:
