@@ -105,7 +105,7 @@ def test_compose_hands_on_every_variable_of_the_example() -> None:
     example, compose = (ROOT / ".env.example").read_text(), (ROOT / "compose.yaml").read_text()
     example, line, _ = example.partition("\n# What follows is for processes that are started one by one")
     assert line
-    settled_there = {"CLEARBOOK_DATA", "DATABASE_URL", "RABBITMQ_URI"}
+    settled_there = {"CLEARBOOK_DATA", "CLEARBOOK_TOKEN", "DATABASE_URL", "RABBITMQ_URI"}
     names = variables(example) - settled_there
     assert "CLEARBOOK_ADMIN_TOKEN" in names
     assert not {name for name in names if not re.search(rf"\$\{{{name}:[-?]", compose)}
