@@ -68,10 +68,10 @@ def test_where_the_exchange_is(
     Path(".env").write_text(dotenv)
     asked: list[Any] = []
 
-    async def play(_files: list[Path], gateway: str, publisher: str, _console: object) -> None:
+    async def play(_files: list[Path], gateway: str, publisher: str, _console: object, _tls: object) -> None:
         asked.append((gateway, publisher))
 
-    async def trade(gateway: str, publisher: str, _seconds: float, _closing: object) -> None:
+    async def trade(gateway: str, publisher: str, _seconds: float, _closing: object, _tls: object) -> None:
         asked.append((gateway, publisher))
 
     monkeypatch.setattr("services.cli.replay.replay", play)
