@@ -1,0 +1,104 @@
+"""What it costs to know who is calling: the gate's judgement of one call, by kind of credential, good and wrong.
+
+``python bench/identity.py`` asks the authenticator itself, in this process, with keys in memory as a gateway has them:
+all the CPU that a call pays for identity, from its metadata and bytes to who it is, replays remembered. What a client
+pays to sign is beside it. The request is an order of about a hundred bytes.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from clearbook.v1 import account_service_pb2 as account_pb
+from clearbook.v1 import order_service_pb2 as order_pb
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from clearbook.credentials import Bearer, Credential, Ed25519, Hmac
+from services.errors import Rejected
+from services.order_gateway import keys_wire
+from services.order_gateway.call import Call
+from services.order_gateway.identity.desk import Desk
+from services.order_gateway.identity.issuer import Issued
+from services.order_gateway.identity.settings import IdentitySettings
+
+METHOD = "/clearbook.v1.OrderService/PlaceOrder"
+REQUEST = order_pb.PlaceOrderRequest(
+    client_order_id="bench-123456", market="BTC-USD", side=order_pb.SIDE_BUY, type=order_pb.ORDER_TYPE_LIMIT,
+    price="30000.00", quantity="0.001",
+).SerializeToString()  # fmt: skip
+SIGNATURE_KEY = "x-signature-bin"
+ROUNDS = 5
+
+
+def call_with(credential: Credential) -> Call:
+    """A call as the gate is given it."""
+    metadata = dict(credential.metadata(METHOD, REQUEST))
+    signature = metadata.pop(SIGNATURE_KEY, b"")
+    assert isinstance(signature, bytes)
+    return Call(METHOD, {key: str(value) for key, value in metadata.items()}, REQUEST, signature, peer="127.0.0.1")
+
+
+async def credentials(desk: Desk) -> dict[str, Credential]:
+    """One of each kind, and wrong ones."""
+    private, stranger = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate().private_bytes_raw()
+    signer = await _issued(desk, account_pb.KEY_KIND_ED25519, private.public_key().public_bytes_raw())
+    hmac, bearer = await _issued(desk, account_pb.KEY_KIND_HMAC_SHA256), await _issued(desk, account_pb.KEY_KIND_BEARER)
+    return {
+        "Ed25519": Ed25519(signer.key.key_id, private.private_bytes_raw()),
+        "Ed25519, a forged signature": Ed25519(signer.key.key_id, stranger),
+        "Ed25519, an unknown key": Ed25519("0" * 16, stranger),
+        "HMAC-SHA256": Hmac(hmac.key.key_id, hmac.secret),
+        "bearer token": Bearer(bearer.secret),
+    }
+
+
+async def _issued(desk: Desk, kind: account_pb.KeyKind.ValueType, public_key: bytes = b"") -> Issued:
+    asked = account_pb.CreateApiKeyRequest(kind=kind, public_key=public_key)
+    return await desk.issuer.create_for("alice", keys_wire.new_key(asked))
+
+
+async def microseconds(desk: Desk, credential: Credential, calls: int) -> tuple[float, float]:
+    """(to sign, to judge) one call: the median of the rounds."""
+    signing, judging = [], []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        made = [call_with(credential) for _ in range(calls)]
+        signed = time.process_time()
+        for call in made:
+            try:
+                await desk.authenticator.identify(call)
+            except Rejected:
+                continue
+        signing.append((signed - began) / calls)
+        judging.append((time.process_time() - signed) / calls)
+    return statistics.median(signing) * 1e6, statistics.median(judging) * 1e6
+
+
+async def main(calls: int, write: Callable[[str], object]) -> None:
+    """Prints a line for each kind."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = IdentitySettings.load(
+            clearbook_auth="required",
+            clearbook_data=Path(folder),
+            clearbook_secrets_key="ab" * 32,
+            database_url=f"sqlite:///{folder}/gateway.sqlite",
+            auth_failures_max=10**9,
+        )
+        async with Desk.opened(settings) as desk:
+            await desk.keyring.load()
+            made = await credentials(desk)
+            await asyncio.sleep(desk.authenticator.seconds_to_wait())
+            write(f"{'credential':30} {'to judge':>12} {'to sign':>12}")
+            for name, credential in made.items():
+                signing, judging = await microseconds(desk, credential, calls)
+                write(f"{name:30} {judging:>9.1f} µs {signing:>9.1f} µs")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=1_000, help="in each of five rounds")
+    asyncio.run(main(parser.parse_args().calls, print))
