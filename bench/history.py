@@ -1,8 +1,8 @@
 """How long a page of a long history takes: a million executions and a million postings of one account.
 
-``python bench/history.py`` makes them in a SQLite file of its own (``--database-url`` for PostgreSQL), then asks for pages of
-100 at the beginning, in the middle and at the end, whole, of one market or asset, and cut to a span of time, and prints
-the median and the 99th percentile of each in milliseconds. ``--rows N``, ``--pages N``.
+``python bench/history.py`` makes them in a SQLite file of its own (``--database-url`` for PostgreSQL), then asks for
+pages of 100 at the beginning, in the middle and at the end, whole, of one market or asset, and cut to a span of time,
+and prints the median and the 99th percentile of each in milliseconds. ``--rows N``, ``--pages N``.
 """
 
 from __future__ import annotations
