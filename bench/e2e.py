@@ -6,8 +6,8 @@ rounds. Every answer is checked, and at the end the journal is read: it must hol
 them, each once, and no others.
 
 ``--production`` is on RabbitMQ, PostgreSQL and Anvil (scripts/services), else SQLite and the devchain. ``--quick``
-takes 20 seconds, else it is 90. ``--ways`` and ``--callers`` choose among the measurements; ``--profile FOLDER`` says
-where each process spends its CPU (sampler.py).
+takes half a minute, else it is two. ``--ways`` and ``--callers`` choose among the measurements; ``--profile FOLDER``
+says where each process spends its CPU (sampler.py).
 """
 
 import argparse
@@ -31,10 +31,13 @@ from urllib.request import urlopen
 import grpc
 import msgspec
 from clearbook.internal.v1 import journal_pb2
+from clearbook.v1 import account_service_pb2 as account_pb
 from clearbook.v1 import order_service_pb2 as order_pb
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.load import SEED, USERS, Job, Outcome
 from services.book.journal import Journal
+from services.cli.clients import Clients
 from services.cli.up import engine_build
 from tests.backends import Backends
 from tests.suite import Suite, until, user
@@ -78,6 +81,8 @@ class Way(NamedTuple):
 
 WAYS = (
     Way("grpc", "PlaceOrder over gRPC, until it is durable and answered", "bare grpcio echo", CALLERS),
+    Way("hmac", "The same, signed with HMAC-SHA256", "bare grpcio echo", CALLERS),
+    Way("ed25519", "The same, signed with Ed25519", "bare grpcio echo", CALLERS),
     Way("rest", "POST /api/v1/order, until it is durable and answered", "bare FastAPI route", CALLERS),
     Way("delta", "PlaceOrder, until a StreamOrderBook reader has it", "bare grpcio stream echo", DELTA_CALLERS),
 )
@@ -170,9 +175,10 @@ class Bench:
         self._jobs = 0
         self.figures: dict[tuple[str, int, bool], Figures] = defaultdict(Figures)
         self.acknowledged: set[str] = set()
+        self._keys: dict[str, list[tuple[str, str]]] = {"hmac": [], "ed25519": []}
 
     async def prepare(self) -> None:
-        """The floors listen, and every user has funds and an order."""
+        """The floors listen, and every user has funds, an order and keys."""
         for name, floor in self._floors.items():
             self._addresses[name] = f"127.0.0.1:{int(await floor.line())}"
         async with self._suite.clients() as clients:
@@ -188,6 +194,20 @@ class Bench:
                 place = partial(_placed, clients.orders, request, user(f"bench-{number}"))
                 await until(place, WELCOME_SECONDS_MAX, "a first order is taken")
                 self.acknowledged.add(request.client_order_id)
+                await self._make_keys(clients, f"bench-{number}")
+
+    async def _make_keys(self, clients: Clients, name: str) -> None:
+        own = Ed25519PrivateKey.generate()
+        kinds = account_pb.KeyKind
+        for kind, number, public in (
+            ("hmac", kinds.KEY_KIND_HMAC_SHA256, b""),
+            ("ed25519", kinds.KEY_KIND_ED25519, own.public_key().public_bytes_raw()),
+        ):
+            request = account_pb.CreateApiKeyRequest(
+                kind=number, scopes=[account_pb.SCOPE_TRADE], public_key=public, label="bench"
+            )
+            made = await clients.accounts.CreateApiKey(request, metadata=user(name), timeout=WELCOME_SECONDS_MAX)
+            self._keys[kind].append((made.key.key_id, made.secret or own.private_bytes_raw().hex()))
 
     async def measure(self, ways: Sequence[Way], pace: Pace) -> None:
         """Each way, the floor and the suite in turn, for so many rounds."""
@@ -210,6 +230,7 @@ class Bench:
             seconds=pace.seconds,
             tag=f"{way.kind}-{callers}-{round_number}",
             seed=SEED + 1_000 * callers + round_number,
+            keys=[] if bare else self._keys.get(way.kind, []),
         )
         counts, cpu = await self._counts(), self._cpu_ms()
         self._toggle_profiles(bare)

@@ -21,6 +21,8 @@ import uvloop
 from clearbook.v1 import book_service_pb2 as book_pb
 from clearbook.v1 import order_service_pb2 as order_pb
 
+from clearbook.credentials import Credential, Ed25519, Hmac, User
+
 PLACE_ORDER = "/clearbook.v1.OrderService/PlaceOrder"
 STREAM_ORDER_BOOK = "/clearbook.v1.BookService/StreamOrderBook"
 ORDER_ROUTE = "/api/v1/order"
@@ -38,7 +40,7 @@ GRPC_OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_messag
 class Job(msgspec.Struct):
     """What to do. Ids are `tag`-0, `tag`-1, …; `address` answers PlaceOrder, `book` streams what came of it."""
 
-    kind: Literal["grpc", "rest", "delta"]
+    kind: Literal["grpc", "hmac", "ed25519", "rest", "delta"]
     bare: bool
     address: str
     callers: int
@@ -47,6 +49,16 @@ class Job(msgspec.Struct):
     tag: str
     seed: int
     book: str = ""
+    keys: list[tuple[str, str]] = []
+    """Of each user in turn, to sign with: the key's id, and its secret or its private half in hexadecimal."""
+
+    def credentials(self) -> list[Credential]:
+        """Of each user in turn."""
+        if self.kind == "hmac":
+            return [Hmac(key_id, secret) for key_id, secret in self.keys]
+        if self.kind == "ed25519":
+            return [Ed25519(key_id, bytes.fromhex(secret)) for key_id, secret in self.keys]
+        return [User(f"bench-{number}") for number in range(USERS)]
 
 
 class Outcome(msgspec.Struct):
@@ -127,10 +139,13 @@ class Grpc:
 
     def __init__(self, job: Job, channel: grpc.aio.Channel) -> None:
         self._bare = job.bare
+        self._credentials = job.credentials() or [User("bare")]
         self._place: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(PLACE_ORDER)
 
     def begin(self, order: Order) -> Any:
-        return self._place(order.proto(), metadata=(("x-clearbook-user", order.user),), timeout=ANSWER_SECONDS_MAX)
+        request = order.proto()
+        credential = self._credentials[order.number % len(self._credentials)]
+        return self._place(request, metadata=credential.metadata(PLACE_ORDER, request), timeout=ANSWER_SECONDS_MAX)
 
     async def send(self, order: Order, _caller: int) -> tuple[int, Any]:
         answer = await self.begin(order)
@@ -239,7 +254,7 @@ async def sender(job: Job) -> AsyncIterator[Sender]:
             connection.transport.close()
         return
     async with grpc.aio.insecure_channel(job.address, options=GRPC_OPTIONS) as channel:
-        if job.kind == "grpc":
+        if job.kind != "delta":
             yield Grpc(job, channel)
             return
         async with grpc.aio.insecure_channel(job.book, options=GRPC_OPTIONS) as books:
