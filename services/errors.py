@@ -49,6 +49,7 @@ class Reason(Enum):
     OUT_OF_SEQUENCE = Kind("FAILED_PRECONDITION", 409, "it was taken already or comes too early")
     TOO_MANY_OPEN_ORDERS = Kind("RESOURCE_EXHAUSTED", 429, "too many open orders")
     OVERLOADED = Kind("RESOURCE_EXHAUSTED", 429, "too much in flight; try again")
+    TOO_MANY_WITHDRAWALS = Kind("RESOURCE_EXHAUSTED", 429, "too many open withdrawals; claim or cancel some")
     TOO_MANY_KEYS = Kind("RESOURCE_EXHAUSTED", 429, "too many live keys; revoke one")
     RATE_LIMITED = Kind("RESOURCE_EXHAUSTED", 429, "too many requests; wait as long as retry-after says")
     TOO_LARGE = Kind("RESOURCE_EXHAUSTED", 413, "the request is too large")

@@ -1,6 +1,9 @@
 """The gateways' sessions as the door sees them: whose turn it is, which number is due, how much is in flight.
 
 The engine has the truth (it numbers epochs and commands); this keeps what does not fit from ever reaching it.
+
+All order gateways share one seat: whoever opens a session ends everybody else's. A gateway knows what its own commands
+in flight have reserved, and of another's it would learn too late: two at once could spend the same funds twice.
 """
 
 from collections import Counter
@@ -10,10 +13,16 @@ from contextlib import contextmanager
 from services.book.engine import Session as KnownSession
 from services.command_ids import SESSION_COMMANDS_MAX, command_id_of, epoch_of, gateway_of
 from services.errors import Reason, Rejected
+from services.runtime.config import GATEWAY_NUMBER_MAX
 from services.runtime.run import Closing
 
 WINDOW_COMMANDS = 4_096
 """Taken and not yet durable, per session."""
+
+
+def seat_of(gateway: int) -> int:
+    """Of those with the same seat only the newest session may submit: all order gateways; each settler by itself."""
+    return 0 if gateway <= GATEWAY_NUMBER_MAX else gateway
 
 
 class Session:
@@ -63,7 +72,7 @@ class Session:
 
 
 class Sessions:
-    """The newest session of each gateway.
+    """The newest session of each gateway, and which of them may submit.
 
     Args:
         known: the engine's, by gateway.
@@ -88,24 +97,25 @@ class Sessions:
         if session.ending.is_set():
             raise session.refusal
         if epoch < session.epoch:
-            raise _superseded(gateway, epoch)
+            raise _superseded(Session(gateway, epoch, 0), gateway)
         return session
 
     @contextmanager
     def opening(self, gateway: int) -> Iterator[None]:
         """While a newer session of the gateway is on its way through the journal: nothing may come behind it."""
+        seat = seat_of(gateway)
         self.supersede(gateway)
-        self._opening[gateway] += 1
+        self._opening[seat] += 1
         try:
             yield
         finally:
-            self._opening[gateway] -= 1
+            self._opening[seat] -= 1
 
     def supersede(self, gateway: int) -> None:
-        """A newer session of the gateway is about to be journaled: nothing may come behind it."""
-        older = self._newest.get(gateway)
-        if older is not None:
-            older.end(_superseded(gateway, older.epoch))
+        """A newer session of the gateway's seat is about to be journaled: nothing may come behind it."""
+        for older in self._newest.values():
+            if seat_of(older.gateway) == seat_of(gateway):
+                older.end(_superseded(older, gateway))
 
     def opened(self, gateway: int, epoch: int) -> None:
         """A session is durable."""
@@ -114,7 +124,7 @@ class Sessions:
             return  # one newer still was durable first
         self.supersede(gateway)
         self._newest[gateway] = Session(gateway, epoch, 0)
-        if self._opening[gateway] > 1:  # one newer still is queued already, perhaps applied: this one is over
+        if self._opening[seat_of(gateway)] > 1:  # one newer still is queued already, perhaps applied: this one is over
             self.supersede(gateway)
 
     def close(self) -> None:
@@ -123,5 +133,8 @@ class Sessions:
             session.end(Rejected(Reason.CLOSING))
 
 
-def _superseded(gateway: int, epoch: int) -> Rejected:
-    return Rejected(Reason.SESSION_SUPERSEDED, f"a newer session of gateway {gateway} took over from session {epoch}")
+def _superseded(older: Session, by: int) -> Rejected:
+    return Rejected(
+        Reason.SESSION_SUPERSEDED,
+        f"a newer session of gateway {by} took over from session {older.epoch} of gateway {older.gateway}",
+    )

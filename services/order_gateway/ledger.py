@@ -6,6 +6,7 @@ have reserved. For every account and asset `available = total - held - reserved`
 requested withdrawals ask for.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -151,6 +152,8 @@ class Ledger:
         self.open: dict[int, Order] = {}
         self.open_by_account: dict[int, dict[int, Order]] = {}
         self.withdrawals: dict[int, Movement] = {}
+        self.withdrawals_of: Counter[int] = Counter()
+        """How many of them an account has."""
         """Those that have not ended, by withdrawal_id."""
         self.unsettled = Unsettled()
         self.volumes = Volumes(volume_asset, self.markets_by_symbol, loaded.volumes, loaded.prices)
@@ -301,6 +304,7 @@ class Ledger:
         if not movement.withdrawal_id:
             return None
         before = self.withdrawals.pop(movement.withdrawal_id, None)
+        self.withdrawals_of[movement.from_account_id] += (not movement.has_ended) - (before is not None)
         key = (movement.address, movement.asset_id)
         if not movement.has_ended:
             self.withdrawals[movement.withdrawal_id] = movement

@@ -30,6 +30,9 @@ from services.units import FAUCET_ACCOUNT, OUTSIDE_ACCOUNT, Asset
 OPERATOR = -1
 """On whose behalf operators' commands count as in flight."""
 
+WITHDRAWALS_ACCOUNT_MAX = 1_000
+"""Of one account, not claimed yet: each is remembered until it is. Those under way at one moment come on top."""
+
 Command = Transfer | RequestWithdrawal
 Look = Callable[[], Awaitable[Movement | None]]
 
@@ -200,6 +203,8 @@ class Money:
         available = self._ledger.balance(giver, asked.asset_id).available
         if available < asked.amount:
             raise insufficient(self._ledger.assets[asked.asset_id], asked.amount, available)
+        if isinstance(asked, RequestWithdrawal) and self._ledger.withdrawals_of[giver] >= WITHDRAWALS_ACCOUNT_MAX:
+            raise Rejected(Reason.TOO_MANY_WITHDRAWALS)
         flight = self._session.submit(asked, on_behalf, Reservation(giver, asked.asset_id, asked.amount))
         change = await asyncio.shield(flight.done)  # however long: an outcome not known yet is still one movement
         if (refused := refusal(change)) is not None:

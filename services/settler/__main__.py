@@ -94,7 +94,7 @@ class SettlerSettings(LogSettings, DatabaseSettings, BrokerSettings, TlsSettings
             abi=abi,
             start_block=self.settlement_start_block,
             faucet=self.faucet,
-            dev_key=not self.settlement_private_key,
+            dev_key=self.signer().address == Signer(DEV_KEY).address,
             log_blocks_max=self.eth_log_blocks_max,
         )
 

@@ -474,6 +474,8 @@ async def test_settlements_without_a_settler(exchange: Exchange) -> None:
     assert await refused(alice.settlements.GetSettlement(asked)) == ("UNAVAILABLE", "UNAVAILABLE", "")
     stream = alice.settlements.StreamSettlements(settlement_pb.StreamSettlementsRequest())
     assert (await refused(stream.read()))[:2] == ("UNAVAILABLE", "UNAVAILABLE")
+    others = settlement_pb.GetSettlementRequest(transfer_id="user:1001:rent")
+    assert (await refused(alice.settlements.GetSettlement(others)))[1] == "SETTLEMENT_NOT_FOUND"
     nothing = settlement_pb.GetSettlementRequest()
     assert (await refused(alice.settlements.GetSettlement(nothing)))[2] == "settlement_sequence"
 

@@ -15,6 +15,7 @@ from clearbook.v1 import account_service_pb2 as pb
 from clearbook.v1 import admin_service_pb2 as admin_pb
 from clearbook.v1 import order_service_pb2 as order_pb
 
+from services.order_gateway import money
 from services.order_gateway.check import violations
 from services.runtime import rpc
 from tests import gateways
@@ -218,6 +219,20 @@ async def test_withdrawals_end_by_their_owner_or_an_operator(exchange: Exchange)
     rest = admin_pb.ListWithdrawalsRequest(page_size=1, page_token=page.next_page_token)
     page = await admin.administer("ListWithdrawals", rest)
     assert ([item.withdrawal_id for item in page.withdrawals], page.next_page_token) == ([first.withdrawal_id], "")
+
+
+async def test_so_many_withdrawals_may_be_open(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(money, "WITHDRAWALS_ACCOUNT_MAX", 2)
+    alice, bob = exchange.user("alice"), exchange.user("bob")
+    for name in ("w1", "w2"):
+        await alice.money("CreateWithdrawal", withdrawal(name))
+    for _ in range(2):
+        again = await refused(alice.money("CreateWithdrawal", withdrawal("w3")))
+        assert again == ("RESOURCE_EXHAUSTED", "TOO_MANY_WITHDRAWALS", "")
+    await bob.money("CreateWithdrawal", withdrawal("w1"))
+    assert (await alice.money("CreateWithdrawal", withdrawal("w1"))).transfer.transfer_id == "w1", "a resend"
+    await alice.money("CancelWithdrawal", pb.CancelWithdrawalRequest(transfer_id="w1"))
+    await alice.money("CreateWithdrawal", withdrawal("w3"))
 
 
 async def test_approval_and_cancel_at_once_end_in_one_of_the_two(exchange: Exchange) -> None:

@@ -345,18 +345,6 @@ async def test_without_a_secrets_key_there_are_no_hmac_keys(tmp_path: Path) -> N
         await operator.key("alice", ED25519)
 
 
-@asynccontextmanager
-async def second_gateway(exchange: Exchange, folder: Path, identity_url: str) -> AsyncIterator[int]:
-    given = gateways.settings(
-        f"sqlite:///{folder}/second.sqlite",
-        exchange.book.port,
-        gateway_number=2,
-        **{**keys.REQUIRED, "identity_database_url": identity_url},
-    )
-    async with gateways.running(given) as gateway:
-        yield gateway.port
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def server(request: pytest.FixtureRequest) -> Backends | None:
     """None: SQLite needs none."""
@@ -364,15 +352,16 @@ def server(request: pytest.FixtureRequest) -> Backends | None:
 
 
 async def test_two_gateways_share_their_keys(tmp_path: Path, server: Backends | None) -> None:
+    """Each with a book of its own: at one book there is one at a time."""
     url = await server.new_database() if server else f"sqlite:///{tmp_path}/keys.sqlite"
     settings = {**keys.REQUIRED, "identity_database_url": url}
     async with (
-        gateways.exchange(tmp_path, **settings) as exchange,
-        second_gateway(exchange, tmp_path, url) as port,
+        gateways.exchange(tmp_path / "one", **settings) as exchange,
+        gateways.exchange(tmp_path / "other", **settings) as other,
         keys.operating(exchange.gateway.port) as operator,
     ):
         held = await operator.key("alice", HMAC, TRADE)
-        async with signing(port, held) as there:
+        async with signing(other.gateway.port, held) as there:
             await there.balances()  # at once, though the other one made it
             stream = await _opened(there)
             await operator.revoke(held.key_id)
@@ -385,8 +374,7 @@ async def test_two_gateways_share_their_keys(tmp_path: Path, server: Backends | 
 
 async def begin(client: Client, wallet: LocalAccount) -> pb.SignInRequest:
     asked = await client.accounts.CreateSignIn(pb.CreateSignInRequest(address=wallet.address))
-    signature = bytes(wallet.sign_message(encode_defunct(text=asked.message)).signature)
-    return pb.SignInRequest(message=asked.message, signature=signature)
+    return signed(wallet, asked.message)
 
 
 async def sign_in(client: Client, wallet: LocalAccount) -> pb.SignInResponse:
@@ -440,39 +428,50 @@ async def test_a_wallet_is_linked_to_the_account_of_a_credential(exchange: Excha
         assert (await alice.accounts.CreateWithdrawal(ask)).transfer.address == wallet.address.lower()
 
 
+def signed(wallet: LocalAccount, message: str) -> pb.SignInRequest:
+    signature = bytes(wallet.sign_message(encode_defunct(text=message)).signature)
+    return pb.SignInRequest(message=message, signature=signature)
+
+
+THIEF: LocalAccount = Account.create()
+CHANGED = [("127.0.0.1:8000", "evil.example"), ("Nonce: ", "Nonce: 0"), ("Z\n", "Z \n"), ("2026", "2027"), ("-1", "-9")]
+NO_SIGN_IN: dict[str, Callable[[LocalAccount, pb.SignInRequest], pb.SignInRequest]] = {
+    "signed by another": lambda _, good: signed(THIEF, good.message),
+    "no signature": lambda _, good: pb.SignInRequest(message=good.message),
+    "zeroes": lambda _, good: pb.SignInRequest(message=good.message, signature=bytes(65)),
+    "too short": lambda _, good: pb.SignInRequest(message=good.message, signature=good.signature[:64]),
+    "another's message": lambda wallet, good: signed(THIEF, good.message.replace(wallet.address, THIEF.address)),
+} | {
+    f"{old} → {new}": lambda wallet, good, old=old, new=new: signed(wallet, good.message.replace(old, new))
+    for old, new in CHANGED
+}
+
+
 async def test_sign_ins_that_are_none(exchange: Exchange) -> None:
-    wallet, thief = Account.create(), Account.create()
+    wallet: LocalAccount = Account.create()
     port = exchange.gateway.port
     async with nobody_at(port) as nobody:
+        for name, spoiled in NO_SIGN_IN.items():
+            wrong = spoiled(wallet, await begin(nobody, wallet))
+            assert await refused(nobody.accounts.SignIn(wrong)) == ("UNAUTHENTICATED", "UNAUTHENTICATED", ""), name
         good = await begin(nobody, wallet)
-        forged = bytes(thief.sign_message(encode_defunct(text=good.message)).signature)
-        mine = good.message.replace(wallet.address, thief.address)
-        wrong = {
-            "signed by another": pb.SignInRequest(message=good.message, signature=forged),
-            "no signature": pb.SignInRequest(message=good.message),
-            "zeroes": pb.SignInRequest(message=good.message, signature=bytes(65)),
-            "too short": pb.SignInRequest(message=good.message, signature=good.signature[:64]),
-            "another's message": pb.SignInRequest(
-                message=mine, signature=bytes(thief.sign_message(encode_defunct(text=mine)).signature)
-            ),
-        }
-        for old, new in [
-            ("127.0.0.1:8000", "evil.example"),
-            ("Nonce: ", "Nonce: 0"),
-            ("Z\n", "Z \n"),
-            ("2026", "2027"),
-            ("-1", "-9"),
-        ]:
-            changed = good.message.replace(old, new)
-            signature = bytes(wallet.sign_message(encode_defunct(text=changed)).signature)
-            wrong[f"{old} → {new}"] = pb.SignInRequest(message=changed, signature=signature)
-        for name, request in wrong.items():
-            assert await refused(nobody.accounts.SignIn(request)) == ("UNAUTHENTICATED", "UNAUTHENTICATED", ""), name
         keys.made.add((await nobody.accounts.SignIn(good)).token)
         assert (await refused(nobody.accounts.SignIn(good)))[0] == "UNAUTHENTICATED", "used up"
+        tried = await begin(nobody, wallet)
+        assert (await refused(nobody.accounts.SignIn(signed(THIEF, tried.message))))[0] == "UNAUTHENTICATED"
+        assert (await refused(nobody.accounts.SignIn(tried)))[0] == "UNAUTHENTICATED", "used up by the wrong one"
         assert (await refused(nobody.accounts.CreateSignIn(pb.CreateSignInRequest(address="0x1"))))[2] == "address"
         async with signing(port, Bearer("wrong")) as stranger:
             assert (await refused(sign_in(stranger, wallet)))[0] == "UNAUTHENTICATED", "a credential shown must be good"
+
+
+async def test_wrong_sign_ins_are_counted_by_address(tmp_path: Path) -> None:
+    wallet: LocalAccount = Account.create()
+    limited = {**keys.REQUIRED, "auth_failures_max": 2}
+    async with gateways.exchange(tmp_path, **limited) as exchange, nobody_at(exchange.gateway.port) as nobody:
+        for code in ("UNAUTHENTICATED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED"):
+            wrong = signed(THIEF, (await begin(nobody, wallet)).message)
+            assert (await refused(nobody.accounts.SignIn(wrong)))[0] == code
 
 
 async def test_only_so_many_sessions_live(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,10 +88,35 @@ def test_of_two_that_open_at_once_the_first_never_speaks() -> None:
     assert attempt(sessions, ids(1, 1, 1)) == "SESSION_SUPERSEDED"
 
 
+@pytest.mark.parametrize(
+    ("opens", "gateway", "answer"),
+    [
+        (2, 1, "SESSION_SUPERSEDED"),  # two gateways would spend the same funds twice
+        (1, 99, "SESSION_SUPERSEDED"),
+        (100, 1, "taken"),  # a settler spends nobody's funds
+        (1, 100, "taken"),
+        (101, 100, "taken"),
+    ],
+)
+def test_gateways_share_one_seat_and_settlers_have_their_own(opens: int, gateway: int, answer: str) -> None:
+    sessions = Sessions({gateway: Known(1, 0)})
+    with sessions.opening(opens):
+        assert attempt(sessions, ids(gateway, 1, 1)) == answer
+        sessions.opened(opens, 1)
+    assert attempt(sessions, ids(opens, 1, 1)) == "taken"
+
+
+def test_of_two_gateways_that_open_at_once_the_first_never_speaks() -> None:
+    sessions = Sessions({})
+    with sessions.opening(1), sessions.opening(2):
+        sessions.opened(1, 1)
+        assert attempt(sessions, ids(1, 1, 1)) == "SESSION_SUPERSEDED"
+
+
 def test_closing_ends_all_and_the_first_reason_stays() -> None:
-    sessions = Sessions({1: Known(1, 0), 2: Known(1, 0)})
-    superseded = sessions.of(id_of(2, 1, 1))
-    sessions.supersede(2)
+    sessions = Sessions({1: Known(1, 0), 102: Known(1, 0)})
+    superseded = sessions.of(id_of(102, 1, 1))
+    sessions.supersede(102)
     sessions.close()
     assert attempt(sessions, ids(1, 1, 1)) == "CLOSING"
     assert superseded.refusal.reason is Reason.SESSION_SUPERSEDED

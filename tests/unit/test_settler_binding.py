@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from services.runtime.run import StartError
+from services.settler.__main__ import DEV_KEY, SettlerSettings
 from services.settler.binding import _first_block
 from services.settler.contract import ChainUnavailable, WrongAnswer
 
@@ -27,6 +28,14 @@ class OldContract:
         if block < self.since:
             raise WrongAnswer("gave 0 bytes")
         return 0
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [("", True), (DEV_KEY, True), (DEV_KEY.upper().replace("0X", "0x"), True), ("0x" + "11" * 32, False)],
+)
+def test_the_well_known_key_is_known_however_it_is_given(key: str, known: bool) -> None:
+    assert SettlerSettings(settlement_private_key=key).wanted().dev_key is known
 
 
 FOUND = [(0, 0, 0), (0, 0, 9), (5, 0, 9), (9, 0, 9), (8_060, 7_000, 8_069), (8_069, 8_068, 8_069), (1, 0, 1_000_000)]

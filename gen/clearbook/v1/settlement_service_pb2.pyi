@@ -113,7 +113,9 @@ class GetSettlementRequest(_message.Message):
     trade_id: _builtins.int
     """With market."""
     transfer_id: _builtins.str
-    """By the transfer's or withdrawal's id, as the journal has it: "user:1001:" (its maker's account) or "admin:" before the maker's own."""
+    """By the transfer's id as the journal has it: "admin:" or "faucet:" before its maker's own. Users' ids are nobody else's business: they
+    are NOT_FOUND here, and their owners find settlement_sequence in AccountService.ListTransfers.
+    """
     def __init__(
         self,
         *,
@@ -230,7 +232,7 @@ class Settlement(_message.Message):
     trade_id: _builtins.int
     """A trade's id."""
     transfer_id: _builtins.str
-    """A transfer's or withdrawal's id, as the journal has it."""
+    """A transfer's id as the journal has it; empty for what users called theirs."""
     asset: _builtins.str
     """An asset's symbol."""
     state: Global___SettlementState.ValueType

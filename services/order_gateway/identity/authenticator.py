@@ -16,6 +16,7 @@ from services.order_gateway.identity.replays import Replays
 from services.order_gateway.identity.scopes import ACCOUNT_SCOPES, Scope
 from services.order_gateway.identity.signing import AHEAD_MS_MAX, API_KEY, Claim, grpc_claim, is_fresh, rest_claim
 from services.order_gateway.identity.who import ADMIN_USER, Identity, checked_user
+from services.runtime.limits import of_ip
 
 USER_KEY = "x-clearbook-user"
 AUTHORIZATION_KEY = "authorization"
@@ -75,12 +76,12 @@ class Authenticator:
         """
         if not self.offers_credential(call):
             return self._named(call)
-        self._failures.check(call.peer)
+        self._failures.check(of_ip(call.peer))
         identity = self._judged(call)
         if identity is None and await self._keyring.look_again():
             identity = self._judged(call)
         if identity is None:
-            self._failures.note(call.peer)
+            self._failures.note(of_ip(call.peer))
             raise Rejected(Reason.UNAUTHENTICATED)
         self._keyring.use(identity.key_id, self._clock())
         # The shim always names one, the documented user_id: acting for another than it says would surprise.

@@ -38,9 +38,10 @@ class Desk:
         self.store = store
         self.keyring = Keyring(store, secrets_key, clock)
         self.issuer = Issuer(store, self.keyring, secrets_key, clock)
+        self._failures = Failures(lambda: time.monotonic_ns() // 10**6, settings.auth_failures_max)
         self.authenticator = Authenticator(
             self.keyring,
-            Failures(lambda: time.monotonic_ns() // 10**6, settings.auth_failures_max),
+            self._failures,
             open_mode=settings.open_mode,
             audience=settings.clearbook_audience,
             clock=clock,
@@ -79,4 +80,4 @@ class Desk:
 
     def sign_ins(self, accounts: Accounts) -> SignIns:
         """Sign-in by wallet."""
-        return SignIns(self._settings.site, self.store, self.issuer, accounts, self._clock)
+        return SignIns(self._settings.site, self.store, self.issuer, accounts, self._failures, self._clock)

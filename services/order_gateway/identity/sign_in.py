@@ -19,12 +19,14 @@ from eth_utils.exceptions import ValidationError
 
 from services.errors import Reason, Rejected
 from services.order_gateway.accounts import Accounts
+from services.order_gateway.identity.failures import Failures
 from services.order_gateway.identity.issuer import Issued, Issuer
 from services.order_gateway.identity.key_store import KeyStore
 from services.order_gateway.identity.replays import Replays
 from services.order_gateway.identity.scopes import Scope
 from services.order_gateway.identity.sign_in_message import SignInMessage, parse
 from services.order_gateway.identity.who import Visitor
+from services.runtime.limits import of_ip
 
 MESSAGE_SECONDS_MAX = 300
 """How long a message can be used."""
@@ -60,6 +62,7 @@ class SignIns:
 
     Args:
         site: as the messages name it.
+        failures: counts wrong signatures by address: to look at one costs ten milliseconds.
         clock: nanoseconds since the epoch.
     """
 
@@ -69,10 +72,11 @@ class SignIns:
         store: KeyStore,
         issuer: Issuer,
         accounts: Accounts,
+        failures: Failures,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._site, self._store, self._issuer, self._accounts = site, store, issuer, accounts
-        self._clock = clock
+        self._failures, self._clock = failures, clock
         self._secret = secrets.token_bytes(32)
         self._used = Replays()
 
@@ -105,7 +109,12 @@ class SignIns:
         if asking is not None and not (asking.may(Scope.TRADE) and asking.may(Scope.WITHDRAW)):
             # Whoever signs in with the wallet later on may do both.
             raise Rejected(Reason.PERMISSION_DENIED, "to link a wallet takes the scopes TRADE and WITHDRAW")
-        wallet = self._signer(text, signature)
+        self._failures.check(of_ip(visitor.peer))
+        try:
+            wallet = self._signer(text, signature)
+        except Rejected:
+            self._failures.note(of_ip(visitor.peer))
+            raise
         owner = await self._store.user_of(wallet)
         user = asking.user if asking is not None else owner or wallet
         account_id = await self._accounts.open(user, seconds)
@@ -117,7 +126,7 @@ class SignIns:
         return Session(await self._issuer.open_session(user, granted, visitor.peer), user, account_id)
 
     def _signer(self, text: str, signature: bytes) -> str:
-        """Who signed a message of ours, which is used up with it: an address in lower case."""
+        """Who signed a message of ours, which is used up even if the signature is wrong: an address in lower case."""
         message = parse(text)
         if message is None or len(signature) != SIGNATURE_BYTES:
             raise Rejected(Reason.UNAUTHENTICATED)
@@ -125,9 +134,9 @@ class SignIns:
         if not hmac.compare_digest(code, self._code(message, nonce)):
             raise Rejected(Reason.UNAUTHENTICATED)
         expires_ms, now_ms = _milliseconds(message.expires_at), self._clock() // NS_PER_MS
-        if now_ms >= expires_ms or _recovered(text, signature) != message.address:
+        if now_ms >= expires_ms or not self._used.first(_USED, message.nonce.encode(), expires_ms, now_ms):
             raise Rejected(Reason.UNAUTHENTICATED)
-        if not self._used.first(_USED, message.nonce.encode(), expires_ms, now_ms):
+        if _recovered(text, signature) != message.address:
             raise Rejected(Reason.UNAUTHENTICATED)
         return message.address.lower()
 
