@@ -4,6 +4,7 @@ The credential is CLEARBOOK_TOKEN; without it, open mode's user `admin`. Generat
 """
 
 import asyncio
+import base64
 import json
 import secrets
 import sys
@@ -229,7 +230,7 @@ def keys_create(
     scope: Annotated[list[str] | None, typer.Option(help="read, trade, withdraw, admin; more than once.")] = None,
     allow_ip: Annotated[list[str] | None, typer.Option(help="An address or network; more than once.")] = None,
     label: str = "",
-    public_key: Annotated[str, typer.Option(help="ed25519: 64 hexadecimal digits.")] = "",
+    public_key: Annotated[str, typer.Option(help="ed25519: as `clearbook keys new` prints it, base64.")] = "",
     gateway: Gateway = None,
     as_json: Json = False,
 ) -> None:
@@ -239,10 +240,11 @@ def keys_create(
         "label": label,
         "scopes": [f"SCOPE_{name.upper()}" for name in scope or []],
         "allowed_ips": allow_ip or [],
-        "public_key": _hex(public_key),
+        "public_key": _bytes(public_key),
     }
     answer = _ask(gateway, "CreateUserApiKey", again=False, user=user, key=key)
-    _done(answer.key, as_json, f"key {answer.key.key.key_id}\nsecret {answer.key.secret}")
+    secret = f"\nsecret {answer.key.secret}" if answer.key.secret else ""
+    _done(answer.key, as_json, f"key {answer.key.key.key_id}{secret}")
 
 
 @keys.command("revoke")
@@ -265,11 +267,11 @@ def _made_id() -> str:
     return f"cli-{secrets.token_hex(ID_BYTES)}"
 
 
-def _hex(text: str) -> bytes:
+def _bytes(text: str) -> bytes:
     try:
-        return bytes.fromhex(text)
+        return base64.b64decode(text, validate=True)
     except ValueError:
-        raise typer.BadParameter("must be hexadecimal digits") from None
+        raise typer.BadParameter("must be base64") from None
 
 
 def _ask(gateway: str | None, rpc: str, *, again: bool = True, **fields: Any) -> Any:

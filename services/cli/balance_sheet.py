@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from services.units import (
     ADJUSTMENTS_ACCOUNT,
@@ -61,7 +61,8 @@ class Comparison:
     def table(self, assets: Mapping[int, Asset]) -> Table:
         """By asset and class of account, with what all other sides differ by from the first."""
         names = list(self.sides)
-        table = Table("asset", "accounts", *names, "difference", title=self.title, title_justify="left")
+        numbers = [Column(name, overflow="fold") for name in [*names, "difference"]]  # never cut: they are the point
+        table = Table("asset", "accounts", *numbers, title=self.title, title_justify="left")
         sums = {name: _classed(side) for name, side in self.sides.items()}
         for asset_id, class_name in sorted({key for side in sums.values() for key in side}):
             asset = assets[asset_id]

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -97,7 +98,7 @@ async def test_accounts_money_fees_and_the_log(exchange: Exchange, shell: Shell)
     assert {entry["user"] for entry in log} == {"admin"}
 
 
-async def test_markets_withdrawals_and_keys(exchange: Exchange, shell: Shell) -> None:
+async def test_markets_withdrawals_and_keys(exchange: Exchange, shell: Shell, tmp_path: Path) -> None:
     await run(shell, "admin", "assets", "create", "SOL", "--decimals", "9")
     steps = ("--tick-size", "0.01", "--lot-size", "0.001")
     assert await run(shell, "admin", "markets", "create", "SOL-USD", *steps) == "market SOL-USD exists\n"
@@ -118,6 +119,9 @@ async def test_markets_withdrawals_and_keys(exchange: Exchange, shell: Shell) ->
     await run(shell, "admin", "withdrawals", "reject", second["withdrawal_id"], "--reason", "no")
     table = (await run(shell, "admin", "withdrawals", "list")).splitlines()
     assert [line.split()[2] for line in table] == ["state", "CANCELED", "APPROVED"]
+    public = (await run(shell, "keys", "new", str(tmp_path / "alice.pem"))).strip()
+    own = await run(shell, "admin", "keys", "create", "alice", "--kind", "ed25519", "--public-key", public)
+    assert re.fullmatch(r"key \S+\n", own), "there is no secret to show"
     made = (await run(shell, "admin", "keys", "create", "alice", "--scope", "trade", "--label", "bot")).split()
     assert made[0] == "key" and made[2] == "secret" and len(made[3]) > 20
     assert await run(shell, "admin", "keys", "revoke", made[1]) == f"key {made[1]} is revoked\n"
