@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import nested
+
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("services", "gateway_http", "clearbook", "gen", "tests", "pyproject.toml", "markets.toml")
 RUNS_SECONDS_MAX = 300.0
@@ -139,7 +141,7 @@ def run_planted(folder: Path, faults: Sequence[Fault]) -> dict[str, tuple[int, s
     done = subprocess.run(
         [sys.executable, str(folder / "tests" / "faults" / "forked_pytest.py"), json.dumps(runs)],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{folder / 'gen'}", "PYTHONDONTWRITEBYTECODE": "1"},
+        env=nested.environment(PYTHONPATH=f"{folder}{os.pathsep}{folder / 'gen'}", PYTHONDONTWRITEBYTECODE="1"),
         capture_output=True,
         text=True,
         check=False,

@@ -17,6 +17,7 @@ import pytest
 
 import hatch_build
 from services.book import engine
+from tests import nested
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = "compiled" if engine.__file__.endswith(".so") else "interpreted"
@@ -66,13 +67,10 @@ def compile_or_reuse(root: Path) -> None:
 def run_in(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Python with the services of a copy and the tests of the tree."""
     path = os.pathsep.join((str(root), str(ROOT), str(ROOT / "gen")))
-    # What scripts/test demands of its whole run is not demanded of a part of it.
-    demands = ("CLEARBOOK_SERVERS_REQUIRED", "CLEARBOOK_NO_SKIPS", "PYTEST_ADDOPTS")
-    inherited = {name: value for name, value in os.environ.items() if name not in demands}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=root,
-        env={**inherited, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **environment},
+        env=nested.environment(PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1", **environment),
         capture_output=True,
         text=True,
         timeout=RUN_SECONDS_MAX,

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import nested
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = (ROOT / "contracts" / "Clearbook.vy").read_text(encoding="utf-8")
 
@@ -113,6 +115,6 @@ def test_a_planted_fault_is_found(builds: Path, name: str) -> None:
     (builds / "Clearbook.json").write_text(json.dumps(built), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/unit/test_contract.py"]
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"CLEARBOOK_CONTRACTS": str(builds)}, capture_output=True, check=False
+        command, cwd=ROOT, env=nested.environment(CLEARBOOK_CONTRACTS=str(builds)), capture_output=True, check=False
     )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, f"nobody noticed: {name}"
