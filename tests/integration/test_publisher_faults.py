@@ -26,7 +26,7 @@ from services.errors import Reason
 from services.runtime import rpc
 from tests.book_flow import Flow
 from tests.fake_book import FakeBook
-from tests.suite import free_ports
+from tests.suite import free_ports, until
 
 SECONDS_MAX = 30.0
 STALL_SECONDS = 2.0
@@ -211,6 +211,13 @@ async def busy(flow: Flow, book: FakeBook, changes: int) -> None:
     await asyncio.sleep(0.01)
 
 
+async def _published(address: str, through: int) -> bool:
+    async with rpc.connect(address) as channel:  # another one: the reader's may be full
+        asked = pb.GetOrderBookRequest(market=BTC_USD, depth=1)
+        answer = await book_service_pb2_grpc.BookServiceStub(channel).GetOrderBook(asked, timeout=SECONDS_MAX)
+    return answer.sequence >= through
+
+
 @pytest.mark.slow
 async def test_who_stalls_is_cut_off_and_told_and_nobody_else_notices(tmp_path: Path) -> None:
     flow = Flow()
@@ -270,11 +277,14 @@ async def test_who_pauses_gets_a_snapshot_that_says_so_and_goes_on(tmp_path: Pat
         stub = book_service_pb2_grpc.BookServiceStub(channel)
         market = next(x for x in (await stub.ListMarkets(pb.ListMarketsRequest())).markets if x.market == BTC_USD)
         local, call, lagged = LocalBook(market), stub.StreamOrderBook(WHOLE), 0
+        message: Any = await call.read()
+        local.apply(message)  # from here on it is subscribed, however busy the machine
         for _ in range(50):
             await busy(flow, book, 100)
+        await until(lambda: _published(process.address, sequence(flow)), SECONDS_MAX, "the publisher is behind")
         async with asyncio.timeout(SECONDS_MAX):
             while local.sequence < sequence(flow):
-                message: Any = await call.read()
+                message = await call.read()
                 local.apply(message)  # checks the chain and the checksum
                 lagged += message.HasField("snapshot") and message.snapshot.lagged
         assert lagged
