@@ -40,6 +40,7 @@ CROSS: Final = Ladder("ETH-BTC", middle_ticks=0, gap_ticks=20, lots=1_000)
 """Its middle is the quotient of the two others': the three prices fit together."""
 CROSS_TICKS: Final = 10**6
 """Ticks of CROSS in one."""
+CLEAN_UPS_MAX: Final = 5
 
 _EXPECTED: Final = (Reason.INSUFFICIENT_FUNDS, Reason.EMPTY_BOOK, Reason.MARKET_HALTED)
 """Refusals that a trader lives with."""
@@ -210,4 +211,7 @@ async def demo(gateway: str, publisher: str, seconds: float, closing: Closing, t
         except (Closed, TimeoutError):
             sys.stdout.write("cancelling the quotes\n")
         finally:
-            await maker.cancel([order.order_id for order in await maker.open_orders()])
+            for _ in range(CLEAN_UPS_MAX):  # an order that was cut off on its way may still arrive
+                if not (left := await maker.open_orders()):
+                    break
+                await maker.cancel([order.order_id for order in left])
