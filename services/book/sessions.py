@@ -97,7 +97,7 @@ class Sessions:
         if session.ending.is_set():
             raise session.refusal
         if epoch < session.epoch:
-            raise _superseded(Session(gateway, epoch, 0), gateway)
+            raise _superseded(gateway, epoch, gateway)
         return session
 
     @contextmanager
@@ -115,7 +115,7 @@ class Sessions:
         """A newer session of the gateway's seat is about to be journaled: nothing may come behind it."""
         for older in self._newest.values():
             if seat_of(older.gateway) == seat_of(gateway):
-                older.end(_superseded(older, gateway))
+                older.end(_superseded(older.gateway, older.epoch, gateway))
 
     def opened(self, gateway: int, epoch: int) -> None:
         """A session is durable."""
@@ -133,8 +133,8 @@ class Sessions:
             session.end(Rejected(Reason.CLOSING))
 
 
-def _superseded(older: Session, by: int) -> Rejected:
+def _superseded(gateway: int, epoch: int, by: int) -> Rejected:
     return Rejected(
         Reason.SESSION_SUPERSEDED,
-        f"a newer session of gateway {by} took over from session {older.epoch} of gateway {older.gateway}",
+        f"a newer session of gateway {by} took over from session {epoch} of gateway {gateway}",
     )
