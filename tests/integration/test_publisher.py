@@ -372,8 +372,9 @@ async def test_what_is_refused(tmp_path: Path, flow: Flow) -> None:
 async def test_one_address_may_not_read_all_streams(tmp_path: Path, flow: Flow) -> None:
     url = f"sqlite:///{tmp_path}/p.sqlite"
     async with FakeBook(flow) as book, running(url, book, limit_ip_subscriptions=1) as publisher:
-        first, second = [publisher.stub.StreamTrades(pb.StreamTradesRequest(market=BTC_USD)) for _ in range(2)]
+        first = publisher.stub.StreamTrades(pb.StreamTradesRequest(market=BTC_USD))
         await first.read()
+        second = publisher.stub.StreamTrades(pb.StreamTradesRequest(market=BTC_USD))
         assert await refused(second.read()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.OVERLOADED)
 
 
