@@ -14,6 +14,7 @@ import sys
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.reduction import DupFd
 from runpy import run_module
+from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -77,22 +78,43 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def start(argv: Sequence[str], env: Mapping[str, str], output: IO[Any], cwd: Path | None = None) -> Child:
-    """Starts a program with exactly this environment; both its outputs go to the file.
+def start(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    output: IO[Any],
+    cwd: Path | None = None,
+    errors: IO[Any] | None = None,
+) -> Child:
+    """Starts a program with exactly this environment; both its outputs go to the file, or its errors to their own.
 
     `COMMAND` and what follows it is forked; other programs, and the code of another folder, start as they do.
     """
     if cwd is not None or list(argv[: len(COMMAND)]) != COMMAND:
         return subprocess.Popen(
-            list(argv), cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            list(argv), cwd=cwd, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=errors or output
         )
-    arguments = list(argv[len(COMMAND) :])
-    process = _context.Process(target=_run, args=(arguments, dict(env), _Fd(output.fileno())), daemon=True)
+    descriptors = _Descriptor(output.fileno()), _Descriptor((errors or output).fileno())
+    process = _context.Process(target=_run, args=(argv[len(COMMAND) :], dict(env), *descriptors), daemon=True)
     process.start()
     return Forked(process)
 
 
-class _Fd:
+def run(argv: Sequence[str], env: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """Starts a program as `start` does, and waits for its end. Raises TimeoutExpired after so many seconds."""
+    with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+        child = start(argv, env, output, errors=errors)
+        try:
+            code = child.wait(timeout)
+        finally:
+            child.kill()
+        said = []
+        for file in (output, errors):
+            file.seek(0)
+            said.append(file.read())
+    return subprocess.CompletedProcess(list(argv), code, *said)
+
+
+class _Descriptor:
     """A file descriptor that is sent along."""
 
     def __init__(self, number: int) -> None:
@@ -107,9 +129,9 @@ def _received(sent: Any) -> int:
     return number
 
 
-def _run(arguments: list[str], env: dict[str, str], output: int) -> None:
+def _run(arguments: list[str], env: dict[str, str], output: int, errors: int) -> None:
     os.dup2(output, 1)
-    os.dup2(output, 2)
+    os.dup2(errors, 2)
     os.environ.clear()
     os.environ.update(env)
     sys.argv = ["clearbook", *arguments]

@@ -6,8 +6,6 @@ import asyncio
 import io
 import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +21,7 @@ from web3 import AsyncHTTPProvider, AsyncWeb3
 from services.cli.audit import EXIT_DIFFERENT, EXIT_EQUAL, Sources, audit
 from services.settler.contract import Chain, SettlementContract, Signer, load_abi
 from services.settler.deploy import DirectTransact
+from tests import processes
 from tests.e2e.conftest import Traded
 from tests.suite import ADMIN, Clients, Suite, until, user
 
@@ -38,15 +37,8 @@ SETTLED_SECONDS_MAX = 60.0
 
 async def audited(suite: Suite) -> tuple[int, str]:
     """Exit code and output of the command, in the environment of the exchange."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "services.cli.main", "audit"],
-        env=os.environ | suite.plan.env() | suite.env | {"COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    env = os.environ | suite.plan.env() | suite.env | {"COLUMNS": "200"}
+    done = await asyncio.to_thread(processes.run, [*processes.COMMAND, "audit"], env, 120)
     return done.returncode, done.stdout + done.stderr
 
 
