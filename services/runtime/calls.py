@@ -261,13 +261,15 @@ async def write_bounded(context: Context, message: Any, timeout_seconds: float) 
     """Writes one message to a stream whose reader may have stalled.
 
     Raises:
-        Rejected: LAGGED (RESOURCE_EXHAUSTED), when it was not taken in time.
+        Rejected: LAGGED (RESOURCE_EXHAUSTED), when it was not taken in time; UNAVAILABLE, when the reader has gone.
     """
     try:
         async with asyncio.timeout(timeout_seconds):
             await context.write(message)
     except TimeoutError:
         raise _lagged(timeout_seconds) from None
+    except grpc.aio.BaseError:
+        raise Rejected(Reason.UNAVAILABLE, "the reader has gone") from None
 
 
 def _lagged(seconds: float) -> Rejected:

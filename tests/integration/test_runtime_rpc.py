@@ -5,7 +5,7 @@ import io
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -262,6 +262,15 @@ async def test_a_reader_that_vanishes_is_no_bug(start: Start, logged: io.StringI
     lines = [json.loads(line) for line in logged.getvalue().splitlines()]
     assert [line["code"] for line in lines if line["event"] == "rpc"] == ["CANCELLED"] * 5
     assert {line["event"] for line in lines} <= {"rpc", "listening"}
+
+
+async def test_what_is_written_to_nobody_is_no_bug_either() -> None:
+    class Gone:
+        async def write(self, _message: StringValue) -> None:
+            raise grpc.aio.BaseError
+
+    with pytest.raises(Rejected, match="has gone"):
+        await rpc.write_bounded(cast("Any", Gone()), StringValue(), 1.0)
 
 
 async def test_stopping_ends_streams_at_once_and_lets_calls_finish(start: Start, echo: Echo) -> None:
