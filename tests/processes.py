@@ -13,13 +13,13 @@ import subprocess
 import sys
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.reduction import DupFd
+from pathlib import Path
 from runpy import run_module
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 IMPORTED = [
     "services.book.__main__",
@@ -112,6 +112,11 @@ def run(argv: Sequence[str], env: Mapping[str, str], timeout: float) -> subproce
             file.seek(0)
             said.append(file.read())
     return subprocess.CompletedProcess(list(argv), code, *said)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether SIGSTOP has reached a process."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 class _Descriptor:
