@@ -68,11 +68,29 @@ class Gate:
         return call.session or await self._authenticator.identify(call)
 
     @contextmanager
+    def while_open(self, call: Call, who: Admitted) -> Iterator[Closing]:
+        """While a stream is open, see `while_good`; one of somebody unknown counts for its address.
+
+        Raises:
+            Rejected: OVERLOADED, UNAUTHENTICATED.
+        """
+        if _identity(who) is None:
+            with self._limits.stream(call):
+                yield Closing()
+            return
+        with self.while_good(who) as closing:
+            yield closing
+
+    @contextmanager
     def while_good(self, who: Admitted) -> Iterator[Closing]:
         """While a stream is open: set as soon as the credential that opened it is no longer good."""
-        identity = who.identity if isinstance(who, Caller | Visitor) else who
+        identity = _identity(who)
         if identity is None or not identity.key_id:
             yield Closing()  # nothing to lose
             return
         with self._keyring.stream(identity.key_id) as closing:
             yield closing
+
+
+def _identity(who: Admitted) -> Identity | None:
+    return who.identity if isinstance(who, Caller | Visitor) else who

@@ -104,7 +104,7 @@ async def _stream_call(gate: Gate, method: Method, call: Call, request: Any) -> 
     """A stream's responses, for as long as the credential that opened it is good."""
     assert method.streams is not None
     who = await gate.admit(call, method.access)
-    with gate.while_good(who) as closing:
+    with gate.while_open(call, who) as closing:
         async with aclosing(method.streams(who, request, call.seconds)) as responses:  # type: ignore[type-var]
             async for response in stream_until(closing, responses, Reason.UNAUTHENTICATED):
                 yield response

@@ -2,7 +2,9 @@
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Annotated, Final
 
@@ -93,3 +95,40 @@ class Limit:
         words.update(told(verdict))
         if not verdict.taken:
             raise Rejected(Reason.RATE_LIMITED, f"too many {self._what}; wait {seconds(verdict.retry_ns)} s")
+
+
+class Open:
+    """What is open at once, of everybody and of each address.
+
+    Args:
+        what: as in "sockets", for the refusal.
+        total_max: of everybody.
+        per_ip_max: of one address, an IPv6 one counting for its network.
+    """
+
+    def __init__(self, what: str, total_max: int, per_ip_max: int) -> None:
+        self._what, self._total_max, self._per_ip_max = what, total_max, per_ip_max
+        self._by_ip: Counter[str] = Counter()
+        self._total = 0
+
+    @contextmanager
+    def one(self, peer: str) -> Iterator[None]:
+        """One more of an address, until the block ends.
+
+        Raises:
+            Rejected: OVERLOADED.
+        """
+        address = of_ip(peer)
+        if self._total >= self._total_max:
+            raise Rejected(Reason.OVERLOADED, f"{self._total_max} {self._what} are open already")
+        if self._by_ip[address] >= self._per_ip_max:
+            raise Rejected(Reason.OVERLOADED, f"{self._per_ip_max} {self._what} are open from this address already")
+        self._by_ip[address] += 1
+        self._total += 1
+        try:
+            yield
+        finally:
+            self._total -= 1
+            self._by_ip[address] -= 1
+            if not self._by_ip[address]:
+                del self._by_ip[address]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,7 @@ class Clock:
         return self.now_ns
 
 
-def gateway_limits(clock: Clock, tmp_path: Path, **rates: str) -> Limits:
+def gateway_limits(clock: Clock, tmp_path: Path, **rates: Any) -> Limits:
     return Limits(LimitSettings(_env_file=tmp_path / "none", **rates), clock)  # type: ignore[call-arg]
 
 
