@@ -248,9 +248,15 @@ def keys_create(
 
 
 @keys.command("revoke")
-def keys_revoke(key_id: str, gateway: Gateway = None, as_json: Json = False) -> None:
-    """Revoke a key at once."""
-    _done(_ask(gateway, "RevokeUserApiKey", key_id=key_id), as_json, f"key {key_id} is revoked")
+def keys_revoke(
+    key_id: str,
+    keep_made: Annotated[bool, typer.Option("--keep-made", help="Leave the keys that were made with it.")] = False,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Revoke a key at once, with all that were made with it."""
+    answer = _ask(gateway, "RevokeUserApiKey", key_id=key_id, keep_made_keys=keep_made)
+    _done(answer, as_json, f"key {key_id} is revoked")
 
 
 @audit.command("list")

@@ -870,12 +870,15 @@ class ApiKey(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     LAST_USED_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    PARENT_KEY_ID_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Names it in requests (x-api-key, X-MBX-APIKEY)."""
     kind: Global___KeyKind.ValueType
     """How it proves itself."""
     label: _builtins.str
     """For people."""
+    parent_key_id: _builtins.str
+    """The key or session that it was made with (a user's first key: the operator's); empty: none, or not known."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[Global___Scope.ValueType]:
         """What it may do."""
@@ -912,10 +915,11 @@ class ApiKey(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         last_used_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        parent_key_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_used_time", b"last_used_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_ips", b"allowed_ips", "create_time", b"create_time", "expire_time", b"expire_time", "key_id", b"key_id", "kind", b"kind", "label", b"label", "last_used_time", b"last_used_time", "revoke_time", b"revoke_time", "scopes", b"scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_ips", b"allowed_ips", "create_time", b"create_time", "expire_time", b"expire_time", "key_id", b"key_id", "kind", b"kind", "label", b"label", "last_used_time", b"last_used_time", "parent_key_id", b"parent_key_id", "revoke_time", b"revoke_time", "scopes", b"scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1060,16 +1064,20 @@ class RevokeApiKeyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
+    KEEP_MADE_KEYS_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Which."""
+    keep_made_keys: _builtins.bool
+    """Leave the keys that were made with it: for a key that is replaced. Not for one that others may have: they may have made some."""
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
+        keep_made_keys: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_made_keys", b"keep_made_keys", "key_id", b"key_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1107,7 +1115,7 @@ class CreateSignInRequest(_message.Message):
 
     ADDRESS_FIELD_NUMBER: _builtins.int
     address: _builtins.str
-    """The wallet: 0x and 40 hexadecimal digits, in EIP-55 mixed case or all in lower case."""
+    """The wallet: 0x and 40 hexadecimal digits, in EIP-55 mixed case, or with all letters in one case."""
     def __init__(
         self,
         *,

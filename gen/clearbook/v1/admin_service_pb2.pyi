@@ -775,16 +775,20 @@ class RevokeUserApiKeyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
+    KEEP_MADE_KEYS_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Which."""
+    keep_made_keys: _builtins.bool
+    """Leave the keys that were made with it: for a key that is replaced, or an operator who leaves in peace."""
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
+        keep_made_keys: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_made_keys", b"keep_made_keys", "key_id", b"key_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

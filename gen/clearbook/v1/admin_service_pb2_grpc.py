@@ -210,7 +210,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeUserApiKey(self, request, context):
-        """Revokes any user's key. Idempotent.
+        """Revokes any user's key at once, and with it all keys that were made with it, and with those: also those that an operator's key has made
+        for users. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,7 +64,9 @@ class AdminServiceStub:
     CreateUserApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateUserApiKeyRequest, _admin_service_pb2.CreateUserApiKeyResponse]
     """Makes an API key for a user, operators among them. The secret is shown once."""
     RevokeUserApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeUserApiKeyRequest, _admin_service_pb2.RevokeUserApiKeyResponse]
-    """Revokes any user's key. Idempotent."""
+    """Revokes any user's key at once, and with it all keys that were made with it, and with those: also those that an operator's key has made
+    for users. Idempotent.
+    """
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]
     """Lists what operators did, newest first. Append-only."""
 
@@ -104,7 +106,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     CreateUserApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateUserApiKeyRequest, _admin_service_pb2.CreateUserApiKeyResponse]  # type: ignore[assignment]
     """Makes an API key for a user, operators among them. The secret is shown once."""
     RevokeUserApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeUserApiKeyRequest, _admin_service_pb2.RevokeUserApiKeyResponse]  # type: ignore[assignment]
-    """Revokes any user's key. Idempotent."""
+    """Revokes any user's key at once, and with it all keys that were made with it, and with those: also those that an operator's key has made
+    for users. Idempotent.
+    """
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
     """Lists what operators did, newest first. Append-only."""
 
@@ -225,7 +229,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.RevokeUserApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RevokeUserApiKeyResponse, _abc.Awaitable[_admin_service_pb2.RevokeUserApiKeyResponse]]:
-        """Revokes any user's key. Idempotent."""
+        """Revokes any user's key at once, and with it all keys that were made with it, and with those: also those that an operator's key has made
+        for users. Idempotent.
+        """
 
     @_abc_1.abstractmethod
     def ListAuditEntries(

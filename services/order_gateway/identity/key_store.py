@@ -16,17 +16,25 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA = "identity"
 
 _COLUMNS = (
-    "key_id, kind, user_name, label, scopes, networks, proof, create_ns, expire_ns, last_used_ns, revoke_ns, number"
+    "key_id, kind, user_name, label, scopes, networks, proof, create_ns, expire_ns, last_used_ns, revoke_ns, "
+    "parent, number"
 )
 _NEXT_CHANGE = Statement("UPDATE changes SET value = value + 1 WHERE id = 1", [()], expect=1)
 _THIS_CHANGE = "(SELECT value FROM changes WHERE id = 1)"
 _ADD_KEY = (
     f"INSERT INTO api_keys ({_COLUMNS}, change) VALUES "  # noqa: S608 - our own columns
-    f"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, {_THIS_CHANGE}, {_THIS_CHANGE})"
+    f"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, {_THIS_CHANGE}, {_THIS_CHANGE})"
 )
+_IS_REVOKED = f"UPDATE api_keys SET revoke_ns = revoke_ns WHERE key_id = $1 AND revoke_ns <> {NEVER_NS}"  # noqa: S608
 _REVOKE = (
     f"UPDATE api_keys SET revoke_ns = $2, change = {_THIS_CHANGE} "  # noqa: S608
     f"WHERE key_id = $1 AND revoke_ns = {NEVER_NS}"
+)
+_REVOKE_ALL = (
+    "WITH RECURSIVE made (key_id) AS (SELECT key_id FROM api_keys WHERE key_id = $1 UNION "  # noqa: S608
+    "SELECT api_keys.key_id FROM api_keys JOIN made ON api_keys.parent = made.key_id) "
+    f"UPDATE api_keys SET revoke_ns = $2, change = {_THIS_CHANGE} "
+    f"WHERE revoke_ns = {NEVER_NS} AND key_id IN (SELECT key_id FROM made)"
 )
 _USED = "UPDATE api_keys SET last_used_ns = $2 WHERE key_id = $1 AND last_used_ns < $2"
 _DROP_OLD = "DELETE FROM api_keys WHERE kind = $1 AND expire_ns <> 0 AND expire_ns < $2"
@@ -64,14 +72,19 @@ class KeyStore:
         """Keeps a key. Durable on return.
 
         Raises:
-            Conflict: there is one of that id.
+            Conflict: there is one of that id, or its parent has been revoked meanwhile.
             Unavailable: the outcome is unknown.
         """
-        await self._database.write([_NEXT_CHANGE, Statement(_ADD_KEY, [_row(key)])])
+        # All changes wait for the counter's row: no key is made while its parent is being revoked.
+        parent_is_good = Statement(_IS_REVOKED, [(key.parent,)], expect=0)
+        await self._database.write([_NEXT_CHANGE, parent_is_good, Statement(_ADD_KEY, [_row(key)])])
 
-    async def revoke(self, key_id: str, now_ns: int) -> None:
-        """Revokes a key; one that is revoked stays as it is. Durable on return. Raises Unavailable."""
-        await self._database.write([_NEXT_CHANGE, Statement(_REVOKE, [(key_id, now_ns)])])
+    async def revoke(self, key_id: str, now_ns: int, *, alone: bool) -> None:
+        """Revokes a key and, unless `alone`, all that were made with it, and with those, and so on.
+
+        One that is revoked stays as it is. Durable on return. Raises Unavailable.
+        """
+        await self._database.write([_NEXT_CHANGE, Statement(_REVOKE if alone else _REVOKE_ALL, [(key_id, now_ns)])])
 
     async def used(self, times: Iterable[tuple[str, int]]) -> None:
         """Notes (key_id, when it was last used). Raises Unavailable."""
@@ -133,6 +146,7 @@ def _row(key: Key) -> tuple[int | str | bytes, ...]:
         key.expire_ns,
         key.last_used_ns,
         key.revoke_ns,
+        key.parent,
     )
 
 
@@ -149,5 +163,6 @@ def _key(row: Row) -> Key:
         expire_ns=row[8],
         last_used_ns=row[9],
         revoke_ns=row[10],
-        number=row[11],
+        parent=row[11],
+        number=row[12],
     )

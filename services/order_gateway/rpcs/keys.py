@@ -50,7 +50,8 @@ class KeyHandlers:
 
     async def revoke(self, caller: Caller, request: pb.RevokeApiKeyRequest, _seconds: float) -> pb.RevokeApiKeyResponse:
         """RevokeApiKey."""
-        return pb.RevokeApiKeyResponse(key=keys_wire.api_key(await self._issuer.revoke(request.key_id, caller.user)))
+        key = await self._issuer.revoke(request.key_id, caller.user, alone=request.keep_made_keys)
+        return pb.RevokeApiKeyResponse(key=keys_wire.api_key(key))
 
     async def begin_sign_in(
         self, _nobody: None, request: pb.CreateSignInRequest, _seconds: float
@@ -81,19 +82,19 @@ class KeyHandlers:
         )
 
     async def create_for(
-        self, _operator: Identity, request: admin_pb.CreateUserApiKeyRequest, seconds: float
+        self, operator: Identity, request: admin_pb.CreateUserApiKeyRequest, seconds: float
     ) -> admin_pb.CreateUserApiKeyResponse:
         """CreateUserApiKey."""
         user = checked_user(request.user, "user")
         asked = keys_wire.new_key(request.key)
         await self._accounts.open(user, seconds)
-        return admin_pb.CreateUserApiKeyResponse(key=_created(await self._issuer.create_for(user, asked)))
+        return admin_pb.CreateUserApiKeyResponse(key=_created(await self._issuer.create_for(operator, user, asked)))
 
     async def revoke_anybodys(
         self, _operator: Identity, request: admin_pb.RevokeUserApiKeyRequest, _seconds: float
     ) -> admin_pb.RevokeUserApiKeyResponse:
         """RevokeUserApiKey."""
-        await self._issuer.revoke(request.key_id, None)
+        await self._issuer.revoke(request.key_id, None, alone=request.keep_made_keys)
         return admin_pb.RevokeUserApiKeyResponse()
 
 
