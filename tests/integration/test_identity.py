@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from services.order_gateway.identity.scopes import Scope
 from services.order_gateway.identity.settings import SCHEMA
 from services.order_gateway.store import MIGRATIONS as LEDGER_MIGRATIONS
 from services.runtime import rpc
-from services.runtime.db import Database, Statement
+from services.runtime.db import Conflict, Database, Statement
 from services.runtime.migrate import migrate
 from services.runtime.run import StartError
 from tests import books, gateways, keys
@@ -297,6 +298,34 @@ async def test_streams_end_with_the_key_that_opened_them(exchange: Exchange, ope
         staying.cancel()
 
 
+async def test_a_key_is_revoked_with_all_that_were_made_with_it(exchange: Exchange, operator: Operator) -> None:
+    port, owned = exchange.gateway.port, await operator.key("alice", ED25519, TRADE)
+    async with signing(port, owned) as alice:
+        leaked = await make(alice, ED25519, TRADE)
+        async with signing(port, leaked) as thief:
+            child = await make(thief, BEARER, TRADE)
+        async with signing(port, child) as thief:
+            grandchild = await make(thief, HMAC, TRADE)
+        parents = {key.key_id: key.parent_key_id for key in (await listed(alice)).values()}
+        assert parents == {
+            owned.key_id: "bootstrap",
+            leaked.key_id: owned.key_id,
+            child.key_id: leaked.key_id,
+            grandchild.key_id: child.key_id,
+        }
+
+        async def revoked_with(key: Held, **more: bool) -> set[str]:
+            await alice.accounts.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=key.key_id, **more))
+            return {key.key_id for key in (await listed(alice)).values() if key.HasField("revoke_time")}
+
+        async with signing(port, grandchild) as thief:
+            stream = await _opened(thief)
+            assert await revoked_with(leaked, keep_made_keys=True) == {leaked.key_id}, "replaced, not lost"
+            assert await revoked_with(leaked) == {leaked.key_id, child.key_id, grandchild.key_id}
+            assert await _ends(stream) < REVOKED_SECONDS_MAX
+            assert (await refused(make(thief, BEARER)))[0] == "UNAUTHENTICATED"
+
+
 # Restarts, and two gateways.
 
 
@@ -465,10 +494,15 @@ async def test_sign_ins_that_are_none(exchange: Exchange) -> None:
             assert (await refused(sign_in(stranger, wallet)))[0] == "UNAUTHENTICATED", "a credential shown must be good"
 
 
-async def test_wrong_sign_ins_are_counted_by_address(tmp_path: Path) -> None:
+async def test_sign_ins_are_counted_by_address(tmp_path: Path) -> None:
+    """Those that open an account, and those that are wrong."""
     wallet: LocalAccount = Account.create()
-    limited = {**keys.REQUIRED, "auth_failures_max": 2}
+    limited = {**keys.REQUIRED, "auth_failures_max": 2, "sign_ups_per_ip_max": 1}
     async with gateways.exchange(tmp_path, **limited) as exchange, nobody_at(exchange.gateway.port) as nobody:
+        mine = await sign_in(nobody, wallet)
+        assert (await refused(sign_in(nobody, THIEF)))[:2] == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+        assert THIEF.address.lower() not in exchange.gateway.ledger.account_ids
+        assert (await sign_in(nobody, wallet)).user == mine.user, "it has its account already"
         for code in ("UNAUTHENTICATED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED"):
             wrong = signed(THIEF, (await begin(nobody, wallet)).message)
             assert (await refused(nobody.accounts.SignIn(wrong)))[0] == code
@@ -532,16 +566,25 @@ async def test_the_store_gives_back_what_it_keeps(tmp_path: Path, server: Backen
         assert {key.key_id for key in live} == {"k0", "k2"}, "k1 has expired"
         assert change == 3
         assert [key.number for key in await store.keys("alice", 3, 5)] == [2, 1]
-        await store.revoke("k0", 99)
-        await store.revoke("k0", 100)
+        await store.revoke("k0", 99, alone=True)
+        await store.revoke("k0", 100, alone=True)
         ((changed,), change) = await store.since(3)
         assert (changed.key_id, changed.revoke_ns) == ("k0", 99)
         assert await store.since(change) == ([], change)
+        for child, parent in (("c1", "k2"), ("c2", "c1"), ("c3", "c2"), ("d1", "k1")):
+            await store.add(replace(_key(child, 0), parent=parent))
+        with pytest.raises(Conflict):
+            await store.add(replace(_key("c4", 0), parent="k0"))  # revoked meanwhile
+        await store.revoke("c3", 101, alone=False)
+        _, change = await store.since(change)
+        await store.revoke("c1", 102, alone=False)
+        found, _ = await store.since(change)
+        assert {(key.key_id, key.parent, key.revoke_ns) for key in found} == {("c1", "k2", 102), ("c2", "c1", 102)}
         await store.used([("k2", 60), ("k2", 30)])
-        found = await store.key("k2")
-        assert found is not None
-        assert found.last_used_ns == 60
-        assert found.networks == made[2].networks
+        used = await store.key("k2")
+        assert used is not None
+        assert used.last_used_ns == 60
+        assert used.networks == made[2].networks
         assert await store.link("0xab", "alice", 1)
         assert await store.link("0xab", "alice", 2)
         assert not await store.link("0xab", "bob", 3)

@@ -9,14 +9,14 @@ import pytest
 
 from services.errors import Reason, Rejected
 from services.order_gateway.fees import Rates
-from services.order_gateway.model import Execution, Placement, Refused, TimeInForce
+from services.order_gateway.model import Execution, OrderPlaced, Placement, Refused, TimeInForce
 from services.order_gateway.orders import PLACED_EXECUTIONS_MAX, Orders
 from services.order_gateway.session import Session
 from services.order_gateway.tiers import Schedule, parse_tiers
 from services.order_gateway.wire import AMOUNT_MAX, CLIENT_ORDER_ID_CHARS_MAX, placed
 from services.runtime.rpc import MESSAGE_BYTES_MAX
 from services.units import INT64_MAX
-from tests.unit.gateway_values import ALICE, MARKET, Journal, ledger, order
+from tests.unit.gateway_values import ALICE, BOB, MARKET, Journal, ledger, order
 
 if TYPE_CHECKING:
     from services.order_gateway.model import Order
@@ -52,6 +52,21 @@ async def test_an_order_in_flight_that_is_refused_is_not_found(method: str) -> N
         with pytest.raises(Rejected) as caught:
             await waiting
         assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize("name", [1, "c1"], ids=["our id", "the client's id"])
+@pytest.mark.parametrize("method", ["get", "cancel"])
+async def test_an_order_is_its_owners_to_name(method: str, name: int | str) -> None:
+    """Whoever else names it hears that there is none, and nothing is sent to the book."""
+    fold = ledger(alice_usd=10**30)
+    Journal(fold).say(OrderPlaced(order(), ()), 1)
+    session = Session(fold, gateway=1)
+    session.open(1, 100)
+    orders = Orders(fold, session, cast("Store", EmptyStore()), Schedule(parse_tiers("", Rates(0, 0)), fold), 10)
+    with pytest.raises(Rejected) as caught:
+        await getattr(orders, method)(BOB, name, 0.01)
+    assert caught.value.reason is Reason.ORDER_NOT_FOUND
+    assert (await orders._find(ALICE, name, 5)).account_id == ALICE
 
 
 def test_the_answer_to_the_longest_order_fits_into_a_message() -> None:

@@ -13,6 +13,7 @@ from services.order_gateway.identity.key_store import MIGRATIONS, KeyStore
 from services.order_gateway.identity.keyring import Keyring
 from services.order_gateway.identity.settings import SCHEMA, IdentitySettings
 from services.order_gateway.identity.sign_in import SignIns
+from services.order_gateway.identity.sign_ups import SignUps
 from services.order_gateway.store import Store
 from services.runtime import log
 from services.runtime.db import Database, Unavailable
@@ -38,10 +39,9 @@ class Desk:
         self.store = store
         self.keyring = Keyring(store, secrets_key, clock)
         self.issuer = Issuer(store, self.keyring, secrets_key, clock)
-        self._failures = Failures(lambda: time.monotonic_ns() // 10**6, settings.auth_failures_max)
         self.authenticator = Authenticator(
             self.keyring,
-            self._failures,
+            Failures(_milliseconds, settings.auth_failures_max),
             open_mode=settings.open_mode,
             audience=settings.clearbook_audience,
             clock=clock,
@@ -80,4 +80,11 @@ class Desk:
 
     def sign_ins(self, accounts: Accounts) -> SignIns:
         """Sign-in by wallet."""
-        return SignIns(self._settings.site, self.store, self.issuer, accounts, self._failures, self._clock)
+        settings = self._settings
+        failures = Failures(_milliseconds, settings.auth_failures_max)
+        sign_ups = SignUps(_milliseconds, settings.sign_ups_per_ip_max, settings.sign_ups_per_day_max)
+        return SignIns(settings.site, self.store, self.issuer, accounts, failures, sign_ups, self._clock)
+
+
+def _milliseconds() -> int:
+    return time.monotonic_ns() // 10**6
