@@ -17,7 +17,6 @@ from services.errors import Reason, Rejected
 from services.order_gateway.call import Call
 from services.order_gateway.forward import Forwarder, Streamed, Unary
 from services.order_gateway.gate import Gate
-from services.order_gateway.identity.authenticator import AUTHORIZATION_KEY, USER_KEY
 from services.order_gateway.identity.signing import (
     API_KEY,
     NONCE_KEY,
@@ -27,6 +26,7 @@ from services.order_gateway.identity.signing import (
 )
 from services.order_gateway.methods import Method
 from services.runtime import rpc
+from services.runtime.metadata import AUTHORIZATION_KEY, USER_KEY
 from services.runtime.peers import ip_of
 from services.runtime.streams import stream_until
 

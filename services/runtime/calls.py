@@ -17,12 +17,12 @@ from prometheus_client import Counter, Histogram
 
 from services.errors import Reason, Rejected
 from services.runtime import db, log, metrics, roles
+from services.runtime.metadata import REQUEST_ID_KEY, RETRY_KEY
 from services.runtime.roles import Admitted
 from services.runtime.run import Closed, Closing
-from services.runtime.status import DETAILS_KEY, code_of, internal_error, status_of
+from services.runtime.status import DETAILS_KEY, code_of, internal_error, refusal_in, status_of
 
 ABORT_SECONDS_MAX = 1.0
-REQUEST_ID_KEY = "x-request-id"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behavior = Callable[[Any, Context], Any]
@@ -248,6 +248,9 @@ async def abort(context: Context, status: status_pb2.Status) -> None:
     """
     told = context.trailing_metadata() or ()  # it would be lost: abort puts its own in the place of what was set
     trailer = [*told, (DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, log.request_id.get())]
+    refusal = refusal_in(status)
+    if refusal is not None and refusal.retry_after_seconds and RETRY_KEY not in dict(told):
+        trailer.append((RETRY_KEY, str(refusal.retry_after_seconds)))
     try:
         async with asyncio.timeout(ABORT_SECONDS_MAX):
             await context.abort(code_of(status), status.message, tuple(trailer))

@@ -12,11 +12,11 @@ from pydantic import AfterValidator
 
 from services.buckets import NS_PER_SECOND, Buckets, Rate, Verdict
 from services.errors import Reason, Rejected
+from services.runtime.metadata import RETRY_KEY
 
 LIMIT_KEY: Final = "x-ratelimit-limit"
 REMAINING_KEY: Final = "x-ratelimit-remaining"
 RESET_KEY: Final = "x-ratelimit-reset"
-RETRY_KEY: Final = "retry-after"
 GENEROUS: Final = "100000/200000"
 """The default: more than one process can serve, so that nobody on a machine of his own is held back."""
 IPS_CACHED_MAX: Final = 10_000
@@ -94,7 +94,9 @@ class Limit:
         verdict = self._buckets.hit(key, self._clock())
         words.update(told(verdict))
         if not verdict.taken:
-            raise Rejected(Reason.RATE_LIMITED, f"too many {self._what}; wait {seconds(verdict.retry_ns)} s")
+            wait_seconds = seconds(verdict.retry_ns)
+            what = f"too many {self._what}; wait {wait_seconds} s"
+            raise Rejected(Reason.RATE_LIMITED, what, retry_after_seconds=wait_seconds)
 
 
 class Open:

@@ -43,6 +43,9 @@ class Echo:
                 except asyncio.CancelledError:
                     self.cancelled.set()
                     raise
+            case name if name in Reason.__members__:
+                context.set_trailing_metadata((("retry-after", "7"),) if name == "RATE_LIMITED" else ())
+                raise Rejected(Reason[name])
             case "id":
                 return StringValue(value=log.request_id.get())
         return StringValue(value=request.value)
@@ -138,6 +141,13 @@ async def failure(call: Any) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value
+
+
+async def test_whoever_may_come_again_is_told_when(channel: grpc.aio.Channel) -> None:
+    for reason in Reason:
+        trailer = dict((await failure(unary(channel)(StringValue(value=reason.name)))).trailing_metadata() or ())
+        wanted = "7" if reason is Reason.RATE_LIMITED else "1" if reason.http_status in {429, 503} else None
+        assert trailer.get("retry-after") == wanted, reason
 
 
 async def test_all_four_kinds_of_calls(channel: grpc.aio.Channel) -> None:

@@ -17,9 +17,8 @@ from services.order_gateway.identity.scopes import ACCOUNT_SCOPES, Scope
 from services.order_gateway.identity.signing import AHEAD_MS_MAX, API_KEY, Claim, grpc_claim, is_fresh, rest_claim
 from services.order_gateway.identity.who import ADMIN_USER, Identity, checked_user
 from services.runtime.limits import of_ip
+from services.runtime.metadata import AUTHORIZATION_KEY, USER_KEY
 
-USER_KEY = "x-clearbook-user"
-AUTHORIZATION_KEY = "authorization"
 NS_PER_MS = 10**6
 
 _BEARER = "bearer "

@@ -37,7 +37,8 @@ class Failures:
         """
         seconds = self._tally.wait_seconds(ip)
         if seconds:
-            raise Rejected(Reason.OVERLOADED, f"too many wrong credentials from this address; wait {seconds} s")
+            what = f"too many wrong credentials from this address; wait {seconds} s"
+            raise Rejected(Reason.OVERLOADED, what, retry_after_seconds=seconds)
 
     def note(self, ip: str) -> None:
         """One more failure."""
