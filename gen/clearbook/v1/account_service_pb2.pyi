@@ -796,7 +796,7 @@ Global___StreamAccountRequest: _TypeAlias = StreamAccountRequest  # noqa: Y015
 @_typing.final
 class StreamAccountResponse(_message.Message):
     """The state first (snapshot, or what changed since the index asked for), then changes; a heartbeat holds neither. One journal entry's
-    changes are in one message, beyond 5,000 orders, executions or transfers in several.
+    changes are in one message, beyond 250 balances, orders, executions and transfers in several.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -540,7 +540,7 @@ class StreamOrdersResponse(_message.Message):
     JOURNAL_SEQUENCE_FIELD_NUMBER: _builtins.int
     LAGGED_FIELD_NUMBER: _builtins.int
     snapshot: _builtins.bool
-    """True for the first message: `orders` are all open orders; discard all before. Beyond 5,000 of them the others follow at once, in
+    """True for the first message: `orders` are all open orders; discard all before. Beyond 250 of them the others follow at once, in
     messages of changes.
     """
     journal_sequence: _builtins.int
