@@ -282,7 +282,7 @@ async def _one_method(stage: Stage, channel: grpc.aio.Channel, method: Method) -
 def rest(held: Held, payload: bytes, *, as_key: str = "", text: str = "") -> forward.Signed:
     raw_signature = held.sign(payload)
     right = raw_signature.hex() if held.kind == HMAC else base64.b64encode(raw_signature).decode()
-    return forward.Signed(key_id=as_key or held.key_id, payload=payload, signature=text or right, route="POST /x")
+    return forward.Signed(key_id=as_key or held.key_id, payload=payload, signature=text or right)
 
 
 def query(behind_ms: int = 0, window: int = 5_000) -> bytes:
