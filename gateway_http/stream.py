@@ -2,7 +2,7 @@
 
 Close codes: 1008 with a reason for an unknown pair, too many sockets or too many messages, 1012 when the server or the
 session's keeper closes, 4401 when the session's credential is no longer good, 1011 when market data cannot be had. What
-clients send that is no request is read and ignored.
+clients send that is no request is read and ignored. A page of somebody else's gets no socket: see origins.py.
 """
 
 import asyncio

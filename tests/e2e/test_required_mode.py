@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,8 +25,10 @@ from clearbook.v1 import admin_service_pb2 as admin
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
+from services.cli.welcome import welcome
 from tests.e2e.conftest import running
 from tests.identity_guide import run_guide
 from tests.suite import Clients, Suite, fresh
@@ -39,6 +41,13 @@ ORDERS_AT_ONCE = 20
 MESSAGES_AT_ONCE = 50
 OPERATOR = (("authorization", f"Bearer {ADMIN_TOKEN}"),)
 ROUTE = "/api/v1/order"
+CURL = (
+    "import httpx, sys; from itertools import pairwise; given = list(pairwise(sys.argv));"
+    "headers = dict(value.split(': ') for option, value in given if option == '-H');"
+    "body, = (value for option, value in given if option == '-d');"
+    "print(httpx.post(next(part for part in sys.argv if part.startswith('http:')), content=body, headers=headers).text)"
+)
+"""A curl that every machine has. Quick to start: a signature is good for five seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +132,8 @@ async def clients(suite: Suite) -> AsyncIterator[Clients]:
 
 @pytest.fixture
 async def http(suite: Suite) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=suite.http, timeout=30) as client:
+    headers = {"content-type": "application/json"}
+    async with httpx.AsyncClient(base_url=suite.http, timeout=30, headers=headers) as client:
         yield client
 
 
@@ -190,6 +200,8 @@ async def test_an_order_as_a_form(http: httpx.AsyncClient, clients: Clients) -> 
     assert answer.status_code == 200, answer.text
     assert answer.json()["order_id"] == fields["order_id"]
     assert_refused(await http.post(ROUTE, content=body, headers=headers), 401, "UNAUTHENTICATED")
+    unsigned = await http.post(ROUTE, content=form, headers={"content-type": headers["content-type"]})
+    assert_refused(unsigned, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 @pytest.mark.parametrize(("number", "kind"), [(0, "HMAC_SHA256"), (1, "ED25519")])
@@ -200,15 +212,11 @@ async def test_the_guide_signs(suite: Suite, clients: Clients, tmp_path: Path, n
     if key.private is not None:
         pem = key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (tmp_path / "key.pem").write_bytes(pem)
-    curl = (  # quick to start: a signature is good for five seconds
-        "import httpx, sys; _, _, _, header, _, body, url = sys.argv; name, value = header.split(': ');"
-        "print(httpx.post(url, content=body, headers={name: value}).text)"
-    )
     done = await asyncio.to_thread(
         subprocess.run,
         ["bash", "-euc", 'curl() { "$PYTHON" -c "$CURL" "$@"; }\n' + script.replace("127.0.0.1:8000", suite.http[7:])],
         cwd=tmp_path,
-        env=os.environ | {"PYTHON": sys.executable, "CURL": curl,
+        env=os.environ | {"PYTHON": sys.executable, "CURL": CURL,
                           "KEY": key.key_id, "SECRET": key.secret, "USER_ID": key.user},
         capture_output=True,
         text=True,
@@ -298,14 +306,48 @@ async def test_headers(http: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [("https://app.example", True), ("https://evil.example", False)])
-async def test_other_peoples_pages(http: httpx.AsyncClient, origin: str, allowed: bool) -> None:
+async def test_other_peoples_pages(suite: Suite, http: httpx.AsyncClient, origin: str, allowed: bool) -> None:
     asked = {"origin": origin, "access-control-request-method": "POST",
              "access-control-request-headers": "x-mbx-apikey"}  # fmt: skip
     preflight = await http.options(ROUTE, headers=asked)
     assert (preflight.status_code == 200) is allowed
     answer = await http.get("/api/v1/orderbook/BTC-USD", headers={"origin": origin})
-    for headers in (preflight.headers, answer.headers):
+    posted = await http.post(ROUTE, content=order("alice"), headers={"origin": origin})
+    assert_refused(posted, *((401, "UNAUTHENTICATED") if allowed else (403, "ORIGIN_REFUSED", "origin")))
+    for headers in (preflight.headers, answer.headers, posted.headers):
         assert headers.get("access-control-allow-origin") == (origin if allowed else None)
+    url = f"ws://{suite.plan.http}/ws/marketdata"
+    if allowed:
+        async with connect(url, origin=Origin(origin)) as socket:
+            assert "orderbook_update" in str(await socket.recv())
+    else:
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(url, origin=Origin(origin))
+        assert (caught.value.response.status_code, json.loads(caught.value.response.body)["code"]) == (
+            403, "ORIGIN_REFUSED",
+        )  # fmt: skip
+
+
+async def test_what_up_says_works(suite: Suite, tmp_path: Path) -> None:
+    """The commands that `clearbook up` prints in required mode, as they are pasted."""
+    said = welcome(replace(suite.plan, open_mode=False), 1.0)
+    script = "\n".join(line for line in said.splitlines() if re.match(r" {2}(export|alice=|/| {2}'|curl)", line))
+    env = os.environ | {"CLEARBOOK_ADMIN_TOKEN": ADMIN_TOKEN, "PYTHON": sys.executable, "CURL": CURL}
+    argv = ["bash", "-euc", 'curl() { "$PYTHON" -c "$CURL" "$@"; }\n' + script]
+    done = await asyncio.to_thread(
+        subprocess.run, argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith('{"message":"Order submitted successfully","order_id":"my-first"}\n'), done.stdout
+
+
+async def test_the_demo_says_what_it_lacks(suite: Suite) -> None:
+    argv = [sys.executable, "-m", "services.cli.main", "demo", "--gateway", suite.gateway]
+    done = await asyncio.to_thread(
+        subprocess.run, [*argv, "--publisher", suite.publisher], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "CLEARBOOK_AUTH=required" in done.stderr
 
 
 # The socket.

@@ -38,7 +38,8 @@ class SignUps:
         for tally, key, whose in ((self._by_ip, ip, "from this address"), (self._all, _EVERYWHERE, "by sign-in")):
             seconds = tally.wait_seconds(key)
             if seconds:
-                raise Rejected(Reason.OVERLOADED, f"too many new accounts {whose} today; wait {seconds} s")
+                what = f"too many new accounts {whose} today; wait {seconds} s"
+                raise Rejected(Reason.OVERLOADED, what, retry_after_seconds=seconds)
         self._by_ip.note(ip)
         self._all.note(_EVERYWHERE)
 
