@@ -38,7 +38,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bench.load import SEED, USERS, Job, Outcome
 from services.book.journal import Journal
 from services.cli.clients import Clients
-from services.cli.up import engine_build
+from services.cli.welcome import engine_build
 from tests.backends import Backends
 from tests.suite import Suite, until, user
 

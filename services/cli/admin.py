@@ -8,7 +8,8 @@ import base64
 import json
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import typer
@@ -39,6 +40,33 @@ Asset = Annotated[str, typer.Argument(help="Symbol, for example BTC.")]
 Amount = Annotated[str, typer.Argument(help="A plain decimal number of whole units.")]
 TransferId = Annotated[str, typer.Option("--id", help="Makes it happen once, however often it is asked; else made up.")]
 Reason = Annotated[str, typer.Option(help="Why; the account's owner sees it.")]
+
+
+class State(StrEnum):
+    """Where a withdrawal may stand."""
+
+    REQUESTED = "requested"
+    APPROVED = "approved"
+    SETTLED = "settled"
+    DONE = "done"
+    CANCELED = "canceled"
+
+
+class Kind(StrEnum):
+    """How a key may prove itself."""
+
+    BEARER = "bearer"
+    HMAC_SHA256 = "hmac_sha256"
+    ED25519 = "ed25519"
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    READ = "read"
+    TRADE = "trade"
+    WITHDRAW = "withdraw"
+    ADMIN = "admin"
 
 
 # Accounts and money.
@@ -79,7 +107,8 @@ def credit(
     as_json: Json = False,
 ) -> None:
     """Give a user funds of one of the system's accounts."""
-    _adjust(gateway, as_json, source, user, asset, amount, reason, transfer_id)
+    names = {"from_user": "--from", "to_user": "USER"}
+    _adjust(gateway, as_json, (source, user), names, asset, amount, reason, transfer_id)
 
 
 @app.command()
@@ -94,7 +123,8 @@ def debit(
     as_json: Json = False,
 ) -> None:
     """Take a user's funds into one of the system's accounts."""
-    _adjust(gateway, as_json, user, target, asset, amount, reason, transfer_id)
+    names = {"from_user": "USER", "to_user": "--to"}
+    _adjust(gateway, as_json, (user, target), names, asset, amount, reason, transfer_id)
 
 
 @app.command()
@@ -113,11 +143,20 @@ def grant(
 
 
 def _adjust(
-    gateway: str | None, as_json: bool, giver: str, receiver: str, asset: str, amount: str, reason: str, name: str
+    gateway: str | None,
+    as_json: bool,
+    parties: tuple[str, str],
+    names: Mapping[str, str],
+    asset: str,
+    amount: str,
+    reason: str,
+    name: str,
 ) -> None:
+    """From the first of the parties to the second."""
     name = name or _made_id()
-    parties: dict[str, Any] = {"from_user": giver, "to_user": receiver}
-    answer = _ask(gateway, "AdjustBalance", transfer_id=name, asset=asset, amount=amount, reason=reason, **parties)
+    fields: dict[str, Any] = {"transfer_id": name, "asset": asset, "amount": amount, "reason": reason}
+    fields |= {"from_user": parties[0], "to_user": parties[1]}
+    answer = _ask(gateway, "AdjustBalance", names=names, **fields)
     _done(answer, as_json, f"transfer {name}, settlement sequence {answer.settlement_sequence}")
 
 
@@ -173,13 +212,13 @@ def assets_create(
 
 @withdrawals.command("list")
 def withdrawals_list(
-    state: Annotated[str, typer.Option(help="requested, approved, settled, done or canceled.")] = "",
+    state: Annotated[State | None, typer.Option(help="Only these.", case_sensitive=False)] = None,
     limit: Limit = 100,
     gateway: Gateway = None,
     as_json: Json = False,
 ) -> None:
     """List users' withdrawals, newest first."""
-    asked = {"state": f"TRANSFER_STATE_{state.upper()}"} if state else {}
+    asked = {"state": f"TRANSFER_STATE_{state.name}"} if state else {}
     rows = _list(gateway, "ListWithdrawals", "withdrawals", limit, **asked)
     if as_json:
         _print_json(rows)
@@ -226,8 +265,8 @@ def fees_set(
 @keys.command("create")
 def keys_create(
     user: User,
-    kind: Annotated[str, typer.Option(help="bearer, hmac_sha256 or ed25519.")] = "bearer",
-    scope: Annotated[list[str] | None, typer.Option(help="read, trade, withdraw, admin; more than once.")] = None,
+    kind: Annotated[Kind, typer.Option(help="How it proves itself.", case_sensitive=False)] = Kind.BEARER,
+    scope: Annotated[list[Scope] | None, typer.Option(help="More than once.", case_sensitive=False)] = None,
     allow_ip: Annotated[list[str] | None, typer.Option(help="An address or network; more than once.")] = None,
     label: str = "",
     public_key: Annotated[str, typer.Option(help="ed25519: as `clearbook keys new` prints it, base64.")] = "",
@@ -236,9 +275,9 @@ def keys_create(
 ) -> None:
     """Make an API key for a user. The secret is shown once."""
     key = {
-        "kind": f"KEY_KIND_{kind.upper()}",
+        "kind": f"KEY_KIND_{kind.name}",
         "label": label,
-        "scopes": [f"SCOPE_{name.upper()}" for name in scope or []],
+        "scopes": [f"SCOPE_{name.name}" for name in scope or []],
         "allowed_ips": allow_ip or [],
         "public_key": _bytes(public_key),
     }
@@ -280,18 +319,21 @@ def _bytes(text: str) -> bytes:
         raise typer.BadParameter("must be base64") from None
 
 
-def _ask(gateway: str | None, rpc: str, *, again: bool = True, **fields: Any) -> Any:
+def _ask(
+    gateway: str | None, rpc: str, *, again: bool = True, names: Mapping[str, str] | None = None, **fields: Any
+) -> Any:
     """The answer of one call; a refusal is one line and exit 1.
 
     Args:
         gateway: its address, or None as configured.
         rpc: as in the proto.
         again: whether it may be made twice.
+        names: what of the command line became which field, where that is this command's own.
         fields: of the request; enums by name.
     """
     from services.cli.calls import ask, refusals
 
-    with refusals():
+    with refusals(names):
         return asyncio.run(ask(gateway, rpc, fields, again=again))
 
 

@@ -1,10 +1,14 @@
 """A field of a message as one cell of a table or of a CSV file: exact, and the same for ever."""
 
 import re
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
+
+FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What begins so, spreadsheets run: and some texts are others' (a transfer's reason, who it came from)."""
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
 def cell(message: Any, name: str) -> str:
@@ -20,3 +24,9 @@ def cell(message: Any, name: str) -> str:
     if field.type == FieldDescriptor.TYPE_BOOL:
         return "true" if value else "false"
     return str(value)
+
+
+def csv_cell(message: Any, name: str) -> str:
+    """The same for a file that a spreadsheet may open: a text that it would run has an apostrophe before it."""
+    text = cell(message, name)
+    return f"'{text}" if text.startswith(FORMULAS) and not _NUMBER.fullmatch(text) else text

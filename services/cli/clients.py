@@ -15,6 +15,7 @@ from clearbook.v1 import order_service_pb2_grpc as orders_grpc
 from services.errors import Reason
 from services.runtime import rpc
 from services.runtime.config import Tls
+from services.runtime.metadata import USER_KEY
 from services.runtime.streams import Backoff
 
 CALLS_MAX: Final = 64
@@ -29,7 +30,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 def user(name: str) -> Metadata:
     """Open mode's way to say who one is."""
-    return (("x-clearbook-user", name),)
+    return ((USER_KEY, name),)
 
 
 ADMIN: Final = user("admin")
@@ -38,11 +39,11 @@ ADMIN: Final = user("admin")
 class CallFailed(Exception):
     """A call that was refused, or that nobody answered in time. `reason` is the refusal's, None without an answer."""
 
-    def __init__(self, request: Any, error: grpc.aio.AioRpcError) -> None:
-        """Says what was asked and why not."""
+    def __init__(self, error: grpc.aio.AioRpcError) -> None:
+        """Says why not."""
         self.reason = rpc.rejected_from(error)
         name = self.reason.name if self.reason else error.code().name
-        super().__init__(f"{type(request).__name__}: {name}: {error.details()}")
+        super().__init__(f"{name}: {error.details()}")
 
 
 class Clients:
@@ -90,7 +91,7 @@ class Clients:
                 try:
                     return await method(request, metadata=who, timeout=CALL_SECONDS_MAX)
                 except grpc.aio.AioRpcError as error:
-                    failed = CallFailed(request, error)
+                    failed = CallFailed(error)
                     away = error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
                 if backoff.failures and failed.reason is Reason.ORDER_ENDED:
                     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import sqlite3
 from contextlib import asynccontextmanager
@@ -35,10 +36,10 @@ GAS_LIMIT = 200_000
 SETTLED_SECONDS_MAX = 60.0
 
 
-async def audited(suite: Suite) -> tuple[int, str]:
+async def audited(suite: Suite, *options: str) -> tuple[int, str]:
     """Exit code and output of the command, in the environment of the exchange."""
     env = os.environ | suite.plan.env() | suite.env | {"COLUMNS": "200"}
-    done = await asyncio.to_thread(processes.run, [*processes.COMMAND, "audit"], env, 120)
+    done = await asyncio.to_thread(processes.run, [*processes.COMMAND, "audit", *options], env, 120)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -86,8 +87,14 @@ async def test_all_sides_agree(suite: Suite, clients: Clients, market: Traded) -
         transact = DirectTransact(contract.chain, Signer(WALLET_KEY))
         await transact(contract.address, contract.calldata("claim", token), GAS_LIMIT)
     await until(lambda: stands(pb.TRANSFER_STATE_DONE), SETTLED_SECONDS_MAX, "the claim is not journaled")
-    code, said = await audited(suite)
+    code, said = await audited(suite, "--json")
     assert code == EXIT_EQUAL, said
+    found = json.loads(said)
+    assert found["differences"] == []
+    assert {line["difference"] for part in found["comparisons"] for line in part["lines"]} == {"0"}
+    assert {name for part in found["comparisons"] for line in part["lines"] for name in line["amounts"]} == {
+        *("journal", "ledger", "postings", "engine", "chain"),
+    }
 
 
 async def _trade(clients: Clients, market: Traded) -> None:

@@ -85,16 +85,17 @@ async def test_accounts_money_fees_and_the_log(exchange: Exchange, shell: Shell)
     assert table[0].split() == ["account", "user", "tier", "asset", "total", "available", "held", "unsettled"]
     assert table[1].split()[1:5] == ["carol", "standard", "BTC", "102"]
     refusal = await run(shell, "admin", "credit", "nobody", "BTC", "1", "--reason", "x", code=1)
-    assert refusal.startswith("clearbook: AdjustBalanceRequest: ACCOUNT_NOT_FOUND") and refusal.count("\n") == 1
+    assert refusal == "clearbook: ACCOUNT_NOT_FOUND: no such user: nobody\n"
+    refusal = await run(shell, "admin", "debit", "carol", "BTC", "1", "--reason", "x", "--to", "carol", code=1)
+    assert refusal == "clearbook: INVALID_FIELD: --to must be another account than USER\n"
     assert [tier["tier"] for tier in await rows(shell, "fees", "list")] == ["standard", "gold"]
     assert await run(shell, "admin", "fees", "set", "carol", "gold") == "carol: gold\n"
     assert (await rows(shell, "accounts", "list", "--user", "carol"))[0]["fee_tier"] == "gold"
     log = await rows(shell, "audit", "list")
     assert [entry["method"] for entry in reversed(log)] == [
-        *("CreateAccount", "GrantFunds", "AdjustBalance", "AdjustBalance", "AdjustBalance", "AdjustBalance"),
-        "SetFeeTier",
+        *("CreateAccount", "GrantFunds", *["AdjustBalance"] * 5, "SetFeeTier"),
     ]
-    assert [entry["outcome"] for entry in log][:2] == ["OK", "ACCOUNT_NOT_FOUND"]
+    assert [entry["outcome"] for entry in log][:3] == ["OK", "INVALID_FIELD", "ACCOUNT_NOT_FOUND"]
     assert {entry["user"] for entry in log} == {"admin"}
 
 
@@ -117,6 +118,8 @@ async def test_markets_withdrawals_and_keys(exchange: Exchange, shell: Shell, tm
     second, first = await rows(shell, "withdrawals", "list", "--state", "requested")
     assert "approved" in await run(shell, "admin", "withdrawals", "approve", first["withdrawal_id"])
     await run(shell, "admin", "withdrawals", "reject", second["withdrawal_id"], "--reason", "no")
+    unknown = await run(shell, "admin", "withdrawals", "list", "--state", "requestd", code=2)
+    assert "'requestd' is not one of" in unknown and "TRANSFER_STATE" not in unknown
     table = (await run(shell, "admin", "withdrawals", "list")).splitlines()
     assert [line.split()[2] for line in table] == ["state", "CANCELED", "APPROVED"]
     public = (await run(shell, "keys", "new", str(tmp_path / "alice.pem"))).strip()
@@ -158,4 +161,12 @@ async def test_export(exchange: Exchange, shell: Shell, tmp_path: Path) -> None:
     assert out.read_text() == ",".join(TABLES["orders"].columns) + "\n"
     none = await run(shell, "export", "executions", "--user", "alice", "--end", "2020-01-01T00:00:00Z")
     assert none.count("\n") == 1
-    assert "market" in await run(shell, "export", "ledger", "--user", "alice", "--market", "BTC-USD", code=1)
+    unfit = await run(shell, "export", "ledger", "--user", "alice", "--market", "BTC-USD", code=1)
+    assert unfit == "clearbook: ledger cannot be told apart by --market\n"
+    before = out.read_text()
+    for file, who in ((out, "fees"), (tmp_path / "none.csv", "fees")):
+        assert "PERMISSION_DENIED" in await run(shell, "export", "orders", "--user", who, "--out", str(file), code=1)
+    assert (out.read_text(), [file.name for file in tmp_path.glob("*.csv*")]) == (before, ["orders.csv"])
+    assert not list(tmp_path.glob(".*")), "nothing half written is left"
+    await alice.place(limit("SELL", "40000.00", "0.1", "=1+1"))
+    assert ",'=1+1," in await run(shell, "export", "orders", "--user", "alice")
