@@ -29,6 +29,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
 from services.cli.welcome import welcome
+from tests import processes
 from tests.e2e.conftest import running
 from tests.identity_guide import run_guide
 from tests.suite import Clients, Suite, fresh
@@ -330,7 +331,7 @@ async def test_other_peoples_pages(suite: Suite, http: httpx.AsyncClient, origin
 
 async def test_what_up_says_works(suite: Suite, tmp_path: Path) -> None:
     """The commands that `clearbook up` prints in required mode, as they are pasted."""
-    said = welcome(replace(suite.plan, open_mode=False), 1.0)
+    said = welcome(replace(suite.plan, open_mode=False, missing=()), 1.0)
     script = "\n".join(line for line in said.splitlines() if re.match(r" {2}(export|alice=|/| {2}'|curl)", line))
     env = os.environ | {"CLEARBOOK_ADMIN_TOKEN": ADMIN_TOKEN, "PYTHON": sys.executable, "CURL": CURL}
     argv = ["bash", "-euc", 'curl() { "$PYTHON" -c "$CURL" "$@"; }\n' + script]
@@ -342,10 +343,8 @@ async def test_what_up_says_works(suite: Suite, tmp_path: Path) -> None:
 
 
 async def test_the_demo_says_what_it_lacks(suite: Suite) -> None:
-    argv = [sys.executable, "-m", "services.cli.main", "demo", "--gateway", suite.gateway]
-    done = await asyncio.to_thread(
-        subprocess.run, [*argv, "--publisher", suite.publisher], capture_output=True, text=True, check=False, timeout=60
-    )
+    argv = [*processes.COMMAND, "demo", "--gateway", suite.gateway, "--publisher", suite.publisher]
+    done = await asyncio.to_thread(processes.run, argv, os.environ, 60)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "CLEARBOOK_AUTH=required" in done.stderr
 
