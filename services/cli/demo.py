@@ -93,18 +93,7 @@ class Trader:
 
     async def cancel(self, ids: Iterable[str]) -> None:
         """Cancels orders; one that was filled meanwhile is fine."""
-
-        async def one(order_id: str) -> None:
-            try:
-                request = orders.CancelOrderRequest(order_id=order_id)
-                await self._clients.call(self._clients.orders.CancelOrder, request, self._who)
-            except CallFailed as failed:
-                if failed.reason is not Reason.ORDER_ENDED:
-                    raise
-
-        async with asyncio.TaskGroup() as group:
-            for order_id in ids:
-                group.create_task(one(order_id))
+        await self._clients.cancel([orders.CancelOrderRequest(order_id=order_id) for order_id in ids], self._who)
 
     async def open_orders(self, market: str = "") -> list[Any]:
         """Its resting orders."""

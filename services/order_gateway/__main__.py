@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.admin import Admin
 from services.order_gateway.audit import Audit
+from services.order_gateway.cancels import Cancels
 from services.order_gateway.executions import Executions
 from services.order_gateway.faucet import Faucet, parse_grants
 from services.order_gateway.fees import Rates
@@ -25,6 +26,7 @@ from services.order_gateway.money import Money
 from services.order_gateway.orders import Orders
 from services.order_gateway.rpcs import accounts as account_rpcs
 from services.order_gateway.rpcs import admin as admin_rpcs
+from services.order_gateway.rpcs import batches as batch_rpcs
 from services.order_gateway.rpcs import fees as fee_rpcs
 from services.order_gateway.rpcs import keys as key_rpcs
 from services.order_gateway.rpcs import money as money_rpcs
@@ -198,6 +200,7 @@ class Gateway:
         await fixed.load()
         orders = Orders(ledger, session, store, fees, settings.open_orders_max)
         await orders.load_seen()
+        cancels = Cancels(ledger, session, orders)
         watches, accounts, history = Watches(ledger), Accounts(ledger, session, faucet), History(store, ledger)
         admin = Admin(ledger, session)
 
@@ -213,7 +216,8 @@ class Gateway:
         gate = Gate(desk.authenticator, desk.keyring, self._limits, accounts, may_serve)
         audit = Audit(store.database)
         self.methods = methods = [
-            *order_rpcs.OrderHandlers(ledger, orders, history, watches).methods(),
+            *order_rpcs.OrderHandlers(ledger, orders, cancels, history, watches).methods(),
+            *batch_rpcs.BatchHandlers(ledger, orders, cancels).methods(),
             *account_rpcs.AccountHandlers(ledger, history, watches).methods(),
             *admin_rpcs.AdminHandlers(ledger, admin, accounts, history, fees, audit).methods(),
             *money_rpcs.MoneyHandlers(ledger, money, store).methods(),

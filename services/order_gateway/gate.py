@@ -9,7 +9,7 @@ from services.order_gateway.call import Call
 from services.order_gateway.identity.authenticator import Authenticator
 from services.order_gateway.identity.keyring import Keyring
 from services.order_gateway.identity.who import Caller, Identity, Visitor
-from services.order_gateway.limits import Limits
+from services.order_gateway.limits import ONE_REQUEST, Limits, Weight
 from services.order_gateway.methods import Access
 from services.runtime.run import Closing
 
@@ -38,11 +38,12 @@ class Gate:
         self._authenticator, self._keyring, self._limits = authenticator, keyring, limits
         self._accounts, self._may_serve = accounts, may_serve
 
-    async def admit(self, call: Call, access: Access) -> Admitted:
+    async def admit(self, call: Call, access: Access, weight: Weight = ONE_REQUEST) -> Admitted:
         """Who the handler acts for: see Access.
 
         Raises:
-            Rejected: RATE_LIMITED, NOT_TAKEN, UNAUTHENTICATED, PERMISSION_DENIED; what opening an account may raise.
+            Rejected: RATE_LIMITED, TOO_LARGE, NOT_TAKEN, UNAUTHENTICATED, PERMISSION_DENIED; what opening an account
+                may raise.
         """
         self._limits.arrived(call)
         if access is Access.PUBLIC:
@@ -52,7 +53,7 @@ class Gate:
         if access is Access.ANYBODY and call.session is None and not self._authenticator.names_somebody(call):
             return Visitor(None, call.peer)
         identity = await self.identify(call)
-        self._limits.identified(call, identity.user)
+        self._limits.identified(call, identity.user, weight)
         if access is Access.ANYBODY:
             return Visitor(identity, call.peer)
         if not identity.may(access.scope):

@@ -6,7 +6,7 @@ Wrong credentials are counted where they are judged: identity/failures.py.
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import Field
 
@@ -14,8 +14,20 @@ from services.order_gateway.call import Call
 from services.runtime.config import Settings
 from services.runtime.limits import GENEROUS, Limit, Open, RateText, of_ip
 
-PLACE_ORDER = "/clearbook.v1.OrderService/PlaceOrder"
-"""Cancels count as requests only: who has sent too many orders must still be able to take them back."""
+
+class Weight(NamedTuple):
+    """What a request counts for. Cancels count as requests only: who has sent too many orders can still end them.
+
+    Attributes:
+        orders: that it places.
+        requests: all else that it asks for.
+    """
+
+    orders: int = 0
+    requests: int = 0
+
+
+ONE_REQUEST = Weight(requests=1)
 
 STREAMS_MAX: Final = 1_000
 """Streams that nobody needs to be known for, open at once."""
@@ -62,10 +74,13 @@ class Limits:
         """Counts a stream of somebody unknown for its address, while it is open. Entering it raises OVERLOADED."""
         return self._streams.one(call.peer)
 
-    def identified(self, call: Call, user: str) -> None:
+    def identified(self, call: Call, user: str, weight: Weight = ONE_REQUEST) -> None:
         """Counts a call for whose it is.
 
         Raises:
-            Rejected: RATE_LIMITED.
+            Rejected: RATE_LIMITED; TOO_LARGE for a call that no wait would make room for.
         """
-        (self._orders if call.method == PLACE_ORDER else self._requests).take(user, call.trailer)
+        if weight.requests:
+            self._requests.take(user, call.trailer, weight.requests)
+        if weight.orders:
+            self._orders.take(user, call.trailer, weight.orders)

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from services.order_gateway.identity.scopes import Scope
+from services.order_gateway.limits import ONE_REQUEST, Weight
 
 
 class Access(Enum):
@@ -53,6 +54,7 @@ class Method:
         handler: for a unary method.
         streams: for a method that answers with a stream.
         reads: an operator's method that changes nothing, and so is not written to the audit log.
+        weight: what a request counts for; None: one request.
     """
 
     service: str
@@ -62,11 +64,16 @@ class Method:
     handler: Handler | None = None
     streams: StreamHandler | None = None
     reads: bool = False
+    weight: Callable[[Any], Weight] | None = None
 
     @property
     def name(self) -> str:
         """Full name, as in "/clearbook.v1.OrderService/PlaceOrder"."""
         return f"/{self.service}/{self.rpc}"
+
+    def weight_of(self, request: Any) -> Weight:
+        """What a request counts for."""
+        return ONE_REQUEST if self.weight is None else self.weight(request)
 
     @property
     def audited(self) -> bool:

@@ -5,6 +5,7 @@ Sizes are lots, prices ticks, amounts unbounded ints of base units, times nanose
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 from services.locks import lock
 from services.units import Asset, Market
@@ -223,6 +224,21 @@ class Placement:
             and self.quantity_lots == order.quantity_lots
             and (self.budget is None or self.budget == order.budget)
         )
+
+
+class Wanted(NamedTuple):
+    """An order to place: what, and under which of the client's ids; "" for one of our making."""
+
+    placement: Placement
+    client_order_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The answer to PlaceOrder: the order after all that it took, and the first PLACED_EXECUTIONS_MAX of that."""
+
+    order: Order
+    executions: tuple[Execution, ...]
 
 
 # Commands: what the gateway asks of the book.

@@ -112,7 +112,8 @@ async def _stream_call(gate: Gate, method: Method, call: Call, request: Any) -> 
 
 async def _call(gate: Gate, method: Method, call: Call, request: Any) -> Any:
     assert method.handler is not None
-    return await method.handler(await gate.admit(call, method.access), request, call.seconds)
+    who = await gate.admit(call, method.access, method.weight_of(request))
+    return await method.handler(who, request, call.seconds)
 
 
 def call_of(method: Method, context: Context) -> Call:

@@ -435,15 +435,17 @@ class Store:
         rows = await self._database.fetch(f"SELECT {ORDER_COLUMNS} FROM orders WHERE order_id = $1", order_id)  # noqa: S608
         return order_of(rows[0]) if rows else None
 
-    async def order_by_client(self, account_id: int, client_order_id: str) -> Order | None:
-        """The last order of an account under that id, as it is in the database."""
+    async def orders_by_client(self, ids: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Order]:
+        """The last order under each (account_id, client_order_id) that the database knows; all are of one account."""
+        assert len({account_id for account_id, _ in ids}) == 1, "of one account"
+        marks = ", ".join(f"${place}" for place in range(2, len(ids) + 2))
         rows = await self._database.fetch(
-            f"SELECT {ORDER_COLUMNS} FROM orders WHERE account_id = $1 AND client_order_id = $2 "  # noqa: S608
-            "ORDER BY create_sequence DESC LIMIT 1",
-            account_id,
-            client_order_id,
+            f"SELECT {ORDER_COLUMNS} FROM orders WHERE account_id = $1 AND client_order_id IN ({marks}) "  # noqa: S608
+            "ORDER BY create_sequence",
+            ids[0][0],
+            *(client_order_id for _, client_order_id in ids),
         )
-        return order_of(rows[0]) if rows else None
+        return {(order.account_id, order.client_order_id): order for order in map(order_of, rows)}
 
     async def executions(self, order_id: int, *, through_sequence: int = INT64_MAX) -> list[Execution]:
         """What an order traded by then, oldest first: the last EXECUTIONS_MAX."""

@@ -222,19 +222,24 @@ class _Requests:
 
 
 def status_for(error: Exception, what: str) -> status_pb2.Status:
-    """The status that answers a request which failed with `error`. A bug is logged here, with its stack.
+    """The status that answers a request which failed with `error`: see refusal_for."""
+    return status_of(refusal_for(error, what))
+
+
+def refusal_for(error: Exception, what: str) -> Rejected:
+    """What a caller hears whose request failed with `error`. A bug is logged here, with its stack.
 
     Args:
         error: a Rejected, what the runtime raises when it ends or a database fails, or a bug.
         what: the method, for the log.
     """
     if isinstance(error, Rejected):
-        return status_of(error)
+        return error
     if isinstance(error, Closed):
-        return status_of(Rejected(Reason.CLOSING))
+        return Rejected(Reason.CLOSING)
     if isinstance(error, db.Unavailable):
         logger.error("database unavailable", method=what, error=str(error))
-        return status_of(Rejected(Reason.UNAVAILABLE))
+        return Rejected(Reason.UNAVAILABLE)
     logger.error("bug", method=what, exc_info=error)
     return internal_error()
 

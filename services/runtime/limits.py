@@ -85,13 +85,15 @@ class Limit:
         self._what, self._clock = what, clock
         self._buckets = Buckets(rate_of(rate))
 
-    def take(self, key: str, words: dict[str, str]) -> None:
-        """One more of `key`; `words` takes what the caller is told.
+    def take(self, key: str, words: dict[str, str], count: int = 1) -> None:
+        """So many more of `key`, all or none; `words` takes what the caller is told.
 
         Raises:
-            Rejected: RATE_LIMITED.
+            Rejected: RATE_LIMITED; TOO_LARGE for more than may ever come at once.
         """
-        verdict = self._buckets.hit(key, self._clock())
+        verdict = self._buckets.hit(key, self._clock(), count)
+        if count > verdict.limit:
+            raise Rejected(Reason.TOO_LARGE, f"{count} {self._what} at once, at most {verdict.limit} may come")
         words.update(told(verdict))
         if not verdict.taken:
             wait_seconds = seconds(verdict.retry_ns)

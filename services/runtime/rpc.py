@@ -7,11 +7,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from services.runtime import certificates, log, reflection
-from services.runtime.calls import Calls, abort, received, status_for, write_bounded
+from services.runtime.calls import Calls, abort, received, refusal_for, status_for, write_bounded
 from services.runtime.config import Tls, host_port
 from services.runtime.roles import ADMITTED, Admitted, Role
 from services.runtime.run import Closing, StartError
-from services.runtime.status import code_of, refusal_in, rejected_from, status_from, status_of
+from services.runtime.status import code_of, number_of, refusal_in, rejected_from, status_from, status_of
 from services.runtime.streams import Backoff, reconnecting, stream_until
 
 __all__ = [
@@ -20,8 +20,10 @@ __all__ = [
     "abort",
     "code_of",
     "connect",
+    "number_of",
     "received",
     "reconnecting",
+    "refusal_for",
     "refusal_in",
     "rejected_from",
     "serves",

@@ -35,9 +35,14 @@ def status_of(rejected: Rejected) -> status_pb2.Status:
     return status
 
 
-def internal_error() -> status_pb2.Status:
-    """The status of a bug: it names the request, so that the log can be searched, and nothing else."""
-    return status_of(Rejected(Reason.INTERNAL, f"internal error, request {log.request_id.get() or 'unknown'}"))
+def internal_error() -> Rejected:
+    """The answer to a bug: it names the request, so that the log can be searched, and nothing else."""
+    return Rejected(Reason.INTERNAL, f"internal error, request {log.request_id.get() or 'unknown'}")
+
+
+def number_of(reason: Reason) -> int:
+    """The number of a reason's google.rpc.Code."""
+    return _NUMBERS[reason]
 
 
 def code_of(status: status_pb2.Status) -> grpc.StatusCode:

@@ -139,10 +139,11 @@ async def test_a_market_halted_in_its_first_transaction_stays_halted(database: D
 async def test_questions(database: Database) -> None:
     store = (await traded(database)).store
     assert await store.order(7) is None
-    found_a = await store.order_by_client(ALICE, "a")
-    assert found_a is not None and found_a == await store.order(1)
+    found = await store.orders_by_client([(ALICE, "a"), (ALICE, "b"), (ALICE, "c")])
+    found_a = found.pop((ALICE, "a"))
+    assert not found and found_a == await store.order(1)
     assert (found_a.filled_lots, found_a.filled_quote, found_a.lock) == (40, 120_000_000, 180_000_000)
-    assert await store.order_by_client(BOB, "a") is None
+    assert await store.orders_by_client([(BOB, "a")]) == {}
     (made,), (took,) = await store.executions(1), await store.executions(2)
     assert (made.is_maker, made.fee, took.is_maker, took.fee) == (True, 400, False, 240_000)
     assert await store.taken(1) == []

@@ -26,7 +26,7 @@ def test_a_message_is_bounded() -> None:
 
 
 def test_a_bug_is_internal() -> None:
-    status = internal_error()
+    status = status_of(internal_error())
     assert code_of(status) is grpc.StatusCode.INTERNAL
     assert status.message.startswith("internal error, request ")
 

@@ -44,6 +44,20 @@ class OrderServiceStub:
     """
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderRequest, _order_service_pb2.CancelOrderResponse]
     """Cancels one open order. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended already."""
+    PlaceOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.PlaceOrdersRequest, _order_service_pb2.PlaceOrdersResponse]
+    """Places up to 500 orders, each as PlaceOrder would, in the order given: funds are set aside for the first one first. Answers once
+    all outcomes are known, one for each order, in the same order. What is refused of one touches no other; sent again, each is
+    found by its own client_order_id. Every order counts for the rate limit; beyond it none is placed.
+    INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is placed then.
+    """
+    CancelOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrdersRequest, _order_service_pb2.CancelOrdersResponse]
+    """Cancels up to 500 open orders, each as CancelOrder would, in the order given. One outcome for each, in the same order.
+    INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is canceled then.
+    """
+    CancelAllOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelAllOrdersRequest, _order_service_pb2.CancelAllOrdersResponse]
+    """Cancels all open orders of the caller, perhaps in one market or of one side only: all that were placed before the call came,
+    answered or not. UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED: perhaps not all of them; call again.
+    """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]
     """Returns one order of the caller. NOT_FOUND: no such order of the caller."""
     ListOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]
@@ -69,6 +83,20 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderRequest, _order_service_pb2.CancelOrderResponse]  # type: ignore[assignment]
     """Cancels one open order. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended already."""
+    PlaceOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.PlaceOrdersRequest, _order_service_pb2.PlaceOrdersResponse]  # type: ignore[assignment]
+    """Places up to 500 orders, each as PlaceOrder would, in the order given: funds are set aside for the first one first. Answers once
+    all outcomes are known, one for each order, in the same order. What is refused of one touches no other; sent again, each is
+    found by its own client_order_id. Every order counts for the rate limit; beyond it none is placed.
+    INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is placed then.
+    """
+    CancelOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrdersRequest, _order_service_pb2.CancelOrdersResponse]  # type: ignore[assignment]
+    """Cancels up to 500 open orders, each as CancelOrder would, in the order given. One outcome for each, in the same order.
+    INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is canceled then.
+    """
+    CancelAllOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelAllOrdersRequest, _order_service_pb2.CancelAllOrdersResponse]  # type: ignore[assignment]
+    """Cancels all open orders of the caller, perhaps in one market or of one side only: all that were placed before the call came,
+    answered or not. UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED: perhaps not all of them; call again.
+    """
     GetOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]  # type: ignore[assignment]
     """Returns one order of the caller. NOT_FOUND: no such order of the caller."""
     ListOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]  # type: ignore[assignment]
@@ -103,6 +131,38 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_order_service_pb2.CancelOrderResponse, _abc.Awaitable[_order_service_pb2.CancelOrderResponse]]:
         """Cancels one open order. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended already."""
+
+    @_abc_1.abstractmethod
+    def PlaceOrders(
+        self,
+        request: _order_service_pb2.PlaceOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.PlaceOrdersResponse, _abc.Awaitable[_order_service_pb2.PlaceOrdersResponse]]:
+        """Places up to 500 orders, each as PlaceOrder would, in the order given: funds are set aside for the first one first. Answers once
+        all outcomes are known, one for each order, in the same order. What is refused of one touches no other; sent again, each is
+        found by its own client_order_id. Every order counts for the rate limit; beyond it none is placed.
+        INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is placed then.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelOrders(
+        self,
+        request: _order_service_pb2.CancelOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.CancelOrdersResponse, _abc.Awaitable[_order_service_pb2.CancelOrdersResponse]]:
+        """Cancels up to 500 open orders, each as CancelOrder would, in the order given. One outcome for each, in the same order.
+        INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is canceled then.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelAllOrders(
+        self,
+        request: _order_service_pb2.CancelAllOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.CancelAllOrdersResponse, _abc.Awaitable[_order_service_pb2.CancelAllOrdersResponse]]:
+        """Cancels all open orders of the caller, perhaps in one market or of one side only: all that were placed before the call came,
+        answered or not. UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED: perhaps not all of them; call again.
+        """
 
     @_abc_1.abstractmethod
     def GetOrder(
