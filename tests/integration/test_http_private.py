@@ -15,7 +15,7 @@ from clearbook.internal.v1 import forward_service_pb2_grpc as services
 from clearbook.v1 import account_service_pb2 as accounts
 from clearbook.v1 import order_service_pb2 as orders
 
-from gateway_http import feeds
+from gateway_http import feeds, stream
 from gateway_http import forward as forward_module
 from gateway_http.channels import Channels
 from gateway_http.feeds import Subscriber
@@ -247,3 +247,25 @@ async def test_what_waits_for_a_socket_is_bounded_by_its_length_too(monkeypatch:
     assert await out.next() == "x" * 50
     await more
     assert await out.next() == "y"
+
+
+class Heard:
+    """A socket's other end."""
+
+    def __init__(self) -> None:
+        self.words: list[dict[str, Any]] = []
+        self.closed: tuple[int, str] | None = None
+
+    async def send_text(self, text: str) -> None:
+        self.words.append(json.loads(text))
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed = code, reason
+
+
+async def test_who_may_come_again_is_told_when() -> None:
+    socket: Any = Heard()
+    await stream._end(socket, Rejected(Reason.OVERLOADED, "200 sockets are open from this address already"), 1008)
+    (last,) = socket.words
+    assert (last["type"], last["error"]["code"], last["error"]["retry_after"]) == ("closing", "OVERLOADED", 1)
+    assert socket.closed == (1008, "200 sockets are open from this address already")
