@@ -65,7 +65,7 @@ class Effects:
 
     Attributes:
         settled: (account_id, asset_id) of the balances whose unsettled part changed because entries became final.
-        final: open withdrawals whose entry became final.
+        final: open withdrawals and transfers whose entry became final.
     """
 
     postings: list[Posting] = field(default_factory=list)

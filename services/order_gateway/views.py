@@ -127,7 +127,7 @@ class AccountView:
             if known is None or known.event_sequence < order.event_sequence:
                 latest[order.order_id] = ledger.orders.get(order.order_id, order)
         moved: dict[int, Movement] = {}
-        for item in (*movements, *(item for item in ledger.withdrawals.values() if item.concerns(mine))):
+        for item in (*movements, *ledger.open_withdrawals(mine).values()):
             before = moved.get(item.create_sequence)
             if before is None or before.event_sequence < item.event_sequence:
                 moved[item.create_sequence] = item

@@ -23,7 +23,7 @@ from services.book import wire as book_wire
 from services.book.engine import Engine
 from services.command_ids import command_id_of
 from services.locks import lock
-from services.order_gateway import account, wire
+from services.order_gateway import account, check, wire
 from services.order_gateway.check import violations
 from services.order_gateway.ledger import Change, Ledger, Reservation
 from services.order_gateway.model import Execution, MovementState, Order, OrderPlaced
@@ -362,6 +362,41 @@ def test_orders_as_placed_stay_known_when_makers_trade_on(seed: int) -> None:
 def _answer(change: Change) -> tuple[Order, list[Execution]]:
     assert isinstance(change.body, OrderPlaced)
     return change.body.order, [item for item in change.effects.executions if not item.is_maker]
+
+
+FOUND_IN_SLICES: dict[str, Callable[[Ledger], None]] = {
+    "money out of nothing": lambda ledger: _changes(ledger, "total"),
+    "a hold that nothing asks for": lambda ledger: _changes(ledger, "held"),
+    "finality that no entry has": lambda ledger: _changes(ledger, "unsettled"),
+}
+
+
+def _changes(ledger: Ledger, field: str) -> None:
+    """One balance is wrong by one, of an account whose turn comes early."""
+    (balance, *_) = ledger.balances[ledger.holders[1]].values()
+    setattr(balance, field, getattr(balance, field) + 1)
+
+
+@pytest.mark.parametrize("fault", ["", *FOUND_IN_SLICES])
+def test_a_check_in_slices_finds_what_is_wrong_and_nothing_else(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exchange goes on between any two of its steps."""
+    monkeypatch.setattr(check, "STEP_ITEMS", 1)
+    found: list[list[str]] = []
+    for seed in range(1 if fault else 8):
+        exchange = Exchange(seed)
+        for _ in range(30):
+            exchange.step()
+        if fault:
+            monkeypatch.setattr(exchange, "check", lambda _change: None)  # which looks at all of it after each event
+            FOUND_IN_SLICES[fault](exchange.ledger)
+        moment = exchange.ledger.remember()
+        for lines in check.steps(exchange.ledger, moment):
+            found.append(lines)
+            if not fault or len(found) < 20:
+                exchange.step()
+        exchange.ledger.forget(moment)
+        assert len(found) > 40
+    assert any(found) == bool(fault)
 
 
 @pytest.mark.parametrize("fault", ["forgotten_lock", "wrong_fee", "self_made_money"])

@@ -154,7 +154,7 @@ def snapshot(orders: tuple[object, ...], held: int) -> Snapshot:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", ["created", "negative", "held", "reserved", "lost order"])
+@pytest.mark.parametrize("fault", ["created", "negative", "held", "reserved", "lost order", "nobody's order"])
 def test_the_self_check_finds_what_is_planted(fault: str) -> None:
     book = ledger(alice_usd=400_000_000)
     Journal(book).say(RESTS)
@@ -169,6 +169,8 @@ def test_the_self_check_finds_what_is_planted(fault: str) -> None:
         mine.held -= 1
     elif fault == "reserved":
         mine.reserved = -1
-    else:
+    elif fault == "lost order":
         del book.open[1]
+    else:
+        del book.open_by_account[ALICE]
     assert violations(book)

@@ -809,6 +809,7 @@ class StreamAccountResponse(_message.Message):
     TRANSFERS_FIELD_NUMBER: _builtins.int
     LAGGED_FIELD_NUMBER: _builtins.int
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    SETTLED_THROUGH_FIELD_NUMBER: _builtins.int
     snapshot: _builtins.bool
     """True: this is the whole state (balances, open orders, open withdrawals); discard all before."""
     index: _builtins.int
@@ -819,6 +820,10 @@ class StreamAccountResponse(_message.Message):
     """The reader was too slow and missed changes: this is a fresh snapshot."""
     account_id: _builtins.str
     """The account that this is about, in a snapshot."""
+    settled_through: _builtins.int
+    """Executions and transfers with a settlement_sequence up to here are SETTLED, those of earlier messages too. 0: the rest of the same
+    follows in the next message.
+    """
     @_builtins.property
     def balances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Balance]:
         """Balances as they are now, without what requests under way set aside: all of them in a snapshot, then those that changed."""
@@ -833,7 +838,9 @@ class StreamAccountResponse(_message.Message):
 
     @_builtins.property
     def transfers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transfer]:
-        """Transfers as they are now; when a withdrawal's entry becomes FINAL, the withdrawal again, as SETTLED."""
+        """Transfers as they are now; when the entry of one becomes FINAL, the transfer again, as SETTLED. (Of more than 50,000 transfers of all
+        accounts that wait for that, settled_through tells of the oldest.)
+        """
 
     def __init__(
         self,
@@ -846,10 +853,11 @@ class StreamAccountResponse(_message.Message):
         transfers: _abc.Iterable[Global___Transfer] | None = ...,
         lagged: _builtins.bool = ...,
         account_id: _builtins.str = ...,
+        settled_through: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "balances", b"balances", "executions", b"executions", "index", b"index", "lagged", b"lagged", "orders", b"orders", "snapshot", b"snapshot", "transfers", b"transfers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "balances", b"balances", "executions", b"executions", "index", b"index", "lagged", b"lagged", "orders", b"orders", "settled_through", b"settled_through", "snapshot", b"snapshot", "transfers", b"transfers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
