@@ -14,6 +14,7 @@ from services.order_gateway.executions import Executions
 from services.order_gateway.faucet import Faucet, parse_grants
 from services.order_gateway.fees import Rates
 from services.order_gateway.fixed_tiers import FixedTiers
+from services.order_gateway.freezing import Freezing
 from services.order_gateway.gate import Gate
 from services.order_gateway.health import Health
 from services.order_gateway.history import History
@@ -28,6 +29,7 @@ from services.order_gateway.rpcs import accounts as account_rpcs
 from services.order_gateway.rpcs import admin as admin_rpcs
 from services.order_gateway.rpcs import batches as batch_rpcs
 from services.order_gateway.rpcs import fees as fee_rpcs
+from services.order_gateway.rpcs import freezes as freeze_rpcs
 from services.order_gateway.rpcs import keys as key_rpcs
 from services.order_gateway.rpcs import money as money_rpcs
 from services.order_gateway.rpcs import orders as order_rpcs
@@ -192,7 +194,11 @@ class Gateway:
         await desk.load(store)
         counted_in = settings.fee_volume_asset
         self.ledger = ledger = Ledger(await store.load(ENDED_ORDERS_MAX, counted_in), counted_in)
-        session = Session(ledger, settings.gateway_number)
+
+        def is_frozen(account_id: int) -> bool:
+            return bool(desk.freezes.reason(ledger.account_names.get(account_id, "")))
+
+        session = Session(ledger, settings.gateway_number, is_frozen)
         executions = Executions(ledger, session, store)
         faucet = Faucet(ledger, session, settings.grants, await store.transfers_to(FAUCET_ACCOUNT, FAUCET_PREFIX))
         fees = Schedule(settings.tiers, ledger)
@@ -219,7 +225,8 @@ class Gateway:
             *order_rpcs.OrderHandlers(ledger, orders, cancels, history, watches).methods(),
             *batch_rpcs.BatchHandlers(ledger, orders, cancels).methods(),
             *account_rpcs.AccountHandlers(ledger, history, watches).methods(),
-            *admin_rpcs.AdminHandlers(ledger, admin, accounts, history, fees, audit).methods(),
+            *admin_rpcs.AdminHandlers(ledger, admin, accounts, history, fees, audit, desk.freezes).methods(),
+            *freeze_rpcs.FreezeHandlers(Freezing(ledger, cancels, desk.freezes)).methods(),
             *money_rpcs.MoneyHandlers(ledger, money, store).methods(),
             *key_rpcs.KeyHandlers(desk.issuer, desk.sign_ins(accounts), desk.store, accounts).methods(),
             *fee_rpcs.FeeHandlers(ledger, fees, fixed).methods(),
@@ -260,6 +267,7 @@ class Gateway:
             others = [
                 group.create_task(faucet.run(), name="faucet"),
                 group.create_task(desk.keyring.follow(), name="keys"),
+                group.create_task(desk.freezes.follow(), name="freezes"),
                 group.create_task(health.run(), name="health"),
                 group.create_task(health.check(closing, self._settings.ledger_check_seconds), name="check"),
                 group.create_task(self._open(executions, desk), name="opening"),

@@ -7,18 +7,29 @@ events.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.command_ids import GATEWAYS_MAX, command_id_of, epoch_of
 from services.errors import Reason, Rejected
 from services.order_gateway.ledger import Change, Ledger, Reservation
-from services.order_gateway.model import CommandBody, Refused
+from services.order_gateway.model import (
+    ApproveWithdrawal,
+    CommandBody,
+    PlaceOrder,
+    Refused,
+    RequestWithdrawal,
+    Transfer,
+)
 from services.runtime import log, metrics
 
 BATCH_COMMANDS_MAX = 1_024
 IN_FLIGHT_COMMANDS_MAX = 8_192
 IN_FLIGHT_ACCOUNT_COMMANDS_MAX = 2_048
 """One account's share, so that a flood of one does not shut out the others."""
+
+_BEGINNINGS = (PlaceOrder, Transfer, RequestWithdrawal)
+"""What a frozen account may not ask for."""
 
 _in_flight = metrics.gauge("gateway_in_flight_commands", "Commands submitted and not yet folded.")
 _batches = metrics.counter("gateway_submit_batches", "Messages on the Submit stream.")
@@ -55,11 +66,13 @@ class Session:
     Args:
         ledger: where reservations are kept.
         gateway: the number, 1 to GATEWAYS_MAX, of this process alone.
+        is_frozen: whether an account may begin nothing new.
     """
 
-    def __init__(self, ledger: Ledger, gateway: int) -> None:
+    def __init__(self, ledger: Ledger, gateway: int, is_frozen: Callable[[int], bool] = lambda _: False) -> None:
         assert 0 < gateway <= GATEWAYS_MAX, f"gateway number {gateway}"
         self.gateway = gateway
+        self._is_frozen = is_frozen
         self._ledger = ledger
         self._epoch = 0
         self._number = 0
@@ -85,8 +98,9 @@ class Session:
             reservation: what it needs; the caller has looked that it is available.
 
         Raises:
-            Rejected: NOT_TAKEN while there is no session, OVERLOADED. Nothing is reserved then.
+            Rejected: NOT_TAKEN while there is no session, OVERLOADED, ACCOUNT_FROZEN. Nothing is reserved then.
         """
+        self._check_frozen(body, account_id)
         if not self.is_open:
             raise Rejected(Reason.NOT_TAKEN, "the book is away; send again with the same id")
         if len(self._flights) >= self._window:
@@ -104,6 +118,16 @@ class Session:
         _in_flight.set(len(self._flights))
         self._wake.set()
         return flight
+
+    def _check_frozen(self, body: CommandBody, account_id: int) -> None:
+        """Here, where everything passes on its way to the book: what a frozen account asks for, or is to be let go."""
+        if isinstance(body, ApproveWithdrawal):
+            withdrawal = self._ledger.withdrawals.get(body.withdrawal_id)
+            begins = withdrawal is not None and self._is_frozen(withdrawal.from_account_id)
+        else:
+            begins = isinstance(body, _BEGINNINGS) and self._is_frozen(account_id)
+        if begins:
+            raise Rejected(Reason.ACCOUNT_FROZEN)
 
     # For the fold.
 

@@ -9,7 +9,19 @@ import pytest
 from services.errors import Reason, Rejected
 from services.order_gateway import session as session_module
 from services.order_gateway.ledger import Reservation
-from services.order_gateway.model import OpenAccount, Refused, Unrelated
+from services.order_gateway.model import (
+    ApproveWithdrawal,
+    CancelOrder,
+    CancelWithdrawal,
+    CommandBody,
+    OpenAccount,
+    PlaceOrder,
+    Refused,
+    RequestWithdrawal,
+    Transfer,
+    Unrelated,
+    WithdrawalRequested,
+)
 from services.order_gateway.session import Session, outcome
 from tests.unit.gateway_values import ALICE, BOB, Journal, ledger
 
@@ -108,6 +120,34 @@ async def test_nothing_is_taken_or_reserved_without_a_session() -> None:
     session = Session(book, 1)
     assert reason(session, ALICE, Reservation(ALICE, 2, 5)) is Reason.NOT_TAKEN
     assert book.balance(ALICE, 2).reserved == 0
+
+
+ASKED = RequestWithdrawal("w", ALICE, 1, 5, "0x" + "ab" * 20)
+OF_A_FROZEN_ACCOUNT: list[tuple[CommandBody, int, bool]] = [
+    (PlaceOrder(ALICE, None, 0, "c", 0, 0), ALICE, False),  # type: ignore[arg-type]  # nobody looks into it here
+    (Transfer("t", ALICE, BOB, 1, 1), ALICE, False),
+    (ASKED, ALICE, False),
+    (ApproveWithdrawal(77), -1, False),
+    (CancelOrder(ALICE, 1), ALICE, True),
+    (CancelWithdrawal(77), ALICE, True),
+    (Transfer("a", ALICE, 5, 1, 1, "an operator's"), -1, True),
+    (Transfer("b", BOB, ALICE, 1, 1), BOB, True),
+    (ApproveWithdrawal(78), -1, True),
+]
+
+
+@pytest.mark.parametrize(("body", "on_behalf", "taken"), OF_A_FROZEN_ACCOUNT, ids=str)
+async def test_a_frozen_account_begins_nothing_new(body: CommandBody, on_behalf: int, taken: bool) -> None:
+    book = ledger(alice_btc=10)
+    Journal(book).say(WithdrawalRequested(77, ASKED))
+    session = Session(book, 1, is_frozen=lambda account_id: account_id == ALICE)
+    session.open(1, 10)
+    if taken:
+        session.submit(body, on_behalf)
+        return
+    with pytest.raises(Rejected) as caught:
+        session.submit(body, on_behalf)
+    assert caught.value.reason is Reason.ACCOUNT_FROZEN
 
 
 async def test_landing_releases_the_reservation_once() -> None:

@@ -695,7 +695,7 @@ class ListExecutionsRequest(_message.Message):
     market: _builtins.str
     """Only this market; empty: all."""
     order_id: _builtins.str
-    """Only of this order; empty: of all."""
+    """Only of this order, NOT_FOUND if the caller has none of that id; empty: of all."""
     page_size: _builtins.int
     """1 to 500; 0: 100."""
     page_token: _builtins.str

@@ -8,6 +8,7 @@ from typing import Self
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.identity.authenticator import Authenticator
 from services.order_gateway.identity.failures import Failures
+from services.order_gateway.identity.freezes import Freezes
 from services.order_gateway.identity.issuer import Issuer, bootstrap_key
 from services.order_gateway.identity.key_store import MIGRATIONS, KeyStore
 from services.order_gateway.identity.keyring import Keyring
@@ -31,12 +32,14 @@ class Desk:
         keyring: the keys that are good.
         issuer: makes and revokes keys.
         authenticator: who is calling.
+        freezes: whose accounts are frozen.
     """
 
-    def __init__(self, settings: IdentitySettings, store: KeyStore, clock: Callable[[], int]) -> None:
+    def __init__(self, settings: IdentitySettings, database: Database, clock: Callable[[], int]) -> None:
         self._settings, self._clock = settings, clock
         secrets_key = settings.secrets_key
-        self.store = store
+        self.store = store = KeyStore(database)
+        self.freezes = Freezes(database, clock)
         self.keyring = Keyring(store, secrets_key, clock)
         self.issuer = Issuer(store, self.keyring, secrets_key, clock)
         self.authenticator = Authenticator(
@@ -62,7 +65,7 @@ class Desk:
         except (Unavailable, ValueError) as error:
             raise StartError(str(error)) from None
         async with database:
-            desk = cls(settings, KeyStore(database), clock)
+            desk = cls(settings, database, clock)
             yield desk
             try:
                 await desk.keyring.note_used()
@@ -70,7 +73,8 @@ class Desk:
                 logger.warning("the last use of keys is not noted", why=str(error))
 
     async def load(self, ledger_store: Store) -> None:
-        """Reads all keys, first of all those that older versions kept with the ledger. Raises StartError."""
+        """Reads all keys and freezes, first of all what older versions kept with the ledger. Raises StartError."""
+        await self.freezes.refresh()
         tokens = await ledger_store.tokens()
         if tokens:
             await self.issuer.adopt(tokens)

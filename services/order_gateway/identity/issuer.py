@@ -177,8 +177,15 @@ class Issuer:
         await self._store.revoke(key_id, self._clock(), alone=alone)
         await self._keyring.refresh()
 
-    async def page(self, user: str, before_number: int, limit: int) -> list[Key]:
-        """Keys of a user, newest first, made before a number."""
+    async def end_sessions(self, user: str) -> None:
+        """Revokes all sessions of a user, those of other gateways too. Raises Unavailable."""
+        await self._keyring.refresh()
+        async with self._making:
+            for session in self._keyring.live_of(user, KeyKind.SESSION):
+                await self._revoke(session.key_id)
+
+    async def page(self, user: str | None, before_number: int, limit: int) -> list[Key]:
+        """Keys of a user (None: of all), newest first, made before a number."""
         return [self._keyring.as_used(key) for key in await self._store.keys(user, before_number, limit)]
 
     async def adopt(self, tokens: Iterable[tuple[str, str, bool, int]]) -> None:

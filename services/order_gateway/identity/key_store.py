@@ -39,6 +39,11 @@ _REVOKE_ALL = (
 _USED = "UPDATE api_keys SET last_used_ns = $2 WHERE key_id = $1 AND last_used_ns < $2"
 _DROP_OLD = "DELETE FROM api_keys WHERE kind = $1 AND expire_ns <> 0 AND expire_ns < $2"
 _LINK = "INSERT INTO wallets (address, user_name, link_ns) VALUES ($1, $2, $3)"
+_UNLINK = "DELETE FROM wallets WHERE address = $1 AND user_name = $2"
+_NOTE_UNLINKED = (
+    "INSERT INTO unlinked_wallets (address, user_name, unlink_ns) VALUES ($1, $2, $3) "
+    "ON CONFLICT (address) DO UPDATE SET user_name = excluded.user_name, unlink_ns = excluded.unlink_ns"
+)
 
 
 class KeyStore:
@@ -101,14 +106,15 @@ class KeyStore:
         rows = await self._database.fetch(f"SELECT {_COLUMNS} FROM api_keys WHERE key_id = $1", key_id)  # noqa: S608
         return _key(rows[0]) if rows else None
 
-    async def keys(self, user: str, before_number: int, limit: int) -> list[Key]:
-        """Keys of a user, newest first, made before a number. Raises Unavailable."""
+    async def keys(self, user: str | None, before_number: int, limit: int) -> list[Key]:
+        """Keys of a user (None: of all), newest first, made before a number. Raises Unavailable."""
+        whose = [] if user is None else [user]
         rows = await self._database.fetch(
-            f"SELECT {_COLUMNS} FROM api_keys WHERE user_name = $1 AND number < $2 "  # noqa: S608
-            "ORDER BY number DESC LIMIT $3",
-            user,
+            f"SELECT {_COLUMNS} FROM api_keys WHERE number < $1 {'AND user_name = $3' if whose else ''} "  # noqa: S608
+            "ORDER BY number DESC LIMIT $2",
             before_number,
             limit,
+            *whose,
         )
         return [_key(row) for row in rows]
 
@@ -131,6 +137,19 @@ class KeyStore:
         except Conflict:
             return await self.user_of(address) == user
         return True
+
+    async def unlink(self, address: str, user: str, now_ns: int) -> bool:
+        """Takes a user's wallet away; False if it is not the user's. Durable on return. Raises Unavailable."""
+        note = Statement(_NOTE_UNLINKED, [(address, user, now_ns)])
+        try:
+            await self._database.write([Statement(_UNLINK, [(address, user)], expect=1), note])
+        except Conflict:
+            return False
+        return True
+
+    async def was_unlinked(self, address: str) -> bool:
+        """Whether an operator took this wallet away from somebody. Raises Unavailable."""
+        return bool(await self._database.fetch("SELECT 1 FROM unlinked_wallets WHERE address = $1", address))
 
 
 def _row(key: Key) -> tuple[int | str | bytes, ...]:

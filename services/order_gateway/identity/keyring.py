@@ -196,9 +196,9 @@ class Keyring:
         return sorted((key for key in mine if key.kind in kinds and key.live(now)), key=lambda key: key.create_ns)
 
     def use(self, key_id: str, now_ns: int) -> None:
-        """Notes that a key was used, to the minute."""
+        """Notes that a key was used, to the minute; in its first minute, when it was made."""
         held = self._held[key_id]
-        minute = now_ns - now_ns % NS_PER_MINUTE
+        minute = max(now_ns - now_ns % NS_PER_MINUTE, held.key.create_ns)
         if minute > held.used_ns:
             held.used_ns = minute
             self._used.add(key_id)

@@ -102,8 +102,8 @@ class SignIns:
 
         Raises:
             Rejected: UNAUTHENTICATED, with one answer for whatever is wrong; ALREADY_EXISTS: the wallet is another's,
-                or the account has another; PERMISSION_DENIED: the credential beside it may not link wallets;
-                OVERLOADED: too many wrong ones, or too many new accounts.
+                or the account has another; PERMISSION_DENIED: the credential beside it may not link wallets, or an
+                operator took the wallet away; OVERLOADED: too many wrong ones, or too many new accounts.
         """
         asking = visitor.identity
         if asking is not None and not (asking.may(Scope.TRADE) and asking.may(Scope.WITHDRAW)):
@@ -116,6 +116,8 @@ class SignIns:
             self._failures.note(of_ip(visitor.peer))
             raise
         owner = await self._store.user_of(wallet)
+        if owner is None and asking is None and await self._store.was_unlinked(wallet):
+            raise Rejected(Reason.PERMISSION_DENIED, "an operator unlinked the wallet: link it again with a credential")
         user = asking.user if asking is not None else owner or wallet
         account_id = await self._account(user, asking is None, visitor.peer, seconds)
         if (owner is None and not await self._store.link(wallet, user, self._clock())) or owner not in {None, user}:
@@ -125,6 +127,9 @@ class SignIns:
             granted |= {Scope.WITHDRAW}
         made_with = asking.key_id if asking is not None else ""
         issued = await self._issuer.open_session(user, granted, visitor.peer, made_with)
+        if await self._store.user_of(wallet) != user:  # an operator took it away meanwhile, and ended its sessions
+            await self._issuer.revoke(issued.key.key_id, user)
+            raise Rejected(Reason.UNAUTHENTICATED)
         return Session(issued, user, account_id)
 
     async def _account(self, user: str, stranger: bool, peer: str, seconds: float) -> int:
@@ -139,6 +144,20 @@ class SignIns:
             if rejected.reason is not Reason.DEADLINE:  # then it may be opened yet
                 self._sign_ups.give_back(address)
             raise
+
+    async def unlink(self, user: str) -> str:
+        """Takes a user's wallet away and ends the user's sessions; the wallet, in lower case.
+
+        It signs in to nothing then, not even to an account of its own name, until somebody links it with a credential.
+
+        Raises:
+            Rejected: WALLET_NOT_FOUND.
+        """
+        wallet = await self._store.wallet_of(user)
+        if wallet is None or not await self._store.unlink(wallet, user, self._clock()):
+            raise Rejected(Reason.WALLET_NOT_FOUND)
+        await self._issuer.end_sessions(user)
+        return wallet
 
     def _signer(self, text: str, signature: bytes) -> str:
         """Who signed a message of ours, which is used up even if the signature is wrong: an address in lower case."""

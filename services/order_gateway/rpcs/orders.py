@@ -73,13 +73,15 @@ class OrderHandlers:
         )
 
     async def executions(
-        self, caller: Caller, request: pb.ListExecutionsRequest, _seconds: float
+        self, caller: Caller, request: pb.ListExecutionsRequest, seconds: float
     ) -> pb.ListExecutionsResponse:
         """ListExecutions."""
         market_id = wire.market_filter(request.market, self._ledger.markets_by_symbol)
         order_id = wire.order_id(request.order_id) if request.order_id else None
         span = history_wire.span(request)
         page = Page.of(request.page_size, request.page_token, "executions", market_id, order_id, span)
+        if order_id is not None:
+            await self._orders.find(caller.account_id, order_id, seconds)
         found = await self._history.executions(caller.account_id, market_id, order_id, span, page)
         shown = found[: page.size]
         last = (shown[-1].event_sequence, shown[-1].trade_id) if shown else NEWEST
