@@ -40,6 +40,7 @@ Asset = Annotated[str, typer.Argument(help="Symbol, for example BTC.")]
 Amount = Annotated[str, typer.Argument(help="A plain decimal number of whole units.")]
 TransferId = Annotated[str, typer.Option("--id", help="Makes it happen once, however often it is asked; else made up.")]
 Reason = Annotated[str, typer.Option(help="Why; the account's owner sees it.")]
+Why = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
 
 
 class State(StrEnum):
@@ -79,12 +80,12 @@ def accounts_list(user: str = "", limit: Limit = 100, gateway: Gateway = None, a
     if as_json:
         _print_json(rows)
         return
-    columns = ("account", "user", "tier", "asset", "total", "available", "held", "unsettled")
+    columns = ("account", "user", "tier", "frozen", "asset", "total", "available", "held", "unsettled")
     lines = []
     for row in rows:
         for balance in row.balances or [None]:
-            money = [getattr(balance, name) if balance else "" for name in columns[3:]]
-            lines.append([row.account_id, row.user, row.fee_tier, *money])
+            money = [getattr(balance, name) if balance else "" for name in columns[4:]]
+            lines.append([row.account_id, row.user, row.fee_tier, row.freeze_reason or "-", *money])
     _print_table(columns, lines)
 
 
@@ -95,13 +96,39 @@ def accounts_create(user: User, gateway: Gateway = None, as_json: Json = False) 
     _done(answer, as_json, f"account {answer.account_id}")
 
 
+@accounts.command("freeze")
+def accounts_freeze(
+    user: User,
+    reason: Why,
+    cancel_orders: Annotated[bool, typer.Option("--cancel-orders", help="Cancel the open orders too.")] = False,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Let a user begin nothing new: no orders, transfers, withdrawals. Cancels go on."""
+    answer = _ask(gateway, "FreezeAccount", user=user, reason=reason, cancel_orders=cancel_orders)
+    _done(answer, as_json, f"{user} is frozen, {answer.canceled_orders} orders canceled")
+
+
+@accounts.command("unfreeze")
+def accounts_unfreeze(user: User, reason: Why, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Let a frozen user go on."""
+    _done(_ask(gateway, "UnfreezeAccount", user=user, reason=reason), as_json, f"{user} is not frozen")
+
+
+@accounts.command("unlink-wallet")
+def accounts_unlink_wallet(user: User, reason: Why, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Take a user's wallet away, and end the user's sessions."""
+    answer = _ask(gateway, "UnlinkWallet", again=False, user=user, reason=reason)
+    _done(answer, as_json, f"{answer.wallet_address} is not linked to {user} any more")
+
+
 @app.command()
 def credit(
     user: User,
     asset: Asset,
     amount: Amount,
     reason: Reason,
-    source: Annotated[str, typer.Option("--from", help="fees, faucet, insurance or adjustments.")] = "adjustments",
+    source: Annotated[str, typer.Option("--from", help="fees, faucet, insurance or adjustments.")] = "faucet",
     transfer_id: TransferId = "",
     gateway: Gateway = None,
     as_json: Json = False,
@@ -132,13 +159,14 @@ def grant(
     user: User,
     asset: Asset,
     amount: Amount,
+    reason: Reason = "demo funds",
     transfer_id: TransferId = "",
     gateway: Gateway = None,
     as_json: Json = False,
 ) -> None:
     """Give a user demo funds of the faucet."""
     name = transfer_id or _made_id()
-    answer = _ask(gateway, "GrantFunds", transfer_id=name, user=user, asset=asset, amount=amount)
+    answer = _ask(gateway, "GrantFunds", transfer_id=name, user=user, asset=asset, amount=amount, reason=reason)
     _done(answer, as_json, f"transfer {name}, settlement sequence {answer.settlement_sequence}")
 
 
@@ -286,6 +314,17 @@ def keys_create(
     _done(answer.key, as_json, f"key {answer.key.key.key_id}{secret}")
 
 
+@keys.command("list")
+def keys_list(user: str = "", limit: Limit = 100, gateway: Gateway = None, as_json: Json = False) -> None:
+    """List keys, a user's or everybody's, the revoked ones too, newest first."""
+    rows = _list(gateway, "ListUserApiKeys", "keys", limit, user=user)
+    if as_json:
+        _print_json(rows)
+        return
+    columns = ("key_id", "kind", "label", "scopes", "allowed_ips", "create_time", "last_used_time", "revoke_time")
+    _print_table(("user", *columns), [[row.user, *(_cell(row.key, name) for name in columns)] for row in rows])
+
+
 @keys.command("revoke")
 def keys_revoke(
     key_id: str,
@@ -302,7 +341,8 @@ def keys_revoke(
 def audit_list(limit: Limit = 100, gateway: Gateway = None, as_json: Json = False) -> None:
     """List what operators did, newest first."""
     rows = _list(gateway, "ListAuditEntries", "entries", limit)
-    _print(rows, ("index", "create_time", "user", "key_id", "peer", "method", "outcome", "request"), as_json)
+    columns = ("index", "create_time", "user", "key_id", "peer", "method", "outcome", "request", "response")
+    _print(rows, columns, as_json)
 
 
 # Asking.

@@ -12,12 +12,21 @@ _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
 def cell(message: Any, name: str) -> str:
-    """Decimals as they came, enums without their prefix, times in RFC 3339 (UTC), true and false; absent: empty."""
+    """Decimals as they came, enums without their prefix, times in RFC 3339 (UTC), true and false; absent: empty.
+
+    Of a repeated field all values, joined by spaces.
+    """
     field = message.DESCRIPTOR.fields_by_name[name]
     value = getattr(message, name)
+    if field.is_repeated:
+        return " ".join(_scalar(field, item) for item in value)
     if isinstance(value, Timestamp):
         return value.ToJsonString() if message.HasField(name) else ""
-    if field.type == FieldDescriptor.TYPE_ENUM:
+    return _scalar(field, value)
+
+
+def _scalar(field: FieldDescriptor, value: Any) -> str:
+    if field.enum_type is not None:
         prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", field.enum_type.name).upper() + "_"
         known = field.enum_type.values_by_number.get(value)
         return known.name.removeprefix(prefix) if known is not None else str(value)

@@ -258,7 +258,8 @@ async def _fund(clients: Clients, assets: list[str], run: str) -> None:
         for asset in assets:
             for name in (MIRROR, TAKER):
                 identity = f"{run}-{name}-{asset}"
-                grant = admin.GrantFundsRequest(transfer_id=identity, user=name, asset=asset, amount=GRANT)
+                given = {"user": name, "asset": asset, "amount": GRANT, "reason": "replay"}
+                grant = admin.GrantFundsRequest(transfer_id=identity, **given)
                 group.create_task(clients.call(clients.admin.GrantFunds, grant, ADMIN, WAIT_FOR))
 
 

@@ -48,12 +48,12 @@ def amount_of(asset: str, amount: str, assets: Assets) -> tuple[Asset, int]:
     return known, positive_amount(amount, "amount", known)
 
 
-def grant(request: admin_pb.GrantFundsRequest, assets: Assets) -> tuple[Asset, int]:
-    """What a GrantFunds moves: the asset and base units. The user is judged elsewhere."""
+def grant(request: admin_pb.GrantFundsRequest, assets: Assets) -> tuple[Asset, int, str]:
+    """What a GrantFunds moves, and why: the asset, base units, the reason. The user is judged elsewhere."""
     if _GRANT_ID.fullmatch(request.transfer_id) is None:
         what = f"must be 1 to {TRANSFER_ID_CHARS_MAX} printable ASCII characters, not {shown(request.transfer_id)}"
         raise invalid("transfer_id", what)
-    return amount_of(request.asset, request.amount, assets)
+    return *amount_of(request.asset, request.amount, assets), reason(request.reason)
 
 
 def address(text: str) -> str:

@@ -182,7 +182,7 @@ class Issuer:
         await self._keyring.refresh()
         async with self._making:
             for session in self._keyring.live_of(user, KeyKind.SESSION):
-                await self._revoke(session.key_id)
+                await self._revoke(session.key_id, alone=False)
 
     async def page(self, user: str | None, before_number: int, limit: int) -> list[Key]:
         """Keys of a user (None: of all), newest first, made before a number."""

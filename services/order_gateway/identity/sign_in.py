@@ -128,7 +128,7 @@ class SignIns:
         made_with = asking.key_id if asking is not None else ""
         issued = await self._issuer.open_session(user, granted, visitor.peer, made_with)
         if await self._store.user_of(wallet) != user:  # an operator took it away meanwhile, and ended its sessions
-            await self._issuer.revoke(issued.key.key_id, user)
+            await self._issuer.revoke(issued.key.key_id, user, alone=False)
             raise Rejected(Reason.UNAUTHENTICATED)
         return Session(issued, user, account_id)
 
