@@ -45,7 +45,7 @@ class Cancels:
         """
         found = [self._orders.at_hand(account_id, name) for name in names]
         return [
-            self._submit(order) if order is not None else self._spawn(account_id, name, seconds)
+            self._submit(account_id, order) if order is not None else self._spawn(account_id, name, seconds)
             for name, order in zip(names, found, strict=True)
         ]
 
@@ -78,12 +78,12 @@ class Cancels:
                     raise outcome
         return canceled
 
-    def _submit(self, order: Order) -> "asyncio.Future[Order]":
+    def _submit(self, account_id: int, order: Order) -> "asyncio.Future[Order]":
         ended: asyncio.Future[Order] = promised()
         try:
             if not order.is_open:
                 raise _has_ended(order)
-            flight = self._session.submit(CancelOrder(order.account_id, order.order_id), order.account_id)
+            flight = self._session.submit(CancelOrder(account_id, order.order_id), account_id)
         except Rejected as rejected:
             ended.set_exception(rejected)
         else:
@@ -108,7 +108,8 @@ class Cancels:
         return task
 
     async def _find_and_cancel(self, account_id: int, name: int | str, seconds: float) -> Order:
-        return await answer(self._submit(await self._orders.find(account_id, name, seconds)), seconds)
+        order = await self._orders.find(account_id, name, seconds)
+        return await answer(self._submit(account_id, order), seconds)
 
 
 def _has_ended(order: Order) -> Rejected:

@@ -21,8 +21,6 @@ import cryptography.hazmat.primitives.asymmetric.ed25519
 import cryptography.hazmat.primitives.ciphers.aead
 import cryptography.x509
 import grpc.aio
-import grpc_health.v1.health
-import grpc_reflection.v1alpha.reflection
 import hypothesis
 import msgspec
 import prometheus_client
@@ -39,6 +37,8 @@ from clearbook.v1 import (
     settlement_service_pb2_grpc,
 )
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 IMPORTED = (
     aiormq,
@@ -46,8 +46,8 @@ IMPORTED = (
     asyncpg,
     cryptography.x509,
     grpc.aio,
-    grpc_health.v1.health,
-    grpc_reflection.v1alpha.reflection,
+    health,
+    reflection,
     hypothesis,
     msgspec,
     prometheus_client,

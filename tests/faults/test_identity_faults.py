@@ -8,6 +8,7 @@ from tests.faults.test_money_faults import FAILED, NO_FAULT, Fault, run_planted
 
 IDENTITY = "services/order_gateway/identity"
 GATE, SIGNING = "tests/unit/test_identity_gate.py", "tests/unit/test_identity_signing.py"
+OWNERS = "tests/unit/test_gateway_orders.py::test_an_order_is_its_owners_to_name"
 TIME = f"{SIGNING}::test_the_timestamp_rule_at_its_edges"
 
 FAULTS = [
@@ -37,7 +38,14 @@ FAULTS = [
         "services/order_gateway/orders.py",
         "if found is None or found.account_id != account_id:",
         "if found is None:",
-        "tests/unit/test_gateway_orders.py::test_an_order_is_its_owners_to_name",
+        OWNERS,
+    ),
+    Fault(
+        "anybody may name another's order that is at hand",
+        "services/order_gateway/orders.py",
+        "return found if found is not None and found.account_id == account_id else None",
+        "return found",
+        OWNERS,
     ),
     Fault(
         "the engine cancels for anybody",
