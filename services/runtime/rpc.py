@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from services.runtime import certificates, log, reflection
+from services.runtime import log, reflection
 from services.runtime.calls import Calls, abort, received, refusal_for, status_for, write_bounded
 from services.runtime.config import Tls, host_port
 from services.runtime.roles import ADMITTED, Admitted, Role
@@ -208,6 +208,8 @@ def check_exposure(address: str, tls: Tls | None, *, plaintext_anywhere: bool) -
         StartError: otherwise.
     """
     if tls is not None:
+        from services.runtime import certificates  # X.509 is a seventh of a second of CPU, and not for plain text
+
         certificates.check(tls, address)
     elif not (plaintext_anywhere or host_port(address).loopback):
         raise StartError(
