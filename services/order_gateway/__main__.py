@@ -10,6 +10,7 @@ from services.order_gateway.accounts import Accounts
 from services.order_gateway.admin import Admin
 from services.order_gateway.audit import Audit
 from services.order_gateway.cancels import Cancels
+from services.order_gateway.disconnects import Disconnects
 from services.order_gateway.executions import Executions
 from services.order_gateway.faucet import Faucet, parse_grants
 from services.order_gateway.fees import Rates
@@ -34,6 +35,7 @@ from services.order_gateway.rpcs import keys as key_rpcs
 from services.order_gateway.rpcs import money as money_rpcs
 from services.order_gateway.rpcs import orders as order_rpcs
 from services.order_gateway.rpcs import settlements as settlement_rpcs
+from services.order_gateway.rpcs import trading as trading_rpcs
 from services.order_gateway.service import FORWARD, add_forward, add_public
 from services.order_gateway.session import Session
 from services.order_gateway.store import MIGRATIONS, Store
@@ -207,6 +209,7 @@ class Gateway:
         orders = Orders(ledger, session, store, fees, settings.open_orders_max)
         await orders.load_seen()
         cancels = Cancels(ledger, session, orders)
+        disconnects = Disconnects(cancels)
         watches, accounts, history = Watches(ledger), Accounts(ledger, session, faucet), History(store, ledger)
         admin = Admin(ledger, session)
 
@@ -224,6 +227,7 @@ class Gateway:
         self.methods = methods = [
             *order_rpcs.OrderHandlers(ledger, orders, cancels, history, watches).methods(),
             *batch_rpcs.BatchHandlers(ledger, orders, cancels).methods(),
+            *trading_rpcs.TradingHandlers(ledger, orders, cancels, disconnects).methods(),
             *account_rpcs.AccountHandlers(ledger, history, watches).methods(),
             *admin_rpcs.AdminHandlers(ledger, admin, accounts, history, fees, audit, desk.freezes).methods(),
             *freeze_rpcs.FreezeHandlers(Freezing(ledger, cancels, desk.freezes)).methods(),
@@ -244,7 +248,7 @@ class Gateway:
             # The ports first: who cannot listen must not take the session of somebody who can.
             await self._public.start()
             await self._internal.start()
-            await self._run(store, desk, executions, faucet, orders, health, book, closing)
+            await self._run(store, desk, executions, faucet, orders, disconnects, health, book, closing)
         finally:
             await self._stop(0)
 
@@ -255,6 +259,7 @@ class Gateway:
         executions: Executions,
         faucet: Faucet,
         orders: Orders,
+        disconnects: Disconnects,
         health: Health,
         book: grpc.aio.Channel,
         closing: Closing,
@@ -264,6 +269,7 @@ class Gateway:
         async with asyncio.TaskGroup() as group:
             storing = group.create_task(store.follow(self.ledger, orders.forget), name="store")
             line = group.create_task(executions.follow(following, book), name="book")
+            cleaning = group.create_task(disconnects.run(), name="disconnects")
             others = [
                 group.create_task(faucet.run(), name="faucet"),
                 group.create_task(desk.keyring.follow(), name="keys"),
@@ -277,6 +283,8 @@ class Gateway:
                 task.cancel()
             await self._tell(False)
             await self._stop(DRAIN_SECONDS_MAX)
+            await disconnects.finish(DRAIN_SECONDS_MAX)
+            cleaning.cancel()
             following.set()
             await asyncio.wait([line])
             store.finish()

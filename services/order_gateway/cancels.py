@@ -1,7 +1,7 @@
 """Cancels: of one order, of several, of all that are open."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import partial
 
 from services.errors import Reason, Rejected
@@ -62,11 +62,18 @@ class Cancels:
         clock = asyncio.get_running_loop().time
         give_up = clock() + seconds
         await outcomes(self._orders.in_flight(account_id), seconds)
-        chosen = [
-            order.order_id
-            for order in self._ledger.open_orders(account_id).values()
-            if market_id in {None, order.market_id} and buys in {None, order.buys}
-        ]
+        mine = self._ledger.open_orders(account_id).values()
+        chosen = [item for item in mine if market_id in {None, item.market_id} and buys in {None, item.buys}]
+        return await self._cancel_open(account_id, [order.order_id for order in chosen], max(give_up - clock(), 0))
+
+    async def cancel_these(self, account_id: int, order_ids: Set[int], seconds: float) -> list[Order]:
+        """The same for those of some orders that are open."""
+        chosen = [order_id for order_id in self._ledger.open_orders(account_id) if order_id in order_ids]
+        return await self._cancel_open(account_id, chosen, seconds)
+
+    async def _cancel_open(self, account_id: int, chosen: Sequence[int], seconds: float) -> list[Order]:
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + seconds
         canceled: list[Order] = []
         for start in range(0, len(chosen), PAGE_ORDERS):
             seconds_left = max(give_up - clock(), 0)

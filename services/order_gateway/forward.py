@@ -20,6 +20,7 @@ from services.order_gateway.identity.who import Identity
 from services.runtime import log, metrics, rpc
 from services.runtime.metadata import REQUEST_ID_KEY, SESSION_KEY
 from services.runtime.peers import ip_of
+from services.runtime.run import leaves_of
 
 ITEMS_IN_FLIGHT_MAX = 1_024
 """Of one stream; the next one is read when one of them has been answered."""
@@ -80,7 +81,6 @@ class Forwarder:
         """Answers the items of one stream, until it ends and all are answered."""
         answers: asyncio.Queue[Any] = asyncio.Queue()
         slots = asyncio.Semaphore(ITEMS_IN_FLIGHT_MAX)
-        refusal: Rejected | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_write(answers, slots, context), name="forward answers")
@@ -89,10 +89,8 @@ class Forwarder:
                         await slots.acquire()
                         running.create_task(self._run(item, answers), name="forwarded call")
                 answers.put_nowait(None)
-        except* Rejected as errors:
-            refusal = _first(errors)
-        if refusal is not None:
-            raise refusal
+        except BaseExceptionGroup as errors:
+            raise leaves_of(errors)[0] from None
 
     async def _run(self, item: Item, answers: "asyncio.Queue[Any]") -> None:
         """One item: its answer, or the status that says why not."""
@@ -180,11 +178,3 @@ async def _write(answers: "asyncio.Queue[Any]", slots: asyncio.Semaphore, contex
     while (answer := await answers.get()) is not None:
         await rpc.write_bounded(context, answer, WRITE_SECONDS_MAX)
         slots.release()
-
-
-def _first(errors: BaseExceptionGroup[Rejected]) -> Rejected:
-    error: Any = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, Rejected)
-    return error

@@ -49,7 +49,7 @@ class Gate:
         if access is Access.PUBLIC:
             return None
         if not self._may_serve():
-            raise Rejected(Reason.NOT_TAKEN, "the gateway does not serve now; send again with the same id")
+            raise _does_not_serve()
         if access is Access.ANYBODY and call.session is None and not self._authenticator.names_somebody(call):
             return Visitor(None, call.peer)
         identity = await self.identify(call)
@@ -59,6 +59,16 @@ class Gate:
         if not identity.may(access.scope):
             raise Rejected(Reason.PERMISSION_DENIED, f"the credential has not the scope {access.scope.name}")
         return await self._accounts.caller(identity, call.seconds) if access.of_account else identity
+
+    def count(self, call: Call, caller: Caller, weight: Weight) -> None:
+        """Counts what comes on a stream after it was admitted.
+
+        Raises:
+            Rejected: RATE_LIMITED, TOO_LARGE, NOT_TAKEN.
+        """
+        if not self._may_serve():
+            raise _does_not_serve()
+        self._limits.identified(call, caller.user, weight)
 
     async def identify(self, call: Call) -> Identity:
         """Who calls. A signature is good once: who needs to know twice keeps the answer in `call.session`.
@@ -95,3 +105,7 @@ class Gate:
 
 def _identity(who: Admitted) -> Identity | None:
     return who.identity if isinstance(who, Caller | Visitor) else who
+
+
+def _does_not_serve() -> Rejected:
+    return Rejected(Reason.NOT_TAKEN, "the gateway does not serve now; send again with the same id")

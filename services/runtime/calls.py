@@ -212,12 +212,15 @@ class _Requests:
     """The requests of a stream; one that does not parse is a refusal."""
 
     def __init__(self, requests: AsyncIterator[Any]) -> None:
-        self._next = requests.__aiter__().__anext__
+        self._requests = requests
+        self._next: Callable[[], Awaitable[Any]] | None = None
 
     def __aiter__(self) -> "_Requests":
         return self
 
     async def __anext__(self) -> Any:
+        if self._next is None:  # not before: grpcio complains of an iterator that is never asked
+            self._next = self._requests.__aiter__().__anext__
         return _parsed(await self._next())
 
 

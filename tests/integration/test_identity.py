@@ -297,12 +297,16 @@ async def _ends(stream: Any) -> float:
 async def test_streams_end_with_the_key_that_opened_them(exchange: Exchange, operator: Operator) -> None:
     port = exchange.gateway.port
     ends = keys.stamp(keys.now_ms() + 1_500)
-    revoked, expiring = await operator.key("alice"), await operator.key("alice", expire_time=ends)
+    revoked, expiring = await operator.key("alice", ED25519, TRADE), await operator.key("alice", expire_time=ends)
     other = await operator.key("alice")
     async with signing(port, revoked) as one, signing(port, expiring) as two, signing(port, other) as three:
         mine, ending, staying = await _opened(one), await _opened(two), await _opened(three)
+        trading = one.orders.Trade()
+        await trading.write(order_pb.TradeRequest())
+        await trading.read()
         await operator.revoke(revoked.key_id)
         assert await _ends(mine) < REVOKED_SECONDS_MAX
+        assert await _ends(trading) < REVOKED_SECONDS_MAX
         await _ends(ending)
         late = keys.now_ms() - ends.ToMilliseconds()
         assert 0 <= late < REVOKED_SECONDS_MAX * 1_000

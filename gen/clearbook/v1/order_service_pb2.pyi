@@ -164,6 +164,34 @@ CANCEL_CAUSE_BUDGET: CancelCause.ValueType  # 6
 """A market buy: what is left of the budget does not buy one lot more."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
+class _AckLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AckLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AckLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACK_LEVEL_UNSPECIFIED: _AckLevel.ValueType  # 0
+    """As RESULT."""
+    ACK_LEVEL_ACCEPTED: _AckLevel.ValueType  # 1
+    """That it was taken, and its ids."""
+    ACK_LEVEL_RESULT: _AckLevel.ValueType  # 2
+    """Where it stands and how much of it traded, too."""
+    ACK_LEVEL_FULL: _AckLevel.ValueType  # 3
+    """All that PlaceOrder and CancelOrder tell, too."""
+
+class AckLevel(_AckLevel, metaclass=_AckLevelEnumTypeWrapper):
+    """How much an answer of Trade tells of each order. Whatever the level, it comes when the outcome is durable."""
+
+ACK_LEVEL_UNSPECIFIED: AckLevel.ValueType  # 0
+"""As RESULT."""
+ACK_LEVEL_ACCEPTED: AckLevel.ValueType  # 1
+"""That it was taken, and its ids."""
+ACK_LEVEL_RESULT: AckLevel.ValueType  # 2
+"""Where it stands and how much of it traded, too."""
+ACK_LEVEL_FULL: AckLevel.ValueType  # 3
+"""All that PlaceOrder and CancelOrder tell, too."""
+Global___AckLevel: _TypeAlias = AckLevel  # noqa: Y015
+
 @_typing.final
 class PlaceOrderRequest(_message.Message):
     """An order to place. All numbers are plain decimal strings ("30000.00"): ASCII digits and at most one point."""
@@ -549,6 +577,172 @@ class CancelAllOrdersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelAllOrdersResponse: _TypeAlias = CancelAllOrdersResponse  # noqa: Y015
+
+@_typing.final
+class TradeRequest(_message.Message):
+    """Cancels and orders of one request: at least one, together at most 500, 256 KiB at most."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CANCELS_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    ACK_FIELD_NUMBER: _builtins.int
+    CANCEL_ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.int
+    """The client's number of it, which its answer has too. Any number: it need not be unique."""
+    ack: Global___AckLevel.ValueType
+    """How much to tell of each."""
+    cancel_on_disconnect: _builtins.bool
+    """From this request on: when the stream ends, however it does, the orders that it placed and that are still open are canceled."""
+    @_builtins.property
+    def cancels(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancelOrderRequest]:
+        """Canceled first, in this order."""
+
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderRequest]:
+        """Placed then, in this order. One that needs to be found again has a client_order_id."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.int = ...,
+        cancels: _abc.Iterable[Global___CancelOrderRequest] | None = ...,
+        orders: _abc.Iterable[Global___PlaceOrderRequest] | None = ...,
+        ack: Global___AckLevel.ValueType = ...,
+        cancel_on_disconnect: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel_on_disconnect", b"cancel_on_disconnect", "cancels", b"cancels", "orders", b"orders", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradeRequest: _TypeAlias = TradeRequest  # noqa: Y015
+
+@_typing.final
+class TradeResponse(_message.Message):
+    """One or several answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TradeAnswer]:
+        """In the order of the requests."""
+
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___TradeAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradeResponse: _TypeAlias = TradeResponse  # noqa: Y015
+
+@_typing.final
+class TradeAnswer(_message.Message):
+    """What became of one request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CANCELS_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.int
+    """The request's."""
+    @_builtins.property
+    def cancels(self) -> _containers.RepeatedCompositeFieldContainer[Global___TradeOutcome]:
+        """One for each cancel, in the same order."""
+
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___TradeOutcome]:
+        """One for each order, in the same order."""
+
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """Set: nothing of the request was taken, and it has no outcomes."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.int = ...,
+        cancels: _abc.Iterable[Global___TradeOutcome] | None = ...,
+        orders: _abc.Iterable[Global___TradeOutcome] | None = ...,
+        refusal: Global___Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancels", b"cancels", "orders", b"orders", "refusal", b"refusal", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradeAnswer: _TypeAlias = TradeAnswer  # noqa: Y015
+
+@_typing.final
+class TradeOutcome(_message.Message):
+    """What became of one cancel or order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CANCEL_CAUSE_FIELD_NUMBER: _builtins.int
+    FILLED_QUANTITY_FIELD_NUMBER: _builtins.int
+    FILLED_QUOTE_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """Ours."""
+    client_order_id: _builtins.str
+    """The client's."""
+    state: Global___OrderState.ValueType
+    """From RESULT on: where the order stands."""
+    cancel_cause: Global___CancelCause.ValueType
+    """From RESULT on: why it ended, if canceled."""
+    filled_quantity: _builtins.str
+    """From RESULT on: traded so far."""
+    filled_quote: _builtins.str
+    """From RESULT on: quote asset traded so far, before fees."""
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """Set: nothing was done, and nothing else is set."""
+
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """FULL: the order as it is then."""
+
+    @_builtins.property
+    def executions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Execution]:
+        """FULL: what it traded when it was placed, oldest first. Of the executions of a whole request the first 5,000 are shown."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal | None = ...,
+        order_id: _builtins.str = ...,
+        client_order_id: _builtins.str = ...,
+        state: Global___OrderState.ValueType = ...,
+        cancel_cause: Global___CancelCause.ValueType = ...,
+        filled_quantity: _builtins.str = ...,
+        filled_quote: _builtins.str = ...,
+        order: Global___Order | None = ...,
+        executions: _abc.Iterable[Global___Execution] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_cause", b"cancel_cause", "client_order_id", b"client_order_id", "executions", b"executions", "filled_quantity", b"filled_quantity", "filled_quote", b"filled_quote", "order", b"order", "order_id", b"order_id", "refusal", b"refusal", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradeOutcome: _TypeAlias = TradeOutcome  # noqa: Y015
 
 @_typing.final
 class GetOrderRequest(_message.Message):

@@ -61,6 +61,11 @@ class OrderServiceStub:
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersResponse.FromString,
                 _registered_method=True)
+        self.Trade = channel.stream_stream(
+                '/clearbook.v1.OrderService/Trade',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.TradeRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.TradeResponse.FromString,
+                _registered_method=True)
         self.GetOrder = channel.unary_unary(
                 '/clearbook.v1.OrderService/GetOrder',
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.GetOrderRequest.SerializeToString,
@@ -132,6 +137,18 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Trade(self, request_iterator, context):
+        """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
+        are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
+        a cancel of an order that is itself on its way goes when that one's outcome is known). What is on its way is bounded: beyond 1,024
+        orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED
+        within a second of the key's end, and with UNAVAILABLE (CLOSING) when the server closes. A broken stream leaves unknown what was
+        not answered: open a new one and send the same again, with the same client_order_ids; nothing is placed twice.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetOrder(self, request, context):
         """Returns one order of the caller. NOT_FOUND: no such order of the caller.
         """
@@ -187,6 +204,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.CancelAllOrders,
                     request_deserializer=clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersResponse.SerializeToString,
+            ),
+            'Trade': grpc.stream_stream_rpc_method_handler(
+                    servicer.Trade,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.TradeRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.TradeResponse.SerializeToString,
             ),
             'GetOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOrder,
@@ -346,6 +368,33 @@ class OrderService:
             '/clearbook.v1.OrderService/CancelAllOrders',
             clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersRequest.SerializeToString,
             clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Trade(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/clearbook.v1.OrderService/Trade',
+            clearbook_dot_v1_dot_order__service__pb2.TradeRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.TradeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,14 @@ class OrderServiceStub:
     """Cancels all open orders of the caller, perhaps in one market or of one side only: all that were placed before the call came,
     answered or not. UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED: perhaps not all of them; call again.
     """
+    Trade: _grpc.StreamStreamMultiCallable[_order_service_pb2.TradeRequest, _order_service_pb2.TradeResponse]
+    """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
+    are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
+    a cancel of an order that is itself on its way goes when that one's outcome is known). What is on its way is bounded: beyond 1,024
+    orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED
+    within a second of the key's end, and with UNAVAILABLE (CLOSING) when the server closes. A broken stream leaves unknown what was
+    not answered: open a new one and send the same again, with the same client_order_ids; nothing is placed twice.
+    """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]
     """Returns one order of the caller. NOT_FOUND: no such order of the caller."""
     ListOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]
@@ -96,6 +104,14 @@ class OrderServiceAsyncStub(OrderServiceStub):
     CancelAllOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelAllOrdersRequest, _order_service_pb2.CancelAllOrdersResponse]  # type: ignore[assignment]
     """Cancels all open orders of the caller, perhaps in one market or of one side only: all that were placed before the call came,
     answered or not. UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED: perhaps not all of them; call again.
+    """
+    Trade: _aio.StreamStreamMultiCallable[_order_service_pb2.TradeRequest, _order_service_pb2.TradeResponse]  # type: ignore[assignment]
+    """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
+    are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
+    a cancel of an order that is itself on its way goes when that one's outcome is known). What is on its way is bounded: beyond 1,024
+    orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED
+    within a second of the key's end, and with UNAVAILABLE (CLOSING) when the server closes. A broken stream leaves unknown what was
+    not answered: open a new one and send the same again, with the same client_order_ids; nothing is placed twice.
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]  # type: ignore[assignment]
     """Returns one order of the caller. NOT_FOUND: no such order of the caller."""
@@ -162,6 +178,20 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_order_service_pb2.CancelAllOrdersResponse, _abc.Awaitable[_order_service_pb2.CancelAllOrdersResponse]]:
         """Cancels all open orders of the caller, perhaps in one market or of one side only: all that were placed before the call came,
         answered or not. UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED: perhaps not all of them; call again.
+        """
+
+    @_abc_1.abstractmethod
+    def Trade(
+        self,
+        request_iterator: _MaybeAsyncIterator[_order_service_pb2.TradeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_order_service_pb2.TradeResponse], _abc.AsyncIterator[_order_service_pb2.TradeResponse]]:
+        """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
+        are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
+        a cancel of an order that is itself on its way goes when that one's outcome is known). What is on its way is bounded: beyond 1,024
+        orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED
+        within a second of the key's end, and with UNAVAILABLE (CLOSING) when the server closes. A broken stream leaves unknown what was
+        not answered: open a new one and send the same again, with the same client_order_ids; nothing is placed twice.
         """
 
     @_abc_1.abstractmethod
