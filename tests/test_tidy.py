@@ -78,7 +78,20 @@ PURE = BASE | {
 }
 PURE_LIBRARIES = {
     *("__future__", "abc", "base64", "binascii", "bisect", "collections", "dataclasses", "decimal", "enum"),
-    *("functools", "hashlib", "heapq", "ipaddress", "itertools", "json", "operator", "re", "types", "typing", "zlib"),
+    *(
+        "functools",
+        "hashlib",
+        "heapq",
+        "ipaddress",
+        "itertools",
+        "json",
+        "operator",
+        "re",
+        "struct",
+        "types",
+        "typing",
+        "zlib",
+    ),
     *("mypy_extensions", "sortedcontainers", "eth_keys", "eth_utils"),
 }
 IMPURE_CALLS = {"open", "print", "input", "id", "hash", "float", "eval", "exec"}

@@ -8,7 +8,7 @@ from services.errors import Reason, Rejected
 from services.order_gateway.ledger import Change, Ledger
 from services.order_gateway.model import CancelOrder, Order
 from services.order_gateway.orders import Orders
-from services.order_gateway.outcomes import answer, heard, outcomes, promised
+from services.order_gateway.outcomes import answer, give, heard, outcomes, promised
 from services.order_gateway.session import Session, refusal
 
 PAGE_ORDERS = 500
@@ -87,25 +87,23 @@ class Cancels:
 
     def _submit(self, account_id: int, order: Order) -> "asyncio.Future[Order]":
         ended: asyncio.Future[Order] = promised()
+        command = CancelOrder(account_id, order.order_id)
         try:
             if not order.is_open:
                 raise _has_ended(order)
-            flight = self._session.submit(CancelOrder(account_id, order.order_id), account_id)
+            self._session.submit(command, account_id, landing=partial(self._landed, order, ended))
         except Rejected as rejected:
-            ended.set_exception(rejected)
-        else:
-            flight.done.add_done_callback(partial(self._landed, order, ended))
+            give(ended, rejected)
         return ended
 
-    def _landed(self, order: Order, ended: "asyncio.Future[Order]", done: "asyncio.Future[Change]") -> None:
-        error = done.exception() or refusal(done.result())
-        if isinstance(error, Rejected) and error.reason is Reason.ORDER_NOT_FOUND:
+    def _landed(self, order: Order, ended: "asyncio.Future[Order]", found: Change | Rejected) -> None:
+        if isinstance(found, Rejected):
+            return give(ended, found)
+        refused = refusal(found)
+        if refused is not None and refused.reason is Reason.ORDER_NOT_FOUND:
             # It ended while the cancel was on its way.
-            error = _has_ended(self._ledger.orders.get(order.order_id, order))
-        if error is not None:
-            ended.set_exception(error)
-        else:
-            ended.set_result(done.result().effects.orders[-1])
+            refused = _has_ended(self._ledger.orders.get(order.order_id, order))
+        return give(ended, found.effects.orders[-1] if refused is None else refused)
 
     def _spawn(self, account_id: int, name: int | str, seconds: float) -> "asyncio.Future[Order]":
         task = asyncio.create_task(self._find_and_cancel(account_id, name, seconds))

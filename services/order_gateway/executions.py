@@ -86,7 +86,7 @@ class Executions:
             for listener in self._listeners:
                 listener(change)
             if flight is not None:
-                flight.done.set_result(change)
+                flight.end(change)
         assert ledger.sequence == row.last_sequence, f"row ends at {row.last_sequence}, not {ledger.sequence}"
         store.row_ended(len(row.events))
         self.folded.advance(ledger.sequence)

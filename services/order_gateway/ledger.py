@@ -9,6 +9,7 @@ requested withdrawals ask for.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from services.depth import Depth
 from services.order_gateway import account, movements
@@ -83,8 +84,7 @@ class Balance:
         return self.total - self.unsettled
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What a command in flight needs, until its event says what came of it."""
 
     account_id: int
@@ -100,8 +100,7 @@ class MarketBook:
     depth: Depth = field(default_factory=Depth)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One event and what it did."""
 
     sequence: int

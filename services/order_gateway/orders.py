@@ -17,7 +17,7 @@ from services.locks import lock
 from services.order_gateway.budget import insufficient, market_buy_budget
 from services.order_gateway.ledger import CLIENT_ID_WINDOW_NS, Change, Ledger, Reservation
 from services.order_gateway.model import Execution, Order, OrderPlaced, Placed, Placement, PlaceOrder, Wanted
-from services.order_gateway.outcomes import answer, promised
+from services.order_gateway.outcomes import answer, give, promised
 from services.order_gateway.seen import Seen
 from services.order_gateway.session import Session, refusal
 from services.order_gateway.store import Store
@@ -90,7 +90,6 @@ class Orders:
             attempt = self._found(key, placement)
             if attempt is None:
                 attempt = self._attempts[key] = _Attempt(key, placement)
-                attempt.done.add_done_callback(partial(self._forget_attempt, attempt))
                 new.append(attempt)
                 if client_order_id and self._may_be_stored(key):
                     unsure.append(attempt)
@@ -104,7 +103,7 @@ class Orders:
     def _found(self, key: tuple[int, str], placement: Placement) -> _Attempt | None:
         """What answers a request whose id is taken, as far as memory knows; None: it may be free."""
         attempt = self._attempts.get(key)
-        if attempt is not None and not attempt.done.done():
+        if attempt is not None:
             return attempt if attempt.placement == placement else _reused(key, placement)
         known = self._ledger.order_by_client(*key)
         if known is None or not self._ledger.holds_client_id(known):
@@ -117,9 +116,11 @@ class Orders:
         ledger = self._ledger
         return ledger.order_by_client(*key) is None and self._seen.maybe(*key, ledger.time_ns)
 
-    def _forget_attempt(self, attempt: _Attempt, _done: object) -> None:
-        if self._attempts.get(attempt.key) is attempt:  # else the next one is on its way under the same id
+    def _end(self, attempt: _Attempt, outcome: Placed | Exception) -> None:
+        """All who wait for an attempt hear what came of it; its id is free, or the ledger's to know of."""
+        if self._attempts.get(attempt.key) is attempt:
             del self._attempts[attempt.key]
+        give(attempt.done, outcome)
 
     async def _look_up(self, new: Sequence[_Attempt], unsure: Sequence[_Attempt]) -> None:
         """Some ids may have been used by orders that memory let go: the database knows. Then all go on their way."""
@@ -127,7 +128,7 @@ class Orders:
             known = await self._store.orders_by_client([attempt.key for attempt in unsure])
         except Exception as error:  # whatever it is, it is the answer of everybody who waits
             for attempt in new:
-                attempt.done.set_exception(error)
+                self._end(attempt, error)
             return
         again = {key for key, order in known.items() if self._ledger.holds_client_id(order)}
         for attempt in unsure:
@@ -137,9 +138,9 @@ class Orders:
 
     async def _answer_original(self, order: Order, attempt: _Attempt) -> None:
         try:
-            attempt.done.set_result(await self._original(order, attempt.placement))
+            self._end(attempt, await self._original(order, attempt.placement))
         except Exception as error:  # whatever it is, it is the answer of everybody who waits
-            attempt.done.set_exception(error)
+            self._end(attempt, error)
 
     def _fly_all(self, attempts: Iterable[_Attempt]) -> None:
         """Reserves and submits; what is refused here is answered at once."""
@@ -147,7 +148,7 @@ class Orders:
             try:
                 self._fly(attempt)
             except Exception as error:  # of this one: the others go all the same
-                attempt.done.set_exception(error)
+                self._end(attempt, error)
 
     def _fly(self, attempt: _Attempt) -> None:
         account_id, client_order_id = attempt.key
@@ -160,10 +161,10 @@ class Orders:
         rates = self._fees.rates(account_id)
         asset, needed, budget = self._needs(account_id, placement)
         command = PlaceOrder(account_id, placement, budget, client_order_id, rates.maker_ppm, rates.taker_ppm)
-        flight = self._session.submit(command, account_id, Reservation(account_id, asset.asset_id, needed))
+        reservation = Reservation(account_id, asset.asset_id, needed)
+        self._session.submit(command, account_id, reservation, partial(self._landed, attempt))
         if placement.limit:
             self._placing[account_id] = self._placing.get(account_id, 0) + 1
-        flight.done.add_done_callback(lambda done: self._landed(account_id, attempt, done))
 
     def _needs(self, account_id: int, placement: Placement) -> tuple[Asset, int, int]:
         """The asset to set aside, how much of it, and the budget of a market buy (0 for all others).
@@ -191,20 +192,20 @@ class Orders:
             raise insufficient(asset, needed, available)
         return asset, needed, budget
 
-    def _landed(self, account_id: int, attempt: _Attempt, done: "asyncio.Future[Change]") -> None:
-        """The outcome is known: all who wait for the attempt hear it."""
+    def _landed(self, attempt: _Attempt, found: Change | Rejected) -> None:
+        """The outcome is known."""
         if attempt.placement.limit:
+            account_id = attempt.key[0]
             self._placing[account_id] -= 1
             if not self._placing[account_id]:
                 del self._placing[account_id]
-        error = done.exception() or refusal(done.result())
-        if error is not None:
-            attempt.done.set_exception(error)
-            return
-        change = done.result()
-        assert isinstance(change.body, OrderPlaced), f"{change.body} answers a PlaceOrder"
-        taken = (execution for execution in change.effects.executions if not execution.is_maker)
-        attempt.done.set_result(Placed(change.body.order, tuple(islice(taken, PLACED_EXECUTIONS_MAX))))
+        if isinstance(found, Rejected):
+            return self._end(attempt, found)
+        if (refused := refusal(found)) is not None:
+            return self._end(attempt, refused)
+        assert isinstance(found.body, OrderPlaced), f"{found.body} answers a PlaceOrder"
+        taken = (execution for execution in found.effects.executions if not execution.is_maker)
+        return self._end(attempt, Placed(found.body.order, tuple(islice(taken, PLACED_EXECUTIONS_MAX))))
 
     async def _original(self, order: Order, placement: Placement) -> Placed:
         """What the order's own PlaceOrder was answered.
@@ -296,7 +297,7 @@ class Orders:
 def _reused(key: tuple[int, str], placement: Placement) -> _Attempt:
     """An attempt that failed: its id is another order's."""
     attempt = _Attempt(key, placement)
-    attempt.done.set_exception(_id_reused(key[1]))
+    give(attempt.done, _id_reused(key[1]))
     return attempt
 
 

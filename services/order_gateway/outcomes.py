@@ -10,10 +10,17 @@ T = TypeVar("T")
 
 
 def promised() -> "asyncio.Future[Any]":
-    """An outcome that somebody will give; perhaps nobody waits for it any more by then."""
-    done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    done.add_done_callback(heard)
-    return done
+    """An outcome that somebody will `give`; perhaps nobody waits for it any more by then."""
+    return asyncio.get_running_loop().create_future()
+
+
+def give(promise: "asyncio.Future[T]", outcome: T | Exception) -> None:
+    """Keeps a promise: with what became of it, or why not."""
+    if isinstance(outcome, Exception):
+        promise.set_exception(outcome)
+        heard(promise)
+    else:
+        promise.set_result(outcome)
 
 
 def heard(done: "asyncio.Future[Any]") -> None:

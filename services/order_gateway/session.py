@@ -8,7 +8,7 @@ events.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.command_ids import GATEWAYS_MAX, command_id_of, epoch_of
 from services.errors import Reason, Rejected
@@ -21,6 +21,7 @@ from services.order_gateway.model import (
     RequestWithdrawal,
     Transfer,
 )
+from services.order_gateway.outcomes import give, promised
 from services.runtime import log, metrics
 
 BATCH_COMMANDS_MAX = 1_024
@@ -39,25 +40,40 @@ _not_taken = metrics.counter("gateway_not_taken_commands", "Commands that a lost
 logger = log.get("session")
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A numbered command."""
 
     command_id: int
     body: CommandBody
 
 
+Landing = Callable[[Change | Rejected], None]
+"""Hears what became of a command, in the step of the fold that learns it: it must not fail."""
+
+
 class Flight:
-    """A command on its way. `done` becomes its Change, or Rejected(NOT_TAKEN)."""
+    """A command on its way, until its Change is known, or Rejected(NOT_TAKEN).
 
-    __slots__ = ("account_id", "command_id", "done", "reservation")
+    Attributes:
+        done: becomes that; only for a flight that has no `landing` to be told.
+    """
 
-    def __init__(self, command_id: int, account_id: int, reservation: Reservation | None) -> None:
-        self.command_id = command_id
-        self.account_id = account_id
-        self.reservation = reservation
-        self.done: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
-        self.done.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait any more
+    __slots__ = ("account_id", "command_id", "done", "landing", "reservation")
+
+    def __init__(
+        self, command_id: int, account_id: int, reservation: Reservation | None, landing: Landing | None
+    ) -> None:
+        self.command_id, self.account_id = command_id, account_id
+        self.reservation, self.landing = reservation, landing
+        if landing is None:
+            self.done: asyncio.Future[Change] = promised()
+
+    def end(self, found: Change | Rejected) -> None:
+        """It is known now."""
+        if self.landing is not None:
+            self.landing(found)
+        else:
+            give(self.done, found)
 
 
 class Session:
@@ -81,6 +97,7 @@ class Session:
         self._flights: dict[int, Flight] = {}
         self._by_account: dict[int, int] = {}
         self._wake = asyncio.Event()
+        _in_flight.set_function(self._flights.__len__)
 
     @property
     def is_open(self) -> bool:
@@ -89,13 +106,20 @@ class Session:
 
     # For those who want something done.
 
-    def submit(self, body: CommandBody, account_id: int, reservation: Reservation | None = None) -> Flight:
+    def submit(
+        self,
+        body: CommandBody,
+        account_id: int,
+        reservation: Reservation | None = None,
+        landing: Landing | None = None,
+    ) -> Flight:
         """Puts a command on its way, and its reservation into effect.
 
         Args:
             body: the command.
             account_id: on whose behalf.
             reservation: what it needs; the caller has looked that it is available.
+            landing: told what becomes of it, in place of a future that costs ten times as much.
 
         Raises:
             Rejected: NOT_TAKEN while there is no session, OVERLOADED, ACCOUNT_FROZEN. Nothing is reserved then.
@@ -112,10 +136,9 @@ class Session:
             self._ledger.reserve(reservation)
         self._number += 1
         command_id = command_id_of(self.gateway, self._epoch, self._number)
-        flight = self._flights[command_id] = Flight(command_id, account_id, reservation)
+        flight = self._flights[command_id] = Flight(command_id, account_id, reservation, landing)
         self._by_account[account_id] = mine + 1
         self._waiting.append(Command(command_id, body))
-        _in_flight.set(len(self._flights))
         self._wake.set()
         return flight
 
@@ -146,7 +169,7 @@ class Session:
         for flight in lost:
             del self._flights[flight.command_id]
             self._forget(flight)
-            flight.done.set_exception(Rejected(Reason.NOT_TAKEN))
+            flight.end(Rejected(Reason.NOT_TAKEN))
         if lost:
             _not_taken.inc(len(lost))
             logger.warning("commands were not taken", commands=len(lost), epoch=epoch)
@@ -167,7 +190,7 @@ class Session:
         while self._waiting:
             flight = self._flights.pop(self._waiting.popleft().command_id)
             self._forget(flight)
-            flight.done.set_exception(Rejected(Reason.NOT_TAKEN))
+            flight.end(Rejected(Reason.NOT_TAKEN))
 
     async def batch(self) -> list[Command]:
         """All that waits, at most BATCH_COMMANDS_MAX, in order. Waits for the first, and for the last batch to land.
@@ -201,7 +224,6 @@ class Session:
             del self._by_account[flight.account_id]
         if flight.reservation is not None:
             self._ledger.release(flight.reservation)
-        _in_flight.set(len(self._flights))
 
 
 def refusal(change: Change) -> Rejected | None:

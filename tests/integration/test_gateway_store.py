@@ -89,7 +89,7 @@ class Fold:
 
 
 def _now(value: Order, sequence: int) -> Order:
-    return replace(value, create_sequence=sequence, event_sequence=sequence)
+    return value._replace(create_sequence=sequence, event_sequence=sequence)
 
 
 SETUP: tuple[EventBody, ...] = (

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -404,7 +403,7 @@ def test_a_planted_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -
     """The checks above count only if they can fail."""
     real, maker_after = account._exchange, account._maker_after
     if fault == "forgotten_lock":
-        forgets = lambda maker, *more: replace(maker_after(maker, *more), lock=maker.lock)  # noqa: E731
+        forgets = lambda maker, *more: maker_after(maker, *more)._replace(lock=maker.lock)  # noqa: E731
         monkeypatch.setattr(account, "_maker_after", forgets)
     elif fault == "wrong_fee":
         monkeypatch.setattr(account, "net_of_fee", lambda amount, ppm: (0, amount * ppm // 10**6))

@@ -51,7 +51,7 @@ async def test_an_order_in_flight_that_is_refused_is_not_found(method: str) -> N
     assert late.value.reason is Reason.DEADLINE, "nobody knows yet"
     flight = session.landed(command.command_id)
     assert flight is not None
-    flight.done.set_result(journal.say(Refused("MARKET_HALTED"), command.command_id))
+    flight.end(journal.say(Refused("MARKET_HALTED"), command.command_id))
     for waiting, reason in ((placing, Reason.MARKET_HALTED), (asking, Reason.ORDER_NOT_FOUND)):
         with pytest.raises(Rejected) as caught:
             await waiting

@@ -60,7 +60,7 @@ async def test_requests_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
             for command in await session.batch():
                 flight = session.landed(command.command_id)
                 assert flight is not None
-                flight.done.set_result(journal.say(Refused("MARKET_HALTED"), command.command_id))
+                flight.end(journal.say(Refused("MARKET_HALTED"), command.command_id))
                 left -= 1
 
     async with asyncio.timeout(STEP_SECONDS_MAX):
