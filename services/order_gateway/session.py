@@ -25,6 +25,8 @@ from services.order_gateway.outcomes import give, promised
 from services.runtime import log, metrics
 
 BATCH_COMMANDS_MAX = 1_024
+BATCH_COMMANDS_ENOUGH = 256
+"""So many that wait go though the last batch is on its way yet: gateway and book then work at the same time."""
 IN_FLIGHT_COMMANDS_MAX = 8_192
 IN_FLIGHT_ACCOUNT_COMMANDS_MAX = 2_048
 """One account's share, so that a flood of one does not shut out the others."""
@@ -193,13 +195,14 @@ class Session:
             flight.end(Rejected(Reason.NOT_TAKEN))
 
     async def batch(self) -> list[Command]:
-        """All that waits, at most BATCH_COMMANDS_MAX, in order. Waits for the first, and for the last batch to land.
+        """All that waits, at most BATCH_COMMANDS_MAX, in order. Waits for the first, and for the last batch to land
+        unless enough wait.
 
         So a lone command goes at once, and what comes while a batch is on its way goes together: a message, a row of
         the journal and the events of it cost all processes about the same for one command as for a hundred. That is
         also why it lets more in first, as long as each turn of the event loop brings some.
         """
-        while not self._waiting or self._sent:
+        while not self._waiting or (self._sent and len(self._waiting) < BATCH_COMMANDS_ENOUGH):
             self._wake.clear()
             await self._wake.wait()
         size = 0

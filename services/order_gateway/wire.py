@@ -91,7 +91,7 @@ def _order_placed(message: journal.OrderPlaced, sequence: int, time_ns: int) -> 
         maker_fee_ppm=m.maker_fee_ppm,
         taker_fee_ppm=m.taker_fee_ppm,
         filled_lots=m.filled_lots,
-        filled_quote=sum(trade.quote_amount for trade in trades),
+        filled_quote=sum([trade.quote_amount for trade in trades]),
         state=_STATES[m.state],
         cause=_CAUSES[m.cancel_cause],
         lock=int(m.lock_remaining or 0),

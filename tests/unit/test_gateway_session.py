@@ -70,6 +70,20 @@ async def test_what_comes_while_a_batch_is_on_its_way_goes_together_once_all_of_
     assert [c.command_id & 0xFF for c in await waiting] == [3, 4, 5]
 
 
+async def test_enough_commands_do_not_wait_for_the_last_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.order_gateway.session.BATCH_COMMANDS_ENOUGH", 3)
+    session = opened()
+    session.submit(BODY, ALICE)
+    assert len(await session.batch()) == 1
+    waiting = asyncio.create_task(session.batch())
+    for _ in range(2):
+        session.submit(BODY, ALICE)
+    await asyncio.sleep(0.01)
+    assert not waiting.done(), "two are not enough"
+    session.submit(BODY, ALICE)
+    assert len(await asyncio.wait_for(waiting, 5)) == 3
+
+
 async def test_a_batch_lets_in_what_comes_with_each_turn_of_the_loop_and_waits_for_no_more() -> None:
     session = opened()
 

@@ -93,7 +93,8 @@ class Fold:
             touched[event.buys, event.price_ticks] = None
         assert touched, f"{self.market.symbol}: change {event.sequence} changes nothing"
         self.sequence, self.time_ns = event.sequence, time_ns
-        self.checksum = self.top_checksum()
+        if any(self.depth.among(buys, price, CHECKSUM_LEVELS) for buys, price in touched):
+            self.checksum = self.top_checksum()
         levels = [(buys, (price, self.depth.quantity(buys, price))) for buys, price in touched]
         bids = [level for buys, level in levels if buys]
         asks = [level for buys, level in levels if not buys]
