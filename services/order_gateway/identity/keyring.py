@@ -129,13 +129,12 @@ class Keyring:
     async def look_again(self) -> bool:
         """Reads what has changed for somebody who showed what is not known here; whether it has been read anew.
 
-        Bounded, so that guessing costs the database nothing.
+        All who ask within REFRESH_SECONDS_MIN wait for the same look, so that guessing costs the database nothing.
         """
         asked = asyncio.get_running_loop().time()
-        if asked - self._refreshed < REFRESH_SECONDS_MIN and not self._refreshing.locked():
-            return False
         async with self._refreshing:
             if self._refreshed < asked:
+                await asyncio.sleep(self._refreshed + REFRESH_SECONDS_MIN - asked)
                 try:
                     await self._refresh()
                 except Unavailable as error:
