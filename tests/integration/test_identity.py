@@ -251,11 +251,12 @@ async def test_what_is_anothers_is_not_found(shared: Exchange) -> None:
     assert _taken_ids(shared) <= named, "an RPC that takes an id is missing above"
 
 
-OUTCOMES = {"CancelOrders.order_id", "CancelOrders.client_order_id"}
-"""One answer for several: test_order_batches.py sees that another's is not found."""
+OUTCOMES = {"CancelOrders.order_id", "CancelOrders.client_order_id", "Trade.order_id", "Trade.client_order_id"}
+"""One answer for several: test_order_batches.py and test_trade_stream.py see that another's is not found."""
 KEYS_OF_ONES_OWN = {
     "PlaceOrder.client_order_id",  # made by the caller, each account has its own
     "PlaceOrders.client_order_id",
+    "Trade.request_id",
     "CreateTransfer.transfer_id",
     "CreateWithdrawal.transfer_id",
 }

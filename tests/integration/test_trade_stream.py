@@ -89,12 +89,15 @@ async def test_a_conversation(exchange: Exchange) -> None:
     accepted = await talk.ask(2**64 - 1, limit("SELL", "30000.00", "2", "d"), ack=ACCEPTED)
     order_id = (await alice.get(client_order_id="d")).order.order_id
     assert list(accepted.orders) == [pb.TradeOutcome(order_id=order_id, client_order_id="d")]
-    cancels = [{"client_order_id": "a"}, {"order_id": order_id}, {"client_order_id": "gone"}, {}]
+    theirs = (await bob.place(limit("SELL", "40000.00", "0.1", "theirs"))).order
+    mine, others = [{"client_order_id": "a"}, {"order_id": order_id}], [{"client_order_id": "gone"}, {}]
+    cancels = [*mine, *others, {"client_order_id": "theirs"}, {"order_id": theirs.order_id}]
     both = await talk.ask(0, limit("SELL", "29000.00", "97.1", "e"), limit("SELL", "1.00", "97", "f"), cancels=cancels)
     # 0.7 and 2 are free again once the cancels are answered, and not before
     assert told(both.orders) == [("INSUFFICIENT_FUNDS", ""), ("OPEN", "0")]
     assert told(both.cancels) == [
         ("CANCELED", "0.3"), ("CANCELED", "0"), ("ORDER_NOT_FOUND", ""), ("INVALID_FIELD", "order_id"),
+        ("ORDER_NOT_FOUND", ""), ("ORDER_NOT_FOUND", ""),
     ]  # fmt: skip
     assert both.cancels[0].cancel_cause == pb.CANCEL_CAUSE_USER
     await talk.call.done_writing()
