@@ -6,7 +6,7 @@ Nothing here rounds: what does not fit the grid is refused. Pure.
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 from services.errors import Reason, Rejected
@@ -15,6 +15,8 @@ from services.fees import fee as fee  # noqa: PLC0414
 
 DIGITS_MAX = 40
 """Longest decimal string, point excluded, that is read at all: more cannot be an int64 of any market's steps."""
+NUMBERS_CACHED_MAX: Final = 10_000
+"""Prices and quantities come again and again: to look one up takes a third of the time of reading it."""
 INT64_MAX: Final = 2**63 - 1
 FEES_ACCOUNT: Final = 1
 FAUCET_ACCOUNT: Final = 2
@@ -59,10 +61,19 @@ def _parsed(text: str, field: str) -> tuple[int, int]:
     """A decimal string's coefficient and decimals: see FixedPoint.parse."""
     if not text:
         raise Rejected(Reason.INVALID_FIELD, f"{field} is missing", field)
-    match = _DECIMAL.fullmatch(text) if len(text) <= DIGITS_MAX + 1 else None
-    if match is None:
+    number = _number(text) if len(text) <= DIGITS_MAX + 1 else None
+    if number is None:
         shown = text if len(text) <= DIGITS_MAX else text[:DIGITS_MAX] + "…"
         raise Rejected(Reason.INVALID_FIELD, f"{field} is not a plain decimal number: {shown!r}", field)
+    return number
+
+
+@lru_cache(maxsize=NUMBERS_CACHED_MAX)
+def _number(text: str) -> tuple[int, int] | None:
+    """A short text as coefficient and decimals; None if it is no decimal number."""
+    match = _DECIMAL.fullmatch(text)
+    if match is None:
+        return None
     whole, fraction = match.groups("")
     return int(whole + fraction), len(fraction)
 

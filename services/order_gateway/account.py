@@ -7,6 +7,7 @@ amount is a bug somewhere, so it is an assertion: the process stops before it be
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from services.order_gateway.fees import net_of_fee
 from services.order_gateway.model import (
@@ -32,8 +33,7 @@ class PostingKind(IntEnum):
     WITHDRAWAL = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Posting:
+class Posting(NamedTuple):
     """So much more (or less) of an asset in an account, in base units.
 
     Attributes:
@@ -85,7 +85,7 @@ def placed(event: OrderPlaced, market: Market, resting: Mapping[int, Order]) -> 
         resting: open orders by id, the makers among them.
     """
     taker, effects = event.order, Effects()
-    assert sum(trade.quantity_lots for trade in event.trades) == taker.filled_lots, f"{taker} does not add up"
+    assert sum([trade.quantity_lots for trade in event.trades]) == taker.filled_lots, f"{taker} does not add up"
     assert taker.filled_lots <= taker.quantity_lots, f"{taker} is overfilled"
     assert taker.is_open or taker.lock == 0, f"{taker} ended and still locks"
     makers: dict[int, Order] = {}

@@ -247,10 +247,13 @@ class Ledger:
         assert event.sequence == self.sequence + 1, f"event {event.sequence} after {self.sequence}"
         self.sequence, self.time_ns = event.sequence, time_ns
         effects = self._effects(event)
-        assert account.sums_to_zero(effects.postings), f"event {event.sequence} makes money: {effects.postings}"
-        touched = [self._post(posting) for posting in effects.postings]
+        touched = []
+        if effects.postings:
+            assert account.sums_to_zero(effects.postings), f"event {event.sequence} makes money: {effects.postings}"
+            touched = [self._post(posting) for posting in effects.postings]
         touched += [held for order in effects.orders if (held := self._put(order)) is not None]
-        touched += [held for movement in effects.movements if (held := self._move(movement)) is not None]
+        if effects.movements:
+            touched += [held for movement in effects.movements if (held := self._move(movement)) is not None]
         for account_id, balance in touched:
             _check(account_id, balance, event.sequence)
         return Change(event.sequence, time_ns, event.command_id, event.body, effects)
@@ -273,7 +276,8 @@ class Ledger:
             case OrderPlaced() as body:
                 market = self.markets[body.order.market_id]
                 effects = account.placed(body, market, self.open)
-                self.volumes.traded(market, effects.executions, self.time_ns)
+                if effects.executions:
+                    self.volumes.traded(market, effects.executions, self.time_ns)
                 self._reshape(self.books[body.order.market_id].depth, body)
                 return effects
             case OrderCanceled() as body:

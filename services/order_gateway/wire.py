@@ -58,7 +58,7 @@ def event_row(message: matching.StreamEventsResponse) -> model.EventRow:
         message.last_journal_sequence,
         time_ns,
         message.incarnation,
-        tuple(_event(event, time_ns) for event in events),
+        tuple([_event(event, time_ns) for event in events]),
     )
 
 
@@ -74,27 +74,27 @@ def _event(message: journal.Event, time_ns: int) -> model.Event:
 
 
 def _order_placed(message: journal.OrderPlaced, sequence: int, time_ns: int) -> model.OrderPlaced:
-    trades = tuple(_trade(trade) for trade in message.trades)
+    trades = tuple([_trade(trade) for trade in message.trades])
     m = message.order
-    order = Order(
-        order_id=m.order_id,
-        account_id=m.account_id,
-        market_id=m.market_id,
-        buys=m.side == journal.SIDE_BUY,
-        limit=m.type == journal.ORDER_TYPE_LIMIT,
-        time_in_force=_TIMES[m.time_in_force],
-        post_only=m.post_only,
-        price_ticks=m.price_ticks,
-        quantity_lots=m.quantity_lots,
-        budget=int(m.budget or 0),
-        client_order_id=m.client_order_id,
-        maker_fee_ppm=m.maker_fee_ppm,
-        taker_fee_ppm=m.taker_fee_ppm,
-        filled_lots=m.filled_lots,
-        filled_quote=sum([trade.quote_amount for trade in trades]),
-        state=_STATES[m.state],
-        cause=_CAUSES[m.cancel_cause],
-        lock=int(m.lock_remaining or 0),
+    order = Order(  # in the order of its fields: naming 22 of them takes twice as long as all the rest
+        m.order_id,
+        m.account_id,
+        m.market_id,
+        m.side == journal.SIDE_BUY,
+        m.type == journal.ORDER_TYPE_LIMIT,
+        _TIMES[m.time_in_force],
+        m.post_only,
+        m.price_ticks,
+        m.quantity_lots,
+        int(m.budget or 0),
+        m.client_order_id,
+        m.maker_fee_ppm,
+        m.taker_fee_ppm,
+        m.filled_lots,
+        sum([trade.quote_amount for trade in trades]),
+        _STATES[m.state],
+        _CAUSES[m.cancel_cause],
+        int(m.lock_remaining or 0),
         create_sequence=sequence,
         create_ns=time_ns,
         event_sequence=sequence,
