@@ -49,6 +49,11 @@ class Stored:
         self.keys: dict[str, Key] = {}
         self.away = False
         self.looks = 0
+        self.news: list[Key] = []
+        """What the next look finds."""
+        self.answers = asyncio.Event()
+        """Cleared: whoever looks waits."""
+        self.answers.set()
 
     async def live(self, _now_ns: int) -> tuple[list[Key], int]:
         return list(self.keys.values()), 0
@@ -57,7 +62,9 @@ class Stored:
         self.looks += 1
         if self.away:
             raise Unavailable("away")
-        return [], change
+        found, self.news = self.news, []
+        await self.answers.wait()
+        return found, change
 
     async def drop_sessions_ended_before(self, _time_ns: int) -> None:
         pass
@@ -105,8 +112,8 @@ class Scene:
         signature = changed.get("by", PRIVATE).sign(payload)
         return Call(METHOD, metadata, changed.get("sent", request), signature, peer="203.0.113.9")
 
-    def bearing(self, token: str) -> Call:
-        return Call(METHOD, {"authorization": f"Bearer {token}"}, peer="203.0.113.9")
+    def bearing(self, token: str, peer: str = "203.0.113.9") -> Call:
+        return Call(METHOD, {"authorization": f"Bearer {token}"}, peer=peer)
 
     async def admits(self, call: Call, access: Access = Access.TRADE) -> str:
         """OK, or the reason why not."""
@@ -277,6 +284,46 @@ async def test_who_shares_an_address_with_somebody_who_guesses(
     for _ in range(wrong_before):
         assert await scene.admits(scene.call(LATER_MS, by=STRANGER)) in {"UNAUTHENTICATED", "OVERLOADED"}
     assert await scene.admits(scene.call(LATER_MS, by=PRIVATE if right else STRANGER)) == answer
+
+
+async def test_a_key_made_while_the_database_is_read_is_good(scene: Scene) -> None:
+    """It is shown before that look has ended, which began before the key was there."""
+    scene.stored.answers.clear()
+    looking = asyncio.create_task(scene.keyring.refresh())
+    while not scene.stored.looks:
+        await asyncio.sleep(0)
+    made = replace(scene.stored.keys["k1"], key_id="k2", user="bob", kind=KeyKind.BEARER, proof=token_hash("new"))
+    scene.stored.news = [made]
+    asking = asyncio.create_task(scene.gate.admit(scene.bearing("new"), Access.TRADE))
+    await asyncio.sleep(0)
+    scene.stored.answers.set()
+    await looking
+    found = await asking
+    assert isinstance(found, Caller)
+    assert found.identity.key_id == "k2"
+    assert scene.stored.looks == 2
+
+
+async def test_who_guesses_while_the_database_hangs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All wait for one look, which has an end; of one address only so many wait."""
+    monkeypatch.setattr(keyring, "LOOK_SECONDS_MAX", 0.3)
+    monkeypatch.setattr(keyring, "REFRESH_SECONDS_MIN", 0.0)
+    scene.stored.answers.clear()
+    peers = ["203.0.113.9"] * (FAILURES_MAX + 2) + ["198.51.100.1"] * 2
+    answers = await asyncio.wait_for(
+        asyncio.gather(*(scene.admits(scene.bearing("wrong", peer)) for peer in peers)), 0.3 * 3
+    )
+    assert answers == ["UNAUTHENTICATED"] * FAILURES_MAX + ["OVERLOADED"] * 2 + ["UNAUTHENTICATED"] * 2
+    assert scene.stored.looks == 1
+    assert await scene.admits(scene.call(LATER_MS)) == "OK", "who is known does not wait"
+
+
+async def test_what_the_database_knows_was_no_failure(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyring, "REFRESH_SECONDS_MIN", 0.0)
+    for number in range(FAILURES_MAX + 1):
+        proof = token_hash(str(number))
+        scene.stored.news = [replace(scene.stored.keys["k1"], key_id=f"n{number}", kind=KeyKind.BEARER, proof=proof)]
+        assert await scene.gate.admit(scene.bearing(str(number)), Access.TRADE)
 
 
 # Streams.
