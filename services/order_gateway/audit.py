@@ -136,7 +136,9 @@ class Audit:
 
 def as_json(message: Message) -> str:
     """A request or an answer for the log: without secrets, and cut off where it is very long."""
-    fields = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    fields = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
     text = json.dumps(_shown(fields), separators=(",", ":"))
     return text if len(text) <= REQUEST_CHARS_MAX else text[:REQUEST_CHARS_MAX] + "…"
 

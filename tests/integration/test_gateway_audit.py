@@ -195,7 +195,14 @@ def test_requests_without_secrets_and_of_a_length() -> None:
     )
     assert json.loads(as_json(made)) == {
         "user": "alice",
-        "key": {"label": "bot", "public_key": "AQI=", "expire_time": "1970-01-01T00:00:01Z"},
+        "key": {
+            "kind": "KEY_KIND_UNSPECIFIED",
+            "scopes": [],
+            "label": "bot",
+            "public_key": "AQI=",
+            "allowed_ips": [],
+            "expire_time": "1970-01-01T00:00:01Z",
+        },
     }
     shown = audit_module._shown({"a": [{"token": "x", "b": 1}], "secret": {"deep": "y"}})
     assert shown == {"a": [{"token": audit_module.HIDDEN, "b": 1}], "secret": audit_module.HIDDEN}
