@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from clearbook.v1 import order_service_pb2 as pb
 
 from services.order_gateway import disconnects
+from services.order_gateway.call import Call
 from services.order_gateway.cancels import Cancels
 from services.order_gateway.disconnects import Disconnects
 from services.order_gateway.fees import Rates
 from services.order_gateway.identity.who import Caller, Identity
+from services.order_gateway.limits import Limits, LimitSettings
 from services.order_gateway.model import CancelOrder, Order, OrderPlaced, PlaceOrder, Refused
 from services.order_gateway.orders import Orders
 from services.order_gateway.rpcs import trading
@@ -191,6 +194,20 @@ async def test_an_order_that_was_answered_deadline_is_canceled_when_the_stream_e
     assert answer.orders[0].refusal.reason == "DEADLINE"
     await end(talk)
     await is_canceled(desk, placing)
+
+
+async def test_requests_that_are_refused_as_a_whole_count(desk: Desk, tmp_path: Path) -> None:
+    settings = LimitSettings(_env_file=tmp_path / "none", limit_account_requests="1/501")  # type: ignore[call-arg]
+    limits = Limits(settings, clock=lambda: 0)
+
+    async def refused() -> AsyncIterator[pb.TradeRequest]:
+        for cancels in (501, 1, 0):
+            yield pb.TradeRequest(cancels=[pb.CancelOrderRequest(order_id="1")] * cancels)
+
+    async with asyncio.timeout(STEP_SECONDS_MAX):
+        await desk.talk(refused(), count=lambda weight: limits.identified(Call(""), "alice", weight))
+    answers = [answer for _ in range(desk.written.qsize()) for answer in desk.written.get_nowait().answers]
+    assert [answer.refusal.reason for answer in answers] == ["TOO_LARGE", "RATE_LIMITED", "RATE_LIMITED"]
 
 
 async def test_cancels_and_orders_of_a_request_share_the_time_of_an_answer(

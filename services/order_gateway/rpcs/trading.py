@@ -97,6 +97,12 @@ class _Pending:
         return all(isinstance(item, Rejected) or item.done() for item in (*self.cancels, *self.orders))
 
 
+def _weight(request: pb.TradeRequest) -> Weight:
+    """Each order and each cancel counts; a request of nothing does, too."""
+    orders, cancels = len(request.orders), len(request.cancels)
+    return Weight(orders, cancels if orders else max(1, cancels))
+
+
 class _Stream:
     """One call of Trade."""
 
@@ -128,8 +134,8 @@ class _Stream:
         pending = _Pending(request.request_id, request.ack, [], [], None, give_up, self._cancels_on_disconnect)
         look_up = None
         try:
+            self._count(_weight(request))
             trade_wire.check(request)
-            self._count(Weight(orders=len(request.orders), requests=len(request.cancels)))
             look_up = self._begin(request, pending)
         except Rejected as rejected:
             pending.refusal = rejected
