@@ -33,6 +33,7 @@ from services.order_gateway.limits import Limits, LimitSettings
 from services.order_gateway.methods import Access, Method
 from services.order_gateway.service import _stream_call
 from services.runtime.db import Unavailable
+from tests.books import eventually
 
 METHOD = "/clearbook.v1.OrderService/PlaceOrder"
 START_MS = 1_790_000_000_000
@@ -49,6 +50,7 @@ class Stored:
         self.keys: dict[str, Key] = {}
         self.away = False
         self.looks = 0
+        self.dropped_before_ns = 0
         self.news: list[Key] = []
         """What the next look finds."""
         self.answers = asyncio.Event()
@@ -66,8 +68,8 @@ class Stored:
         await self.answers.wait()
         return found, change
 
-    async def drop_sessions_ended_before(self, _time_ns: int) -> None:
-        pass
+    async def drop_sessions_ended_before(self, time_ns: int) -> None:
+        self.dropped_before_ns = time_ns
 
     async def key(self, key_id: str) -> Key | None:
         return self.keys.get(key_id)
@@ -352,6 +354,22 @@ async def test_an_expired_keys_streams_end_while_the_database_is_away(
 async def endless(_who: object, _request: object, _seconds: float) -> AsyncIterator[int]:
     while True:
         yield 1
+
+
+async def test_sessions_that_ended_long_ago_are_dropped_while_it_runs(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "REFRESH_SECONDS", 0.01)
+    monkeypatch.setattr(keyring, "DROP_SECONDS", 0.02)
+    scene.now_ms += 5_000
+    kept_from_ns = scene.clock() - keyring.SESSIONS_KEPT_NS
+    assert scene.stored.dropped_before_ns < kept_from_ns, "at the start"
+    following = asyncio.create_task(scene.keyring.follow())
+    try:
+        await eventually(lambda: scene.stored.dropped_before_ns == kept_from_ns)
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
 async def test_streams_of_nobody_are_counted_by_address(scene: Scene) -> None:
