@@ -94,7 +94,8 @@ class GatewaySettings(LogSettings, IdentitySettings, LimitSettings, TlsSettings,
     settler_address: Address = "127.0.0.1:50062"
     metrics_port: int = 9103
     gateway_number: int = Field(default=1, ge=1, le=GATEWAY_NUMBER_MAX)
-    """Of this process alone among all that submit to one book."""
+    """Of what this process submits. A book takes commands from one gateway at a time: another one that starts ends it,
+    whatever its number."""
     clearbook_open_bind: bool = False
     """Let everybody who can reach us be whoever they say."""
     clearbook_demo_funds: bool | None = None
