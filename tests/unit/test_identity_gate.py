@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -52,6 +52,7 @@ class Stored:
         self.looks = 0
         self.dropped_before_ns = 0
         self.news: list[Key] = []
+        self.written: list[dict[str, int]] = []
         """What the next look finds."""
         self.answers = asyncio.Event()
         """Cleared: whoever looks waits."""
@@ -67,6 +68,11 @@ class Stored:
         found, self.news = self.news, []
         await self.answers.wait()
         return found, change
+
+    async def used(self, times: Iterable[tuple[str, int]]) -> None:
+        if self.away:
+            raise Unavailable("away")
+        self.written.append(dict(times))
 
     async def drop_sessions_ended_before(self, time_ns: int) -> None:
         self.dropped_before_ns = time_ns
@@ -326,6 +332,23 @@ async def test_what_the_database_knows_was_no_failure(scene: Scene, monkeypatch:
         proof = token_hash(str(number))
         scene.stored.news = [replace(scene.stored.keys["k1"], key_id=f"n{number}", kind=KeyKind.BEARER, proof=proof)]
         assert await scene.gate.admit(scene.bearing(str(number)), Access.TRADE)
+
+
+async def test_a_key_that_is_gone_was_used_all_the_same(scene: Scene) -> None:
+    """Also while the database is away: it is written when it is back."""
+    assert await scene.admits(scene.call(LATER_MS)) == "OK"
+    scene.stored.away = True
+    with pytest.raises(Unavailable):
+        await scene.keyring.note_used()
+    revoked = replace(scene.stored.keys["k1"], revoke_ns=LATER_MS * 10**6)
+    scene.keyring.learn(revoked)
+    minute = LATER_MS * 10**6 - LATER_MS * 10**6 % (60 * 10**9)
+    assert scene.keyring.get("k1") is None
+    assert scene.keyring.as_used(revoked).last_used_ns == minute
+    scene.stored.away = False
+    await scene.keyring.note_used()
+    await scene.keyring.note_used()
+    assert scene.stored.written == [{"k1": minute}, {}]
 
 
 # Streams.

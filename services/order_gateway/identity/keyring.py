@@ -64,7 +64,8 @@ class Keyring:
         self._ends: list[tuple[int, str]] = []
         """A heap: when which key expires."""
         self._change = 0
-        self._used: set[str] = set()
+        self._used: dict[str, int] = {}
+        """When keys were used, as far as the database does not know yet; of those too that are no longer good."""
         self._refreshing = asyncio.Lock()
         self._looked = 0.0
         """When the last look began, whatever came of it: what was committed since, it may have missed."""
@@ -183,9 +184,10 @@ class Keyring:
                 logger.warning("keys cannot be read", why=str(error))
 
     async def note_used(self) -> None:
-        """Writes when keys were last used. Raises Unavailable."""
-        used, self._used = self._used, set()
-        await self._store.used((key_id, held.used_ns) for key_id in used if (held := self._held.get(key_id)))
+        """Writes when keys were last used. Raises Unavailable, and knows it still."""
+        used = self._used.copy()
+        await self._store.used(used.items())
+        self._used = {key_id: time_ns for key_id, time_ns in self._used.items() if used.get(key_id) != time_ns}
 
     # At hand.
 
@@ -215,12 +217,11 @@ class Keyring:
         minute = max(now_ns - now_ns % NS_PER_MINUTE, held.key.create_ns)
         if minute > held.used_ns:
             held.used_ns = minute
-            self._used.add(key_id)
+            self._used[key_id] = minute
 
     def as_used(self, key: Key) -> Key:
         """The key with the time of its last use that is known here."""
-        held = self._held.get(key.key_id)
-        return replace(key, last_used_ns=max(key.last_used_ns, held.used_ns)) if held is not None else key
+        return replace(key, last_used_ns=max(key.last_used_ns, self._used.get(key.key_id, 0)))
 
     @contextmanager
     def stream(self, key_id: str) -> Iterator[Closing]:
