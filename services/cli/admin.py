@@ -321,7 +321,8 @@ def keys_list(user: str = "", limit: Limit = 100, gateway: Gateway = None, as_js
     if as_json:
         _print_json(rows)
         return
-    columns = ("key_id", "kind", "label", "scopes", "allowed_ips", "create_time", "last_used_time", "revoke_time")
+    of_the_key = ("key_id", "parent_key_id", "kind", "label", "scopes", "allowed_ips")
+    columns = (*of_the_key, "create_time", "last_used_time", "revoke_time")
     _print_table(("user", *columns), [[row.user, *(_cell(row.key, name) for name in columns)] for row in rows])
 
 
