@@ -21,13 +21,17 @@ CANCELED_SHOWN_MAX = 5_000
 
 def check_size(request: pb.PlaceOrdersRequest | pb.CancelOrdersRequest) -> None:
     """Refuses a call of none (INVALID_FIELD) or of too many orders, or of too many bytes (TOO_LARGE)."""
-    count, size = len(request.orders), request.ByteSize()
-    if not count:
+    if not request.orders:
         raise wire.invalid("orders", "is empty")
-    if count > ORDERS_PER_CALL_MAX:
-        raise Rejected(Reason.TOO_LARGE, f"{count} orders, at most {ORDERS_PER_CALL_MAX} in one call", "orders")
+    check_bounds(len(request.orders), request.ByteSize(), "call")
+
+
+def check_bounds(orders: int, size: int, what: str) -> None:
+    """Refuses too many orders or bytes in one `what`. Raises Rejected: TOO_LARGE."""
+    if orders > ORDERS_PER_CALL_MAX:
+        raise Rejected(Reason.TOO_LARGE, f"{orders} orders, at most {ORDERS_PER_CALL_MAX} in one {what}", "orders")
     if size > BYTES_PER_CALL_MAX:
-        raise Rejected(Reason.TOO_LARGE, f"{size} bytes, at most {BYTES_PER_CALL_MAX} in one call", "orders")
+        raise Rejected(Reason.TOO_LARGE, f"{size} bytes, at most {BYTES_PER_CALL_MAX} in one {what}", "orders")
 
 
 def wanted(orders: Iterable[pb.PlaceOrderRequest], made_id: str, markets: Markets) -> list[Wanted | Rejected]:

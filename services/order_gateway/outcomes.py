@@ -1,12 +1,13 @@
 """What is promised: outcomes that are not known yet, and how long they are waited for."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from services.errors import Reason, Rejected
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def promised() -> "asyncio.Future[Any]":
@@ -27,6 +28,17 @@ def heard(done: "asyncio.Future[Any]") -> None:
     """Takes note of how something ended, so that asyncio does not complain that nobody did."""
     if not done.cancelled():
         done.exception()
+
+
+def good(items: Sequence[T | Rejected]) -> list[T]:
+    """Those that were not refused."""
+    return [item for item in items if not isinstance(item, Rejected)]
+
+
+def in_place(items: Sequence[T | Rejected], made: Iterable[R]) -> list[R | Rejected]:
+    """What was made of the good ones, in their order, each in its place among the refusals."""
+    rest = iter(made)
+    return [item if isinstance(item, Rejected) else next(rest) for item in items]
 
 
 async def outcomes(pending: "Sequence[asyncio.Future[T]]", seconds: float) -> list[T | Exception]:

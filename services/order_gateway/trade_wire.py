@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from clearbook.v1 import order_service_pb2 as pb
 
-from services.errors import Reason, Rejected
+from services.errors import Rejected
 from services.order_gateway import wire
-from services.order_gateway.batch_wire import BYTES_PER_CALL_MAX, EXECUTIONS_PER_CALL_MAX, ORDERS_PER_CALL_MAX, refusal
+from services.order_gateway.batch_wire import EXECUTIONS_PER_CALL_MAX, ORDERS_PER_CALL_MAX, check_bounds, refusal
 from services.order_gateway.model import Order, Placed
 from services.units import Market
 
@@ -20,13 +20,10 @@ def items(request: pb.TradeRequest) -> int:
 
 def check(request: pb.TradeRequest) -> None:
     """Refuses a request of nothing or of an unknown level (INVALID_FIELD), or of too much (TOO_LARGE)."""
-    count, size = items(request), request.ByteSize()
+    count = items(request)
     if not count:
         raise wire.invalid("orders", "is empty, and so is cancels")
-    if count > ORDERS_PER_CALL_MAX:
-        raise Rejected(Reason.TOO_LARGE, f"{count} orders, at most {ORDERS_PER_CALL_MAX} in one request", "orders")
-    if size > BYTES_PER_CALL_MAX:
-        raise Rejected(Reason.TOO_LARGE, f"{size} bytes, at most {BYTES_PER_CALL_MAX} in one request", "orders")
+    check_bounds(count, request.ByteSize(), "request")
     if request.ack not in pb.AckLevel.values():
         raise wire.invalid("ack", f"has no value {request.ack}")
 

@@ -14,7 +14,7 @@ from services.order_gateway.ledger import Ledger
 from services.order_gateway.limits import Weight
 from services.order_gateway.methods import Access, Method
 from services.order_gateway.orders import Orders
-from services.order_gateway.outcomes import outcomes
+from services.order_gateway.outcomes import good, in_place, outcomes
 from services.order_gateway.rpcs.orders import SERVICE
 from services.runtime import rpc
 
@@ -39,18 +39,16 @@ class BatchHandlers:
         """PlaceOrders."""
         batch_wire.check_size(request)
         asked = batch_wire.wanted(request.orders, caller.identity.made_id, self._ledger.markets_by_symbol)
-        good = [item for item in asked if not isinstance(item, Rejected)]
-        begun = iter(self._orders.begin(caller.account_id, good).promises)
-        found = await told([item if isinstance(item, Rejected) else next(begun) for item in asked], seconds)
+        begun = self._orders.begin(caller.account_id, good(asked))
+        found = await told(in_place(asked, begun.promises), seconds)
         return batch_wire.placed(found, self._ledger.markets)
 
     async def cancel(self, caller: Caller, request: pb.CancelOrdersRequest, seconds: float) -> pb.CancelOrdersResponse:
         """CancelOrders."""
         batch_wire.check_size(request)
         asked = batch_wire.names(request.orders)
-        good = [item for item in asked if not isinstance(item, Rejected)]
-        begun = iter(self._cancels.begin(caller.account_id, good, seconds))
-        found = await told([item if isinstance(item, Rejected) else next(begun) for item in asked], seconds)
+        begun = self._cancels.begin(caller.account_id, good(asked), seconds)
+        found = await told(in_place(asked, begun), seconds)
         return batch_wire.canceled(found, self._ledger.markets)
 
     async def cancel_all(
@@ -65,10 +63,8 @@ class BatchHandlers:
 
 async def told(items: "Sequence[asyncio.Future[T] | Rejected]", seconds: float) -> list[T | Rejected]:
     """What the caller hears of each: what it became, or why not."""
-    pending: list[asyncio.Future[T]] = [item for item in items if not isinstance(item, Rejected)]
-    known = await outcomes(pending, seconds)
-    rest = iter(known)
-    found = (item if isinstance(item, Rejected) else next(rest) for item in items)
+    known = await outcomes(good(items), seconds)
+    found = in_place(items, known)
     return [rpc.refusal_for(item, SERVICE) if isinstance(item, Exception) else item for item in found]
 
 

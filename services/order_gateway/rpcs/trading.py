@@ -22,6 +22,7 @@ from services.order_gateway.limits import Weight
 from services.order_gateway.methods import Access, Count, Method, Write
 from services.order_gateway.model import Order, Placed
 from services.order_gateway.orders import Orders
+from services.order_gateway.outcomes import good, in_place
 from services.order_gateway.rpcs.batches import told
 from services.order_gateway.rpcs.orders import SERVICE
 from services.runtime import metrics
@@ -90,7 +91,7 @@ class _Pending:
     @property
     def promises(self) -> "list[asyncio.Future[Placed]]":
         """Of the orders that were begun."""
-        return [item for item in self.orders if not isinstance(item, Rejected)]
+        return good(self.orders)
 
     @property
     def done(self) -> bool:
@@ -149,14 +150,11 @@ class _Stream:
         """What it returns is to be waited for before the next request begins."""
         handlers, account_id = self._handlers, self._caller.account_id
         names = batch_wire.names(request.cancels)
-        good_names = [name for name in names if not isinstance(name, Rejected)]
-        ended = iter(handlers.cancels.begin(account_id, good_names, ANSWER_SECONDS_MAX))
-        pending.cancels = [name if isinstance(name, Rejected) else next(ended) for name in names]
+        ended = handlers.cancels.begin(account_id, good(names), ANSWER_SECONDS_MAX)
+        pending.cancels = in_place(names, ended)
         wanted = batch_wire.wanted(request.orders, "", handlers.ledger.markets_by_symbol)
-        good = [item for item in wanted if not isinstance(item, Rejected)]
-        begun = handlers.orders.begin(account_id, good)
-        placed = iter(begun.promises)
-        pending.orders = [item if isinstance(item, Rejected) else next(placed) for item in wanted]
+        begun = handlers.orders.begin(account_id, good(wanted))
+        pending.orders = in_place(wanted, begun.promises)
         return begun.look_up
 
     def end(self) -> None:
