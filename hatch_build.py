@@ -25,7 +25,10 @@ COMPILED = (
     "services/locks.py",
     "services/book/model.py",
     "services/book/side.py",
+    "services/book/expiries.py",
+    "services/book/turn.py",
     "services/book/matching.py",
+    "services/book/desk.py",
     "services/book/rules.py",
     "services/book/engine.py",
 )

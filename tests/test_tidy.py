@@ -33,7 +33,10 @@ BASE = {
 PURE = BASE | {
     "services.book.model",
     "services.book.side",
+    "services.book.expiries",
+    "services.book.turn",
     "services.book.matching",
+    "services.book.desk",
     "services.book.rules",
     "services.book.snapshot",
     "services.book.engine",

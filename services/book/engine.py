@@ -10,24 +10,24 @@ import json
 from collections.abc import Iterator
 from typing import Final, final
 
+from services.book.desk import books_changed, do_due, enter, is_due, replace
 from services.book.matching import Book
 from services.book.model import (
-    CANCEL_CAUSE_IOC,
-    CANCEL_CAUSE_UNSPECIFIED,
     CANCEL_CAUSE_USER,
     MARKET_STATE_OPEN,
     MARKET_STATE_UNSPECIFIED,
     ORDER_STATE_CANCELED,
-    ORDER_STATE_FILLED,
     ORDER_STATE_OPEN,
     SIDE_BUY,
-    TIME_IN_FORCE_GTC,
+    SIDE_SELL,
+    SIDE_UNSPECIFIED,
     AccountOpened,
     AdvanceTime,
     ApproveWithdrawal,
     Asset,
     AssetCreated,
     CancelOrder,
+    CancelOrders,
     CancelWithdrawal,
     ChangeMarket,
     Claimed,
@@ -48,8 +48,10 @@ from services.book.model import (
     Order,
     OrderCanceled,
     OrderPlaced,
+    OrdersChanged,
     PlaceOrder,
     Refused,
+    ReplaceOrder,
     RequestWithdrawal,
     SessionOpened,
     SettlementFinal,
@@ -80,6 +82,7 @@ from services.book.rules import (
     is_market_state,
     market_objection,
     order_objection,
+    terms_objection,
     transfer_objection,
     withdrawal_objection,
 )
@@ -92,6 +95,7 @@ from services.book.snapshot import (
     withdrawal_of_state,
     withdrawal_state,
 )
+from services.book.turn import TURN_STEPS_MAX, Turn
 from services.command_ids import GATEWAYS_MAX, SESSION_COMMANDS_MAX, SESSION_EPOCHS_MAX, command_id_of, gateway_of
 from services.errors import Rejected
 from services.units import (
@@ -105,9 +109,9 @@ from services.units import (
 )
 from services.units import Asset as AssetUnits
 
-SNAPSHOT_FORMAT: Final = 2
+SNAPSHOT_FORMAT: Final = 3
 """Version of `Engine.snapshot`: raise it with any change of the state's shape, and teach `of_today` the old one."""
-SNAPSHOT_FORMATS_READ: Final = (1, SNAPSHOT_FORMAT)
+SNAPSHOT_FORMATS_READ: Final = (1, 2, SNAPSHOT_FORMAT)
 """Those that `Engine.restore` takes."""
 
 
@@ -200,14 +204,18 @@ class Engine:
             return self._cancel(command, body)
         return self._administer(command)
 
+    def is_due(self, time_ns: int) -> bool:
+        """Whether an AdvanceTime at that time would do more than tell the time."""
+        return any(is_due(book, time_ns) for book in self.books.values())
+
     def locks(self) -> dict[tuple[int, int], int]:
         """What open orders and withdrawals that wait set aside, by (account_id, asset_id)."""
         locks: dict[tuple[int, int], int] = {}
         for resting in self.orders.values():
-            order = resting.order
-            book = self.books[order.market_id]
+            place = resting.place
+            book = self.books[place.market_id]
             market = book.market
-            key = (order.account_id, market.quote_asset_id if order.side == SIDE_BUY else market.base_asset_id)
+            key = (place.account_id, market.quote_asset_id if place.side == SIDE_BUY else market.base_asset_id)
             locks[key] = locks.get(key, 0) + book.lock_of(resting)
         for withdrawal in self.withdrawals.values():
             asked = withdrawal.request
@@ -284,8 +292,8 @@ class Engine:
             seen += book.validate()
         assert seen == len(self.orders), f"{len(self.orders)} orders in the index, {seen} in the books"
         for order_id, resting in self.orders.items():
-            assert order_id == resting.order.order_id, f"order {order_id} is misfiled"
-            assert self._known(resting.order.account_id), f"order {order_id} is nobody's"
+            assert order_id == resting.order_id, f"order {order_id} is misfiled"
+            assert self._known(resting.place.account_id), f"order {order_id} is nobody's"
             assert resting.arrival <= self.journal_sequence, f"order {order_id} is from the future"
         for withdrawal_id, withdrawal in self.withdrawals.items():
             assert withdrawal_id == withdrawal.withdrawal_id > 0, f"withdrawal {withdrawal_id} is misfiled"
@@ -327,62 +335,123 @@ class Engine:
         book = self.books.get(place.market_id)
         if book is None:
             return self._refuse(command, MARKET_NOT_FOUND)
+        if book.cold or place.terms is not None:
+            return self._place_special(command, place, book)
         objection = order_objection(place, book)
         if objection:
             return self._refuse(command, objection)
         trades: list[Trade] = []
-        remaining, cause = book.trade(place, self.settlement_sequence + 1, trades)
+        remaining, cause = book.trade(place, place.quantity_lots, self.settlement_sequence + 1, trades, None)
         self.settlement_sequence += len(trades)
-        state, locked = ORDER_STATE_FILLED, 0
-        if remaining > 0:
-            if cause == CANCEL_CAUSE_UNSPECIFIED and place.time_in_force != TIME_IN_FORCE_GTC:
-                cause = CANCEL_CAUSE_IOC
-            if cause == CANCEL_CAUSE_UNSPECIFIED:
-                state, locked = ORDER_STATE_OPEN, book.lock(place.side, place.price_ticks, remaining)
-            else:
-                state = ORDER_STATE_CANCELED
-        order = Order(
-            command.command_id,
-            place.account_id,
-            place.market_id,
-            place.side,
-            place.type,
-            place.time_in_force,
-            place.post_only,
-            place.price_ticks,
-            place.quantity_lots,
-            place.quantity_lots - remaining,
-            place.budget,
-            place.client_order_id,
-            place.maker_fee_ppm,
-            place.taker_fee_ppm,
-            state,
-            cause,
-            locked,
-        )
+        order = book.placed(command.command_id, place, remaining, cause)
         market_sequence = 0
-        if state == ORDER_STATE_OPEN:
-            book.rest(order, self.journal_sequence)
+        if order.state == ORDER_STATE_OPEN:
+            book.rest(order.order_id, place, remaining, self.journal_sequence)
             market_sequence = book.changed()
         elif trades:
             market_sequence = book.changed()
         return self._event(command, OrderPlaced(order, trades), market_sequence)
 
+    def _place_special(self, command: Command, place: PlaceOrder, book: Book) -> Event:
+        turn = self._turn()
+        do_due(book, turn)
+        objection = order_objection(place, book) or terms_objection(place, self.time_ns)
+        if not objection:
+            enter(book, turn, command.command_id, place)
+        return self._conclude(command, turn, objection)
+
     def _cancel(self, command: Command, cancel: CancelOrder) -> Event:
         resting = self.orders.get(cancel.order_id)
-        if resting is None or resting.order.account_id != cancel.account_id:
+        if resting is None or resting.place.account_id != cancel.account_id:
             return self._refuse(command, ORDER_NOT_FOUND)
-        book = self.books[resting.order.market_id]
+        book = self.books[resting.place.market_id]
+        if book.cold:
+            return self._cancel_special(command, cancel, book)
         book.withdraw(resting)
         order = book.order_now(resting, ORDER_STATE_CANCELED, CANCEL_CAUSE_USER)
         return self._event(command, OrderCanceled(order), book.changed())
+
+    def _cancel_special(self, command: Command, cancel: CancelOrder, book: Book) -> Event:
+        turn = self._turn()
+        do_due(book, turn)
+        resting = self.orders.get(cancel.order_id)
+        if resting is None:
+            return self._conclude(command, turn, ORDER_NOT_FOUND)
+        book.end(resting, CANCEL_CAUSE_USER, turn)
+        return self._conclude(command, turn)
+
+    def _replace(self, command: Command, asked: ReplaceOrder) -> Event:
+        resting = self.orders.get(asked.order_id)
+        if resting is None or resting.place.account_id != asked.account_id:
+            return self._refuse(command, ORDER_NOT_FOUND)
+        book = self.books[resting.place.market_id]
+        turn = self._turn()
+        do_due(book, turn)
+        if asked.order_id not in self.orders:
+            return self._conclude(command, turn, ORDER_NOT_FOUND)
+        return self._conclude(command, turn, replace(book, turn, resting, asked))
+
+    def _cancel_all(self, command: Command, asked: CancelOrders) -> Event:
+        """Reads every open order: this is for emergencies, and for gateways that have lost their way."""
+        if not self._known(asked.account_id):
+            return self._refuse(command, ACCOUNT_NOT_FOUND)
+        if asked.market_id != 0 and asked.market_id not in self.books:
+            return self._refuse(command, MARKET_NOT_FOUND)
+        if not SIDE_UNSPECIFIED <= asked.side <= SIDE_SELL:
+            return self._refuse(command, INVALID_FIELD)
+        turn = self._turn()
+        found = [
+            resting.order_id
+            for resting in self.orders.values()
+            if resting.place.account_id == asked.account_id
+            and asked.market_id in (0, resting.place.market_id)
+            and asked.side in (SIDE_UNSPECIFIED, resting.place.side)
+        ]
+        for order_id in sorted(found)[:TURN_STEPS_MAX]:
+            resting = self.orders[order_id]
+            self.books[resting.place.market_id].end(resting, CANCEL_CAUSE_USER, turn)
+        books = books_changed(turn, self.books)
+        return self._event(command, OrdersChanged(turn.steps, books, None, len(found) > TURN_STEPS_MAX))
+
+    def _advance(self, command: Command) -> Event:
+        turn = self._turn()
+        for book in self.books.values():
+            if book.cold:
+                do_due(book, turn)
+        return self._conclude(command, turn)
+
+    def _turn(self) -> Turn:
+        return Turn(self.journal_sequence, self.time_ns, self.settlement_sequence)
+
+    def _conclude(self, command: Command, turn: Turn, objection: str = "") -> Event:
+        """The event of a command that went over the desk: as plain as what it did."""
+        self.settlement_sequence = turn.settlement_sequence
+        steps, body = turn.steps, command.body
+        if objection:
+            if not steps:
+                return self._refuse(command, objection)
+            return self._event(
+                command, OrdersChanged(steps, books_changed(turn, self.books), Refused(objection, command))
+            )
+        if len(steps) == 1 and isinstance(body, (PlaceOrder, CancelOrder)):
+            order, trades = steps[0].order, steps[0].trades
+            plain = OrderPlaced(order, trades) if isinstance(body, PlaceOrder) else OrderCanceled(order)
+            return self._event(command, plain, self.books[order.market_id].changed() if turn.touched else 0)
+        if not steps:
+            assert isinstance(body, AdvanceTime), "a command without an outcome"
+            return self._event(command, TimeAdvanced())
+        return self._event(command, OrdersChanged(steps, books_changed(turn, self.books)))
 
     # Everything that is rare.
 
     def _administer(self, command: Command) -> Event:
         body = command.body
         if isinstance(body, AdvanceTime):
-            return self._event(command, TimeAdvanced())
+            return self._advance(command)
+        if isinstance(body, ReplaceOrder):
+            return self._replace(command, body)
+        if isinstance(body, CancelOrders):
+            return self._cancel_all(command, body)
         if isinstance(body, LeaderStarted):
             return self._event(command, body)
         if isinstance(body, OpenSession):

@@ -3,38 +3,85 @@
 from collections.abc import Iterator
 from typing import Final, final
 
+from services.book.expiries import Expiries
 from services.book.model import (
     CANCEL_CAUSE_BUDGET,
     CANCEL_CAUSE_FOK,
+    CANCEL_CAUSE_IOC,
     CANCEL_CAUSE_POST_ONLY,
     CANCEL_CAUSE_SELF_TRADE,
     CANCEL_CAUSE_UNSPECIFIED,
+    ORDER_STATE_CANCELED,
+    ORDER_STATE_FILLED,
     ORDER_STATE_OPEN,
     ORDER_TYPE_LIMIT,
+    SELF_TRADE_ALLOW,
+    SELF_TRADE_CANCEL_BOTH,
+    SELF_TRADE_CANCEL_NEWEST,
+    SELF_TRADE_DECREMENT,
     SIDE_BUY,
     SIDE_SELL,
     TIME_IN_FORCE_FOK,
+    TIME_IN_FORCE_IOC,
     Market,
     Order,
     PlaceOrder,
     Trade,
 )
 from services.book.side import Resting, Side
+from services.book.turn import Turn
 from services.fees import fee
 from services.locks import lock
+
+
+def self_trade_of(place: PlaceOrder) -> int:
+    """What happens when the order meets one of its owner's."""
+    return SELF_TRADE_CANCEL_NEWEST if place.terms is None else place.terms.self_trade
+
+
+def is_immediate(place: PlaceOrder) -> bool:
+    """Whether nothing of the order may rest."""
+    return TIME_IN_FORCE_IOC <= place.time_in_force <= TIME_IN_FORCE_FOK
+
+
+def resized(place: PlaceOrder, quantity_lots: int) -> PlaceOrder:
+    """The same order of another quantity."""
+    return reshaped(place, place.price_ticks, quantity_lots)
+
+
+def reshaped(place: PlaceOrder, price_ticks: int, quantity_lots: int, client_order_id: str = "") -> PlaceOrder:
+    """The same order with another price and quantity, and another client_order_id if one is given."""
+    return PlaceOrder(
+        place.account_id,
+        place.market_id,
+        place.side,
+        place.type,
+        place.time_in_force,
+        place.post_only,
+        price_ticks,
+        quantity_lots,
+        place.budget,
+        client_order_id or place.client_order_id,
+        place.maker_fee_ppm,
+        place.taker_fee_ppm,
+        place.terms,
+    )
 
 
 @final
 class Book:
     """One market: its two sides, and what has happened in it so far.
 
-    `orders` finds every resting order by its id; the books of a shard share it.
+    `orders` finds every resting order by its id; the books of a shard share it. `cold` says whether a plain order may
+    have to do with more than the makers it trades with: then it goes over the desk.
     """
 
     __slots__ = (
         "asks",
         "base_per_lot",
         "bids",
+        "cold",
+        "expiries",
         "last_trade_id",
         "market",
         "market_sequence",
@@ -53,15 +100,20 @@ class Book:
         self.asks: Final = Side(False)
         self.market_sequence = 0
         self.last_trade_id = 0
+        self.cold = False
+        self.expiries: Final = Expiries()
 
-    def trade(self, place: PlaceOrder, settlement_sequence: int, trades: list[Trade]) -> tuple[int, int]:
-        """Trades an order with what rests against it, at the makers' prices, and appends the trades as they happen.
+    def trade(
+        self, place: PlaceOrder, lots: int, settlement_sequence: int, trades: list[Trade], turn: Turn | None
+    ) -> tuple[int, int]:
+        """Trades `lots` of an order with what rests against it, at the makers' prices, appending the trades.
 
-        Their settlement sequences go on from `settlement_sequence`. Returns the lots that remain, and why they must not
-        rest (CANCEL_CAUSE_UNSPECIFIED: nothing is left to trade with).
+        Their settlement sequences go on from `settlement_sequence`. What its owner's own orders come to lose by it goes
+        into `turn`; an order without terms needs none. Returns the lots that remain, and why they must not rest
+        (CANCEL_CAUSE_UNSPECIFIED: nothing is left to trade with).
         """
         side = self.asks if place.side == SIDE_BUY else self.bids
-        remaining = place.quantity_lots
+        remaining = lots
         limited = place.type == ORDER_TYPE_LIMIT
         limit_key = side.key(place.price_ticks)
         best = side.best
@@ -70,7 +122,7 @@ class Book:
             return remaining, cause
         if place.post_only:
             return remaining, CANCEL_CAUSE_POST_ONLY
-        if place.time_in_force == TIME_IN_FORCE_FOK and not self._fills_wholly(place):
+        if place.time_in_force == TIME_IN_FORCE_FOK and not self.fills(place, remaining, remaining, turn):
             return remaining, CANCEL_CAUSE_FOK
         budgeted = place.side == SIDE_BUY and not limited
         budget = place.budget
@@ -86,16 +138,28 @@ class Book:
                 if affordable == 0:
                     return remaining, CANCEL_CAUSE_BUDGET
                 lots = min(lots, affordable)
-            if maker.order.account_id == place.account_id:
-                return remaining, CANCEL_CAUSE_SELF_TRADE
+            if maker.place.account_id == place.account_id and self_trade_of(place) != SELF_TRADE_ALLOW:
+                remaining, ended = self._meet_own(place, remaining, maker, turn)
+                if ended:
+                    return remaining, CANCEL_CAUSE_SELF_TRADE
+                continue
             side.fill(maker, lots)
             if maker.remaining_lots == 0:
-                del self.orders[maker.order.order_id]
+                del self.orders[maker.order_id]
             trade = self._trade(maker, lots, place.taker_fee_ppm, settlement_sequence + len(trades))
             trades.append(trade)
             remaining -= lots
             budget -= trade.quote_amount
         return remaining, CANCEL_CAUSE_UNSPECIFIED
+
+    def placed(self, order_id: int, place: PlaceOrder, remaining_lots: int, cause: int) -> Order:
+        """An order after it has traded: filled, resting, or ended for a cause."""
+        state = ORDER_STATE_FILLED
+        if remaining_lots > 0:
+            if cause == CANCEL_CAUSE_UNSPECIFIED and is_immediate(place):
+                cause = CANCEL_CAUSE_IOC
+            state = ORDER_STATE_OPEN if cause == CANCEL_CAUSE_UNSPECIFIED else ORDER_STATE_CANCELED
+        return self.order_of(order_id, place, remaining_lots, state, cause)
 
     def changed(self) -> int:
         """Numbers a command that changed this book."""
@@ -106,20 +170,40 @@ class Book:
         """Price x quantity, base units of the quote asset."""
         return price_ticks * lots * self.quote_per_tick_lot
 
-    def rest(self, order: Order, arrival: int) -> None:
+    def rest(self, order_id: int, place: PlaceOrder, remaining_lots: int, arrival: int) -> None:
         """Puts what remains of an order behind all others of its price; `arrival` is its journal_sequence."""
-        resting = Resting(order, arrival, order.quantity_lots - order.filled_lots)
-        self.orders[order.order_id] = resting
-        (self.bids if order.side == SIDE_BUY else self.asks).insert(resting)
+        resting = Resting(order_id, place, arrival, remaining_lots)
+        self.orders[order_id] = resting
+        (self.bids if place.side == SIDE_BUY else self.asks).insert(resting)
+        if place.terms is not None and place.terms.expires_ns > 0:
+            self.expiries.add(place.terms.expires_ns, order_id, self.orders)
+            self.cold = True
 
     def withdraw(self, resting: Resting) -> None:
         """Takes an order out of the book."""
-        del self.orders[resting.order.order_id]
-        (self.bids if resting.order.side == SIDE_BUY else self.asks).remove(resting)
+        del self.orders[resting.order_id]
+        (self.bids if resting.place.side == SIDE_BUY else self.asks).remove(resting)
+
+    def shrink(self, resting: Resting, place: PlaceOrder) -> None:
+        """A resting order becomes one of the same price and no greater quantity, and keeps its place."""
+        lots = resting.place.quantity_lots - place.quantity_lots
+        (self.bids if place.side == SIDE_BUY else self.asks).shrink(resting, place, lots)
+
+    def would_trade(self, place: PlaceOrder) -> bool:
+        """Whether a limit order would meet another."""
+        side = self.asks if place.side == SIDE_BUY else self.bids
+        return side.best is not None and side.best.key >= side.key(place.price_ticks)
+
+    def end(self, resting: Resting, cause: int, turn: Turn) -> None:
+        """Ends a resting order because of what another did."""
+        place = resting.place
+        self.withdraw(resting)
+        turn.touch(self.market.market_id, place.side, place.price_ticks)
+        turn.consequence(self.order_now(resting, ORDER_STATE_CANCELED, cause))
 
     def lock_of(self, resting: Resting) -> int:
         """What a resting order sets aside now."""
-        return self.lock(resting.order.side, resting.order.price_ticks, resting.remaining_lots)
+        return self.lock(resting.place.side, resting.place.price_ticks, resting.remaining_lots)
 
     def lock(self, side: int, price_ticks: int, remaining_lots: int) -> int:
         """What a limit order sets aside."""
@@ -130,25 +214,29 @@ class Book:
         self, resting: Resting, state: int = ORDER_STATE_OPEN, cause: int = CANCEL_CAUSE_UNSPECIFIED
     ) -> Order:
         """A resting order as it is now, or as it is once it has ended for a cause."""
-        order = resting.order
+        return self.order_of(resting.order_id, resting.place, resting.remaining_lots, state, cause)
+
+    def order_of(self, order_id: int, place: PlaceOrder, remaining_lots: int, state: int, cause: int) -> Order:
+        """What an event says of an order."""
         return Order(
-            order.order_id,
-            order.account_id,
-            order.market_id,
-            order.side,
-            order.type,
-            order.time_in_force,
-            order.post_only,
-            order.price_ticks,
-            order.quantity_lots,
-            order.quantity_lots - resting.remaining_lots,
-            order.budget,
-            order.client_order_id,
-            order.maker_fee_ppm,
-            order.taker_fee_ppm,
+            order_id,
+            place.account_id,
+            place.market_id,
+            place.side,
+            place.type,
+            place.time_in_force,
+            place.post_only,
+            place.price_ticks,
+            place.quantity_lots,
+            place.quantity_lots - remaining_lots,
+            place.budget,
+            place.client_order_id,
+            place.maker_fee_ppm,
+            place.taker_fee_ppm,
             state,
             cause,
-            self.lock_of(resting) if state == ORDER_STATE_OPEN else 0,
+            self.lock(place.side, place.price_ticks, remaining_lots) if state == ORDER_STATE_OPEN else 0,
+            place.terms,
         )
 
     def open_orders(self) -> Iterator[Order]:
@@ -171,40 +259,73 @@ class Book:
             side.validate()
             for level in side.levels_best_first():
                 for resting in level.orders():
-                    order = resting.order
-                    name = f"{symbol}: order {order.order_id}"
-                    assert self.orders.get(order.order_id) is resting, f"{name} is not in the index"
-                    assert order.market_id == self.market.market_id, f"{name} is of another market"
-                    assert (order.side == SIDE_BUY) == side.buys, f"{name} is on the wrong side"
+                    name = f"{symbol}: order {resting.order_id}"
+                    assert self.orders.get(resting.order_id) is resting, f"{name} is not in the index"
+                    assert resting.place.market_id == self.market.market_id, f"{name} is of another market"
+                    assert (resting.place.side == SIDE_BUY) == side.buys, f"{name} is on the wrong side"
                     assert self.lock_of(resting) > 0, f"{name} sets nothing aside"
                     count += 1
         return count
 
-    def _fills_wholly(self, place: PlaceOrder) -> bool:
-        """Whether `trade` would fill the order: the same walk without a trace."""
+    def _meet_own(self, place: PlaceOrder, remaining: int, maker: Resting, turn: Turn | None) -> tuple[int, bool]:
+        """An order has come upon one of its owner's. Returns the lots that remain of it, and whether it must end."""
+        mode = self_trade_of(place)
+        if mode == SELF_TRADE_CANCEL_NEWEST or turn is None or turn.room == 0:
+            return remaining, True
+        if mode != SELF_TRADE_DECREMENT:
+            self.end(maker, CANCEL_CAUSE_SELF_TRADE, turn)
+            return remaining, mode == SELF_TRADE_CANCEL_BOTH
+        lots = maker.remaining_lots
+        if remaining < lots:
+            self.shrink(maker, resized(maker.place, maker.place.quantity_lots - remaining))
+            turn.touch(self.market.market_id, maker.place.side, maker.place.price_ticks)
+            turn.consequence(self.order_now(maker))
+            return remaining, True
+        self.end(maker, CANCEL_CAUSE_SELF_TRADE, turn)
+        if remaining == lots:
+            return remaining, True
+        turn.decremented_lots += lots
+        return remaining - lots, False
+
+    def fills(self, place: PlaceOrder, lots: int, wanted: int, turn: Turn | None) -> bool:
+        """Whether `trade` of `lots` would trade as many as are wanted: the same walk without a trace."""
         side = self.asks if place.side == SIDE_BUY else self.bids
         limited = place.type == ORDER_TYPE_LIMIT
         limit_key = side.key(place.price_ticks)
         budgeted = place.side == SIDE_BUY and not limited
-        budget, remaining = place.budget, place.quantity_lots
+        budget, remaining, mode = place.budget, lots, self_trade_of(place)
+        room = 0 if turn is None else turn.room
         for level in side.levels_best_first():
             if limited and level.key < limit_key:
                 return False
+            lot_price = level.price_ticks * self.quote_per_tick_lot
             for maker in level.orders():
-                if maker.order.account_id == place.account_id:
-                    return False
                 lots = min(remaining, maker.remaining_lots)
-                budget -= level.price_ticks * lots * self.quote_per_tick_lot
-                if budgeted and budget < 0:
-                    return False
+                if budgeted:
+                    lots = min(lots, budget // lot_price)
+                    if lots == 0:
+                        return False
+                if maker.place.account_id == place.account_id and mode != SELF_TRADE_ALLOW:
+                    if mode in {SELF_TRADE_CANCEL_NEWEST, SELF_TRADE_CANCEL_BOTH} or room == 0:
+                        return False
+                    if mode == SELF_TRADE_DECREMENT:
+                        remaining -= maker.remaining_lots
+                        if remaining <= 0:
+                            return False
+                    room -= 1
+                    continue
+                budget -= lot_price * lots
                 remaining -= lots
-                if remaining == 0:
+                wanted -= lots
+                if wanted <= 0:
                     return True
+                if remaining == 0:
+                    return False
         return False
 
     def _trade(self, maker: Resting, lots: int, taker_fee_ppm: int, settlement_sequence: int) -> Trade:
         """What a maker's fill looks like. The buyer receives base, the seller quote; each pays its fee out of that."""
-        order = maker.order
+        order = maker.place
         price_ticks = order.price_ticks
         base_amount = lots * self.base_per_lot
         quote_amount = price_ticks * lots * self.quote_per_tick_lot
@@ -219,7 +340,7 @@ class Book:
             lots,
             base_amount,
             quote_amount,
-            order.order_id,
+            maker.order_id,
             order.account_id,
             fee(maker_receives, order.maker_fee_ppm),
             fee(taker_receives, taker_fee_ppm),

@@ -19,6 +19,14 @@ TIME_IN_FORCE_UNSPECIFIED: Final = 0
 TIME_IN_FORCE_GTC: Final = 1
 TIME_IN_FORCE_IOC: Final = 2
 TIME_IN_FORCE_FOK: Final = 3
+TIME_IN_FORCE_GTD: Final = 4
+TIME_IN_FORCE_DAY: Final = 5
+
+SELF_TRADE_CANCEL_NEWEST: Final = 0
+SELF_TRADE_CANCEL_OLDEST: Final = 1
+SELF_TRADE_CANCEL_BOTH: Final = 2
+SELF_TRADE_DECREMENT: Final = 3
+SELF_TRADE_ALLOW: Final = 4
 
 ORDER_STATE_UNSPECIFIED: Final = 0
 ORDER_STATE_OPEN: Final = 1
@@ -32,6 +40,8 @@ CANCEL_CAUSE_FOK: Final = 3
 CANCEL_CAUSE_POST_ONLY: Final = 4
 CANCEL_CAUSE_SELF_TRADE: Final = 5
 CANCEL_CAUSE_BUDGET: Final = 6
+CANCEL_CAUSE_EXPIRED: Final = 7
+CANCEL_CAUSE_MINIMUM: Final = 8
 
 MARKET_STATE_UNSPECIFIED: Final = 0
 MARKET_STATE_OPEN: Final = 1
@@ -115,6 +125,29 @@ class Market(Record):
 
 
 @final
+class Terms(Record):
+    """What an order asks beyond side, price, quantity and time in force. An order without any has None.
+
+    `minimum_lots` must be to be had at once; `reprice` moves a post-only order that would trade away by a tick.
+    """
+
+    __match_args__ = ("self_trade", "expires_ns", "minimum_lots", "reprice")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        self_trade: int = SELF_TRADE_CANCEL_NEWEST,
+        expires_ns: int = 0,
+        minimum_lots: int = 0,
+        reprice: bool = False,
+    ) -> None:
+        self.self_trade = self_trade
+        self.expires_ns = expires_ns
+        self.minimum_lots = minimum_lots
+        self.reprice = reprice
+
+
+@final
 class PlaceOrder(Record):
     """Asks for an order."""
 
@@ -131,6 +164,7 @@ class PlaceOrder(Record):
         "client_order_id",
         "maker_fee_ppm",
         "taker_fee_ppm",
+        "terms",
     )
     __slots__ = __match_args__
 
@@ -148,6 +182,7 @@ class PlaceOrder(Record):
         client_order_id: str = "",
         maker_fee_ppm: int = 0,
         taker_fee_ppm: int = 0,
+        terms: Terms | None = None,
     ) -> None:
         self.account_id = account_id
         self.market_id = market_id
@@ -161,6 +196,7 @@ class PlaceOrder(Record):
         self.client_order_id = client_order_id
         self.maker_fee_ppm = maker_fee_ppm
         self.taker_fee_ppm = taker_fee_ppm
+        self.terms = terms
 
 
 @final
@@ -177,6 +213,49 @@ class CancelOrder(Record):
     ) -> None:
         self.account_id = account_id
         self.order_id = order_id
+
+
+@final
+class ReplaceOrder(Record):
+    """Asks that an open order be given another price, quantity (what has traded included) or client_order_id.
+
+    0 or "": as it is.
+    """
+
+    __match_args__ = ("account_id", "order_id", "price_ticks", "quantity_lots", "client_order_id")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        order_id: int,
+        price_ticks: int = 0,
+        quantity_lots: int = 0,
+        client_order_id: str = "",
+    ) -> None:
+        self.account_id = account_id
+        self.order_id = order_id
+        self.price_ticks = price_ticks
+        self.quantity_lots = quantity_lots
+        self.client_order_id = client_order_id
+
+
+@final
+class CancelOrders(Record):
+    """Asks that all open orders of an account be canceled: of one market or (0) of all, of one side or (0) of both."""
+
+    __match_args__ = ("account_id", "market_id", "side")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        market_id: int = 0,
+        side: int = SIDE_UNSPECIFIED,
+    ) -> None:
+        self.account_id = account_id
+        self.market_id = market_id
+        self.side = side
 
 
 @final
@@ -412,6 +491,8 @@ class OpenSession(Record):
 CommandBody = (
     PlaceOrder
     | CancelOrder
+    | ReplaceOrder
+    | CancelOrders
     | OpenAccount
     | Transfer
     | DepositFinal
@@ -468,6 +549,7 @@ class Order(Record):
         "state",
         "cancel_cause",
         "lock_remaining",
+        "terms",
     )
     __slots__ = __match_args__
 
@@ -490,6 +572,7 @@ class Order(Record):
         state: int,
         cancel_cause: int,
         lock_remaining: int,
+        terms: Terms | None = None,
     ) -> None:
         self.order_id = order_id
         self.account_id = account_id
@@ -508,6 +591,7 @@ class Order(Record):
         self.state = state
         self.cancel_cause = cancel_cause
         self.lock_remaining = lock_remaining
+        self.terms = terms
 
 
 @final
@@ -603,6 +687,82 @@ class Refused(Record):
     ) -> None:
         self.reason = reason
         self.command = command
+
+
+@final
+class OrderChanged(Record):
+    """One step of what a command did: an order after it, and the trades in which it was the taker."""
+
+    __match_args__ = ("order", "trades")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        order: Order,
+        trades: list[Trade],
+    ) -> None:
+        self.order = order
+        self.trades = trades
+
+
+@final
+class LevelChanged(Record):
+    """What is shown at a price after the command; 0 lots: nothing."""
+
+    __match_args__ = ("side", "price_ticks", "lots")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        side: int,
+        price_ticks: int,
+        lots: int,
+    ) -> None:
+        self.side = side
+        self.price_ticks = price_ticks
+        self.lots = lots
+
+
+@final
+class BookChanged(Record):
+    """What a command changed in one book: every level that it touched."""
+
+    __match_args__ = ("market_id", "market_sequence", "levels")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        market_id: int,
+        market_sequence: int,
+        levels: list[LevelChanged],
+    ) -> None:
+        self.market_id = market_id
+        self.market_sequence = market_sequence
+        self.levels = levels
+
+
+@final
+class OrdersChanged(Record):
+    """A command did more to orders than one of the plain events can say: its steps in order, then the books.
+
+    `refused` is set if the command itself was refused; the steps are then what was due before it. `more` says that a
+    CancelOrders found more than one command cancels.
+    """
+
+    __match_args__ = ("steps", "books", "refused", "more")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        steps: list[OrderChanged],
+        books: list[BookChanged],
+        refused: Refused | None = None,
+        more: bool = False,
+    ) -> None:
+        self.steps = steps
+        self.books = books
+        self.refused = refused
+        self.more = more
 
 
 @final
@@ -820,6 +980,7 @@ class TimeAdvanced(Record):
 EventBody = (
     OrderPlaced
     | OrderCanceled
+    | OrdersChanged
     | Refused
     | AccountOpened
     | Transferred

@@ -12,10 +12,13 @@ from services.book.model import (
     MARKET_STATE_UNSPECIFIED,
     ORDER_TYPE_LIMIT,
     ORDER_TYPE_MARKET,
+    SELF_TRADE_ALLOW,
+    SELF_TRADE_CANCEL_NEWEST,
     SIDE_BUY,
     SIDE_SELL,
     TIME_IN_FORCE_FOK,
     TIME_IN_FORCE_GTC,
+    TIME_IN_FORCE_GTD,
     TIME_IN_FORCE_IOC,
     Asset,
     Market,
@@ -42,8 +45,10 @@ SYMBOL_ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 ACCOUNT_NOT_FOUND: Final = Reason.ACCOUNT_NOT_FOUND.name
 ALREADY_EXISTS: Final = Reason.ALREADY_EXISTS.name
 ASSET_NOT_FOUND: Final = Reason.ASSET_NOT_FOUND.name
+INVALID_EXPIRY: Final = Reason.INVALID_EXPIRY.name
 INVALID_FIELD: Final = Reason.INVALID_FIELD.name
 INVALID_MARKET: Final = Reason.INVALID_MARKET.name
+INVALID_MINIMUM: Final = Reason.INVALID_MINIMUM.name
 INVALID_PRICE: Final = Reason.INVALID_PRICE.name
 INVALID_QUANTITY: Final = Reason.INVALID_QUANTITY.name
 MARKET_HALTED: Final = Reason.MARKET_HALTED.name
@@ -51,7 +56,9 @@ MARKET_NOT_FOUND: Final = Reason.MARKET_NOT_FOUND.name
 NOTIONAL_TOO_SMALL: Final = Reason.NOTIONAL_TOO_SMALL.name
 ORDER_NOT_FOUND: Final = Reason.ORDER_NOT_FOUND.name
 OUT_OF_SEQUENCE: Final = Reason.OUT_OF_SEQUENCE.name
+QUANTITY_TRADED: Final = Reason.QUANTITY_TRADED.name
 WITHDRAWAL_NOT_FOUND: Final = Reason.WITHDRAWAL_NOT_FOUND.name
+WOULD_TRADE: Final = Reason.WOULD_TRADE.name
 
 
 def order_objection(place: PlaceOrder, book: Book) -> str:
@@ -61,11 +68,49 @@ def order_objection(place: PlaceOrder, book: Book) -> str:
     if not is_positive_int64(place.quantity_lots):
         return INVALID_QUANTITY
     if place.type == ORDER_TYPE_LIMIT:
-        if not is_positive_int64(place.price_ticks):
-            return INVALID_PRICE
-        if book.notional_min > 0 and book.notional(place.price_ticks, place.quantity_lots) < book.notional_min:
-            return NOTIONAL_TOO_SMALL
+        objection = _limit_objection(place, book)
+        if objection:
+            return objection
+    return _market_objection(book)
+
+
+def replacement_objection(place: PlaceOrder, book: Book) -> str:
+    """Why an open order cannot become this one."""
+    if not is_positive_int64(place.quantity_lots):
+        return INVALID_QUANTITY
+    return _limit_objection(place, book) or _market_objection(book)
+
+
+def _market_objection(book: Book) -> str:
     return MARKET_HALTED if book.market.state == MARKET_STATE_HALTED else ""
+
+
+def _limit_objection(place: PlaceOrder, book: Book) -> str:
+    if not is_positive_int64(place.price_ticks):
+        return INVALID_PRICE
+    if book.notional_min > 0 and book.notional(place.price_ticks, place.quantity_lots) < book.notional_min:
+        return NOTIONAL_TOO_SMALL
+    return ""
+
+
+def terms_objection(place: PlaceOrder, time_ns: int) -> str:
+    """Why an order cannot be taken with its terms, whatever its market."""
+    terms = place.terms
+    if terms is None:
+        return ""
+    if not SELF_TRADE_CANCEL_NEWEST <= terms.self_trade <= SELF_TRADE_ALLOW or (terms.reprice and not place.post_only):
+        return INVALID_FIELD
+    if place.time_in_force == TIME_IN_FORCE_GTD:
+        if not is_positive_int64(terms.expires_ns) or terms.expires_ns <= time_ns:
+            return INVALID_EXPIRY
+    elif terms.expires_ns != 0:
+        return INVALID_EXPIRY
+    if terms.minimum_lots != 0:
+        if not 0 < terms.minimum_lots <= place.quantity_lots:
+            return INVALID_MINIMUM
+        if place.post_only or place.time_in_force == TIME_IN_FORCE_FOK:
+            return INVALID_MINIMUM
+    return ""
 
 
 def is_positive_int64(number: int) -> bool:
@@ -84,6 +129,8 @@ def _fields_fit(place: PlaceOrder) -> bool:
             return False
         if place.time_in_force == TIME_IN_FORCE_GTC:
             return True
+        if place.time_in_force == TIME_IN_FORCE_GTD:
+            return place.terms is not None
         return not place.post_only and TIME_IN_FORCE_IOC <= place.time_in_force <= TIME_IN_FORCE_FOK
     if place.type != ORDER_TYPE_MARKET or place.price_ticks != 0 or place.post_only:
         return False

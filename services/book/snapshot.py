@@ -7,35 +7,72 @@ from typing import Any
 
 from services.book.matching import Book
 from services.book.model import (
-    CANCEL_CAUSE_UNSPECIFIED,
-    ORDER_STATE_OPEN,
     SIDE_BUY,
     SIDE_SELL,
     Market,
-    Order,
+    PlaceOrder,
     RequestWithdrawal,
+    Terms,
     Withdrawal,
 )
 from services.book.side import Resting, Side
 from services.units import ADJUSTMENTS_ACCOUNT
 
+PLACED = (
+    *("account_id", "type", "time_in_force", "post_only", "price_ticks", "quantity_lots", "budget"),
+    *("client_order_id", "maker_fee_ppm", "taker_fee_ppm"),
+)
+"""What a row says of an order's PlaceOrder: the fields that its book and its terms do not."""
 
-def of_today(state: Any) -> dict[str, Any]:
+
+def of_today(data: Any) -> dict[str, Any]:
     """A snapshot's state in today's format. What is of no known format comes back as it is, what is no state empty.
 
-    Format 1 knew no withdrawals, and had no account `adjustments`.
+    Format 1 knew no withdrawals, and had no account `adjustments`; format 2 knew no order with terms.
 
     Raises:
         ValueError: a user has the name of that account.
     """
-    if not isinstance(state, dict):
-        return {}
-    if state.get("format") != 1:
-        return state
+    state: dict[str, Any] = data if isinstance(data, dict) else {}
+    if state.get("format") == 1:
+        state = _from_1(state)
+    if state.get("format") == 2:
+        state = _from_2(state)
+    return state
+
+
+def _from_1(state: dict[str, Any]) -> dict[str, Any]:
     if any(name == "adjustments" for _, name in state["accounts"]):
         raise ValueError("a user is called adjustments, which is the name of a system account")
     accounts = [*state["accounts"], (ADJUSTMENTS_ACCOUNT, "adjustments")]
     return state | {"format": 2, "accounts": accounts, "claims_through": 0, "withdrawals": []}
+
+
+def _from_2(state: dict[str, Any]) -> dict[str, Any]:
+    books = [
+        book | {side: [_row_from_2(*row) for row in book[side]] for side in ("bids", "asks")} for book in state["books"]
+    ]
+    return state | {"format": 3, "books": books}
+
+
+def _row_from_2(*row: Any) -> list[Any]:
+    order_id, account_id, kind, time_in_force, post_only, price_ticks, quantity_lots, filled_lots, *rest = row
+    client_order_id, maker_fee_ppm, taker_fee_ppm, arrival = rest
+    asked = [account_id, kind, time_in_force, post_only, price_ticks, quantity_lots, 0]
+    return [
+        *(order_id, *asked, client_order_id, maker_fee_ppm, taker_fee_ppm),
+        *(None, quantity_lots - filled_lots, arrival),
+    ]
+
+
+def terms_state(terms: Terms | None) -> list[Any] | None:
+    """An order's terms."""
+    return None if terms is None else [getattr(terms, field) for field in Terms.__match_args__]
+
+
+def terms_of_state(state: list[Any] | None) -> Terms | None:
+    """And back."""
+    return None if state is None else Terms(*state)
 
 
 def withdrawal_state(withdrawal: Withdrawal) -> list[Any]:
@@ -74,48 +111,18 @@ def restore_book(book: Book, state: dict[str, Any]) -> None:
             _restore_order(book, side, row)
 
 
-def _side_rows(side: Side) -> list[tuple[Any, ...]]:
+def _side_rows(side: Side) -> list[list[Any]]:
     return [_row(resting) for level in side.levels_best_first() for resting in level.orders()]
 
 
-def _row(resting: Resting) -> tuple[Any, ...]:
-    order = resting.order
-    return (
-        order.order_id,
-        order.account_id,
-        order.type,
-        order.time_in_force,
-        order.post_only,
-        order.price_ticks,
-        order.quantity_lots,
-        order.quantity_lots - resting.remaining_lots,
-        order.client_order_id,
-        order.maker_fee_ppm,
-        order.taker_fee_ppm,
-        resting.arrival,
-    )
+def _row(resting: Resting) -> list[Any]:
+    place = resting.place
+    asked = [getattr(place, field) for field in PLACED]
+    return [resting.order_id, *asked, terms_state(place.terms), resting.remaining_lots, resting.arrival]
 
 
 def _restore_order(book: Book, side: int, row: list[Any]) -> None:
-    order_id, account_id, kind, time_in_force, post_only, price_ticks, quantity_lots, filled_lots, *rest = row
-    client_order_id, maker_fee_ppm, taker_fee_ppm, arrival = rest
-    order = Order(
-        order_id,
-        account_id,
-        book.market.market_id,
-        side,
-        kind,
-        time_in_force,
-        post_only,
-        price_ticks,
-        quantity_lots,
-        filled_lots,
-        0,
-        client_order_id,
-        maker_fee_ppm,
-        taker_fee_ppm,
-        ORDER_STATE_OPEN,
-        CANCEL_CAUSE_UNSPECIFIED,
-        book.lock(side, price_ticks, quantity_lots - filled_lots),
-    )
-    book.rest(order, arrival)
+    order_id, *asked, terms, remaining_lots, arrival = row
+    fields = dict(zip(PLACED, asked, strict=True))
+    place = PlaceOrder(market_id=book.market.market_id, side=side, terms=terms_of_state(terms), **fields)
+    book.rest(order_id, place, remaining_lots, arrival)

@@ -31,7 +31,8 @@ _ELEMENT_TAG = b"\x0a"
 
 _SIDES = {model.SIDE_BUY, model.SIDE_SELL}
 _TYPES = {model.ORDER_TYPE_LIMIT, model.ORDER_TYPE_MARKET}
-_TIMES = {model.TIME_IN_FORCE_GTC, model.TIME_IN_FORCE_IOC, model.TIME_IN_FORCE_FOK}
+_TIMES = range(model.TIME_IN_FORCE_GTC, model.TIME_IN_FORCE_GTD + 1)
+_SELF_TRADES = range(model.SELF_TRADE_CANCEL_NEWEST, model.SELF_TRADE_ALLOW + 1)
 _STATES = {model.MARKET_STATE_OPEN, model.MARKET_STATE_HALTED}
 
 EncodedCommand = tuple[model.Command, bytes]
@@ -97,7 +98,12 @@ def _place_order(m: pb.PlaceOrder) -> model.PlaceOrder:
         _text(m.client_order_id, "client_order_id"),
         m.maker_fee_ppm,
         m.taker_fee_ppm,
+        _terms(m.terms) if m.HasField("terms") else None,
     )
+
+
+def _terms(m: pb.OrderTerms) -> model.Terms:
+    return model.Terms(_enum(m.self_trade, _SELF_TRADES, "terms.self_trade"), m.expires_ns, m.minimum_lots, m.reprice)
 
 
 def _transfer(m: pb.Transfer) -> model.Transfer:
@@ -161,6 +167,12 @@ def _market(m: pb.Market) -> model.Market:
 _SUBMITTED: dict[str, Callable[[Any], model.CommandBody]] = {
     "place_order": _place_order,
     "cancel_order": lambda m: model.CancelOrder(m.account_id, m.order_id),
+    "replace_order": lambda m: model.ReplaceOrder(
+        m.account_id, m.order_id, m.price_ticks, m.quantity_lots, _text(m.client_order_id, "client_order_id")
+    ),
+    "cancel_orders": lambda m: model.CancelOrders(
+        m.account_id, m.market_id, _enum(m.side, _SIDES | {model.SIDE_UNSPECIFIED}, "side")
+    ),
     "open_account": lambda m: model.OpenAccount(_text(m.name, "name")),
     "transfer": _transfer,
     "deposit_final": _deposit_final,
@@ -248,6 +260,16 @@ def _write_place_order(part: pb.PlaceOrder, body: model.PlaceOrder) -> None:
     part.client_order_id = body.client_order_id
     part.maker_fee_ppm = body.maker_fee_ppm
     part.taker_fee_ppm = body.taker_fee_ppm
+    if body.terms is not None:
+        _write_terms(part.terms, body.terms)
+
+
+def _write_terms(part: pb.OrderTerms, terms: model.Terms) -> None:
+    part.SetInParent()
+    part.self_trade = terms.self_trade  # type: ignore[assignment]
+    part.expires_ns = terms.expires_ns
+    part.minimum_lots = terms.minimum_lots
+    part.reprice = terms.reprice
 
 
 def _write_transfer(part: pb.Transfer, body: model.Transfer) -> None:
@@ -297,6 +319,8 @@ def _write_market(part: pb.Market, market: model.Market) -> None:
 _COMMAND_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
     model.PlaceOrder: ("place_order", _write_place_order),
     model.CancelOrder: ("cancel_order", _copy),
+    model.ReplaceOrder: ("replace_order", _copy),
+    model.CancelOrders: ("cancel_orders", _copy),
     model.OpenAccount: ("open_account", _copy),
     model.Transfer: ("transfer", _write_transfer),
     model.DepositFinal: ("deposit_final", _write_deposit),
@@ -349,6 +373,8 @@ def _write_order(part: pb.Order, order: model.Order) -> None:
     part.state = order.state  # type: ignore[assignment]
     part.cancel_cause = order.cancel_cause  # type: ignore[assignment]
     part.lock_remaining = str(order.lock_remaining)
+    if order.terms is not None:
+        _write_terms(part.terms, order.terms)
 
 
 def _write_trade(part: pb.Trade, trade: model.Trade) -> None:
@@ -370,6 +396,23 @@ def _write_order_placed(part: pb.OrderPlaced, body: model.OrderPlaced) -> None:
     _write_order(part.order, body.order)
     for trade in body.trades:
         _write_trade(part.trades.add(), trade)
+
+
+def _write_orders_changed(part: pb.OrdersChanged, body: model.OrdersChanged) -> None:
+    for step in body.steps:
+        changed = part.steps.add()
+        _write_order(changed.order, step.order)
+        for trade in step.trades:
+            _write_trade(changed.trades.add(), trade)
+    for book in body.books:
+        written = part.books.add()
+        written.market_id = book.market_id
+        written.market_sequence = book.market_sequence
+        for level in book.levels:
+            written.levels.add(side=level.side, price_ticks=level.price_ticks, lots=level.lots)
+    if body.refused is not None:
+        _write_refused(part.refused, body.refused)
+    part.more = body.more
 
 
 def _write_refused(part: pb.Refused, body: model.Refused) -> None:
@@ -417,6 +460,7 @@ def _write_asset_created(part: pb.AssetCreated, body: model.AssetCreated) -> Non
 _EVENT_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
     model.OrderPlaced: ("order_placed", _write_order_placed),
     model.OrderCanceled: ("order_canceled", lambda part, body: _write_order(part.order, body.order)),
+    model.OrdersChanged: ("orders_changed", _write_orders_changed),
     model.Refused: ("refused", _write_refused),
     model.AccountOpened: ("account_opened", _copy),
     model.Transferred: ("transferred", _write_transferred),

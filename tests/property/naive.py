@@ -6,11 +6,12 @@ next is found by looking at all of them; what an order would do is found by doin
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from services.book import model as m
 
@@ -27,6 +28,14 @@ class Resting:
 
     def __init__(self, order_id: int, place: m.PlaceOrder, lots: int) -> None:
         self.order_id, self.place, self.lots = order_id, place, lots
+
+
+R = TypeVar("R", bound=m.Record)
+
+
+def like(record: R, **changes: Any) -> R:
+    """The same with other fields."""
+    return type(record)(**{name: getattr(record, name) for name in record.__match_args__} | changes)
 
 
 class NaiveMarket:
@@ -113,17 +122,22 @@ class NaiveEngine:
         self.assets: list[m.Asset] = []
         self.markets: list[NaiveMarket] = []
         self.epochs: dict[int, int] = {}
+        self.time_ns = 0
+        self.steps: list[m.OrderChanged] = []
+        self.levels: set[tuple[int, int, int]] = set()
 
-    def apply(self, command: m.Command) -> m.Event:
+    def apply(self, command: m.Command, time_ns: int) -> m.Event:
         """One command, one event."""
         self.journal_sequence += 1
+        self.time_ns = time_ns
+        self.steps, self.levels = [], set()
         change = 0
         body: Any
         try:
             handler = getattr(self, "on_" + type(command.body).__name__)
             if isinstance(command.body, m.PlaceOrder):
                 body, change = handler(command.command_id, command.body)
-            elif isinstance(command.body, m.CancelOrder):
+            elif isinstance(command.body, m.CancelOrder | m.ReplaceOrder | m.CancelOrders):
                 body, change = handler(command.body)
             elif isinstance(command.body, m.RequestWithdrawal):
                 body = handler(command.command_id, command.body)
@@ -131,6 +145,8 @@ class NaiveEngine:
                 body = handler(command.body)
         except Wrong as wrong:
             body = m.Refused(str(wrong), command)
+            if self.steps:
+                body = m.OrdersChanged(self.steps, self.books(), body)
         return m.Event(self.journal_sequence, command.command_id, change, body)
 
     # What can be seen.
@@ -143,6 +159,10 @@ class NaiveEngine:
             for side in (m.SIDE_BUY, m.SIDE_SELL)
             for resting in market.queue(side)
         ]
+
+    def open(self) -> list[Resting]:
+        """All orders that can be canceled."""
+        return [each for market in self.markets for each in market.resting]
 
     def locks(self) -> dict[tuple[int, int], int]:
         """By account and asset."""
@@ -180,6 +200,7 @@ class NaiveEngine:
             state=state,
             cancel_cause=cause,
             lock_remaining=market.locked(place, lots) if state == m.ORDER_STATE_OPEN else 0,
+            terms=place.terms,
         )
 
     def account(self, account_id: int) -> None:
@@ -193,12 +214,15 @@ class NaiveEngine:
         self.account(place.account_id)
         need(1 <= place.market_id <= len(self.markets), "MARKET_NOT_FOUND")
         market = self.markets[place.market_id - 1]
+        self.expire(market)
         gtc, ioc, fok = m.TIME_IN_FORCE_GTC, m.TIME_IN_FORCE_IOC, m.TIME_IN_FORCE_FOK
+        gtd, terms = m.TIME_IN_FORCE_GTD, place.terms or m.Terms()
         need(place.side in (m.SIDE_BUY, m.SIDE_SELL), "INVALID_FIELD")
         need(place.type in (m.ORDER_TYPE_LIMIT, m.ORDER_TYPE_MARKET), "INVALID_FIELD")
         limit = place.type == m.ORDER_TYPE_LIMIT
-        need(place.time_in_force in ((gtc, ioc, fok) if limit else (ioc, fok)), "INVALID_FIELD")
-        need(not place.post_only or (limit and place.time_in_force == gtc), "INVALID_FIELD")
+        need(place.time_in_force in ((gtc, ioc, fok, gtd) if limit else (ioc, fok)), "INVALID_FIELD")
+        need(not place.post_only or (limit and place.time_in_force in (gtc, gtd)), "INVALID_FIELD")
+        need(place.time_in_force != gtd or place.terms is not None, "INVALID_FIELD")
         need(limit or place.price_ticks == 0, "INVALID_FIELD")
         budgeted = not limit and place.side == m.SIDE_BUY
         need(0 < place.budget < 2**256 if budgeted else place.budget == 0, "INVALID_FIELD")
@@ -209,59 +233,139 @@ class NaiveEngine:
             notional = place.quantity_lots * place.price_ticks * market.quote_per_tick_lot
             need(notional >= market.market.notional_min, "NOTIONAL_TOO_SMALL")
         need(market.market.state == m.MARKET_STATE_OPEN, "MARKET_HALTED")
+        need(terms.self_trade in range(5) and (place.post_only or not terms.reprice), "INVALID_FIELD")
+        expiry = terms.expires_ns
+        need(self.time_ns < expiry < 2**63 if place.time_in_force == gtd else expiry == 0, "INVALID_EXPIRY")
+        if terms.minimum_lots != 0:
+            fits = 0 < terms.minimum_lots <= place.quantity_lots
+            need(fits and not place.post_only and place.time_in_force != fok, "INVALID_MINIMUM")
         return market
 
-    def on_PlaceOrder(self, order_id: int, place: m.PlaceOrder) -> tuple[m.OrderPlaced, int]:
-        market = self.check(place)
-        if place.post_only and market.against(place):
-            order = self.order(market, order_id, place, place.quantity_lots, m.ORDER_STATE_CANCELED, 4)
-            return m.OrderPlaced(order, []), 0
-        before = [(resting, resting.lots) for resting in market.resting]
-        numbers = market.trades, self.settlements
-        left, cause, trades = self.sweep(market, place)
-        if place.time_in_force == m.TIME_IN_FORCE_FOK and left:
-            market.resting = [resting for resting, _ in before]
-            for resting, lots in before:
-                resting.lots = lots
-            market.trades, self.settlements = numbers
-            order = self.order(market, order_id, place, place.quantity_lots, m.ORDER_STATE_CANCELED, m.CANCEL_CAUSE_FOK)
-            return m.OrderPlaced(order, []), 0
-        state = m.ORDER_STATE_CANCELED if left else m.ORDER_STATE_FILLED
-        if left and not cause:
-            if place.time_in_force == m.TIME_IN_FORCE_GTC:
-                state = m.ORDER_STATE_OPEN
-                market.resting.append(Resting(order_id, place, left))
-            else:
-                cause = m.CANCEL_CAUSE_IOC
-        changed = bool(trades) or state == m.ORDER_STATE_OPEN
-        market.changes += changed
-        order = self.order(market, order_id, place, left, state, cause)
-        return m.OrderPlaced(order, trades), market.changes if changed else 0
+    def expire(self, market: NaiveMarket) -> None:
+        """Ends what is over by now, the earliest first."""
+        over = [
+            (each.place.terms.expires_ns, each.order_id, each)
+            for each in market.resting
+            if each.place.terms and 0 < each.place.terms.expires_ns <= self.time_ns
+        ]
+        for _, _, each in sorted(over, key=lambda entry: entry[:2]):
+            self.ends(market, each, m.CANCEL_CAUSE_EXPIRED)
 
-    def sweep(self, market: NaiveMarket, place: m.PlaceOrder) -> tuple[int, int, list[m.Trade]]:
-        """Trades maker by maker. Returns what is left, why it must go, and the trades."""
+    def on_PlaceOrder(self, order_id: int, place: m.PlaceOrder) -> tuple[m.EventBody, int]:
+        market = self.check(place)
+        self.enter(market, order_id, place, place.quantity_lots, place.terms.minimum_lots if place.terms else 0)
+        if len(self.steps) > 1:
+            return m.OrdersChanged(self.steps, self.books()), 0
+        (own,) = self.steps
+        return m.OrderPlaced(own.order, own.trades), self.changed(market) if self.levels else 0
+
+    def books(self) -> list[m.BookChanged]:
+        """Every level where something happened, market by market."""
+        books = []
+        for market_id in sorted({market_id for market_id, _, _ in self.levels}):
+            market = self.markets[market_id - 1]
+            levels = [
+                m.LevelChanged(
+                    side, price, sum(each.lots for each in market.queue(side) if each.place.price_ticks == price)
+                )
+                for level_market_id, side, price in sorted(self.levels)
+                if level_market_id == market_id
+            ]
+            books.append(m.BookChanged(market_id, self.changed(market), levels))
+        return books
+
+    def changed(self, market: NaiveMarket) -> int:
+        """Numbers a change of a market's book."""
+        market.changes += 1
+        return market.changes
+
+    def happens_at(self, place: m.PlaceOrder) -> None:
+        """Something happens at an order's price."""
+        self.levels.add((place.market_id, place.side, place.price_ticks))
+
+    def enter(self, market: NaiveMarket, order_id: int, place: m.PlaceOrder, left: int, least: int) -> None:
+        """Trades what is left of an order, at least so much, and rests or ends it; all if it asks for that."""
+        if place.post_only and place.terms and place.terms.reprice:
+            while (queue := market.against(place)) and place.price_ticks > 1:
+                best = queue[0].place.price_ticks
+                if place.side == m.SIDE_BUY and best == 1:
+                    break
+                place = like(place, price_ticks=best - 1 if place.side == m.SIDE_BUY else best + 1)
+        if place.post_only and market.against(place):
+            self.step(market, order_id, place, left, 4, [])
+            return
+        before = copy.deepcopy((market, self.settlements, self.steps, self.levels))
+        start = left
+        left, lost, cause, trades = self.sweep(market, place, left)
+        at_once = sum(trade.quantity_lots for trade in trades)
+        killed = m.CANCEL_CAUSE_FOK if place.time_in_force == m.TIME_IN_FORCE_FOK and at_once < start else 0
+        if at_once < least:
+            killed = m.CANCEL_CAUSE_MINIMUM
+        if killed:
+            restored, self.settlements, self.steps, self.levels = before
+            market.resting, market.trades, market.changes = restored.resting, restored.trades, restored.changes
+            self.step(market, order_id, place, start, killed, [])
+            return
+        place = like(place, quantity_lots=place.quantity_lots - lost)
+        if left and not cause and place.time_in_force in (m.TIME_IN_FORCE_IOC, m.TIME_IN_FORCE_FOK):
+            cause = m.CANCEL_CAUSE_IOC
+        if left and not cause:
+            market.resting.append(Resting(order_id, place, left))
+            self.happens_at(place)
+        self.step(market, order_id, place, left, cause, trades)
+
+    def step(
+        self, market: NaiveMarket, order_id: int, place: m.PlaceOrder, left: int, cause: int, trades: list[m.Trade]
+    ) -> None:
+        """An order is like this now."""
+        state = m.ORDER_STATE_CANCELED if cause else m.ORDER_STATE_OPEN if left else m.ORDER_STATE_FILLED
+        self.steps.append(m.OrderChanged(self.order(market, order_id, place, left, state, cause), trades))
+
+    def ends(self, market: NaiveMarket, resting: Resting, cause: int) -> None:
+        """A resting order ends because of another."""
+        market.resting.remove(resting)
+        self.happens_at(resting.place)
+        self.step(market, resting.order_id, resting.place, resting.lots, cause, [])
+
+    def sweep(self, market: NaiveMarket, place: m.PlaceOrder, left: int) -> tuple[int, int, int, list[m.Trade]]:
+        """Trades maker by maker. Returns what is left, what was lost to own orders, why it must go, and the trades."""
         trades: list[m.Trade] = []
-        left, budget = place.quantity_lots, place.budget
-        for maker in market.against(place):
+        lost, budget = 0, place.budget
+        mode = place.terms.self_trade if place.terms else m.SELF_TRADE_CANCEL_NEWEST
+        budgeted = place.type == m.ORDER_TYPE_MARKET and place.side == m.SIDE_BUY
+        while left and (queue := market.against(place)):
+            maker = queue[0]
             price_of_lot = maker.place.price_ticks * market.quote_per_tick_lot
             lots = min(left, maker.lots)
-            if place.type == m.ORDER_TYPE_MARKET and place.side == m.SIDE_BUY:
+            if budgeted:
                 while lots and lots * price_of_lot > budget:
                     lots = min(lots - 1, budget // price_of_lot)
                 if lots == 0:
-                    return left, m.CANCEL_CAUSE_BUDGET, trades
-            if maker.place.account_id == place.account_id:
-                return left, m.CANCEL_CAUSE_SELF_TRADE, trades
+                    return left, lost, m.CANCEL_CAUSE_BUDGET, trades
+            if maker.place.account_id == place.account_id and mode != m.SELF_TRADE_ALLOW:
+                both = min(left, maker.lots)
+                if mode == m.SELF_TRADE_CANCEL_NEWEST:
+                    return left, lost, m.CANCEL_CAUSE_SELF_TRADE, trades
+                if mode == m.SELF_TRADE_DECREMENT and maker.lots > both:
+                    maker.place = like(maker.place, quantity_lots=maker.place.quantity_lots - both)
+                    maker.lots -= both
+                    self.happens_at(maker.place)
+                    self.step(market, maker.order_id, maker.place, maker.lots, 0, [])
+                    return left, lost, m.CANCEL_CAUSE_SELF_TRADE, trades
+                self.ends(market, maker, m.CANCEL_CAUSE_SELF_TRADE)
+                if mode == m.SELF_TRADE_CANCEL_BOTH or (mode == m.SELF_TRADE_DECREMENT and left == both):
+                    return left, lost, m.CANCEL_CAUSE_SELF_TRADE, trades
+                if mode == m.SELF_TRADE_DECREMENT:
+                    left, lost = left - both, lost + both
+                continue
             left -= lots
             maker.lots -= lots
             budget -= lots * price_of_lot
+            self.happens_at(maker.place)
             trades.append(self.trade(market, maker, place, lots))
             if maker.lots == 0:
                 market.resting.remove(maker)
-            if left == 0:
-                break
-        spent_out = left and place.type == m.ORDER_TYPE_MARKET and place.side == m.SIDE_BUY and market.against(place)
-        return left, m.CANCEL_CAUSE_BUDGET if spent_out else 0, trades
+        return left, lost, 0, trades
 
     def trade(self, market: NaiveMarket, maker: Resting, taker: m.PlaceOrder, lots: int) -> m.Trade:
         """Numbers it and divides the money."""
@@ -285,23 +389,74 @@ class NaiveEngine:
             maker_lock_remaining=market.locked(maker.place, maker.lots),
         )
 
-    def on_CancelOrder(self, cancel: m.CancelOrder) -> tuple[m.OrderCanceled, int]:
+    def on_CancelOrder(self, cancel: m.CancelOrder) -> tuple[m.EventBody, int]:
         for market in self.markets:
             for resting in market.resting:
                 if resting.order_id == cancel.order_id and resting.place.account_id == cancel.account_id:
-                    market.resting.remove(resting)
-                    market.changes += 1
-                    order = self.order(market, resting.order_id, resting.place, resting.lots, m.ORDER_STATE_CANCELED, 1)
-                    return m.OrderCanceled(order), market.changes
+                    self.expire(market)
+                    need(resting in market.resting, "ORDER_NOT_FOUND")
+                    self.ends(market, resting, m.CANCEL_CAUSE_USER)
+                    if len(self.steps) > 1:
+                        return m.OrdersChanged(self.steps, self.books()), 0
+                    return m.OrderCanceled(self.steps[0].order), self.changed(market)
         raise Wrong("ORDER_NOT_FOUND")
+
+    def on_ReplaceOrder(self, asked: m.ReplaceOrder) -> tuple[m.EventBody, int]:
+        found = [
+            (market, each)
+            for market in self.markets
+            for each in market.resting
+            if (each.order_id, each.place.account_id) == (asked.order_id, asked.account_id)
+        ]
+        need(bool(found), "ORDER_NOT_FOUND")
+        market, resting = found[0]
+        self.expire(market)
+        need(resting in market.resting, "ORDER_NOT_FOUND")
+        old = resting.place
+        price, quantity = asked.price_ticks or old.price_ticks, asked.quantity_lots or old.quantity_lots
+        client_order_id = asked.client_order_id or old.client_order_id
+        place = like(old, price_ticks=price, quantity_lots=quantity, client_order_id=client_order_id)
+        need(0 < quantity < 2**63, "INVALID_QUANTITY")
+        need(0 < price < 2**63, "INVALID_PRICE")
+        need(quantity * price * market.quote_per_tick_lot >= market.market.notional_min, "NOTIONAL_TOO_SMALL")
+        need(market.market.state == m.MARKET_STATE_OPEN, "MARKET_HALTED")
+        filled = old.quantity_lots - resting.lots
+        need(quantity > filled, "QUANTITY_TRADED")
+        self.happens_at(old)
+        if price == old.price_ticks and quantity <= old.quantity_lots:
+            resting.place, resting.lots = place, quantity - filled
+            self.step(market, resting.order_id, place, resting.lots, 0, [])
+        else:
+            if place.post_only and not (place.terms and place.terms.reprice) and market.against(place):
+                self.levels.discard((old.market_id, old.side, old.price_ticks))
+                raise Wrong("WOULD_TRADE")
+            market.resting.remove(resting)
+            self.enter(market, resting.order_id, place, quantity - filled, 0)
+        return m.OrdersChanged(self.steps, self.books()), 0
+
+    def on_CancelOrders(self, asked: m.CancelOrders) -> tuple[m.EventBody, int]:
+        self.account(asked.account_id)
+        need(0 <= asked.market_id <= len(self.markets), "MARKET_NOT_FOUND")
+        need(asked.side in (0, 1, 2), "INVALID_FIELD")
+        found = []
+        for market in self.markets:
+            for each in market.resting:
+                mine = each.place.account_id == asked.account_id
+                if mine and asked.market_id in (0, each.place.market_id) and asked.side in (0, each.place.side):
+                    found.append((each.order_id, market, each))
+        for _, market, each in sorted(found, key=lambda entry: entry[0]):
+            self.ends(market, each, m.CANCEL_CAUSE_USER)
+        return m.OrdersChanged(self.steps, self.books()), 0
 
     # The rest.
 
     def on_LeaderStarted(self, leader: m.LeaderStarted) -> m.LeaderStarted:
         return leader
 
-    def on_AdvanceTime(self, _: m.AdvanceTime) -> m.TimeAdvanced:
-        return m.TimeAdvanced()
+    def on_AdvanceTime(self, _: m.AdvanceTime) -> m.EventBody:
+        for market in self.markets:
+            self.expire(market)
+        return m.OrdersChanged(self.steps, self.books()) if self.steps else m.TimeAdvanced()
 
     def on_OpenSession(self, opening: m.OpenSession) -> m.SessionOpened:
         need(1 <= opening.gateway <= 127, "INVALID_FIELD")

@@ -131,13 +131,29 @@ class Fault(NamedTuple):
 
 
 MATCHING, SIDE, ENGINE = "services/book/matching.py", "services/book/side.py", "services/book/engine.py"
+DESK, EXPIRIES, TURN = "services/book/desk.py", "services/book/expiries.py", "services/book/turn.py"
 SNAPSHOT, RULES, FEES = "services/book/snapshot.py", "services/book/rules.py", "services/fees.py"
-OWN = "if maker.order.account_id == place.account_id:\n"
 FAULTS = (
     Fault("the newest trades first", MATCHING, "maker = level.oldest", "maker = level.newest"),
     Fault("a new order goes to the front", SIDE, "newest.newer = resting", "newest.older = resting"),
-    Fault("a partial fill is forgotten", SIDE, "resting.remaining_lots -= lots", "resting.remaining_lots -= 0"),
-    Fault("a level's total is forgotten", SIDE, "level.total_lots -= lots", "level.total_lots -= 0"),
+    Fault(
+        "a partial fill is forgotten",
+        SIDE,
+        "else:\n            resting.remaining_lots -= lots",
+        "else:\n            resting.remaining_lots -= 0",
+    ),
+    Fault(
+        "a level's total is forgotten",
+        SIDE,
+        "level.total_lots -= lots\n\n    def shrink",
+        "level.total_lots -= 0\n\n    def shrink",
+    ),
+    Fault(
+        "a level's total forgets what was shrunk",
+        SIDE,
+        "level.total_lots -= lots\n\n    def lots_at",
+        "pass\n\n    def lots_at",
+    ),
     Fault("the worst price is the next best", SIDE, "self.levels[keys[-1]] if keys", "self.levels[keys[0]] if keys"),
     Fault("asks are ranked like bids", SIDE, "key = price_ticks if self.buys else -price_ticks", "key = price_ticks"),
     Fault(
@@ -150,17 +166,47 @@ FAULTS = (
     Fault(
         "one trades with oneself",
         MATCHING,
-        f"{OWN}{' ' * 16}return",
-        f"if False:\n{' ' * 16}return",
+        "self_trade_of(place) != SELF_TRADE_ALLOW:\n                remaining",
+        "False:\n                remaining",
     ),
+    Fault("fill or kill counts one's own", MATCHING, "mode != SELF_TRADE_ALLOW:", "False:"),
     Fault(
-        "fill or kill counts one's own",
-        MATCHING,
-        f"{OWN}{' ' * 20}return",
-        f"if False:\n{' ' * 20}return",
+        "fill or kill forgets what it loses to its own", MATCHING, "remaining -= maker.remaining_lots", "remaining -= 0"
     ),
-    Fault("fill or kill fills in part", MATCHING, "TIME_IN_FORCE_FOK and not self._fills_wholly(place)", "99"),
-    Fault("fill or kill has any budget", MATCHING, "if budgeted and budget < 0:", "if False:"),
+    Fault("the older goes on", MATCHING, "return remaining, mode == SELF_TRADE_CANCEL_BOTH", "return remaining, True"),
+    Fault(
+        "what is lost to one's own is traded", MATCHING, "turn.decremented_lots += lots", "turn.decremented_lots += 0"
+    ),
+    Fault("a decremented maker is told nothing", MATCHING, "turn.consequence(self.order_now(maker))", "pass"),
+    Fault("an order with terms is told its own way", DESK, "turn.add(order, trades)", "turn.add(order, [])"),
+    Fault("nobody expires", DESK, "resting = book.expiries.pop(", "resting = None and book.expiries.pop("),
+    Fault("one expires too late", EXPIRIES, "first > time_ns", "first >= time_ns"),
+    Fault("a minimum is waived", DESK, "if minimum_lots > 0 and", "if minimum_lots > 1 and"),
+    Fault("a minimum is asked of what was moved", DESK, "is None or anew else", "is None else"),
+    Fault("a repriced order stays at the best price", DESK, "best.price_ticks - 1", "best.price_ticks"),
+    Fault("moved to fewer it loses its place", DESK, "place.quantity_lots <= old.quantity_lots:", "False:"),
+    Fault(
+        "moved to more it keeps its place",
+        DESK,
+        "price_ticks == old.price_ticks and place.quantity_lots <= old.quantity_lots",
+        "price_ticks == old.price_ticks",
+    ),
+    Fault("a moved order forgets what it traded", DESK, "place, filled_lots, anew=True", "place, 0, anew=True"),
+    Fault(
+        "a moved order may trade though it is post-only",
+        DESK,
+        "if place.post_only and repriced",
+        "if False and repriced",
+    ),
+    Fault("all of both sides end", ENGINE, "asked.side in (SIDE_UNSPECIFIED, resting.place.side)", "True"),
+    Fault("a level is not told", TURN, "self.touched[market_id, side, price_ticks] = None", "pass"),
+    Fault(
+        "fill or kill fills in part",
+        MATCHING,
+        "TIME_IN_FORCE_FOK and not self.fills(place, remaining, remaining, turn)",
+        "99",
+    ),
+    Fault("fill or kill has any budget", MATCHING, "lots = min(lots, budget // lot_price)", "pass"),
     Fault("a budget is overspent", MATCHING, "lots = min(lots, affordable)", "lots = min(lots, 9)"),
     Fault("a budget is not spent", MATCHING, "budget -= trade.quote_amount", "budget -= 0"),
     Fault("post-only takes", MATCHING, "if place.post_only:", "if False:"),
@@ -174,8 +220,8 @@ FAULTS = (
     ),
     Fault("fees are rounded down", FEES, "rest * rate_ppm + PPM - 1", "rest * rate_ppm"),
     Fault("fees are rounded to the nearest", FEES, "rest * rate_ppm + PPM - 1", "rest * rate_ppm + PPM // 2"),
-    Fault("a lock is forgotten", ENGINE, "book.lock(place.side, place.price_ticks, remaining)", "0"),
-    Fault("an immediate order rests", ENGINE, "cause = CANCEL_CAUSE_IOC", "cause = CANCEL_CAUSE_UNSPECIFIED"),
+    Fault("a lock is forgotten", MATCHING, "self.lock(place.side, place.price_ticks, remaining_lots)", "0"),
+    Fault("an immediate order rests", MATCHING, "cause = CANCEL_CAUSE_IOC", "cause = CANCEL_CAUSE_UNSPECIFIED"),
     Fault("a trade leaves the sequence alone", ENGINE, "elif trades:", "elif False:"),
     Fault(
         "settlement sequences repeat",
@@ -183,7 +229,7 @@ FAULTS = (
         "self.settlement_sequence += len(trades)",
         "self.settlement_sequence += 0",
     ),
-    Fault("anybody may cancel", ENGINE, " or resting.order.account_id != cancel.account_id", ""),
+    Fault("anybody may cancel", ENGINE, " or resting.place.account_id != cancel.account_id", ""),
     Fault("a deposit counts twice", ENGINE, "self.deposits_through += 1", "self.deposits_through += 0"),
     Fault("a claim counts twice", ENGINE, "self.claims_through += 1", "self.claims_through += 0"),
     Fault(
@@ -199,9 +245,19 @@ FAULTS = (
         "engine.withdrawals[withdrawal.withdrawal_id] = withdrawal",
         "pass",
     ),
-    Fault("halted markets trade", RULES, "MARKET_HALTED if book.market.state", "'' if book.market.state"),
+    Fault(
+        "halted markets trade",
+        RULES,
+        "MARKET_HALTED if book.market.state == MARKET_STATE_HALTED",
+        "MARKET_HALTED if False",
+    ),
     Fault("the least notional is too small", RULES, "< book.notional_min", "<= book.notional_min"),
-    Fault("a snapshot forgets fills", SNAPSHOT, "order.quantity_lots - resting.remaining_lots", "0"),
+    Fault(
+        "a snapshot forgets fills",
+        SNAPSHOT,
+        "terms_state(place.terms), resting.remaining_lots",
+        "terms_state(place.terms), place.quantity_lots",
+    ),
     Fault(
         "a snapshot forgets the queue",
         SNAPSHOT,

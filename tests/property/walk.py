@@ -3,7 +3,7 @@
 `body(pick)` draws a command by any means of picking from a sequence: a seeded random's choice here, hypothesis in
 test_engine_naive.py. What must refer to the state is drawn relative to it and made absolute by `Pair`: a cancel's
 order_id is an index into the orders placed so far, a withdrawal_id one into the withdrawals asked for; a deposit's or
-claim's index and a final sequence are distances.
+claim's index, a final sequence and an expiry are distances.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from services.book import model as m
 from services.book.engine import Engine
 from services.command_ids import command_id_of
 from services.locks import lock
-from tests.property.naive import NaiveEngine
+from tests.property.naive import NaiveEngine, like
 
 T = TypeVar("T")
 Pick = Callable[[Sequence[T]], T]
@@ -49,8 +49,18 @@ def prelude() -> list[m.CommandBody]:
 
 
 def body(pick: Pick[Any]) -> m.CommandBody:
-    """One command: mostly orders, a fifth cancels, now and then something else or something wrong."""
-    kind = pick(range(21))
+    """One command: mostly orders, a fifth cancels and replacements, now and then something else or something wrong."""
+    kind = pick(range(25))
+    if kind == 21:
+        return m.CancelOrders(pick((9, *ACCOUNTS)), pick((1, 2, 1, 2, 0, 99)), pick((1, 2, 1, 2, 0, 3)))
+    if kind > 21:
+        return m.ReplaceOrder(
+            pick((OWNER, OWNER, OWNER, OWNER, OWNER, *ACCOUNTS)),
+            pick(range(20)),
+            pick((0, *PRICES, -1)),
+            pick((0, *LOTS, *LOTS, -1, 2**63)),
+            pick(("", "newer")),
+        )
     if kind < 14:
         return place(pick)
     if kind < 17:
@@ -63,26 +73,44 @@ def body(pick: Pick[Any]) -> m.CommandBody:
 def place(pick: Pick[Any]) -> m.PlaceOrder:
     """An order that can be taken."""
     side, limit = pick((m.SIDE_BUY, m.SIDE_SELL)), pick(range(5)) > 0
-    time_in_force = pick((1, 1, 1, 1, 2, 3) if limit else (2, 2, 3))
+    time_in_force = pick((1, 1, 1, 1, 2, 3, 4) if limit else (2, 2, 3))
+    special = time_in_force == m.TIME_IN_FORCE_GTD or pick(range(3)) == 0
+    post_only = limit and time_in_force in (m.TIME_IN_FORCE_GTC, m.TIME_IN_FORCE_GTD) and pick(range(4)) == 0
     return m.PlaceOrder(
         account_id=pick(ACCOUNTS),
         market_id=pick((1, 1, 2)),
         side=side,
         type=m.ORDER_TYPE_LIMIT if limit else m.ORDER_TYPE_MARKET,
         time_in_force=time_in_force,
-        post_only=limit and time_in_force == m.TIME_IN_FORCE_GTC and pick(range(6)) == 0,
+        post_only=post_only,
         price_ticks=pick(PRICES) if limit else 0,
         quantity_lots=pick(LOTS),
         budget=0 if limit or side == m.SIDE_SELL else pick((1, 99, 100, 250, 505, 1_000)) * pick(SCALES)[1],
         client_order_id=pick(("", "mine")),
         maker_fee_ppm=pick(RATES_PPM),
         taker_fee_ppm=pick(RATES_PPM),
+        terms=terms(pick, time_in_force, post_only) if special else None,
+    )
+
+
+def terms(pick: Pick[Any], time_in_force: int, post_only: bool) -> m.Terms:
+    """What an order may ask beyond the usual."""
+    return m.Terms(
+        self_trade=pick(range(5)),
+        expires_ns=pick((1, 3, 5, 9, 20)) if time_in_force == m.TIME_IN_FORCE_GTD else 0,
+        minimum_lots=pick(LOTS)
+        if not post_only and time_in_force != m.TIME_IN_FORCE_FOK and pick(range(4)) == 0
+        else 0,
+        reprice=post_only and pick((True, False)),
     )
 
 
 def wrong_place(pick: Pick[Any]) -> m.PlaceOrder:
     """An order with one field that may be wrong."""
     order = place(pick)
+    if order.terms is not None and pick(range(3)) == 0:
+        setattr(order.terms, pick(order.terms.__match_args__), pick((*WRONG, 5)))
+        return order
     fields = ("account_id", "market_id", "side", "type", "time_in_force", "price_ticks", "quantity_lots", "budget")
     field = pick((*fields, "post_only", "maker_fee_ppm", "taker_fee_ppm"))
     setattr(order, field, not order.post_only if field == "post_only" else pick((*WRONG, 3, 1_000_001, 2**256)))
@@ -178,9 +206,15 @@ class Pair:
         return f"{self.history.hexdigest()} {self.real.digest()}"
 
     def _absolute(self, drawn: m.CommandBody) -> m.CommandBody:
+        if isinstance(drawn, m.PlaceOrder) and drawn.terms is not None and drawn.terms.expires_ns > 0:
+            terms = like(drawn.terms, expires_ns=drawn.terms.expires_ns + self.time_ns)
+            return like(drawn, terms=terms)
         if isinstance(drawn, m.CancelOrder):
-            order_id, owner = self.order_ids[-1 - drawn.order_id % len(self.order_ids)] if self.order_ids else (7, 1001)
+            order_id, owner = self._order_id(drawn.order_id)
             return m.CancelOrder(drawn.account_id or owner, order_id)
+        if isinstance(drawn, m.ReplaceOrder):
+            order_id, owner = self._order_id(drawn.order_id)
+            return like(drawn, account_id=drawn.account_id or owner, order_id=order_id)
         if isinstance(drawn, m.DepositFinal):
             index = self.naive.deposits + drawn.deposit_index
             return m.DepositFinal(index, drawn.account_id, drawn.asset, drawn.amount, drawn.transaction_hash)
@@ -195,6 +229,13 @@ class Pair:
             return m.SettlementFinal(self.naive.settlements - drawn.through_settlement_sequence)
         return drawn
 
+    def _order_id(self, back: int) -> tuple[int, int]:
+        """Most often one that is open."""
+        live = [(each.order_id, each.place.account_id) for each in self.naive.open()]
+        if live and back % 5:
+            return live[back % len(live)]
+        return self.order_ids[-1 - back % len(self.order_ids)] if self.order_ids else (7, 1001)
+
     def _withdrawal_id(self, back: int) -> int:
         return self.withdrawal_ids[-1 - back % len(self.withdrawal_ids)] if self.withdrawal_ids else 7
 
@@ -204,7 +245,7 @@ class Pair:
             snapshot = self.real.snapshot()
             self.real = Engine.restore(snapshot)
             assert self.real.snapshot() == snapshot, "a snapshot is not what it restores"
-        event, expected = self.real.apply(command, self.time_ns), self.naive.apply(command)
+        event, expected = self.real.apply(command, self.time_ns), self.naive.apply(command, self.time_ns)
         assert event == expected, f"{command}\nbecame   {event}\nand not  {expected}"
         self.real.validate()
         for market_id in self.real.books:
@@ -216,20 +257,23 @@ class Pair:
 
     def _check_money(self, happened: m.EventBody) -> None:
         """What trades move is whole, fees are rounded up, and nobody pays more than was set aside."""
-        if not isinstance(happened, m.OrderPlaced | m.OrderCanceled) or happened.order.market_id > len(SCALES):
-            return
-        order = happened.order
-        if isinstance(happened, m.OrderCanceled):
-            assert self.locked.pop(order.order_id) > 0
-            assert order.lock_remaining == 0
+        if isinstance(happened, m.OrderPlaced):
+            self._check_step(happened.order, happened.trades)
+        elif isinstance(happened, m.OrderCanceled):
+            self._check_step(happened.order, [])
+        elif isinstance(happened, m.OrdersChanged):
+            for step in happened.steps:
+                self._check_step(step.order, step.trades)
+
+    def _check_step(self, order: m.Order, trades: list[m.Trade]) -> None:
+        if order.market_id > len(SCALES):
             return
         buys, limit = order.side == m.SIDE_BUY, order.type == m.ORDER_TYPE_LIMIT
         base_per_lot, quote_per_tick_lot = SCALES[order.market_id - 1]
-        aside = lock(
-            buys, limit, order.price_ticks, order.quantity_lots, order.budget, base_per_lot, quote_per_tick_lot
-        )
+        whole = (buys, limit, order.price_ticks, order.quantity_lots, order.budget, base_per_lot, quote_per_tick_lot)
+        aside = max(self.locked.get(order.order_id, 0), lock(*whole))
         paid = 0
-        for trade in happened.trades:
+        for trade in trades:
             assert trade.base_amount == trade.quantity_lots * base_per_lot > 0
             assert trade.quote_amount == trade.quantity_lots * trade.price_ticks * quote_per_tick_lot > 0
             received, given = trade.base_amount, trade.quote_amount
@@ -241,9 +285,12 @@ class Pair:
             self.locked[trade.maker_order_id] = trade.maker_lock_remaining
             paid += given
         assert paid + order.lock_remaining <= aside, "more was spent than set aside"
-        assert sum(trade.quantity_lots for trade in happened.trades) == order.filled_lots <= order.quantity_lots
+        assert sum(trade.quantity_lots for trade in trades) <= order.filled_lots <= order.quantity_lots
         if order.state == m.ORDER_STATE_OPEN:
             self.locked[order.order_id] = order.lock_remaining
+        else:
+            assert order.lock_remaining == 0
+            self.locked.pop(order.order_id, None)
 
 
 def check_fee(fee: int, received: int, rate_ppm: int) -> None:

@@ -1,10 +1,18 @@
 """Tables of engine scenarios to read aloud: one row a command, what it does, and the book after it.
 
-    WHO buys|sells LOTS @ PRICE [ioc|fok|post-only]        a limit order, good till canceled unless it says otherwise
-    WHO buys LOTS for BUDGET [fok]                          a market buy that may spend so much
-    WHO sells LOTS at market [fok]                          a market sell
+    WHO buys|sells LOTS @ PRICE [HOW...]                   a limit order, good till canceled unless it says otherwise
+    WHO buys LOTS for BUDGET [HOW...]                       a market buy that may spend so much
+    WHO sells LOTS at market [HOW...]                       a market sell
     WHO cancels N [of OTHER]                                the Nth order that WHO (or OTHER) sent
+    WHO moves N [of OTHER] to LOTS @ PRICE                  replaces it
+    WHO cancels all [bids|asks]                             of WHO's
     halt | open                                             the market
+
+    tick                                                    the book's clock
+
+HOW is ioc, fok, post-only or till-N (the time; every command takes 1); own-... for what happens when it meets an order
+of its owner's; least-N, the minimum quantity; reprice, if it is post-only. What a command did to
+other orders than those that traded stands before its own outcome, as `bob 2: canceled 3 SELF_TRADE;` for bob's second.
 
 MAX is the largest int64, 2^63 the number after it.
 
@@ -35,12 +43,15 @@ CAUSES = {
     m.CANCEL_CAUSE_POST_ONLY: "POST_ONLY",
     m.CANCEL_CAUSE_SELF_TRADE: "SELF_TRADE",
     m.CANCEL_CAUSE_BUDGET: "BUDGET",
+    m.CANCEL_CAUSE_EXPIRED: "EXPIRED",
+    m.CANCEL_CAUSE_MINIMUM: "MINIMUM",
 }
-TIMES = {
-    "": m.TIME_IN_FORCE_GTC,
-    "ioc": m.TIME_IN_FORCE_IOC,
-    "fok": m.TIME_IN_FORCE_FOK,
-    "post-only": m.TIME_IN_FORCE_GTC,
+TIMES = {"gtc": m.TIME_IN_FORCE_GTC, "ioc": m.TIME_IN_FORCE_IOC, "fok": m.TIME_IN_FORCE_FOK}
+OWN = {
+    "own-oldest": m.SELF_TRADE_CANCEL_OLDEST,
+    "own-both": m.SELF_TRADE_CANCEL_BOTH,
+    "own-decrement": m.SELF_TRADE_DECREMENT,
+    "own-allow": m.SELF_TRADE_ALLOW,
 }
 
 ROWS = """
@@ -137,6 +148,164 @@ bob sells 2 @ 100           => rests 2                            => | 100 bob 2
 ann sells 2 @ 100           => rests 2                            => | 100 bob 2 ann 2
 ann buys 3 @ 100 fok        => canceled 3 FOK                     => | 100 bob 2 ann 2
 ann buys 2 @ 100 fok        => 2 @ 100 bob: filled                => | 100 ann 2
+
+# One's own older order ends, and the newer goes on
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+bob sells 2 @ 100           => rests 2                            => | 100 ann 2 bob 2
+ann buys 3 @ 101 own-oldest => ann 1: canceled 2 SELF_TRADE; 2 @ 100 bob: rests 1 => 101 ann 1 |
+ann buys 1 @ 99 own-oldest  => rests 1                            => 101 ann 1, 99 ann 1 |
+ann sells 1 @ 100 ioc own-oldest => ann 2: canceled 1 SELF_TRADE; canceled 1 IOC => 99 ann 1 |
+bob sells 1 @ 99 own-oldest => 1 @ 99 ann: filled                 => |
+
+# Both of one's own end, the newer after what it traded before
+bob sells 2 @ 100           => rests 2                            => | 100 bob 2
+ann sells 5 @ 100           => rests 5                            => | 100 bob 2 ann 5
+ann sells 1 @ 102           => rests 1                            => | 100 bob 2 ann 5, 102 ann 1
+ann buys 4 @ 105 own-both   => ann 1: canceled 5 SELF_TRADE; 2 @ 100 bob: canceled 2 SELF_TRADE => | 102 ann 1
+
+# Decrement: the smaller ends and the larger loses as much; the older keeps its place
+ann sells 5 @ 100           => rests 5                            => | 100 ann 5
+bob sells 2 @ 100           => rests 2                            => | 100 ann 5 bob 2
+ann buys 3 @ 100 own-decrement => ann 1: rests 2; canceled 3 SELF_TRADE => | 100 ann 2 bob 2
+cat buys 1 @ 100            => 1 @ 100 ann: filled                => | 100 ann 1 bob 2
+ann buys 4 @ 100 own-decrement => ann 1: canceled 1 SELF_TRADE; 2 @ 100 bob: rests 1 => 100 ann 1 |
+ann sells 1 @ 100 own-decrement => ann 3: canceled 1 SELF_TRADE; canceled 1 SELF_TRADE => |
+
+# Decrement at market: what is lost to one's own costs nothing
+ann sells 1 @ 100           => rests 1                            => | 100 ann 1
+bob sells 3 @ 110           => rests 3                            => | 100 ann 1, 110 bob 3
+ann buys 3 for 220 own-decrement => ann 1: canceled 1 SELF_TRADE; 2 @ 110 bob: filled => | 110 bob 1
+
+# Who allows it trades with himself
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+ann buys 3 @ 100 own-allow  => 2 @ 100 ann: rests 1               => 100 ann 1 |
+ann sells 1 @ 100           => canceled 1 SELF_TRADE              => 100 ann 1 |
+
+# Fill or kill beside one's own: skipped if it is to be canceled, counted if one trades with it, else in the way
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+bob sells 2 @ 100           => rests 2                            => | 100 ann 2 bob 2
+ann buys 3 @ 100 fok own-oldest => canceled 3 FOK                 => | 100 ann 2 bob 2
+ann buys 2 @ 100 fok own-both => canceled 2 FOK                   => | 100 ann 2 bob 2
+ann buys 2 @ 100 fok own-decrement => canceled 2 FOK              => | 100 ann 2 bob 2
+ann buys 2 @ 100 fok own-oldest => ann 1: canceled 2 SELF_TRADE; 2 @ 100 bob: filled => |
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+ann buys 2 @ 100 fok own-allow => 2 @ 100 ann: filled             => |
+
+# Good till date: ends at the first command of its time or later, before that command has its turn
+ann buys 2 @ 100 till-4     => rests 2                            => 100 ann 2 |
+bob buys 2 @ 100 till-9     => rests 2                            => 100 ann 2 bob 2 |
+tick                        => later                              => 100 ann 2 bob 2 |
+cat sells 1 @ 100           => ann 1: canceled 2 EXPIRED; 1 @ 100 bob: filled => 100 bob 1 |
+ann buys 1 @ 99 till-5      => refused INVALID_EXPIRY             => 100 bob 1 |
+ann buys 1 @ 99 till-7      => rests 1                            => 100 bob 1, 99 ann 1 |
+ann cancels 3               => ann 3: canceled 1 EXPIRED; refused ORDER_NOT_FOUND => 100 bob 1 |
+tick                        => later                              => 100 bob 1 |
+tick                        => bob 1: canceled 1 EXPIRED          => |
+tick                        => later                              => |
+
+# Many expire at once, the earliest first, whatever else the command is
+ann sells 1 @ 101 till-5    => rests 1                            => | 101 ann 1
+bob buys 1 @ 99 till-4      => rests 1                            => 99 bob 1 | 101 ann 1
+cat buys 3 @ 98 till-8      => rests 3                            => 99 bob 1, 98 cat 3 | 101 ann 1
+dan buys 0 @ 99             => bob 1: canceled 1 EXPIRED; refused INVALID_QUANTITY => 98 cat 3 | 101 ann 1
+cat cancels 1               => ann 1: canceled 1 EXPIRED; cat 1: canceled 3 USER => |
+tick                        => later                              => |
+
+# An order that was filled before its time does not expire
+ann buys 1 @ 100 till-3     => rests 1                            => 100 ann 1 |
+bob sells 1 @ 100           => 1 @ 100 ann: filled                => |
+tick                        => later                              => |
+
+# A minimum quantity is to be had at once, or nothing trades
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+bob sells 2 @ 101           => rests 2                            => | 100 ann 2, 101 bob 2
+cat buys 5 @ 100 least-3    => canceled 5 MINIMUM                 => | 100 ann 2, 101 bob 2
+cat buys 5 @ 101 least-5    => canceled 5 MINIMUM                 => | 100 ann 2, 101 bob 2
+cat buys 5 @ 101 least-6    => refused INVALID_MINIMUM            => | 100 ann 2, 101 bob 2
+cat buys 5 @ 101 fok least-2 => refused INVALID_MINIMUM           => | 100 ann 2, 101 bob 2
+cat buys 3 @ 101 ioc least-3 => 2 @ 100 ann, 1 @ 101 bob: filled  => | 101 bob 1
+cat buys 5 @ 101 least-1    => 1 @ 101 bob: rests 4               => 101 cat 4 |
+dan sells 9 at market least-5 => canceled 9 MINIMUM               => 101 cat 4 |
+dan sells 9 at market least-4 => 4 @ 101 cat: canceled 5 IOC      => |
+
+# A minimum counts what the budget reaches, and one's own order is in the way
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+bob sells 2 @ 101           => rests 2                            => | 100 ann 2, 101 bob 2
+cat buys 4 for 300 least-3  => canceled 4 MINIMUM                 => | 100 ann 2, 101 bob 2
+bob buys 4 @ 101 least-3    => canceled 4 MINIMUM                 => | 100 ann 2, 101 bob 2
+bob buys 4 @ 101 least-2    => 2 @ 100 ann: canceled 2 SELF_TRADE => | 101 bob 2
+cat buys 4 for 301 least-2  => 2 @ 101 bob: canceled 2 IOC        => |
+
+# A post-only order that would trade may rest one tick short instead
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+bob buys 1 @ 105 post-only reprice => rests 1                     => 99 bob 1 | 100 ann 2
+cat buys 1 @ 98 post-only reprice => rests 1                      => 99 bob 1, 98 cat 1 | 100 ann 2
+dan sells 1 @ 90 post-only reprice => rests 1                     => 99 bob 1, 98 cat 1 | 100 ann 2 dan 1
+dan sells 1 @ 99 reprice    => refused INVALID_FIELD              => 99 bob 1, 98 cat 1 | 100 ann 2 dan 1
+
+# Moved to fewer at the same price an order keeps its place
+ann buys 5 @ 100            => rests 5                            => 100 ann 5 |
+bob buys 5 @ 100            => rests 5                            => 100 ann 5 bob 5 |
+ann moves 1 to 2 @ 100      => ann 1: rests 2                     => 100 ann 2 bob 5 |
+cat sells 3 @ 100           => 2 @ 100 ann, 1 @ 100 bob: filled   => 100 bob 4 |
+bob moves 1 to 2 @ 100      => bob 1: rests 1                     => 100 bob 1 |
+bob moves 1 to 2 @ 100      => bob 1: rests 1                     => 100 bob 1 |
+bob moves 1 to 1 @ 100      => refused QUANTITY_TRADED            => 100 bob 1 |
+ann moves 1 to 9 @ 100      => refused ORDER_NOT_FOUND            => 100 bob 1 |
+ann moves 1 of bob to 9 @ 100 => refused ORDER_NOT_FOUND          => 100 bob 1 |
+
+# Moved to more, or to another price, it loses its place
+ann buys 2 @ 100            => rests 2                            => 100 ann 2 |
+bob buys 2 @ 100            => rests 2                            => 100 ann 2 bob 2 |
+ann moves 1 to 3 @ 100      => ann 1: rests 3                     => 100 bob 2 ann 3 |
+bob moves 1 to 2 @ 99       => bob 1: rests 2                     => 100 ann 3, 99 bob 2 |
+bob moves 1 to 1 @ 100      => bob 1: rests 1                     => 100 ann 3 bob 1 |
+cat sells 4 @ 100           => 3 @ 100 ann, 1 @ 100 bob: filled   => |
+
+# Moved across the spread it trades, what was filled before counts
+ann buys 5 @ 99             => rests 5                            => 99 ann 5 |
+bob sells 2 @ 99            => 2 @ 99 ann: filled                 => 99 ann 3 |
+bob sells 2 @ 101           => rests 2                            => 99 ann 3 | 101 bob 2
+ann moves 1 to 6 @ 101      => ann 1: 2 @ 101 bob: rests 2        => 101 ann 2 |
+bob sells 1 @ 101           => 1 @ 101 ann: filled                => 101 ann 1 |
+cat sells 9 @ 102           => rests 9                            => 101 ann 1 | 102 cat 9
+ann moves 1 to 6 @ 102      => ann 1: 1 @ 102 cat: filled         => | 102 cat 8
+cat moves 1 to 8 @ 103      => cat 1: rests 7                     => | 103 cat 7
+
+# What cannot be asked of an order cannot be made of it, and nothing changes
+ann buys 5 @ 100            => rests 5                            => 100 ann 5 |
+bob buys 2 @ 90 post-only   => rests 2                            => 100 ann 5, 90 bob 2 |
+cat sells 2 @ 110           => rests 2                            => 100 ann 5, 90 bob 2 | 110 cat 2
+ann moves 1 to 2^63 @ 100   => refused INVALID_QUANTITY           => 100 ann 5, 90 bob 2 | 110 cat 2
+ann moves 1 to 5 @ 2^63     => refused INVALID_PRICE              => 100 ann 5, 90 bob 2 | 110 cat 2
+ann moves 1 to 1 @ 9        => refused NOTIONAL_TOO_SMALL         => 100 ann 5, 90 bob 2 | 110 cat 2
+bob moves 1 to 2 @ 110      => refused WOULD_TRADE                => 100 ann 5, 90 bob 2 | 110 cat 2
+bob moves 1 to 2 @ 109      => bob 1: rests 2                     => 109 bob 2, 100 ann 5 | 110 cat 2
+cat moves 1 to 3 @ 100      => cat 1: 2 @ 109 bob, 1 @ 100 ann: filled => 100 ann 4 |
+halt                        => halted                             => 100 ann 4 |
+ann moves 1 to 4 @ 100      => refused MARKET_HALTED              => 100 ann 4 |
+
+# What was moved has had its minimum
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+bob buys 5 @ 100 least-2    => 2 @ 100 ann: rests 3               => 100 bob 3 |
+bob moves 1 to 5 @ 99       => bob 1: rests 3                     => 99 bob 3 |
+
+# A moved order that meets its owner's ends as a new one would
+ann buys 2 @ 100            => rests 2                            => 100 ann 2 |
+ann sells 2 @ 110           => rests 2                            => 100 ann 2 | 110 ann 2
+ann moves 2 to 2 @ 100      => ann 2: canceled 2 SELF_TRADE       => 100 ann 2 |
+ann sells 2 @ 110 own-oldest => rests 2                           => 100 ann 2 | 110 ann 2
+ann moves 3 to 3 @ 100      => ann 1: canceled 2 SELF_TRADE; ann 3: rests 3 => | 100 ann 3
+
+# Cancel all of one's own, or one side of them
+ann buys 2 @ 100            => rests 2                            => 100 ann 2 |
+bob buys 2 @ 100            => rests 2                            => 100 ann 2 bob 2 |
+ann sells 2 @ 110           => rests 2                            => 100 ann 2 bob 2 | 110 ann 2
+ann buys 1 @ 99             => rests 1                            => 100 ann 2 bob 2, 99 ann 1 | 110 ann 2
+ann cancels all bids        => ann 1: canceled 2 USER; ann 3: canceled 1 USER => 100 bob 2 | 110 ann 2
+ann cancels all bids        => nothing                            => 100 bob 2 | 110 ann 2
+ann sells 3 @ 109           => rests 3                            => 100 bob 2 | 109 ann 3, 110 ann 2
+ann cancels all             => ann 2: canceled 2 USER; ann 4: canceled 3 USER => 100 bob 2 |
 
 # A market sell takes every bid there is
 ann buys 2 @ 100            => rests 2                            => 100 ann 2 |
@@ -255,8 +424,9 @@ class Floor:
 
     def __init__(self) -> None:
         self.engine = Engine()
-        self.number = 0
+        self.number = self.time_ns = 0
         self.order_ids: dict[str, list[int]] = {name: [] for name in WHO}
+        self.owners: dict[int, str] = {}
         market = m.Market(0, "BTC-USD", 1, 2, "1", "1", NOTIONAL_MIN)
         bodies: list[m.CommandBody] = [
             m.LeaderStarted(1, "tables"),
@@ -271,13 +441,27 @@ class Floor:
 
     def say(self, text: str) -> m.Event:
         """Applies one command in words."""
+        self.time_ns += 1
+        if text == "tick":
+            return self.engine.apply(m.Command(0, m.AdvanceTime()), self.time_ns)
         if text in {"halt", "open"}:
             state = m.MARKET_STATE_HALTED if text == "halt" else m.MARKET_STATE_OPEN
-            return self.engine.apply(m.Command(0, m.ChangeMarket(1, state)), self.number)
+            return self.engine.apply(m.Command(0, m.ChangeMarket(1, state)), self.time_ns)
         self.number += 1
         command_id = command_id_of(GATEWAY, 1, self.number)
-        body = self._cancel(text) or self._place(text, command_id)
-        return self.engine.apply(m.Command(command_id, body), self.number)
+        body = self._cancel(text) or self._replace(text) or self._place(text, command_id)
+        return self.engine.apply(m.Command(command_id, body), self.time_ns)
+
+    def _replace(self, text: str) -> m.CommandBody | None:
+        match = re.fullmatch(r"(\w+) cancels all ?(bids|asks|)", text)
+        if match is not None:
+            side = {"bids": m.SIDE_BUY, "asks": m.SIDE_SELL, "": 0}[match[2]]
+            return m.CancelOrders(WHO[match[1]], 1 if side else 0, side)
+        match = re.fullmatch(r"(\w+) moves (\d+)(?: of (\w+))? to (\d+) @ (\d+)", text)
+        if match is None:
+            return None
+        order_id = self.order_ids[match[3] or match[1]][int(match[2]) - 1]
+        return m.ReplaceOrder(WHO[match[1]], order_id, int(match[5]), int(match[4]))
 
     def _cancel(self, text: str) -> m.CancelOrder | None:
         match = re.fullmatch(r"(\w+) cancels (\d+)(?: of (\w+))?", text)
@@ -286,20 +470,24 @@ class Floor:
         return m.CancelOrder(WHO[match[1]], self.order_ids[match[3] or match[1]][int(match[2]) - 1])
 
     def _place(self, text: str, command_id: int) -> m.PlaceOrder:
-        match = re.fullmatch(r"(\w+) (buys|sells) (\d+) (?:@ (\d+)|for (\d+)|at market) ?(ioc|fok|post-only|)", text)
+        match = re.fullmatch(r"(\w+) (buys|sells) (\d+) (?:@ (\d+)|for (\d+)|at market)((?: [\w-]+)*)", text)
         assert match is not None, f"unreadable: {text}"
-        who, verb, lots, price, budget, how = match.groups()
+        who, verb, lots, price, budget, said = match.groups()
+        how = said.split()
         self.order_ids[who].append(command_id)
+        self.owners[command_id] = f"{who} {len(self.order_ids[who])}"
+        terms, time_in_force = terms_of(how)
         return m.PlaceOrder(
             WHO[who],
             1,
             m.SIDE_BUY if verb == "buys" else m.SIDE_SELL,
             m.ORDER_TYPE_LIMIT if price else m.ORDER_TYPE_MARKET,
-            TIMES[how] if price or how else m.TIME_IN_FORCE_IOC,
-            how == "post-only",
+            time_in_force or (m.TIME_IN_FORCE_GTC if price else m.TIME_IN_FORCE_IOC),
+            "post-only" in how,
             int(price or 0),
             int(lots),
             int(budget or 0),
+            terms=terms,
         )
 
     def book(self) -> str:
@@ -315,15 +503,49 @@ class Floor:
         return ", ".join(f"{price} {' '.join(entries)}" for price, entries in levels.items())
 
 
-def outcome(event: m.Event) -> str:
-    """What a command did, in words."""
+def terms_of(how: list[str]) -> tuple[m.Terms | None, int]:
+    """What the words after an order ask for, and its time in force if they say one."""
+    terms, time_in_force, special = m.Terms(), 0, False
+    for word in how:
+        if word in TIMES:
+            time_in_force = TIMES[word]
+        elif word != "post-only":
+            special = True
+            name, _, number = word.partition("-")
+            if word in OWN:
+                terms.self_trade = OWN[word]
+            elif name == "till":
+                terms.expires_ns, time_in_force = int(number), m.TIME_IN_FORCE_GTD
+            elif name == "least":
+                terms.minimum_lots = int(number)
+            else:
+                assert word == "reprice", f"unreadable: {word}"
+                terms.reprice = True
+    return terms if special else None, time_in_force
+
+
+def outcome(event: m.Event, owners: dict[int, str]) -> str:
+    """What a command did, in words; `owners` names orders."""
     body = event.body
     if isinstance(body, m.Refused):
         return f"refused {body.reason}"
     if isinstance(body, m.MarketChanged):
         return "halted" if body.market.state == m.MARKET_STATE_HALTED else "opened"
+    if isinstance(body, m.TimeAdvanced):
+        return "later"
+    if isinstance(body, m.OrdersChanged):
+        told = [_named_step(step, event.command_id, owners) for step in body.steps]
+        return "; ".join([*told, f"refused {body.refused.reason}"] if body.refused is not None else told) or "nothing"
     assert isinstance(body, m.OrderPlaced | m.OrderCanceled)
-    order = body.order
+    return _step(body.order, body.trades if isinstance(body, m.OrderPlaced) else [])
+
+
+def _named_step(step: m.OrderChanged, command_id: int, owners: dict[int, str]) -> str:
+    told = _step(step.order, step.trades)
+    return told if step.order.order_id == command_id else f"{owners[step.order.order_id]}: {told}"
+
+
+def _step(order: m.Order, trades: list[m.Trade]) -> str:
     left = order.quantity_lots - order.filled_lots
     if order.state == m.ORDER_STATE_OPEN:
         end = f"rests {left}"
@@ -331,7 +553,6 @@ def outcome(event: m.Event) -> str:
         end = "filled" if left == 0 and order.cancel_cause == 0 else f"filled with {left} left"
     else:
         end = f"canceled {left} {CAUSES[order.cancel_cause]}"
-    trades = body.trades if isinstance(body, m.OrderPlaced) else []
     told = ", ".join(f"{t.quantity_lots} @ {t.price_ticks} {NAMES[t.maker_account_id]}" for t in trades)
     return f"{told}: {end}" if told else end
 
@@ -354,7 +575,7 @@ def play(scenario: Scenario) -> None:
     for row in scenario.rows:
         event = floor.say(row.command)
         where = f"{scenario.title}: {row.command}"
-        assert outcome(event) == row.outcome, where
+        assert outcome(event, floor.owners) == row.outcome, f"{where} => {outcome(event, floor.owners)}"
         assert floor.book() == row.book, where
         assert floor.engine.locks() == drawn_locks(row.book), where
         floor.engine.validate()
