@@ -26,6 +26,7 @@ COMPILED = (
     "services/book/model.py",
     "services/book/side.py",
     "services/book/expiries.py",
+    "services/book/triggers.py",
     "services/book/turn.py",
     "services/book/matching.py",
     "services/book/desk.py",

@@ -34,6 +34,7 @@ PURE = BASE | {
     "services.book.model",
     "services.book.side",
     "services.book.expiries",
+    "services.book.triggers",
     "services.book.turn",
     "services.book.matching",
     "services.book.desk",

@@ -1,36 +1,87 @@
 """The desk for orders that are not plain: it does what is due, enters them, and says what came of it. Pure."""
 
+from typing import Final
+
 from services.book.matching import Book, reshaped, resized
 from services.book.model import (
     CANCEL_CAUSE_EXPIRED,
     CANCEL_CAUSE_MINIMUM,
+    MARKET_STATE_OPEN,
     ORDER_STATE_OPEN,
     SIDE_BUY,
+    TRIGGER_TRAILING,
+    TRIGGER_UNSPECIFIED,
     BookChanged,
     LevelChanged,
+    OrderChanged,
     PlaceOrder,
     ReplaceOrder,
     Trade,
 )
-from services.book.rules import QUANTITY_TRADED, WOULD_TRADE, replacement_objection
+from services.book.rules import QUANTITY_TRADED, TOO_MANY_OPEN_ORDERS, WOULD_TRADE, replacement_objection
 from services.book.side import Resting
 from services.book.turn import TURN_STEPS_MAX, Turn
 
+TRAILING_ORDERS_MAX: Final = 1_000
+"""Trailing stops of a market: each trade looks at all of them."""
+
 
 def do_due(book: Book, turn: Turn) -> None:
-    """Before a command has its turn in a book: ends what has expired, as much as there is room for."""
+    """Before a command has its turn in a book: ends what has expired, and releases what was left, within the room."""
     while turn.room > 0:
         resting = book.expiries.pop(turn.time_ns, book.orders)
         if resting is None:
             break
         book.end(resting, CANCEL_CAUSE_EXPIRED, turn)
-    book.cold = book.expiries.first(book.orders) > 0
+    settle(book, turn)
+    turn.room = TURN_STEPS_MAX
 
 
 def is_due(book: Book, time_ns: int) -> bool:
     """Whether `do_due` would do anything at that time."""
-    first = book.expiries.first(book.orders) if book.cold else 0
-    return 0 < first <= time_ns
+    if not book.cold:
+        return False
+    first = book.expiries.first(book.orders)
+    return 0 < first <= time_ns or (bool(book.released) and book.market.state == MARKET_STATE_OPEN)
+
+
+def settle(book: Book, turn: Turn) -> None:
+    """After orders have changed: releases every order whose price is there now, and those that these set off, within
+    the room; what is left is due. A market that is not open releases none.
+    """
+    collect(book)
+    while book.released and turn.room > 0 and book.market.state == MARKET_STATE_OPEN:
+        turn.room -= 1
+        waiting = book.orders.pop(book.released.pop(0))
+        enter(book, turn, waiting.order_id, waiting.place)
+        collect(book)
+    triggers = book.triggers
+    book.cold = bool(triggers.current or triggers.trails or book.released) or book.expiries.first(book.orders) > 0
+
+
+def collect(book: Book) -> None:
+    """Notes whose price is there now, in their order."""
+    triggers, ask, bid = book.triggers, book.asks.best, book.bids.best
+    triggers.follow(book.last_price_ticks)
+    while True:
+        order_id = triggers.hit(
+            book.last_price_ticks, 0 if ask is None else ask.price_ticks, 0 if bid is None else bid.price_ticks
+        )
+        if order_id == 0:
+            return
+        book.released.append(order_id)
+
+
+def place_order(book: Book, turn: Turn, order_id: int, place: PlaceOrder) -> str:
+    """A new order: it goes to market, or waits for its trigger. Returns an objection, and then nothing has changed."""
+    if place.terms is None or place.terms.trigger == TRIGGER_UNSPECIFIED:
+        enter(book, turn, order_id, place)
+        return ""
+    if place.terms.trigger == TRIGGER_TRAILING and len(book.triggers.trails) >= TRAILING_ORDERS_MAX:
+        return TOO_MANY_OPEN_ORDERS
+    waiting = book.wait(order_id, place, turn.arrival, book.last_price_ticks)
+    turn.steps.append(OrderChanged(book.order_now(waiting), []))
+    return ""
 
 
 def enter(book: Book, turn: Turn, order_id: int, place: PlaceOrder, filled_lots: int = 0, anew: bool = False) -> None:
@@ -38,7 +89,6 @@ def enter(book: Book, turn: Turn, order_id: int, place: PlaceOrder, filled_lots:
 
     `filled_lots` of it were traded before; an order that comes `anew` has had its minimum quantity.
     """
-    turn.room = TURN_STEPS_MAX
     turn.decremented_lots = 0
     trades: list[Trade] = []
     place = repriced(book, place)
@@ -59,8 +109,8 @@ def enter(book: Book, turn: Turn, order_id: int, place: PlaceOrder, filled_lots:
 
 
 def replace(book: Book, turn: Turn, resting: Resting, asked: ReplaceOrder) -> str:
-    """Gives a resting order another price or quantity. Fewer at the same price keep their place, anything else is as
-    if it came now. Returns an objection, and then nothing has changed.
+    """Gives an open order another price or quantity. One that waits goes on waiting; fewer at the same price keep their
+    place; anything else is as if it came now. Returns an objection, and then nothing has changed.
     """
     old = resting.place
     price_ticks = asked.price_ticks or old.price_ticks
@@ -71,6 +121,10 @@ def replace(book: Book, turn: Turn, resting: Resting, asked: ReplaceOrder) -> st
         return objection
     if place.quantity_lots <= filled_lots:
         return QUANTITY_TRADED
+    if resting.level is None:
+        resting.place, resting.remaining_lots = place, place.quantity_lots
+        turn.consequence(book.order_now(resting))
+        return ""
     if price_ticks == old.price_ticks and place.quantity_lots <= old.quantity_lots:
         book.shrink(resting, place)
         turn.touch(place.market_id, place.side, price_ticks)

@@ -10,13 +10,12 @@ import json
 from collections.abc import Iterator
 from typing import Final, final
 
-from services.book.desk import books_changed, do_due, enter, is_due, replace
+from services.book.desk import books_changed, do_due, is_due, place_order, replace, settle
 from services.book.matching import Book
 from services.book.model import (
     CANCEL_CAUSE_USER,
     MARKET_STATE_OPEN,
     MARKET_STATE_UNSPECIFIED,
-    ORDER_STATE_CANCELED,
     ORDER_STATE_OPEN,
     SIDE_BUY,
     SIDE_SELL,
@@ -356,8 +355,8 @@ class Engine:
         turn = self._turn()
         do_due(book, turn)
         objection = order_objection(place, book) or terms_objection(place, self.time_ns)
-        if not objection:
-            enter(book, turn, command.command_id, place)
+        objection = objection or place_order(book, turn, command.command_id, place)
+        settle(book, turn)
         return self._conclude(command, turn, objection)
 
     def _cancel(self, command: Command, cancel: CancelOrder) -> Event:
@@ -368,7 +367,7 @@ class Engine:
         if book.cold:
             return self._cancel_special(command, cancel, book)
         book.withdraw(resting)
-        order = book.order_now(resting, ORDER_STATE_CANCELED, CANCEL_CAUSE_USER)
+        order = book.order_now(resting, CANCEL_CAUSE_USER)
         return self._event(command, OrderCanceled(order), book.changed())
 
     def _cancel_special(self, command: Command, cancel: CancelOrder, book: Book) -> Event:
@@ -378,6 +377,7 @@ class Engine:
         if resting is None:
             return self._conclude(command, turn, ORDER_NOT_FOUND)
         book.end(resting, CANCEL_CAUSE_USER, turn)
+        settle(book, turn)
         return self._conclude(command, turn)
 
     def _replace(self, command: Command, asked: ReplaceOrder) -> Event:
@@ -389,7 +389,9 @@ class Engine:
         do_due(book, turn)
         if asked.order_id not in self.orders:
             return self._conclude(command, turn, ORDER_NOT_FOUND)
-        return self._conclude(command, turn, replace(book, turn, resting, asked))
+        objection = replace(book, turn, resting, asked)
+        settle(book, turn)
+        return self._conclude(command, turn, objection)
 
     def _cancel_all(self, command: Command, asked: CancelOrders) -> Event:
         """Reads every open order: this is for emergencies, and for gateways that have lost their way."""
@@ -410,6 +412,10 @@ class Engine:
         for order_id in sorted(found)[:TURN_STEPS_MAX]:
             resting = self.orders[order_id]
             self.books[resting.place.market_id].end(resting, CANCEL_CAUSE_USER, turn)
+        for book in self.books.values():
+            if book.cold:
+                settle(book, turn)
+        self.settlement_sequence = turn.settlement_sequence
         books = books_changed(turn, self.books)
         return self._event(command, OrdersChanged(turn.steps, books, None, len(found) > TURN_STEPS_MAX))
 

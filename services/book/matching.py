@@ -14,6 +14,7 @@ from services.book.model import (
     ORDER_STATE_CANCELED,
     ORDER_STATE_FILLED,
     ORDER_STATE_OPEN,
+    ORDER_STATE_WAITING,
     ORDER_TYPE_LIMIT,
     SELF_TRADE_ALLOW,
     SELF_TRADE_CANCEL_BOTH,
@@ -29,6 +30,7 @@ from services.book.model import (
     Trade,
 )
 from services.book.side import Resting, Side
+from services.book.triggers import Triggers
 from services.book.turn import Turn
 from services.fees import fee
 from services.locks import lock
@@ -73,7 +75,8 @@ class Book:
     """One market: its two sides, and what has happened in it so far.
 
     `orders` finds every resting order by its id; the books of a shard share it. `cold` says whether a plain order may
-    have to do with more than the makers it trades with: then it goes over the desk.
+    have to do with more than the makers it trades with: then it goes over the desk. `released` are the orders whose
+    trigger was hit and whose turn has not come yet.
     """
 
     __slots__ = (
@@ -82,12 +85,15 @@ class Book:
         "bids",
         "cold",
         "expiries",
+        "last_price_ticks",
         "last_trade_id",
         "market",
         "market_sequence",
         "notional_min",
         "orders",
         "quote_per_tick_lot",
+        "released",
+        "triggers",
     )
 
     def __init__(self, market: Market, base_per_lot: int, quote_per_tick_lot: int, orders: dict[int, Resting]) -> None:
@@ -101,7 +107,10 @@ class Book:
         self.market_sequence = 0
         self.last_trade_id = 0
         self.cold = False
+        self.last_price_ticks = 0
         self.expiries: Final = Expiries()
+        self.triggers: Final = Triggers()
+        self.released: list[int] = []
 
     def trade(
         self, place: PlaceOrder, lots: int, settlement_sequence: int, trades: list[Trade], turn: Turn | None
@@ -175,13 +184,30 @@ class Book:
         resting = Resting(order_id, place, arrival, remaining_lots)
         self.orders[order_id] = resting
         (self.bids if place.side == SIDE_BUY else self.asks).insert(resting)
+        self._note_expiry(order_id, place)
+
+    def wait(self, order_id: int, place: PlaceOrder, arrival: int, best_ticks: int) -> Resting:
+        """Puts an order aside until its trigger is hit; `best_ticks` is for a trailing stop."""
+        waiting = Resting(order_id, place, arrival, place.quantity_lots)
+        self.orders[order_id] = waiting
+        self.triggers.add(order_id, place, arrival, best_ticks)
+        self.cold = True
+        self._note_expiry(order_id, place)
+        return waiting
+
+    def _note_expiry(self, order_id: int, place: PlaceOrder) -> None:
         if place.terms is not None and place.terms.expires_ns > 0:
             self.expiries.add(place.terms.expires_ns, order_id, self.orders)
             self.cold = True
 
     def withdraw(self, resting: Resting) -> None:
-        """Takes an order out of the book."""
+        """Takes an order out of the book, or from among those that wait."""
         del self.orders[resting.order_id]
+        if resting.level is None:
+            self.triggers.remove(resting.order_id)
+            if resting.order_id in self.released:
+                self.released.remove(resting.order_id)
+            return
         (self.bids if resting.place.side == SIDE_BUY else self.asks).remove(resting)
 
     def shrink(self, resting: Resting, place: PlaceOrder) -> None:
@@ -195,25 +221,34 @@ class Book:
         return side.best is not None and side.best.key >= side.key(place.price_ticks)
 
     def end(self, resting: Resting, cause: int, turn: Turn) -> None:
-        """Ends a resting order because of what another did."""
+        """Ends an open order."""
         place = resting.place
+        if resting.level is not None:
+            turn.touch(self.market.market_id, place.side, place.price_ticks)
         self.withdraw(resting)
-        turn.touch(self.market.market_id, place.side, place.price_ticks)
-        turn.consequence(self.order_now(resting, ORDER_STATE_CANCELED, cause))
+        turn.consequence(self.order_now(resting, cause))
 
     def lock_of(self, resting: Resting) -> int:
         """What a resting order sets aside now."""
-        return self.lock(resting.place.side, resting.place.price_ticks, resting.remaining_lots)
+        return self.lock(resting.place, resting.remaining_lots)
 
-    def lock(self, side: int, price_ticks: int, remaining_lots: int) -> int:
-        """What a limit order sets aside."""
-        buys = side == SIDE_BUY
-        return lock(buys, True, price_ticks, remaining_lots, 0, self.base_per_lot, self.quote_per_tick_lot)
+    def lock(self, place: PlaceOrder, remaining_lots: int) -> int:
+        """What an order sets aside that has not traded at market yet."""
+        return lock(
+            place.side == SIDE_BUY,
+            place.type == ORDER_TYPE_LIMIT,
+            place.price_ticks,
+            remaining_lots,
+            place.budget,
+            self.base_per_lot,
+            self.quote_per_tick_lot,
+        )
 
-    def order_now(
-        self, resting: Resting, state: int = ORDER_STATE_OPEN, cause: int = CANCEL_CAUSE_UNSPECIFIED
-    ) -> Order:
-        """A resting order as it is now, or as it is once it has ended for a cause."""
+    def order_now(self, resting: Resting, cause: int = CANCEL_CAUSE_UNSPECIFIED) -> Order:
+        """An open order as it is now, or as it is once it has ended for a cause."""
+        state = ORDER_STATE_OPEN if resting.level is not None else ORDER_STATE_WAITING
+        if cause != CANCEL_CAUSE_UNSPECIFIED:
+            state = ORDER_STATE_CANCELED
         return self.order_of(resting.order_id, resting.place, resting.remaining_lots, state, cause)
 
     def order_of(self, order_id: int, place: PlaceOrder, remaining_lots: int, state: int, cause: int) -> Order:
@@ -235,16 +270,23 @@ class Book:
             place.taker_fee_ppm,
             state,
             cause,
-            self.lock(place.side, place.price_ticks, remaining_lots) if state == ORDER_STATE_OPEN else 0,
+            self.lock(place, remaining_lots) if state in (ORDER_STATE_OPEN, ORDER_STATE_WAITING) else 0,
             place.terms,
         )
 
     def open_orders(self) -> Iterator[Order]:
-        """Every order that rests here: bids, then asks, each best first, oldest first."""
+        """Every order that is open here: bids, then asks, each best first, oldest first; then those that wait."""
         for side in (self.bids, self.asks):
             for level in side.levels_best_first():
                 for resting in level.orders():
                     yield self.order_now(resting)
+        for resting in self.waiting():
+            yield self.order_now(resting)
+
+    def waiting(self) -> list[Resting]:
+        """The orders that wait for a price, by their ids."""
+        ids = {*self.triggers.current, *self.triggers.trails, *self.released}
+        return [self.orders[order_id] for order_id in sorted(ids)]
 
     def validate(self) -> int:
         """Checks both sides, the index, and that the sides do not cross. Returns how many orders rest.
@@ -265,7 +307,11 @@ class Book:
                     assert (resting.place.side == SIDE_BUY) == side.buys, f"{name} is on the wrong side"
                     assert self.lock_of(resting) > 0, f"{name} sets nothing aside"
                     count += 1
-        return count
+        for resting in self.waiting():
+            assert resting.level is None, f"{symbol}: order {resting.order_id} waits and rests"
+            assert resting.order_id == self.orders[resting.order_id].order_id, f"{symbol}: a waiting order is misfiled"
+        assert self.cold or not self.triggers.current, f"{symbol} is not cold"
+        return count + len(self.waiting())
 
     def _meet_own(self, place: PlaceOrder, remaining: int, maker: Resting, turn: Turn | None) -> tuple[int, bool]:
         """An order has come upon one of its owner's. Returns the lots that remain of it, and whether it must end."""
@@ -333,6 +379,7 @@ class Book:
         if order.side == SIDE_SELL:
             maker_receives, taker_receives = quote_amount, base_amount
         self.last_trade_id += 1
+        self.last_price_ticks = price_ticks
         return Trade(
             self.last_trade_id,
             settlement_sequence,

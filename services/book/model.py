@@ -22,6 +22,14 @@ TIME_IN_FORCE_FOK: Final = 3
 TIME_IN_FORCE_GTD: Final = 4
 TIME_IN_FORCE_DAY: Final = 5
 
+TRIGGER_UNSPECIFIED: Final = 0
+TRIGGER_STOP: Final = 1
+TRIGGER_TAKE_PROFIT: Final = 2
+TRIGGER_TRAILING: Final = 3
+
+TRIGGER_SOURCE_LAST: Final = 0
+TRIGGER_SOURCE_QUOTE: Final = 1
+
 SELF_TRADE_CANCEL_NEWEST: Final = 0
 SELF_TRADE_CANCEL_OLDEST: Final = 1
 SELF_TRADE_CANCEL_BOTH: Final = 2
@@ -32,6 +40,7 @@ ORDER_STATE_UNSPECIFIED: Final = 0
 ORDER_STATE_OPEN: Final = 1
 ORDER_STATE_FILLED: Final = 2
 ORDER_STATE_CANCELED: Final = 3
+ORDER_STATE_WAITING: Final = 4
 
 CANCEL_CAUSE_UNSPECIFIED: Final = 0
 CANCEL_CAUSE_USER: Final = 1
@@ -128,10 +137,14 @@ class Market(Record):
 class Terms(Record):
     """What an order asks beyond side, price, quantity and time in force. An order without any has None.
 
-    `minimum_lots` must be to be had at once; `reprice` moves a post-only order that would trade away by a tick.
+    `minimum_lots` must be to be had at once; `reprice` moves a post-only order that would trade away by a tick. With a
+    trigger it waits until a price has come to `trigger_ticks`, or has gone `trail_ticks` back from its best.
     """
 
-    __match_args__ = ("self_trade", "expires_ns", "minimum_lots", "reprice")
+    __match_args__ = (
+        *("self_trade", "expires_ns", "minimum_lots", "reprice"),
+        *("trigger", "trigger_source", "trigger_ticks", "trail_ticks"),
+    )
     __slots__ = __match_args__
 
     def __init__(
@@ -140,11 +153,19 @@ class Terms(Record):
         expires_ns: int = 0,
         minimum_lots: int = 0,
         reprice: bool = False,
+        trigger: int = TRIGGER_UNSPECIFIED,
+        trigger_source: int = TRIGGER_SOURCE_LAST,
+        trigger_ticks: int = 0,
+        trail_ticks: int = 0,
     ) -> None:
         self.self_trade = self_trade
         self.expires_ns = expires_ns
         self.minimum_lots = minimum_lots
         self.reprice = reprice
+        self.trigger = trigger
+        self.trigger_source = trigger_source
+        self.trigger_ticks = trigger_ticks
+        self.trail_ticks = trail_ticks
 
 
 @final

@@ -20,10 +20,15 @@ from services.book.model import (
     TIME_IN_FORCE_GTC,
     TIME_IN_FORCE_GTD,
     TIME_IN_FORCE_IOC,
+    TRIGGER_SOURCE_LAST,
+    TRIGGER_SOURCE_QUOTE,
+    TRIGGER_TRAILING,
+    TRIGGER_UNSPECIFIED,
     Asset,
     Market,
     PlaceOrder,
     RequestWithdrawal,
+    Terms,
     Transfer,
 )
 from services.errors import Reason
@@ -51,12 +56,14 @@ INVALID_MARKET: Final = Reason.INVALID_MARKET.name
 INVALID_MINIMUM: Final = Reason.INVALID_MINIMUM.name
 INVALID_PRICE: Final = Reason.INVALID_PRICE.name
 INVALID_QUANTITY: Final = Reason.INVALID_QUANTITY.name
+INVALID_TRIGGER: Final = Reason.INVALID_TRIGGER.name
 MARKET_HALTED: Final = Reason.MARKET_HALTED.name
 MARKET_NOT_FOUND: Final = Reason.MARKET_NOT_FOUND.name
 NOTIONAL_TOO_SMALL: Final = Reason.NOTIONAL_TOO_SMALL.name
 ORDER_NOT_FOUND: Final = Reason.ORDER_NOT_FOUND.name
 OUT_OF_SEQUENCE: Final = Reason.OUT_OF_SEQUENCE.name
 QUANTITY_TRADED: Final = Reason.QUANTITY_TRADED.name
+TOO_MANY_OPEN_ORDERS: Final = Reason.TOO_MANY_OPEN_ORDERS.name
 WITHDRAWAL_NOT_FOUND: Final = Reason.WITHDRAWAL_NOT_FOUND.name
 WOULD_TRADE: Final = Reason.WOULD_TRADE.name
 
@@ -78,7 +85,9 @@ def replacement_objection(place: PlaceOrder, book: Book) -> str:
     """Why an open order cannot become this one."""
     if not is_positive_int64(place.quantity_lots):
         return INVALID_QUANTITY
-    return _limit_objection(place, book) or _market_objection(book)
+    if place.type == ORDER_TYPE_LIMIT:
+        return _limit_objection(place, book) or _market_objection(book)
+    return INVALID_PRICE if place.price_ticks != 0 else _market_objection(book)
 
 
 def _market_objection(book: Book) -> str:
@@ -105,11 +114,30 @@ def terms_objection(place: PlaceOrder, time_ns: int) -> str:
             return INVALID_EXPIRY
     elif terms.expires_ns != 0:
         return INVALID_EXPIRY
+    objection = _trigger_objection(terms)
+    if objection:
+        return objection
     if terms.minimum_lots != 0:
         if not 0 < terms.minimum_lots <= place.quantity_lots:
             return INVALID_MINIMUM
         if place.post_only or place.time_in_force == TIME_IN_FORCE_FOK:
             return INVALID_MINIMUM
+    return ""
+
+
+def _trigger_objection(terms: Terms) -> str:
+    if not TRIGGER_UNSPECIFIED <= terms.trigger <= TRIGGER_TRAILING:
+        return INVALID_TRIGGER
+    if not TRIGGER_SOURCE_LAST <= terms.trigger_source <= TRIGGER_SOURCE_QUOTE:
+        return INVALID_TRIGGER
+    trails, waits = terms.trigger == TRIGGER_TRAILING, terms.trigger != TRIGGER_UNSPECIFIED
+    if (trails or not waits) and terms.trigger_source != TRIGGER_SOURCE_LAST:
+        return INVALID_TRIGGER
+    if trails != (terms.trail_ticks != 0) or (waits and not trails) != (terms.trigger_ticks != 0):
+        return INVALID_TRIGGER
+    for ticks in (terms.trigger_ticks, terms.trail_ticks):
+        if ticks != 0 and not is_positive_int64(ticks):
+            return INVALID_TRIGGER
     return ""
 
 

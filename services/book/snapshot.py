@@ -49,8 +49,10 @@ def _from_1(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_2(state: dict[str, Any]) -> dict[str, Any]:
+    lacking: dict[str, Any] = {"last_price_ticks": 0, "waiting": [], "released": []}
     books = [
-        book | {side: [_row_from_2(*row) for row in book[side]] for side in ("bids", "asks")} for book in state["books"]
+        book | lacking | {side: [_row_from_2(*row) for row in book[side]] for side in ("bids", "asks")}
+        for book in state["books"]
     ]
     return state | {"format": 3, "books": books}
 
@@ -92,6 +94,9 @@ def book_state(book: Book) -> dict[str, Any]:
         "market": [getattr(book.market, field) for field in Market.__match_args__],
         "market_sequence": book.market_sequence,
         "last_trade_id": book.last_trade_id,
+        "last_price_ticks": book.last_price_ticks,
+        "waiting": [_waiting_row(book, resting) for resting in book.waiting()],
+        "released": book.released,
         "bids": _side_rows(book.bids),
         "asks": _side_rows(book.asks),
     }
@@ -106,9 +111,16 @@ def restore_book(book: Book, state: dict[str, Any]) -> None:
     """Fills an empty book from its state."""
     book.market_sequence = state["market_sequence"]
     book.last_trade_id = state["last_trade_id"]
+    book.last_price_ticks = state["last_price_ticks"]
     for side, rows in ((SIDE_BUY, state["bids"]), (SIDE_SELL, state["asks"])):
         for row in rows:
             _restore_order(book, side, row)
+    for side, best_ticks, row in state["waiting"]:
+        order_id, place, _, arrival = _order_of_row(book, side, row)
+        book.wait(order_id, place, arrival, best_ticks)
+    book.released = state["released"]
+    for order_id in book.released:
+        book.triggers.remove(order_id)
 
 
 def _side_rows(side: Side) -> list[list[Any]]:
@@ -121,8 +133,18 @@ def _row(resting: Resting) -> list[Any]:
     return [resting.order_id, *asked, terms_state(place.terms), resting.remaining_lots, resting.arrival]
 
 
+def _waiting_row(book: Book, waiting: Resting) -> list[Any]:
+    trail = book.triggers.trails.get(waiting.order_id)
+    return [waiting.place.side, 0 if trail is None else trail[0], _row(waiting)]
+
+
 def _restore_order(book: Book, side: int, row: list[Any]) -> None:
+    order_id, place, remaining_lots, arrival = _order_of_row(book, side, row)
+    book.rest(order_id, place, remaining_lots, arrival)
+
+
+def _order_of_row(book: Book, side: int, row: list[Any]) -> tuple[int, PlaceOrder, int, int]:
     order_id, *asked, terms, remaining_lots, arrival = row
     fields = dict(zip(PLACED, asked, strict=True))
     place = PlaceOrder(market_id=book.market.market_id, side=side, terms=terms_of_state(terms), **fields)
-    book.rest(order_id, place, remaining_lots, arrival)
+    return order_id, place, remaining_lots, arrival

@@ -33,6 +33,8 @@ _SIDES = {model.SIDE_BUY, model.SIDE_SELL}
 _TYPES = {model.ORDER_TYPE_LIMIT, model.ORDER_TYPE_MARKET}
 _TIMES = range(model.TIME_IN_FORCE_GTC, model.TIME_IN_FORCE_GTD + 1)
 _SELF_TRADES = range(model.SELF_TRADE_CANCEL_NEWEST, model.SELF_TRADE_ALLOW + 1)
+_TRIGGERS = range(model.TRIGGER_UNSPECIFIED, model.TRIGGER_TRAILING + 1)
+_TRIGGER_SOURCES = range(model.TRIGGER_SOURCE_LAST, model.TRIGGER_SOURCE_QUOTE + 1)
 _STATES = {model.MARKET_STATE_OPEN, model.MARKET_STATE_HALTED}
 
 EncodedCommand = tuple[model.Command, bytes]
@@ -103,7 +105,16 @@ def _place_order(m: pb.PlaceOrder) -> model.PlaceOrder:
 
 
 def _terms(m: pb.OrderTerms) -> model.Terms:
-    return model.Terms(_enum(m.self_trade, _SELF_TRADES, "terms.self_trade"), m.expires_ns, m.minimum_lots, m.reprice)
+    return model.Terms(
+        _enum(m.self_trade, _SELF_TRADES, "terms.self_trade"),
+        m.expires_ns,
+        m.minimum_lots,
+        m.reprice,
+        _enum(m.trigger, _TRIGGERS, "terms.trigger"),
+        _enum(m.trigger_source, _TRIGGER_SOURCES, "terms.trigger_source"),
+        m.trigger_ticks,
+        m.trail_ticks,
+    )
 
 
 def _transfer(m: pb.Transfer) -> model.Transfer:
@@ -266,10 +277,7 @@ def _write_place_order(part: pb.PlaceOrder, body: model.PlaceOrder) -> None:
 
 def _write_terms(part: pb.OrderTerms, terms: model.Terms) -> None:
     part.SetInParent()
-    part.self_trade = terms.self_trade  # type: ignore[assignment]
-    part.expires_ns = terms.expires_ns
-    part.minimum_lots = terms.minimum_lots
-    part.reprice = terms.reprice
+    _copy(part, terms)
 
 
 def _write_transfer(part: pb.Transfer, body: model.Transfer) -> None:

@@ -28,6 +28,8 @@ class Resting:
 
     def __init__(self, order_id: int, place: m.PlaceOrder, lots: int) -> None:
         self.order_id, self.place, self.lots = order_id, place, lots
+        self.best = 0
+        """The best price that a trailing stop has seen."""
 
 
 R = TypeVar("R", bound=m.Record)
@@ -49,6 +51,9 @@ class NaiveMarket:
         step = Fraction(Decimal(market.tick_size)) * Fraction(Decimal(market.lot_size))
         self.quote_per_tick_lot = whole(step * 10**quote_decimals)
         self.resting: list[Resting] = []
+        self.waiting: list[Resting] = []
+        self.released: list[Resting] = []
+        self.last = 0
         self.changes = 0
         self.trades = 0
 
@@ -76,6 +81,8 @@ class NaiveMarket:
         """What a resting order sets aside."""
         if place.side == m.SIDE_SELL:
             return lots * self.base_per_lot
+        if place.type == m.ORDER_TYPE_MARKET:
+            return place.budget
         return lots * place.price_ticks * self.quote_per_tick_lot
 
 
@@ -158,17 +165,24 @@ class NaiveEngine:
             self.order(market, resting.order_id, resting.place, resting.lots, m.ORDER_STATE_OPEN, 0)
             for side in (m.SIDE_BUY, m.SIDE_SELL)
             for resting in market.queue(side)
+        ] + [
+            self.order(market, each.order_id, each.place, each.lots, m.ORDER_STATE_WAITING, 0)
+            for each in sorted([*market.waiting, *market.released], key=lambda each: each.order_id)
         ]
 
     def open(self) -> list[Resting]:
         """All orders that can be canceled."""
-        return [each for market in self.markets for each in market.resting]
+        return [each for market in self.markets for each in self.all_of(market)]
+
+    def all_of(self, market: NaiveMarket) -> list[Resting]:
+        """All orders that are open there."""
+        return [*market.resting, *market.waiting, *market.released]
 
     def locks(self) -> dict[tuple[int, int], int]:
         """By account and asset."""
         locks: dict[tuple[int, int], int] = {}
         for market in self.markets:
-            for resting in market.resting:
+            for resting in self.all_of(market):
                 buys = resting.place.side == m.SIDE_BUY
                 asset = market.market.quote_asset_id if buys else market.market.base_asset_id
                 key = resting.place.account_id, asset
@@ -199,7 +213,7 @@ class NaiveEngine:
             taker_fee_ppm=place.taker_fee_ppm,
             state=state,
             cancel_cause=cause,
-            lock_remaining=market.locked(place, lots) if state == m.ORDER_STATE_OPEN else 0,
+            lock_remaining=market.locked(place, lots) if state in (m.ORDER_STATE_OPEN, m.ORDER_STATE_WAITING) else 0,
             terms=place.terms,
         )
 
@@ -236,6 +250,11 @@ class NaiveEngine:
         need(terms.self_trade in range(5) and (place.post_only or not terms.reprice), "INVALID_FIELD")
         expiry = terms.expires_ns
         need(self.time_ns < expiry < 2**63 if place.time_in_force == gtd else expiry == 0, "INVALID_EXPIRY")
+        trails, waits = terms.trigger == m.TRIGGER_TRAILING, terms.trigger != 0
+        need(terms.trigger in range(4) and terms.trigger_source in (0, 1), "INVALID_TRIGGER")
+        need(terms.trigger_source == 0 or terms.trigger in (1, 2), "INVALID_TRIGGER")
+        need(0 < terms.trail_ticks < 2**63 if trails else terms.trail_ticks == 0, "INVALID_TRIGGER")
+        need(0 < terms.trigger_ticks < 2**63 if waits and not trails else terms.trigger_ticks == 0, "INVALID_TRIGGER")
         if terms.minimum_lots != 0:
             fits = 0 < terms.minimum_lots <= place.quantity_lots
             need(fits and not place.post_only and place.time_in_force != fok, "INVALID_MINIMUM")
@@ -245,15 +264,65 @@ class NaiveEngine:
         """Ends what is over by now, the earliest first."""
         over = [
             (each.place.terms.expires_ns, each.order_id, each)
-            for each in market.resting
+            for each in self.all_of(market)
             if each.place.terms and 0 < each.place.terms.expires_ns <= self.time_ns
         ]
         for _, _, each in sorted(over, key=lambda entry: entry[:2]):
             self.ends(market, each, m.CANCEL_CAUSE_EXPIRED)
+        self.settle(market)
+
+    def settle(self, market: NaiveMarket) -> None:
+        """Releases whoever waits for the prices as they are, until nobody does."""
+        self.find_hit(market)
+        while market.released and market.market.state == m.MARKET_STATE_OPEN:
+            each = market.released.pop(0)
+            assert each.place.terms
+            self.enter(market, each.order_id, each.place, each.lots, each.place.terms.minimum_lots)
+            self.find_hit(market)
+
+    def find_hit(self, market: NaiveMarket) -> None:
+        """Moves those that wait for the prices as they are to the released, in their order."""
+        for each in market.waiting:
+            terms = each.place.terms
+            if terms and terms.trigger == m.TRIGGER_TRAILING and market.last:
+                better = min if each.place.side == m.SIDE_BUY else max
+                each.best = better(each.best or market.last, market.last)
+        ranked = []
+        for each in market.waiting:
+            terms = each.place.terms
+            assert terms
+            buys = each.place.side == m.SIDE_BUY
+            rises = buys if terms.trigger != m.TRIGGER_TAKE_PROFIT else not buys
+            if terms.trigger_source == m.TRIGGER_SOURCE_QUOTE:
+                queue = market.queue(m.SIDE_SELL if buys else m.SIDE_BUY)
+                price = queue[0].place.price_ticks if queue else 0
+            else:
+                price = market.last
+            at = terms.trigger_ticks
+            if terms.trigger == m.TRIGGER_TRAILING:
+                at = each.best + terms.trail_ticks if buys else max(each.best - terms.trail_ticks, 1)
+                if each.best == 0:
+                    continue
+            if price and (price >= at if rises else price <= at):
+                kind = "last" if terms.trigger_source != m.TRIGGER_SOURCE_QUOTE else "ask" if buys else "bid"
+                order = ["last", "ask", "bid"].index(kind), not rises, at if rises else -at
+                ranked.append((order, market.waiting.index(each), each))
+        for _, _, each in sorted(ranked, key=lambda entry: entry[:2]):
+            market.waiting.remove(each)
+            market.released.append(each)
 
     def on_PlaceOrder(self, order_id: int, place: m.PlaceOrder) -> tuple[m.EventBody, int]:
         market = self.check(place)
-        self.enter(market, order_id, place, place.quantity_lots, place.terms.minimum_lots if place.terms else 0)
+        if place.terms and place.terms.trigger:
+            trailing = [each for each in market.waiting if each.place.terms and each.place.terms.trail_ticks]
+            need(place.terms.trigger != m.TRIGGER_TRAILING or len(trailing) < 1_000, "TOO_MANY_OPEN_ORDERS")
+            market.waiting.append(Resting(order_id, place, place.quantity_lots))
+            market.waiting[-1].best = market.last
+            waiting = self.order(market, order_id, place, place.quantity_lots, m.ORDER_STATE_WAITING, 0)
+            self.steps.append(m.OrderChanged(waiting, []))
+        else:
+            self.enter(market, order_id, place, place.quantity_lots, place.terms.minimum_lots if place.terms else 0)
+        self.settle(market)
         if len(self.steps) > 1:
             return m.OrdersChanged(self.steps, self.books()), 0
         (own,) = self.steps
@@ -304,6 +373,7 @@ class NaiveEngine:
         if killed:
             restored, self.settlements, self.steps, self.levels = before
             market.resting, market.trades, market.changes = restored.resting, restored.trades, restored.changes
+            market.last = restored.last
             self.step(market, order_id, place, start, killed, [])
             return
         place = like(place, quantity_lots=place.quantity_lots - lost)
@@ -322,9 +392,13 @@ class NaiveEngine:
         self.steps.append(m.OrderChanged(self.order(market, order_id, place, left, state, cause), trades))
 
     def ends(self, market: NaiveMarket, resting: Resting, cause: int) -> None:
-        """A resting order ends because of another."""
-        market.resting.remove(resting)
-        self.happens_at(resting.place)
+        """An open order ends."""
+        for orders in (market.waiting, market.released):
+            if resting in orders:
+                orders.remove(resting)
+        if resting in market.resting:
+            market.resting.remove(resting)
+            self.happens_at(resting.place)
         self.step(market, resting.order_id, resting.place, resting.lots, cause, [])
 
     def sweep(self, market: NaiveMarket, place: m.PlaceOrder, left: int) -> tuple[int, int, int, list[m.Trade]]:
@@ -370,6 +444,7 @@ class NaiveEngine:
     def trade(self, market: NaiveMarket, maker: Resting, taker: m.PlaceOrder, lots: int) -> m.Trade:
         """Numbers it and divides the money."""
         market.trades += 1
+        market.last = maker.place.price_ticks
         self.settlements += 1
         base = lots * market.base_per_lot
         quote = lots * maker.place.price_ticks * market.quote_per_tick_lot
@@ -391,47 +466,56 @@ class NaiveEngine:
 
     def on_CancelOrder(self, cancel: m.CancelOrder) -> tuple[m.EventBody, int]:
         for market in self.markets:
-            for resting in market.resting:
+            for resting in self.all_of(market):
                 if resting.order_id == cancel.order_id and resting.place.account_id == cancel.account_id:
                     self.expire(market)
-                    need(resting in market.resting, "ORDER_NOT_FOUND")
+                    need(resting in self.all_of(market), "ORDER_NOT_FOUND")
                     self.ends(market, resting, m.CANCEL_CAUSE_USER)
+                    self.settle(market)
                     if len(self.steps) > 1:
                         return m.OrdersChanged(self.steps, self.books()), 0
-                    return m.OrderCanceled(self.steps[0].order), self.changed(market)
+                    return m.OrderCanceled(self.steps[0].order), self.changed(market) if self.levels else 0
         raise Wrong("ORDER_NOT_FOUND")
 
     def on_ReplaceOrder(self, asked: m.ReplaceOrder) -> tuple[m.EventBody, int]:
         found = [
             (market, each)
             for market in self.markets
-            for each in market.resting
+            for each in self.all_of(market)
             if (each.order_id, each.place.account_id) == (asked.order_id, asked.account_id)
         ]
         need(bool(found), "ORDER_NOT_FOUND")
         market, resting = found[0]
         self.expire(market)
-        need(resting in market.resting, "ORDER_NOT_FOUND")
+        need(resting in self.all_of(market), "ORDER_NOT_FOUND")
         old = resting.place
         price, quantity = asked.price_ticks or old.price_ticks, asked.quantity_lots or old.quantity_lots
         client_order_id = asked.client_order_id or old.client_order_id
         place = like(old, price_ticks=price, quantity_lots=quantity, client_order_id=client_order_id)
         need(0 < quantity < 2**63, "INVALID_QUANTITY")
-        need(0 < price < 2**63, "INVALID_PRICE")
-        need(quantity * price * market.quote_per_tick_lot >= market.market.notional_min, "NOTIONAL_TOO_SMALL")
+        need(0 < price < 2**63 if old.type == m.ORDER_TYPE_LIMIT else price == 0, "INVALID_PRICE")
+        enough = quantity * price * market.quote_per_tick_lot >= market.market.notional_min
+        need(enough or old.type == m.ORDER_TYPE_MARKET, "NOTIONAL_TOO_SMALL")
         need(market.market.state == m.MARKET_STATE_OPEN, "MARKET_HALTED")
         filled = old.quantity_lots - resting.lots
         need(quantity > filled, "QUANTITY_TRADED")
-        self.happens_at(old)
+        if resting not in market.resting:
+            resting.place, resting.lots = place, quantity
+            waiting = self.order(market, resting.order_id, place, quantity, m.ORDER_STATE_WAITING, 0)
+            self.steps.append(m.OrderChanged(waiting, []))
+            self.settle(market)
+            return m.OrdersChanged(self.steps, self.books()), 0
         if price == old.price_ticks and quantity <= old.quantity_lots:
+            self.happens_at(old)
             resting.place, resting.lots = place, quantity - filled
             self.step(market, resting.order_id, place, resting.lots, 0, [])
         else:
             if place.post_only and not (place.terms and place.terms.reprice) and market.against(place):
-                self.levels.discard((old.market_id, old.side, old.price_ticks))
                 raise Wrong("WOULD_TRADE")
+            self.happens_at(old)
             market.resting.remove(resting)
             self.enter(market, resting.order_id, place, quantity - filled, 0)
+        self.settle(market)
         return m.OrdersChanged(self.steps, self.books()), 0
 
     def on_CancelOrders(self, asked: m.CancelOrders) -> tuple[m.EventBody, int]:
@@ -440,12 +524,14 @@ class NaiveEngine:
         need(asked.side in (0, 1, 2), "INVALID_FIELD")
         found = []
         for market in self.markets:
-            for each in market.resting:
+            for each in self.all_of(market):
                 mine = each.place.account_id == asked.account_id
                 if mine and asked.market_id in (0, each.place.market_id) and asked.side in (0, each.place.side):
                     found.append((each.order_id, market, each))
         for _, market, each in sorted(found, key=lambda entry: entry[0]):
             self.ends(market, each, m.CANCEL_CAUSE_USER)
+        for market in self.markets:
+            self.settle(market)
         return m.OrdersChanged(self.steps, self.books()), 0
 
     # The rest.

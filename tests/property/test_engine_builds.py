@@ -131,6 +131,7 @@ class Fault(NamedTuple):
 
 
 MATCHING, SIDE, ENGINE = "services/book/matching.py", "services/book/side.py", "services/book/engine.py"
+TRIGGERS = "services/book/triggers.py"
 DESK, EXPIRIES, TURN = "services/book/desk.py", "services/book/expiries.py", "services/book/turn.py"
 SNAPSHOT, RULES, FEES = "services/book/snapshot.py", "services/book/rules.py", "services/fees.py"
 FAULTS = (
@@ -199,6 +200,31 @@ FAULTS = (
         "if False and repriced",
     ),
     Fault("all of both sides end", ENGINE, "asked.side in (SIDE_UNSPECIFIED, resting.place.side)", "True"),
+    Fault("a stop takes profit", TRIGGERS, "rises = buys == (", "rises = buys != ("),
+    Fault("a stop is hit too late", TRIGGERS, "elif entry[0] > reached:", "elif entry[0] >= reached:"),
+    Fault(
+        "the newest stop goes first",
+        TRIGGERS,
+        "-trigger_ticks, arrival, order_id)",
+        "-trigger_ticks, -arrival, order_id)",
+    ),
+    Fault("the quotes are confused", TRIGGERS, "ASK_RISES if buys else BID_RISES", "BID_RISES if buys else ASK_RISES"),
+    Fault("a trailing stop stays where it is", TRIGGERS, "self.add(order_id, place, arrival, last_ticks)", "pass"),
+    Fault("a trailing stop leads", TRIGGERS, "best_ticks + trail_ticks if", "best_ticks - trail_ticks if"),
+    Fault(
+        "stops set off nothing",
+        DESK,
+        "enter(book, turn, waiting.order_id, waiting.place)\n        collect(book)",
+        "enter(book, turn, waiting.order_id, waiting.place)",
+    ),
+    Fault(
+        "what waits sets nothing aside",
+        MATCHING,
+        "state in (ORDER_STATE_OPEN, ORDER_STATE_WAITING)",
+        "state in (ORDER_STATE_OPEN,)",
+    ),
+    Fault("a snapshot forgets the last price", SNAPSHOT, 'book.last_price_ticks = state["last_price_ticks"]', "pass"),
+    Fault("a snapshot forgets how far a trail has come", SNAPSHOT, "arrival, best_ticks)", "arrival, 0)"),
     Fault("a level is not told", TURN, "self.touched[market_id, side, price_ticks] = None", "pass"),
     Fault(
         "fill or kill fills in part",
@@ -220,7 +246,7 @@ FAULTS = (
     ),
     Fault("fees are rounded down", FEES, "rest * rate_ppm + PPM - 1", "rest * rate_ppm"),
     Fault("fees are rounded to the nearest", FEES, "rest * rate_ppm + PPM - 1", "rest * rate_ppm + PPM // 2"),
-    Fault("a lock is forgotten", MATCHING, "self.lock(place.side, place.price_ticks, remaining_lots)", "0"),
+    Fault("a lock is forgotten", MATCHING, "self.lock(place, remaining_lots) if", "0 if"),
     Fault("an immediate order rests", MATCHING, "cause = CANCEL_CAUSE_IOC", "cause = CANCEL_CAUSE_UNSPECIFIED"),
     Fault("a trade leaves the sequence alone", ENGINE, "elif trades:", "elif False:"),
     Fault(

@@ -50,10 +50,10 @@ def prelude() -> list[m.CommandBody]:
 
 def body(pick: Pick[Any]) -> m.CommandBody:
     """One command: mostly orders, a fifth cancels and replacements, now and then something else or something wrong."""
-    kind = pick(range(25))
+    kind = pick(range(27))
     if kind == 21:
         return m.CancelOrders(pick((9, *ACCOUNTS)), pick((1, 2, 1, 2, 0, 99)), pick((1, 2, 1, 2, 0, 3)))
-    if kind > 21:
+    if 21 < kind < 25:
         return m.ReplaceOrder(
             pick((OWNER, OWNER, OWNER, OWNER, OWNER, *ACCOUNTS)),
             pick(range(20)),
@@ -67,7 +67,7 @@ def body(pick: Pick[Any]) -> m.CommandBody:
         return m.CancelOrder(pick((OWNER, OWNER, OWNER, *ACCOUNTS)), pick(range(40)))
     if kind == 17:
         return money(pick)
-    return rare(pick) if kind < 20 else wrong_place(pick)
+    return rare(pick) if kind != 20 else wrong_place(pick)
 
 
 def place(pick: Pick[Any]) -> m.PlaceOrder:
@@ -102,7 +102,18 @@ def terms(pick: Pick[Any], time_in_force: int, post_only: bool) -> m.Terms:
         if not post_only and time_in_force != m.TIME_IN_FORCE_FOK and pick(range(4)) == 0
         else 0,
         reprice=post_only and pick((True, False)),
+        **trigger(pick),
     )
+
+
+def trigger(pick: Pick[Any]) -> dict[str, int]:
+    """What it may wait for; now and then what does not go together."""
+    kind = pick((0, 0, m.TRIGGER_STOP, m.TRIGGER_TAKE_PROFIT, m.TRIGGER_TRAILING))
+    if kind == 0:
+        return {}
+    if kind == m.TRIGGER_TRAILING:
+        return {"trigger": kind, "trail_ticks": pick((1, 2, 3, 200))}
+    return {"trigger": kind, "trigger_source": pick((0, 1)), "trigger_ticks": pick(PRICES)}
 
 
 def wrong_place(pick: Pick[Any]) -> m.PlaceOrder:
@@ -286,7 +297,7 @@ class Pair:
             paid += given
         assert paid + order.lock_remaining <= aside, "more was spent than set aside"
         assert sum(trade.quantity_lots for trade in trades) <= order.filled_lots <= order.quantity_lots
-        if order.state == m.ORDER_STATE_OPEN:
+        if order.state in (m.ORDER_STATE_OPEN, m.ORDER_STATE_WAITING):
             self.locked[order.order_id] = order.lock_remaining
         else:
             assert order.lock_remaining == 0

@@ -11,13 +11,15 @@
     tick                                                    the book's clock
 
 HOW is ioc, fok, post-only or till-N (the time; every command takes 1); own-... for what happens when it meets an order
-of its owner's; least-N, the minimum quantity; reprice, if it is post-only. What a command did to
+of its owner's; least-N, the minimum quantity; reprice, if it is post-only. It waits for stop-N or profit-N, the last
+trade's price, for quote-stop-N or quote-profit-N, or as a trailing stop for trail-N. What a command did to
 other orders than those that traded stands before its own outcome, as `bob 2: canceled 3 SELF_TRADE;` for bob's second.
 
 MAX is the largest int64, 2^63 the number after it.
 
 The book before a row is the one drawn in the row above; the first row starts from an empty book. It is drawn as
-bids | asks, each best price first, at each price who stands there with what, oldest first. One lot at price 1 is worth
+bids | asks, each best price first, at each price who stands there with what, oldest first; then ~ and what waits
+outside of it: whose, and what it sets aside of which asset. One lot at price 1 is worth
 one base unit, so that the sums are easy to check. No pytest here: planted faults are run against these tables too.
 """
 
@@ -34,6 +36,7 @@ from services.units import INT64_MAX
 
 WHO = {"ann": 1001, "bob": 1002, "cat": 1003, "dan": 1004}
 NAMES = {account_id: name for name, account_id in WHO.items()}
+ASSETS = {1: "BTC", 2: "USD"}
 GATEWAY = 1
 NOTIONAL_MIN = 10
 CAUSES = {
@@ -52,6 +55,12 @@ OWN = {
     "own-both": m.SELF_TRADE_CANCEL_BOTH,
     "own-decrement": m.SELF_TRADE_DECREMENT,
     "own-allow": m.SELF_TRADE_ALLOW,
+}
+WAITS = {
+    "stop": (m.TRIGGER_STOP, m.TRIGGER_SOURCE_LAST),
+    "profit": (m.TRIGGER_TAKE_PROFIT, m.TRIGGER_SOURCE_LAST),
+    "quote-stop": (m.TRIGGER_STOP, m.TRIGGER_SOURCE_QUOTE),
+    "quote-profit": (m.TRIGGER_TAKE_PROFIT, m.TRIGGER_SOURCE_QUOTE),
 }
 
 ROWS = """
@@ -307,6 +316,93 @@ ann cancels all bids        => nothing                            => 100 bob 2 |
 ann sells 3 @ 109           => rests 3                            => 100 bob 2 | 109 ann 3, 110 ann 2
 ann cancels all             => ann 2: canceled 2 USER; ann 4: canceled 3 USER => 100 bob 2 |
 
+# A stop sells when the last price has fallen to it, a take-profit when it has risen to it
+ann buys 9 @ 90             => rests 9                            => 90 ann 9 |
+bob sells 2 @ 100           => rests 2                            => 90 ann 9 | 100 bob 2
+cat buys 1 @ 100            => 1 @ 100 bob: filled                => 90 ann 9 | 100 bob 1
+dan sells 2 at market stop-95 => waits 2                          => 90 ann 9 | 100 bob 1 ~ dan 2 BTC
+dan sells 1 @ 110 profit-105 => waits 1                           => 90 ann 9 | 100 bob 1 ~ dan 2 BTC, dan 1 BTC
+bob buys 1 @ 95             => rests 1                => 95 bob 1, 90 ann 9 | 100 bob 1 ~ dan 2 BTC, dan 1 BTC
+cat sells 1 @ 95            => 1 @ 95 bob: filled; dan 1: 2 @ 90 ann: filled => 90 ann 7 | 100 bob 1 ~ dan 1 BTC
+cat buys 1 @ 100            => 1 @ 100 bob: filled                => 90 ann 7 | ~ dan 1 BTC
+bob sells 1 @ 106           => rests 1                            => 90 ann 7 | 106 bob 1 ~ dan 1 BTC
+cat buys 1 @ 106            => 1 @ 106 bob: filled; dan 2: rests 1 => 90 ann 7 | 110 dan 1
+
+# A stop buys when the last price has risen to it, and keeps its budget aside until then
+ann sells 5 @ 110           => rests 5                            => | 110 ann 5
+bob buys 2 for 230 stop-105 => waits 2                            => | 110 ann 5 ~ bob 230 USD
+dan buys 2 @ 111 stop-105   => waits 2                            => | 110 ann 5 ~ bob 230 USD, dan 222 USD
+cat buys 1 @ 110 => 1 @ 110 ann: filled; bob 1: 2 @ 110 ann: filled; dan 1: 2 @ 110 ann: filled => |
+
+# One whose price is there already goes at once; without any trade there is no price
+ann buys 1 @ 100 stop-90    => waits 1                            => | ~ ann 100 USD
+bob sells 2 @ 100           => rests 2                            => | 100 bob 2 ~ ann 100 USD
+cat buys 1 @ 100            => 1 @ 100 bob: filled; ann 1: 1 @ 100 bob: filled => |
+dan sells 1 @ 120 stop-100  => waits 1; rests 1                   => | 120 dan 1
+dan sells 1 @ 121 profit-100 => waits 1; rests 1                  => | 120 dan 1, 121 dan 1
+dan sells 1 @ 121 profit-101 => waits 1                           => | 120 dan 1, 121 dan 1 ~ dan 1 BTC
+
+# Stops set each other off, the nearest first, then the oldest
+ann buys 1 @ 100            => rests 1                            => 100 ann 1 |
+ann buys 1 @ 99             => rests 1                            => 100 ann 1, 99 ann 1 |
+ann buys 3 @ 98             => rests 3                            => 100 ann 1, 99 ann 1, 98 ann 3 |
+bob sells 1 at market stop-99 => waits 1                          => 100 ann 1, 99 ann 1, 98 ann 3 | ~ bob 1 BTC
+cat sells 1 at market stop-100 => waits 1             => 100 ann 1, 99 ann 1, 98 ann 3 | ~ bob 1 BTC, cat 1 BTC
+dan sells 1 @ 100 => 1 @ 100 ann: filled; cat 1: 1 @ 99 ann: filled; bob 1: 1 @ 98 ann: filled => 98 ann 2 |
+bob buys 1 for 99 stop-99   => waits 1                            => 98 ann 2 | ~ bob 99 USD
+cat buys 1 for 99 stop-99   => waits 1                            => 98 ann 2 | ~ bob 99 USD, cat 99 USD
+dan sells 1 @ 99            => rests 1                            => 98 ann 2 | 99 dan 1 ~ bob 99 USD, cat 99 USD
+ann buys 1 @ 99 => 1 @ 99 dan: filled; bob 2: canceled 1 IOC; cat 2: canceled 1 IOC => 98 ann 2 |
+
+# The quotes: a buy looks at the best ask, a sell at the best bid; an order that only rests or leaves may set one off
+ann buys 5 @ 100            => rests 5                            => 100 ann 5 |
+bob sells 1 at market quote-stop-99 => waits 1                    => 100 ann 5 | ~ bob 1 BTC
+cat buys 1 @ 99             => rests 1                            => 100 ann 5, 99 cat 1 | ~ bob 1 BTC
+ann cancels 1               => ann 1: canceled 5 USER; bob 1: 1 @ 99 cat: filled => |
+dan buys 2 @ 120 quote-profit-110 => waits 2                      => | ~ dan 240 USD
+ann sells 1 @ 111           => rests 1                            => | 111 ann 1 ~ dan 240 USD
+ann sells 1 @ 110           => rests 1; dan 1: 1 @ 110 ann, 1 @ 111 ann: filled => |
+
+# A trailing stop follows the price up, and sells when it has come back as far as told
+ann buys 9 @ 80             => rests 9                            => 80 ann 9 |
+bob sells 3 @ 100           => rests 3                            => 80 ann 9 | 100 bob 3
+cat buys 1 @ 100            => 1 @ 100 bob: filled                => 80 ann 9 | 100 bob 2
+dan sells 2 at market trail-5 => waits 2                          => 80 ann 9 | 100 bob 2 ~ dan 2 BTC
+cat buys 2 @ 100            => 2 @ 100 bob: filled                => 80 ann 9 | ~ dan 2 BTC
+bob sells 1 @ 110           => rests 1                            => 80 ann 9 | 110 bob 1 ~ dan 2 BTC
+cat buys 1 @ 110            => 1 @ 110 bob: filled                => 80 ann 9 | ~ dan 2 BTC
+bob buys 1 @ 106            => rests 1                            => 106 bob 1, 80 ann 9 | ~ dan 2 BTC
+cat sells 1 @ 106           => 1 @ 106 bob: filled                => 80 ann 9 | ~ dan 2 BTC
+bob buys 1 @ 105            => rests 1                            => 105 bob 1, 80 ann 9 | ~ dan 2 BTC
+cat sells 1 @ 105           => 1 @ 105 bob: filled; dan 1: 2 @ 80 ann: filled => 80 ann 7 |
+
+# And down, to buy
+ann sells 9 @ 120           => rests 9                            => | 120 ann 9
+dan buys 2 for 300 trail-5  => waits 2                            => | 120 ann 9 ~ dan 300 USD
+cat sells 1 @ 100           => rests 1                            => | 100 cat 1, 120 ann 9 ~ dan 300 USD
+bob buys 1 @ 100            => 1 @ 100 cat: filled                => | 120 ann 9 ~ dan 300 USD
+cat sells 1 @ 104           => rests 1                            => | 104 cat 1, 120 ann 9 ~ dan 300 USD
+bob buys 1 @ 104            => 1 @ 104 cat: filled                => | 120 ann 9 ~ dan 300 USD
+cat sells 1 @ 105           => rests 1                            => | 105 cat 1, 120 ann 9 ~ dan 300 USD
+bob buys 1 @ 105            => 1 @ 105 cat: filled; dan 1: 2 @ 120 ann: filled => | 120 ann 7
+
+# What waits can be canceled, moved and expire, and ends as its time in force says
+ann sells 1 @ 100           => rests 1                            => | 100 ann 1
+bob buys 4 @ 100 ioc stop-99 => waits 4                           => | 100 ann 1 ~ bob 400 USD
+cat buys 4 @ 101 stop-99    => waits 4                            => | 100 ann 1 ~ bob 400 USD, cat 404 USD
+dan buys 4 @ 90 till-6 stop-99 => waits 4             => | 100 ann 1 ~ bob 400 USD, cat 404 USD, dan 360 USD
+cat cancels 1               => canceled 4 USER        => | 100 ann 1 ~ bob 400 USD, dan 360 USD
+tick                        => dan 1: canceled 4 EXPIRED          => | 100 ann 1 ~ bob 400 USD
+bob moves 1 to 3 @ 102      => bob 1: waits 3                     => | 100 ann 1 ~ bob 306 USD
+ann sells 1 @ 101           => rests 1                            => | 100 ann 1, 101 ann 1 ~ bob 306 USD
+cat buys 1 @ 100            => 1 @ 100 ann: filled; bob 1: 1 @ 101 ann: canceled 2 IOC => |
+
+# The fields of a trigger go together or not at all
+ann buys 1 @ 100 stop-0     => refused INVALID_TRIGGER            => |
+ann buys 1 @ 100 trail-0    => refused INVALID_TRIGGER            => |
+ann buys 1 @ 100 trail-1 stop-9 => refused INVALID_TRIGGER        => |
+ann buys 1 @ 100 stop-2^63  => refused INVALID_TRIGGER            => |
+
 # A market sell takes every bid there is
 ann buys 2 @ 100            => rests 2                            => 100 ann 2 |
 bob buys 2 @ 10             => rests 2                            => 100 ann 2, 10 bob 2 |
@@ -492,12 +588,18 @@ class Floor:
 
     def book(self) -> str:
         """The book, drawn."""
-        return " ".join(f"{self._side(m.SIDE_BUY)} | {self._side(m.SIDE_SELL)}".split())
+        waiting = [
+            f"{NAMES[order.account_id]} {order.lock_remaining} {ASSETS[2 if order.side == m.SIDE_BUY else 1]}"
+            for order in self.engine.open_orders(1)
+            if order.state == m.ORDER_STATE_WAITING
+        ]
+        outside = f" ~ {', '.join(waiting)}" if waiting else ""
+        return " ".join(f"{self._side(m.SIDE_BUY)} | {self._side(m.SIDE_SELL)}{outside}".split())
 
     def _side(self, side: int) -> str:
         levels: dict[int, list[str]] = {}
         for order in self.engine.open_orders(1):
-            if order.side == side:
+            if order.side == side and order.state == m.ORDER_STATE_OPEN:
                 entry = f"{NAMES[order.account_id]} {order.quantity_lots - order.filled_lots}"
                 levels.setdefault(order.price_ticks, []).append(entry)
         return ", ".join(f"{price} {' '.join(entries)}" for price, entries in levels.items())
@@ -511,11 +613,16 @@ def terms_of(how: list[str]) -> tuple[m.Terms | None, int]:
             time_in_force = TIMES[word]
         elif word != "post-only":
             special = True
-            name, _, number = word.partition("-")
+            name, _, number = word.rpartition("-")
             if word in OWN:
                 terms.self_trade = OWN[word]
             elif name == "till":
                 terms.expires_ns, time_in_force = int(number), m.TIME_IN_FORCE_GTD
+            elif name in WAITS:
+                terms.trigger, terms.trigger_source = WAITS[name]
+                terms.trigger_ticks = int(number)
+            elif name == "trail":
+                terms.trigger, terms.trail_ticks = m.TRIGGER_TRAILING, int(number)
             elif name == "least":
                 terms.minimum_lots = int(number)
             else:
@@ -547,7 +654,9 @@ def _named_step(step: m.OrderChanged, command_id: int, owners: dict[int, str]) -
 
 def _step(order: m.Order, trades: list[m.Trade]) -> str:
     left = order.quantity_lots - order.filled_lots
-    if order.state == m.ORDER_STATE_OPEN:
+    if order.state == m.ORDER_STATE_WAITING:
+        end = f"waits {left}"
+    elif order.state == m.ORDER_STATE_OPEN:
         end = f"rests {left}"
     elif order.state == m.ORDER_STATE_FILLED:
         end = "filled" if left == 0 and order.cancel_cause == 0 else f"filled with {left} left"
@@ -560,6 +669,11 @@ def _step(order: m.Order, trades: list[m.Trade]) -> str:
 def drawn_locks(book: str) -> dict[tuple[int, int], int]:
     """What the drawn orders set aside, where one lot at price 1 is one base unit: bids in USD (2), asks in BTC (1)."""
     locks: dict[tuple[int, int], int] = {}
+    book, _, outside = book.partition("~")
+    for entry in filter(None, outside.split(",")):
+        name, amount, asset = entry.split()
+        key = WHO[name], 1 if asset == "BTC" else 2
+        locks[key] = locks.get(key, 0) + int(amount)
     for asset_id, side in zip((2, 1), book.split("|"), strict=True):
         for level in filter(None, (text.strip() for text in side.split(","))):
             price, *entries = level.split()

@@ -11,7 +11,7 @@ HUGE = 2**256 - 1
 PLACE = model.PlaceOrder(1001, 1, 1, 2, 2, False, 0, 5, HUGE, "mine", 100, 200)
 ORDER = model.Order(7, 1001, 1, 2, 1, 1, True, 300, 9, 4, 0, "mine", 100, 200, 3, 5, 12345678901234567890)
 TRADE = model.Trade(1, 2, 300, 4, HUGE, 5, 6, 1002, 7, 8, 9, 10)
-TERMS = model.Terms(model.SELF_TRADE_DECREMENT, 2**62, 3, True)
+TERMS = model.Terms(model.SELF_TRADE_DECREMENT, 2**62, 3, True, 2, 1, 300, 7)
 SPECIAL = model.PlaceOrder(1001, 1, 2, 1, 1, False, 300, 5, terms=TERMS)
 CHANGED = model.OrderChanged(model.Order(7, 1001, 1, 2, 1, 1, False, 300, 9, 4, 0, "", 1, 2, 1, 0, 5, TERMS), [TRADE])
 BOOK = model.BookChanged(1, 8, [model.LevelChanged(1, 300, 0), model.LevelChanged(2, 301, 2**62)])
@@ -155,6 +155,11 @@ def transfer(amount: str) -> pb.SubmitRequest:
         (place(side=99), "commands[1].place_order.side"),
         (place(type=3), "commands[1].place_order.type"),
         (place(terms=journal.OrderTerms(self_trade=5)), "commands[1].place_order.terms.self_trade"),  # type: ignore[arg-type]
+        (place(terms=journal.OrderTerms(trigger=4)), "commands[1].place_order.terms.trigger"),  # type: ignore[arg-type]
+        (
+            place(terms=journal.OrderTerms(trigger_source=2)),  # type: ignore[arg-type]
+            "commands[1].place_order.terms.trigger_source",
+        ),
         (submitted(cancel_orders=journal.CancelOrders(side=3)), "commands[1].cancel_orders.side"),  # type: ignore[arg-type]
         (place(time_in_force=-1), "commands[1].place_order.time_in_force"),
         (place(budget="1.5"), "commands[1].place_order.budget"),

@@ -103,6 +103,56 @@ TIME_IN_FORCE_GTD: TimeInForce.ValueType  # 4
 """Rests until filled, canceled or expired."""
 Global___TimeInForce: _TypeAlias = TimeInForce  # noqa: Y015
 
+class _Trigger:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TriggerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Trigger.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRIGGER_UNSPECIFIED: _Trigger.ValueType  # 0
+    """It does not wait."""
+    TRIGGER_STOP: _Trigger.ValueType  # 1
+    """Until the price has moved against its owner."""
+    TRIGGER_TAKE_PROFIT: _Trigger.ValueType  # 2
+    """Until the price has moved for its owner."""
+    TRIGGER_TRAILING: _Trigger.ValueType  # 3
+    """A stop whose trigger follows the price, a distance behind its best since the order came."""
+
+class Trigger(_Trigger, metaclass=_TriggerEnumTypeWrapper):
+    """What an order waits for. A stop goes with the market against its owner: a buy when the price has risen to the trigger, a
+    sell when it has fallen. A take-profit goes the other way.
+    """
+
+TRIGGER_UNSPECIFIED: Trigger.ValueType  # 0
+"""It does not wait."""
+TRIGGER_STOP: Trigger.ValueType  # 1
+"""Until the price has moved against its owner."""
+TRIGGER_TAKE_PROFIT: Trigger.ValueType  # 2
+"""Until the price has moved for its owner."""
+TRIGGER_TRAILING: Trigger.ValueType  # 3
+"""A stop whose trigger follows the price, a distance behind its best since the order came."""
+Global___Trigger: _TypeAlias = Trigger  # noqa: Y015
+
+class _TriggerSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TriggerSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TriggerSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRIGGER_SOURCE_UNSPECIFIED: _TriggerSource.ValueType  # 0
+    """The last trade's."""
+    TRIGGER_SOURCE_QUOTE: _TriggerSource.ValueType  # 1
+    """The best ask for a buy, the best bid for a sell."""
+
+class TriggerSource(_TriggerSource, metaclass=_TriggerSourceEnumTypeWrapper):
+    """Which price a trigger looks at."""
+
+TRIGGER_SOURCE_UNSPECIFIED: TriggerSource.ValueType  # 0
+"""The last trade's."""
+TRIGGER_SOURCE_QUOTE: TriggerSource.ValueType  # 1
+"""The best ask for a buy, the best bid for a sell."""
+Global___TriggerSource: _TypeAlias = TriggerSource  # noqa: Y015
+
 class _SelfTradeMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -149,6 +199,8 @@ class _OrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderState
     """Filled wholly."""
     ORDER_STATE_CANCELED: _OrderState.ValueType  # 3
     """Ended before it was filled wholly; see the cause."""
+    ORDER_STATE_WAITING: _OrderState.ValueType  # 4
+    """Waits for its trigger, and is not in the book."""
 
 class OrderState(_OrderState, metaclass=_OrderStateEnumTypeWrapper):
     """Where an order stands."""
@@ -161,6 +213,8 @@ ORDER_STATE_FILLED: OrderState.ValueType  # 2
 """Filled wholly."""
 ORDER_STATE_CANCELED: OrderState.ValueType  # 3
 """Ended before it was filled wholly; see the cause."""
+ORDER_STATE_WAITING: OrderState.ValueType  # 4
+"""Waits for its trigger, and is not in the book."""
 Global___OrderState: _TypeAlias = OrderState  # noqa: Y015
 
 class _CancelCause:
@@ -325,6 +379,10 @@ class OrderTerms(_message.Message):
     EXPIRES_NS_FIELD_NUMBER: _builtins.int
     MINIMUM_LOTS_FIELD_NUMBER: _builtins.int
     REPRICE_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    TRIGGER_SOURCE_FIELD_NUMBER: _builtins.int
+    TRIGGER_TICKS_FIELD_NUMBER: _builtins.int
+    TRAIL_TICKS_FIELD_NUMBER: _builtins.int
     self_trade: Global___SelfTradeMode.ValueType
     """When it meets one of its own account's orders."""
     expires_ns: _builtins.int
@@ -333,6 +391,14 @@ class OrderTerms(_message.Message):
     """At least so much must be to be had at once, or the order ends without a trade."""
     reprice: _builtins.bool
     """A post-only order that would trade rests one tick short of the best price against it instead of ending."""
+    trigger: Global___Trigger.ValueType
+    """What it waits for before it goes to market."""
+    trigger_source: Global___TriggerSource.ValueType
+    """Which price that is."""
+    trigger_ticks: _builtins.int
+    """A stop's or take-profit's price."""
+    trail_ticks: _builtins.int
+    """How far a trailing stop's trigger is behind the best price."""
     def __init__(
         self,
         *,
@@ -340,10 +406,14 @@ class OrderTerms(_message.Message):
         expires_ns: _builtins.int = ...,
         minimum_lots: _builtins.int = ...,
         reprice: _builtins.bool = ...,
+        trigger: Global___Trigger.ValueType = ...,
+        trigger_source: Global___TriggerSource.ValueType = ...,
+        trigger_ticks: _builtins.int = ...,
+        trail_ticks: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_ns", b"expires_ns", "minimum_lots", b"minimum_lots", "reprice", b"reprice", "self_trade", b"self_trade"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_ns", b"expires_ns", "minimum_lots", b"minimum_lots", "reprice", b"reprice", "self_trade", b"self_trade", "trail_ticks", b"trail_ticks", "trigger", b"trigger", "trigger_source", b"trigger_source", "trigger_ticks", b"trigger_ticks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
