@@ -26,6 +26,7 @@ class Reason(Enum):
     NOTIONAL_TOO_SMALL = Kind("INVALID_ARGUMENT", 422, "price x quantity is below the market's minimum")
     INVALID_EXPIRY = Kind("INVALID_ARGUMENT", 422, "the expiry is past, or the order has none")
     INVALID_MINIMUM = Kind("INVALID_ARGUMENT", 422, "the minimum quantity does not fit the order")
+    INVALID_DISPLAY = Kind("INVALID_ARGUMENT", 422, "the quantity to display does not fit the order")
     INVALID_TRIGGER = Kind("INVALID_ARGUMENT", 422, "the trigger's fields do not go together")
     MALFORMED_REQUEST = Kind("INVALID_ARGUMENT", 400, "the request cannot be read")
     UNAUTHENTICATED = Kind("UNAUTHENTICATED", 401, "no valid credential")

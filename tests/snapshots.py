@@ -28,7 +28,7 @@ def of_format_2(engine: Engine) -> bytes:
 
 def _row_of_format_2(*row: Any) -> list[Any]:
     order_id, account_id, kind, time_in_force, post_only, price_ticks, quantity_lots, budget, *rest = row
-    *carried, terms, remaining_lots, arrival = rest
-    assert (budget, terms) == (0, None), "format 2 cannot say this"
+    *carried, terms, remaining_lots, hidden_lots, arrival = rest
+    assert (budget, terms, hidden_lots) == (0, None, 0), "format 2 cannot say this"
     asked = [order_id, account_id, kind, time_in_force, post_only, price_ticks, quantity_lots]
     return [*asked, quantity_lots - remaining_lots, *carried, arrival]

@@ -55,8 +55,7 @@ def settle(book: Book, turn: Turn) -> None:
         waiting = book.orders.pop(book.released.pop(0))
         enter(book, turn, waiting.order_id, waiting.place)
         collect(book)
-    triggers = book.triggers
-    book.cold = bool(triggers.current or triggers.trails or book.released) or book.expiries.first(book.orders) > 0
+    book.cold = book.keeps_something()
 
 
 def collect(book: Book) -> None:
@@ -104,6 +103,7 @@ def enter(book: Book, turn: Turn, order_id: int, place: PlaceOrder, filled_lots:
     order = book.placed(order_id, place, remaining, cause)
     if order.state == ORDER_STATE_OPEN:
         book.rest(order_id, place, remaining, turn.arrival)
+        turn.hides = turn.hides or order_id in book.hidden
         turn.touch(place.market_id, place.side, place.price_ticks)
     turn.add(order, trades)
 
@@ -115,7 +115,7 @@ def replace(book: Book, turn: Turn, resting: Resting, asked: ReplaceOrder) -> st
     old = resting.place
     price_ticks = asked.price_ticks or old.price_ticks
     place = reshaped(old, price_ticks, asked.quantity_lots or old.quantity_lots, asked.client_order_id)
-    filled_lots = old.quantity_lots - resting.remaining_lots
+    filled_lots = old.quantity_lots - book.left(resting)
     objection = replacement_objection(place, book)
     if objection:
         return objection

@@ -439,7 +439,7 @@ class Engine:
             return self._event(
                 command, OrdersChanged(steps, books_changed(turn, self.books), Refused(objection, command))
             )
-        if len(steps) == 1 and isinstance(body, (PlaceOrder, CancelOrder)):
+        if len(steps) == 1 and not turn.hides and isinstance(body, (PlaceOrder, CancelOrder)):
             order, trades = steps[0].order, steps[0].trades
             plain = OrderPlaced(order, trades) if isinstance(body, PlaceOrder) else OrderCanceled(order)
             return self._event(command, plain, self.books[order.market_id].changed() if turn.touched else 0)

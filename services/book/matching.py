@@ -29,7 +29,7 @@ from services.book.model import (
     PlaceOrder,
     Trade,
 )
-from services.book.side import Resting, Side
+from services.book.side import Level, Resting, Side
 from services.book.triggers import Triggers
 from services.book.turn import Turn
 from services.fees import fee
@@ -74,9 +74,9 @@ def reshaped(place: PlaceOrder, price_ticks: int, quantity_lots: int, client_ord
 class Book:
     """One market: its two sides, and what has happened in it so far.
 
-    `orders` finds every resting order by its id; the books of a shard share it. `cold` says whether a plain order may
-    have to do with more than the makers it trades with: then it goes over the desk. `released` are the orders whose
-    trigger was hit and whose turn has not come yet.
+    `orders` finds every open order by its id; the books of a shard share it. `cold` says whether a plain order may have
+    to do with more than the makers it trades with: then it goes over the desk. `hidden` is what icebergs do not show of
+    themselves, by their ids. `released` are the orders whose trigger was hit and whose turn has not come yet.
     """
 
     __slots__ = (
@@ -85,6 +85,7 @@ class Book:
         "bids",
         "cold",
         "expiries",
+        "hidden",
         "last_price_ticks",
         "last_trade_id",
         "market",
@@ -111,6 +112,7 @@ class Book:
         self.expiries: Final = Expiries()
         self.triggers: Final = Triggers()
         self.released: list[int] = []
+        self.hidden: dict[int, int] = {}
 
     def trade(
         self, place: PlaceOrder, lots: int, settlement_sequence: int, trades: list[Trade], turn: Turn | None
@@ -153,7 +155,7 @@ class Book:
                     return remaining, CANCEL_CAUSE_SELF_TRADE
                 continue
             side.fill(maker, lots)
-            if maker.remaining_lots == 0:
+            if maker.remaining_lots == 0 and not (self.hidden and self._show_more(maker, side, turn)):
                 del self.orders[maker.order_id]
             trade = self._trade(maker, lots, place.taker_fee_ppm, settlement_sequence + len(trades))
             trades.append(trade)
@@ -181,10 +183,24 @@ class Book:
 
     def rest(self, order_id: int, place: PlaceOrder, remaining_lots: int, arrival: int) -> None:
         """Puts what remains of an order behind all others of its price; `arrival` is its journal_sequence."""
-        resting = Resting(order_id, place, arrival, remaining_lots)
+        shown_lots = remaining_lots
+        if place.terms is not None and place.terms.display_lots > 0:
+            shown_lots = min(remaining_lots, place.terms.display_lots)
+        self.put(order_id, place, shown_lots, remaining_lots - shown_lots, arrival)
+
+    def put(self, order_id: int, place: PlaceOrder, shown_lots: int, hidden_lots: int, arrival: int) -> None:
+        """Puts an order into the book that shows so much of itself."""
+        resting = Resting(order_id, place, arrival, shown_lots)
         self.orders[order_id] = resting
         (self.bids if place.side == SIDE_BUY else self.asks).insert(resting)
+        if hidden_lots > 0:
+            self.hidden[order_id] = hidden_lots
+            self.cold = True
         self._note_expiry(order_id, place)
+
+    def left(self, resting: Resting) -> int:
+        """What an open order has yet to trade, shown or not."""
+        return resting.remaining_lots + (self.hidden.get(resting.order_id, 0) if self.hidden else 0)
 
     def wait(self, order_id: int, place: PlaceOrder, arrival: int, best_ticks: int) -> Resting:
         """Puts an order aside until its trigger is hit; `best_ticks` is for a trailing stop."""
@@ -194,6 +210,11 @@ class Book:
         self.cold = True
         self._note_expiry(order_id, place)
         return waiting
+
+    def keeps_something(self) -> bool:
+        """Whether anything here is more than a plain order."""
+        waits = self.triggers.current or self.triggers.trails or self.released
+        return bool(waits or self.hidden) or self.expiries.first(self.orders) > 0
 
     def _note_expiry(self, order_id: int, place: PlaceOrder) -> None:
         if place.terms is not None and place.terms.expires_ns > 0:
@@ -208,11 +229,16 @@ class Book:
             if resting.order_id in self.released:
                 self.released.remove(resting.order_id)
             return
+        self.hidden.pop(resting.order_id, None)
         (self.bids if resting.place.side == SIDE_BUY else self.asks).remove(resting)
 
     def shrink(self, resting: Resting, place: PlaceOrder) -> None:
         """A resting order becomes one of the same price and no greater quantity, and keeps its place."""
         lots = resting.place.quantity_lots - place.quantity_lots
+        unseen = self.hidden.pop(resting.order_id, 0)
+        if unseen > lots:
+            self.hidden[resting.order_id] = unseen - lots
+        lots -= min(unseen, lots)
         (self.bids if place.side == SIDE_BUY else self.asks).shrink(resting, place, lots)
 
     def would_trade(self, place: PlaceOrder) -> bool:
@@ -225,12 +251,14 @@ class Book:
         place = resting.place
         if resting.level is not None:
             turn.touch(self.market.market_id, place.side, place.price_ticks)
+        turn.hides = turn.hides or resting.order_id in self.hidden
+        order = self.order_now(resting, cause)
         self.withdraw(resting)
-        turn.consequence(self.order_now(resting, cause))
+        turn.consequence(order)
 
     def lock_of(self, resting: Resting) -> int:
         """What a resting order sets aside now."""
-        return self.lock(resting.place, resting.remaining_lots)
+        return self.lock(resting.place, self.left(resting))
 
     def lock(self, place: PlaceOrder, remaining_lots: int) -> int:
         """What an order sets aside that has not traded at market yet."""
@@ -249,7 +277,7 @@ class Book:
         state = ORDER_STATE_OPEN if resting.level is not None else ORDER_STATE_WAITING
         if cause != CANCEL_CAUSE_UNSPECIFIED:
             state = ORDER_STATE_CANCELED
-        return self.order_of(resting.order_id, resting.place, resting.remaining_lots, state, cause)
+        return self.order_of(resting.order_id, resting.place, self.left(resting), state, cause)
 
     def order_of(self, order_id: int, place: PlaceOrder, remaining_lots: int, state: int, cause: int) -> Order:
         """What an event says of an order."""
@@ -313,6 +341,21 @@ class Book:
         assert self.cold or not self.triggers.current, f"{symbol} is not cold"
         return count + len(self.waiting())
 
+    def _show_more(self, maker: Resting, side: Side, turn: Turn | None) -> bool:
+        """An iceberg whose shown part has traded shows the next, behind all others. Returns whether there is any."""
+        hidden_lots = self.hidden.pop(maker.order_id, 0)
+        if hidden_lots == 0:
+            return False
+        assert turn is not None, "an iceberg in a book that is not cold"
+        assert maker.place.terms is not None, "hidden lots of no iceberg"
+        maker.remaining_lots = min(hidden_lots, maker.place.terms.display_lots)
+        if hidden_lots > maker.remaining_lots:
+            self.hidden[maker.order_id] = hidden_lots - maker.remaining_lots
+        maker.arrival = turn.arrival
+        side.insert(maker)
+        turn.hides = True
+        return True
+
     def _meet_own(self, place: PlaceOrder, remaining: int, maker: Resting, turn: Turn | None) -> tuple[int, bool]:
         """An order has come upon one of its owner's. Returns the lots that remain of it, and whether it must end."""
         mode = self_trade_of(place)
@@ -321,7 +364,7 @@ class Book:
         if mode != SELF_TRADE_DECREMENT:
             self.end(maker, CANCEL_CAUSE_SELF_TRADE, turn)
             return remaining, mode == SELF_TRADE_CANCEL_BOTH
-        lots = maker.remaining_lots
+        lots = self.left(maker)
         if remaining < lots:
             self.shrink(maker, resized(maker.place, maker.place.quantity_lots - remaining))
             turn.touch(self.market.market_id, maker.place.side, maker.place.price_ticks)
@@ -355,7 +398,7 @@ class Book:
                     if mode in {SELF_TRADE_CANCEL_NEWEST, SELF_TRADE_CANCEL_BOTH} or room == 0:
                         return False
                     if mode == SELF_TRADE_DECREMENT:
-                        remaining -= maker.remaining_lots
+                        remaining -= self.left(maker)
                         if remaining <= 0:
                             return False
                     room -= 1
@@ -367,7 +410,27 @@ class Book:
                     return True
                 if remaining == 0:
                     return False
+            unseen = self._hidden_at(level, 0 if mode == SELF_TRADE_ALLOW else place.account_id) if self.hidden else 0
+            if unseen > 0:
+                lots = min(remaining, unseen)
+                if budgeted:
+                    lots = min(lots, budget // lot_price)
+                budget -= lot_price * lots
+                remaining -= lots
+                wanted -= lots
+                if wanted <= 0:
+                    return True
+                if remaining == 0 or lots < unseen:
+                    return False
         return False
+
+    def _hidden_at(self, level: Level, without_account_id: int) -> int:
+        """What the icebergs of a level do not show, those of an account left out."""
+        unseen = 0
+        for maker in level.orders():
+            if maker.place.account_id != without_account_id:
+                unseen += self.hidden.get(maker.order_id, 0)
+        return unseen
 
     def _trade(self, maker: Resting, lots: int, taker_fee_ppm: int, settlement_sequence: int) -> Trade:
         """What a maker's fill looks like. The buyer receives base, the seller quote; each pays its fee out of that."""
@@ -391,6 +454,6 @@ class Book:
             order.account_id,
             fee(maker_receives, order.maker_fee_ppm),
             fee(taker_receives, taker_fee_ppm),
-            maker.remaining_lots,
+            self.left(maker),
             self.lock_of(maker),
         )

@@ -138,12 +138,13 @@ class Terms(Record):
     """What an order asks beyond side, price, quantity and time in force. An order without any has None.
 
     `minimum_lots` must be to be had at once; `reprice` moves a post-only order that would trade away by a tick. With a
-    trigger it waits until a price has come to `trigger_ticks`, or has gone `trail_ticks` back from its best.
+    trigger it waits until a price has come to `trigger_ticks`, or has gone `trail_ticks` back from its best. With
+    `display_lots` it is an iceberg: it shows no more than that of what rests.
     """
 
     __match_args__ = (
         *("self_trade", "expires_ns", "minimum_lots", "reprice"),
-        *("trigger", "trigger_source", "trigger_ticks", "trail_ticks"),
+        *("trigger", "trigger_source", "trigger_ticks", "trail_ticks", "display_lots"),
     )
     __slots__ = __match_args__
 
@@ -157,6 +158,7 @@ class Terms(Record):
         trigger_source: int = TRIGGER_SOURCE_LAST,
         trigger_ticks: int = 0,
         trail_ticks: int = 0,
+        display_lots: int = 0,
     ) -> None:
         self.self_trade = self_trade
         self.expires_ns = expires_ns
@@ -166,6 +168,7 @@ class Terms(Record):
         self.trigger_source = trigger_source
         self.trigger_ticks = trigger_ticks
         self.trail_ticks = trail_ticks
+        self.display_lots = display_lots
 
 
 @final

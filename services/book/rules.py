@@ -6,7 +6,7 @@ journal must find the same reason.
 
 from typing import Final
 
-from services.book.matching import Book
+from services.book.matching import Book, is_immediate
 from services.book.model import (
     MARKET_STATE_HALTED,
     MARKET_STATE_UNSPECIFIED,
@@ -50,6 +50,7 @@ SYMBOL_ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 ACCOUNT_NOT_FOUND: Final = Reason.ACCOUNT_NOT_FOUND.name
 ALREADY_EXISTS: Final = Reason.ALREADY_EXISTS.name
 ASSET_NOT_FOUND: Final = Reason.ASSET_NOT_FOUND.name
+INVALID_DISPLAY: Final = Reason.INVALID_DISPLAY.name
 INVALID_EXPIRY: Final = Reason.INVALID_EXPIRY.name
 INVALID_FIELD: Final = Reason.INVALID_FIELD.name
 INVALID_MARKET: Final = Reason.INVALID_MARKET.name
@@ -117,6 +118,10 @@ def terms_objection(place: PlaceOrder, time_ns: int) -> str:
     objection = _trigger_objection(terms)
     if objection:
         return objection
+    if terms.display_lots != 0 and (place.type != ORDER_TYPE_LIMIT or is_immediate(place)):
+        return INVALID_DISPLAY
+    if not 0 <= terms.display_lots < place.quantity_lots:
+        return INVALID_DISPLAY
     if terms.minimum_lots != 0:
         if not 0 < terms.minimum_lots <= place.quantity_lots:
             return INVALID_MINIMUM

@@ -63,7 +63,7 @@ def _row_from_2(*row: Any) -> list[Any]:
     asked = [account_id, kind, time_in_force, post_only, price_ticks, quantity_lots, 0]
     return [
         *(order_id, *asked, client_order_id, maker_fee_ppm, taker_fee_ppm),
-        *(None, quantity_lots - filled_lots, arrival),
+        *(None, quantity_lots - filled_lots, 0, arrival),
     ]
 
 
@@ -97,8 +97,8 @@ def book_state(book: Book) -> dict[str, Any]:
         "last_price_ticks": book.last_price_ticks,
         "waiting": [_waiting_row(book, resting) for resting in book.waiting()],
         "released": book.released,
-        "bids": _side_rows(book.bids),
-        "asks": _side_rows(book.asks),
+        "bids": _side_rows(book, book.bids),
+        "asks": _side_rows(book, book.asks),
     }
 
 
@@ -116,35 +116,35 @@ def restore_book(book: Book, state: dict[str, Any]) -> None:
         for row in rows:
             _restore_order(book, side, row)
     for side, best_ticks, row in state["waiting"]:
-        order_id, place, _, arrival = _order_of_row(book, side, row)
+        order_id, place, _, _, arrival = _order_of_row(book, side, row)
         book.wait(order_id, place, arrival, best_ticks)
     book.released = state["released"]
     for order_id in book.released:
         book.triggers.remove(order_id)
 
 
-def _side_rows(side: Side) -> list[list[Any]]:
-    return [_row(resting) for level in side.levels_best_first() for resting in level.orders()]
+def _side_rows(book: Book, side: Side) -> list[list[Any]]:
+    return [_row(book, resting) for level in side.levels_best_first() for resting in level.orders()]
 
 
-def _row(resting: Resting) -> list[Any]:
+def _row(book: Book, resting: Resting) -> list[Any]:
     place = resting.place
     asked = [getattr(place, field) for field in PLACED]
-    return [resting.order_id, *asked, terms_state(place.terms), resting.remaining_lots, resting.arrival]
+    hidden_lots = book.hidden.get(resting.order_id, 0)
+    return [resting.order_id, *asked, terms_state(place.terms), resting.remaining_lots, hidden_lots, resting.arrival]
 
 
 def _waiting_row(book: Book, waiting: Resting) -> list[Any]:
     trail = book.triggers.trails.get(waiting.order_id)
-    return [waiting.place.side, 0 if trail is None else trail[0], _row(waiting)]
+    return [waiting.place.side, 0 if trail is None else trail[0], _row(book, waiting)]
 
 
 def _restore_order(book: Book, side: int, row: list[Any]) -> None:
-    order_id, place, remaining_lots, arrival = _order_of_row(book, side, row)
-    book.rest(order_id, place, remaining_lots, arrival)
+    book.put(*_order_of_row(book, side, row))
 
 
-def _order_of_row(book: Book, side: int, row: list[Any]) -> tuple[int, PlaceOrder, int, int]:
-    order_id, *asked, terms, remaining_lots, arrival = row
+def _order_of_row(book: Book, side: int, row: list[Any]) -> tuple[int, PlaceOrder, int, int, int]:
+    order_id, *asked, terms, shown_lots, hidden_lots, arrival = row
     fields = dict(zip(PLACED, asked, strict=True))
     place = PlaceOrder(market_id=book.market.market_id, side=side, terms=terms_of_state(terms), **fields)
-    return order_id, place, remaining_lots, arrival
+    return order_id, place, shown_lots, hidden_lots, arrival

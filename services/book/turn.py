@@ -27,18 +27,20 @@ class Turn:
         time_ns: when it happens.
         settlement_sequence: the last one given.
         decremented_lots: what the order that is trading lost to its owner's other orders.
+        hides: whether an iceberg came, left or showed more, which no plain event can say.
         room: steps that it may still take beyond its own.
         steps: in order.
         touched: (market_id, side, price_ticks) of the levels that changed, in order.
     """
 
-    __slots__ = ("arrival", "decremented_lots", "room", "settlement_sequence", "steps", "time_ns", "touched")
+    __slots__ = ("arrival", "decremented_lots", "hides", "room", "settlement_sequence", "steps", "time_ns", "touched")
 
     def __init__(self, arrival: int, time_ns: int, settlement_sequence: int) -> None:
         self.arrival: Final = arrival
         self.time_ns: Final = time_ns
         self.settlement_sequence = settlement_sequence
         self.decremented_lots = 0
+        self.hides = False
         self.room = TURN_STEPS_MAX
         self.steps: list[OrderChanged] = []
         self.touched: dict[tuple[int, int, int], None] = {}

@@ -114,6 +114,7 @@ def _terms(m: pb.OrderTerms) -> model.Terms:
         _enum(m.trigger_source, _TRIGGER_SOURCES, "terms.trigger_source"),
         m.trigger_ticks,
         m.trail_ticks,
+        m.display_lots,
     )
 
 

@@ -28,8 +28,14 @@ class Resting:
 
     def __init__(self, order_id: int, place: m.PlaceOrder, lots: int) -> None:
         self.order_id, self.place, self.lots = order_id, place, lots
+        self.shown = self.slice()
         self.best = 0
         """The best price that a trailing stop has seen."""
+
+    def slice(self) -> int:
+        """How much of it is shown when it comes to the end of the queue."""
+        iceberg = self.place.terms and self.place.terms.display_lots
+        return min(self.lots, iceberg) if iceberg else self.lots
 
 
 R = TypeVar("R", bound=m.Record)
@@ -132,12 +138,13 @@ class NaiveEngine:
         self.time_ns = 0
         self.steps: list[m.OrderChanged] = []
         self.levels: set[tuple[int, int, int]] = set()
+        self.hides = False
 
     def apply(self, command: m.Command, time_ns: int) -> m.Event:
         """One command, one event."""
         self.journal_sequence += 1
         self.time_ns = time_ns
-        self.steps, self.levels = [], set()
+        self.steps, self.levels, self.hides = [], set(), False
         change = 0
         body: Any
         try:
@@ -255,6 +262,9 @@ class NaiveEngine:
         need(terms.trigger_source == 0 or terms.trigger in (1, 2), "INVALID_TRIGGER")
         need(0 < terms.trail_ticks < 2**63 if trails else terms.trail_ticks == 0, "INVALID_TRIGGER")
         need(0 < terms.trigger_ticks < 2**63 if waits and not trails else terms.trigger_ticks == 0, "INVALID_TRIGGER")
+        if terms.display_lots != 0:
+            hides = 0 < terms.display_lots < place.quantity_lots
+            need(hides and limit and place.time_in_force in (gtc, gtd), "INVALID_DISPLAY")
         if terms.minimum_lots != 0:
             fits = 0 < terms.minimum_lots <= place.quantity_lots
             need(fits and not place.post_only and place.time_in_force != fok, "INVALID_MINIMUM")
@@ -323,7 +333,7 @@ class NaiveEngine:
         else:
             self.enter(market, order_id, place, place.quantity_lots, place.terms.minimum_lots if place.terms else 0)
         self.settle(market)
-        if len(self.steps) > 1:
+        if len(self.steps) > 1 or self.hides:
             return m.OrdersChanged(self.steps, self.books()), 0
         (own,) = self.steps
         return m.OrderPlaced(own.order, own.trades), self.changed(market) if self.levels else 0
@@ -335,7 +345,7 @@ class NaiveEngine:
             market = self.markets[market_id - 1]
             levels = [
                 m.LevelChanged(
-                    side, price, sum(each.lots for each in market.queue(side) if each.place.price_ticks == price)
+                    side, price, sum(each.shown for each in market.queue(side) if each.place.price_ticks == price)
                 )
                 for level_market_id, side, price in sorted(self.levels)
                 if level_market_id == market_id
@@ -363,7 +373,7 @@ class NaiveEngine:
         if place.post_only and market.against(place):
             self.step(market, order_id, place, left, 4, [])
             return
-        before = copy.deepcopy((market, self.settlements, self.steps, self.levels))
+        before = copy.deepcopy((market, self.settlements, self.steps, self.levels, self.hides))
         start = left
         left, lost, cause, trades = self.sweep(market, place, left)
         at_once = sum(trade.quantity_lots for trade in trades)
@@ -371,7 +381,7 @@ class NaiveEngine:
         if at_once < least:
             killed = m.CANCEL_CAUSE_MINIMUM
         if killed:
-            restored, self.settlements, self.steps, self.levels = before
+            restored, self.settlements, self.steps, self.levels, self.hides = before
             market.resting, market.trades, market.changes = restored.resting, restored.trades, restored.changes
             market.last = restored.last
             self.step(market, order_id, place, start, killed, [])
@@ -381,6 +391,7 @@ class NaiveEngine:
             cause = m.CANCEL_CAUSE_IOC
         if left and not cause:
             market.resting.append(Resting(order_id, place, left))
+            self.hides = self.hides or market.resting[-1].shown < left
             self.happens_at(place)
         self.step(market, order_id, place, left, cause, trades)
 
@@ -399,6 +410,7 @@ class NaiveEngine:
         if resting in market.resting:
             market.resting.remove(resting)
             self.happens_at(resting.place)
+            self.hides = self.hides or resting.shown < resting.lots
         self.step(market, resting.order_id, resting.place, resting.lots, cause, [])
 
     def sweep(self, market: NaiveMarket, place: m.PlaceOrder, left: int) -> tuple[int, int, int, list[m.Trade]]:
@@ -410,7 +422,7 @@ class NaiveEngine:
         while left and (queue := market.against(place)):
             maker = queue[0]
             price_of_lot = maker.place.price_ticks * market.quote_per_tick_lot
-            lots = min(left, maker.lots)
+            lots = min(left, maker.shown)
             if budgeted:
                 while lots and lots * price_of_lot > budget:
                     lots = min(lots - 1, budget // price_of_lot)
@@ -423,6 +435,7 @@ class NaiveEngine:
                 if mode == m.SELF_TRADE_DECREMENT and maker.lots > both:
                     maker.place = like(maker.place, quantity_lots=maker.place.quantity_lots - both)
                     maker.lots -= both
+                    maker.shown = min(maker.shown, maker.lots)
                     self.happens_at(maker.place)
                     self.step(market, maker.order_id, maker.place, maker.lots, 0, [])
                     return left, lost, m.CANCEL_CAUSE_SELF_TRADE, trades
@@ -434,11 +447,16 @@ class NaiveEngine:
                 continue
             left -= lots
             maker.lots -= lots
+            maker.shown -= lots
             budget -= lots * price_of_lot
             self.happens_at(maker.place)
             trades.append(self.trade(market, maker, place, lots))
-            if maker.lots == 0:
+            if maker.shown == 0:
                 market.resting.remove(maker)
+                if maker.lots > 0:
+                    maker.shown = maker.slice()
+                    market.resting.append(maker)
+                    self.hides = True
         return left, lost, 0, trades
 
     def trade(self, market: NaiveMarket, maker: Resting, taker: m.PlaceOrder, lots: int) -> m.Trade:
@@ -472,7 +490,7 @@ class NaiveEngine:
                     need(resting in self.all_of(market), "ORDER_NOT_FOUND")
                     self.ends(market, resting, m.CANCEL_CAUSE_USER)
                     self.settle(market)
-                    if len(self.steps) > 1:
+                    if len(self.steps) > 1 or self.hides:
                         return m.OrdersChanged(self.steps, self.books()), 0
                     return m.OrderCanceled(self.steps[0].order), self.changed(market) if self.levels else 0
         raise Wrong("ORDER_NOT_FOUND")
@@ -500,7 +518,7 @@ class NaiveEngine:
         filled = old.quantity_lots - resting.lots
         need(quantity > filled, "QUANTITY_TRADED")
         if resting not in market.resting:
-            resting.place, resting.lots = place, quantity
+            resting.place, resting.lots, resting.shown = place, quantity, quantity
             waiting = self.order(market, resting.order_id, place, quantity, m.ORDER_STATE_WAITING, 0)
             self.steps.append(m.OrderChanged(waiting, []))
             self.settle(market)
@@ -508,6 +526,7 @@ class NaiveEngine:
         if price == old.price_ticks and quantity <= old.quantity_lots:
             self.happens_at(old)
             resting.place, resting.lots = place, quantity - filled
+            resting.shown = min(resting.shown, resting.lots)
             self.step(market, resting.order_id, place, resting.lots, 0, [])
         else:
             if place.post_only and not (place.terms and place.terms.reprice) and market.against(place):

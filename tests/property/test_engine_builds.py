@@ -171,9 +171,7 @@ FAULTS = (
         "False:\n                remaining",
     ),
     Fault("fill or kill counts one's own", MATCHING, "mode != SELF_TRADE_ALLOW:", "False:"),
-    Fault(
-        "fill or kill forgets what it loses to its own", MATCHING, "remaining -= maker.remaining_lots", "remaining -= 0"
-    ),
+    Fault("fill or kill forgets what it loses to its own", MATCHING, "remaining -= self.left(maker)", "remaining -= 0"),
     Fault("the older goes on", MATCHING, "return remaining, mode == SELF_TRADE_CANCEL_BOTH", "return remaining, True"),
     Fault(
         "what is lost to one's own is traded", MATCHING, "turn.decremented_lots += lots", "turn.decremented_lots += 0"
@@ -225,6 +223,15 @@ FAULTS = (
     ),
     Fault("a snapshot forgets the last price", SNAPSHOT, 'book.last_price_ticks = state["last_price_ticks"]', "pass"),
     Fault("a snapshot forgets how far a trail has come", SNAPSHOT, "arrival, best_ticks)", "arrival, 0)"),
+    Fault("an iceberg shows all at once", MATCHING, "min(hidden_lots, maker.place.terms.display_lots)", "hidden_lots"),
+    Fault("an iceberg forgets what is hidden", MATCHING, "self._show_more(maker, side, turn)", "False"),
+    Fault(
+        "what is hidden sets nothing aside",
+        MATCHING,
+        "self.lock(resting.place, self.left(resting))",
+        "self.lock(resting.place, resting.remaining_lots)",
+    ),
+    Fault("fill or kill sees no icebergs", MATCHING, "if unseen > 0:", "if False:"),
     Fault("a level is not told", TURN, "self.touched[market_id, side, price_ticks] = None", "pass"),
     Fault(
         "fill or kill fills in part",
@@ -232,11 +239,18 @@ FAULTS = (
         "TIME_IN_FORCE_FOK and not self.fills(place, remaining, remaining, turn)",
         "99",
     ),
-    Fault("fill or kill has any budget", MATCHING, "lots = min(lots, budget // lot_price)", "pass"),
+    Fault(
+        "fill or kill has any budget", MATCHING, "lots = min(lots, budget // lot_price)\n                    if", "if"
+    ),
     Fault("a budget is overspent", MATCHING, "lots = min(lots, affordable)", "lots = min(lots, 9)"),
     Fault("a budget is not spent", MATCHING, "budget -= trade.quote_amount", "budget -= 0"),
     Fault("post-only takes", MATCHING, "if place.post_only:", "if False:"),
-    Fault("a filled order stays in the index", MATCHING, "if maker.remaining_lots == 0:", "if False:"),
+    Fault(
+        "a filled order stays in the index",
+        MATCHING,
+        "if maker.remaining_lots == 0 and not (self.hidden",
+        "if self.hidden and not (self.hidden",
+    ),
     Fault("the fees change sides", MATCHING, "if order.side == SIDE_SELL:", "if order.side == SIDE_BUY:"),
     Fault(
         "the maker pays the taker's rate",

@@ -16,7 +16,7 @@ EVERYTHING = """
 OrderPlaced OrderCanceled OrdersChanged Refused AccountOpened Transferred Deposited SettlementFinalized AssetCreated
 MarketCreated MarketChanged TimeAdvanced SessionOpened WithdrawalRequested WithdrawalApproved WithdrawalCanceled Claimed
 trades partly state_1 state_2 state_3 state_4 cause_0 cause_2 cause_3 cause_4 cause_5 cause_6 cause_7 cause_8
-INVALID_EXPIRY INVALID_TRIGGER INVALID_MINIMUM QUANTITY_TRADED WOULD_TRADE refused
+INVALID_EXPIRY INVALID_DISPLAY INVALID_TRIGGER INVALID_MINIMUM QUANTITY_TRADED WOULD_TRADE refused
 ACCOUNT_NOT_FOUND WITHDRAWAL_NOT_FOUND MARKET_NOT_FOUND ASSET_NOT_FOUND ORDER_NOT_FOUND INVALID_FIELD INVALID_PRICE
 INVALID_QUANTITY MARKET_HALTED credited NOTIONAL_TOO_SMALL INVALID_MARKET ALREADY_EXISTS OUT_OF_SEQUENCE
 """

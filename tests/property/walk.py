@@ -102,6 +102,7 @@ def terms(pick: Pick[Any], time_in_force: int, post_only: bool) -> m.Terms:
         if not post_only and time_in_force != m.TIME_IN_FORCE_FOK and pick(range(4)) == 0
         else 0,
         reprice=post_only and pick((True, False)),
+        display_lots=pick((1, 1, 2, 2, 3, 9)) if pick(range(4)) == 0 else 0,
         **trigger(pick),
     )
 

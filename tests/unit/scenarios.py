@@ -11,16 +11,17 @@
     tick                                                    the book's clock
 
 HOW is ioc, fok, post-only or till-N (the time; every command takes 1); own-... for what happens when it meets an order
-of its owner's; least-N, the minimum quantity; reprice, if it is post-only. It waits for stop-N or profit-N, the last
-trade's price, for quote-stop-N or quote-profit-N, or as a trailing stop for trail-N. What a command did to
-other orders than those that traded stands before its own outcome, as `bob 2: canceled 3 SELF_TRADE;` for bob's second.
+of its owner's; least-N, the minimum quantity; show-N, an iceberg; reprice, if it is post-only. It waits for stop-N or
+profit-N, the last trade's price, for quote-stop-N or quote-profit-N, or as a trailing stop for trail-N. What a command
+did to other orders than those that traded stands before its own outcome, as `bob 2: canceled 3 SELF_TRADE;` for bob's
+second.
 
 MAX is the largest int64, 2^63 the number after it.
 
 The book before a row is the one drawn in the row above; the first row starts from an empty book. It is drawn as
-bids | asks, each best price first, at each price who stands there with what, oldest first; then ~ and what waits
-outside of it: whose, and what it sets aside of which asset. One lot at price 1 is worth
-one base unit, so that the sums are easy to check. No pytest here: planted faults are run against these tables too.
+bids | asks, each best price first, at each price who stands there with what, oldest first (2+8: 2 that are shown, 8
+that are not); then ~ and what waits outside of it: whose, and what it sets aside of which asset. One lot at price 1 is
+worth one base unit, so that the sums are easy to check. No pytest here: planted faults run against these tables too.
 """
 
 from __future__ import annotations
@@ -403,6 +404,42 @@ ann buys 1 @ 100 trail-0    => refused INVALID_TRIGGER            => |
 ann buys 1 @ 100 trail-1 stop-9 => refused INVALID_TRIGGER        => |
 ann buys 1 @ 100 stop-2^63  => refused INVALID_TRIGGER            => |
 
+# An iceberg shows a part; when that has traded the next comes last in the queue
+ann sells 7 @ 100 show-3    => rests 7                            => | 100 ann 3+4
+bob sells 2 @ 100           => rests 2                            => | 100 ann 3+4 bob 2
+cat buys 2 @ 100            => 2 @ 100 ann: filled                => | 100 ann 1+4 bob 2
+cat buys 2 @ 100            => 1 @ 100 ann, 1 @ 100 bob: filled   => | 100 bob 1 ann 3+1
+cat buys 5 @ 100            => 1 @ 100 bob, 3 @ 100 ann, 1 @ 100 ann: filled => |
+
+# One that trades at once shows nothing of that, and the rest in parts
+bob buys 4 @ 100            => rests 4                            => 100 bob 4 |
+ann sells 9 @ 100 show-2    => 4 @ 100 bob: rests 5               => | 100 ann 2+3
+dan buys 9 @ 99 show-2      => rests 9                            => 99 dan 2+7 | 100 ann 2+3
+cat buys 5 @ 100 fok        => 2 @ 100 ann, 2 @ 100 ann, 1 @ 100 ann: filled => 99 dan 2+7 |
+cat sells 9 at market fok => 2 @ 99 dan, 2 @ 99 dan, 2 @ 99 dan, 2 @ 99 dan, 1 @ 99 dan: filled => |
+
+# Fill or kill counts what is hidden, after all that is shown at the price, and then the next price
+ann sells 4 @ 100 show-1    => rests 4                            => | 100 ann 1+3
+cat sells 1 @ 100           => rests 1                            => | 100 ann 1+3 cat 1
+cat buys 2 @ 100 fok        => canceled 2 FOK                     => | 100 ann 1+3 cat 1
+cat buys 1 @ 100 fok        => 1 @ 100 ann: filled                => | 100 cat 1 ann 1+2
+bob buys 5 @ 100 fok        => canceled 5 FOK                     => | 100 cat 1 ann 1+2
+bob buys 3 for 300 least-3  => 1 @ 100 cat, 1 @ 100 ann, 1 @ 100 ann: filled => | 100 ann 1
+
+# An iceberg is canceled whole, shrinks below the water first, and moves as others do
+ann sells 9 @ 100 show-2    => rests 9                            => | 100 ann 2+7
+bob sells 1 @ 100           => rests 1                            => | 100 ann 2+7 bob 1
+ann moves 1 to 5 @ 100      => ann 1: rests 5                     => | 100 ann 2+3 bob 1
+ann moves 1 to 1 @ 100      => ann 1: rests 1                     => | 100 ann 1 bob 1
+ann moves 1 to 6 @ 100      => ann 1: rests 6                     => | 100 bob 1 ann 2+4
+ann buys 5 @ 101 own-decrement => ann 1: rests 2; 1 @ 100 bob: canceled 4 SELF_TRADE => | 100 ann 2
+ann cancels 1               => canceled 2 USER                    => |
+ann sells 3 @ 100 show-2    => rests 3                            => | 100 ann 2+1
+ann cancels 3               => ann 3: canceled 3 USER             => |
+ann sells 2 @ 100 show-2    => refused INVALID_DISPLAY            => |
+ann sells 2 @ 100 ioc show-1 => refused INVALID_DISPLAY           => |
+ann sells 2 at market show-1 => refused INVALID_DISPLAY           => |
+
 # A market sell takes every bid there is
 ann buys 2 @ 100            => rests 2                            => 100 ann 2 |
 bob buys 2 @ 10             => rests 2                            => 100 ann 2, 10 bob 2 |
@@ -600,7 +637,9 @@ class Floor:
         levels: dict[int, list[str]] = {}
         for order in self.engine.open_orders(1):
             if order.side == side and order.state == m.ORDER_STATE_OPEN:
-                entry = f"{NAMES[order.account_id]} {order.quantity_lots - order.filled_lots}"
+                hidden = self.engine.books[1].hidden.get(order.order_id, 0)
+                shown = order.quantity_lots - order.filled_lots - hidden
+                entry = f"{NAMES[order.account_id]} {shown}" + (f"+{hidden}" if hidden else "")
                 levels.setdefault(order.price_ticks, []).append(entry)
         return ", ".join(f"{price} {' '.join(entries)}" for price, entries in levels.items())
 
@@ -623,6 +662,8 @@ def terms_of(how: list[str]) -> tuple[m.Terms | None, int]:
                 terms.trigger_ticks = int(number)
             elif name == "trail":
                 terms.trigger, terms.trail_ticks = m.TRIGGER_TRAILING, int(number)
+            elif name == "show":
+                terms.display_lots = int(number)
             elif name == "least":
                 terms.minimum_lots = int(number)
             else:
@@ -679,7 +720,7 @@ def drawn_locks(book: str) -> dict[tuple[int, int], int]:
             price, *entries = level.split()
             for name, lots in zip(entries[::2], entries[1::2], strict=True):
                 key = WHO[name], asset_id
-                locks[key] = locks.get(key, 0) + int(lots) * (int(price) if asset_id == 2 else 1)
+                locks[key] = locks.get(key, 0) + sum(map(int, lots.split("+"))) * (int(price) if asset_id == 2 else 1)
     return locks
 
 

@@ -383,6 +383,7 @@ class OrderTerms(_message.Message):
     TRIGGER_SOURCE_FIELD_NUMBER: _builtins.int
     TRIGGER_TICKS_FIELD_NUMBER: _builtins.int
     TRAIL_TICKS_FIELD_NUMBER: _builtins.int
+    DISPLAY_LOTS_FIELD_NUMBER: _builtins.int
     self_trade: Global___SelfTradeMode.ValueType
     """When it meets one of its own account's orders."""
     expires_ns: _builtins.int
@@ -399,6 +400,8 @@ class OrderTerms(_message.Message):
     """A stop's or take-profit's price."""
     trail_ticks: _builtins.int
     """How far a trailing stop's trigger is behind the best price."""
+    display_lots: _builtins.int
+    """An iceberg: no more than this is shown of what rests. Once that has traded the next part is shown, behind all others."""
     def __init__(
         self,
         *,
@@ -410,10 +413,11 @@ class OrderTerms(_message.Message):
         trigger_source: Global___TriggerSource.ValueType = ...,
         trigger_ticks: _builtins.int = ...,
         trail_ticks: _builtins.int = ...,
+        display_lots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_ns", b"expires_ns", "minimum_lots", b"minimum_lots", "reprice", b"reprice", "self_trade", b"self_trade", "trail_ticks", b"trail_ticks", "trigger", b"trigger", "trigger_source", b"trigger_source", "trigger_ticks", b"trigger_ticks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_lots", b"display_lots", "expires_ns", b"expires_ns", "minimum_lots", b"minimum_lots", "reprice", b"reprice", "self_trade", b"self_trade", "trail_ticks", b"trail_ticks", "trigger", b"trigger", "trigger_source", b"trigger_source", "trigger_ticks", b"trigger_ticks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
