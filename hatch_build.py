@@ -27,6 +27,7 @@ COMPILED = (
     "services/book/side.py",
     "services/book/expiries.py",
     "services/book/triggers.py",
+    "services/book/groups.py",
     "services/book/turn.py",
     "services/book/matching.py",
     "services/book/desk.py",

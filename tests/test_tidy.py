@@ -35,6 +35,7 @@ PURE = BASE | {
     "services.book.side",
     "services.book.expiries",
     "services.book.triggers",
+    "services.book.groups",
     "services.book.turn",
     "services.book.matching",
     "services.book.desk",

@@ -1,29 +1,28 @@
 """The desk for orders that are not plain: it does what is due, enters them, and says what came of it. Pure."""
 
-from typing import Final
-
-from services.book.matching import Book, reshaped, resized
+from services.book.groups import Group
+from services.book.matching import Book, reshaped, resized, waits
 from services.book.model import (
     CANCEL_CAUSE_EXPIRED,
+    CANCEL_CAUSE_LINKED,
     CANCEL_CAUSE_MINIMUM,
     MARKET_STATE_OPEN,
     ORDER_STATE_OPEN,
+    ORDER_TYPE_LIMIT,
     SIDE_BUY,
-    TRIGGER_TRAILING,
-    TRIGGER_UNSPECIFIED,
+    SIDE_SELL,
     BookChanged,
     LevelChanged,
+    Order,
     OrderChanged,
+    PlaceGroup,
     PlaceOrder,
     ReplaceOrder,
     Trade,
 )
-from services.book.rules import QUANTITY_TRADED, TOO_MANY_OPEN_ORDERS, WOULD_TRADE, replacement_objection
+from services.book.rules import ORDER_LINKED, QUANTITY_TRADED, WOULD_TRADE, replacement_objection
 from services.book.side import Resting
 from services.book.turn import TURN_STEPS_MAX, Turn
-
-TRAILING_ORDERS_MAX: Final = 1_000
-"""Trailing stops of a market: each trade looks at all of them."""
 
 
 def do_due(book: Book, turn: Turn) -> None:
@@ -49,13 +48,71 @@ def settle(book: Book, turn: Turn) -> None:
     """After orders have changed: releases every order whose price is there now, and those that these set off, within
     the room; what is left is due. A market that is not open releases none.
     """
+    begin_exits(book, turn)
     collect(book)
     while book.released and turn.room > 0 and book.market.state == MARKET_STATE_OPEN:
         turn.room -= 1
-        waiting = book.orders.pop(book.released.pop(0))
-        enter(book, turn, waiting.order_id, waiting.place)
+        order_id = book.released.pop(0)
+        book.part(order_id, turn)
+        waiting = book.orders.pop(order_id)
+        enter(book, turn, order_id, waiting.place)
+        begin_exits(book, turn)
         collect(book)
     book.cold = book.keeps_something()
+
+
+def begin_exits(book: Book, turn: Turn) -> None:
+    """The exits whose entry has ended begin, sized to what it received; with nothing, or no open market, they end."""
+    while book.ended:
+        group = book.ended.pop(0)
+        group.entry_id = 0
+        held = [book.orders[order_id] for order_id in group.exits if order_id in book.orders]
+        begun: list[tuple[int, PlaceOrder]] = []
+        for resting in held:
+            place = sized(book, resting.place, group.received)
+            book.groups.pop(resting.order_id, None)
+            if place.quantity_lots == 0 or book.market.state != MARKET_STATE_OPEN:
+                book.end(resting, CANCEL_CAUSE_LINKED, turn)
+            else:
+                del book.orders[resting.order_id]
+                begun.append((resting.order_id, place))
+        begin(book, turn, begun)
+
+
+def begin(book: Book, turn: Turn, exits: list[tuple[int, PlaceOrder]]) -> None:
+    """Exits begin: those with a trigger wait, then the other goes to market."""
+    if len(exits) > 1:
+        locks = [(book.lock(place, place.quantity_lots), -order_id) for order_id, place in exits]
+        book.link(Group(0, [order_id for order_id, _ in exits], -max(locks)[1]))
+    for order_id, place in exits:
+        if waits(place):
+            place_order(book, turn, order_id, place)
+    for order_id, place in exits:
+        if not waits(place):
+            place_order(book, turn, order_id, place)
+
+
+def sized(book: Book, place: PlaceOrder, received: int) -> PlaceOrder:
+    """An exit for no more than its entry received, in whole lots."""
+    if place.side == SIDE_SELL:
+        return resized(place, min(place.quantity_lots, received // book.base_per_lot))
+    if place.type == ORDER_TYPE_LIMIT:
+        return resized(place, min(place.quantity_lots, received // book.notional(place.price_ticks, 1)))
+    if received == 0:
+        return resized(place, 0)
+    return reshaped(place, 0, place.quantity_lots, budget=min(place.budget, received))
+
+
+def place_group(book: Book, turn: Turn, first_id: int, asked: PlaceGroup) -> None:
+    """Orders that belong together: without an entry the exits begin, else they wait for it."""
+    if asked.entry is None:
+        begin(book, turn, [(first_id + number, place) for number, place in enumerate(asked.exits)])
+        return
+    ids = [first_id + 1 + number for number in range(len(asked.exits))]
+    book.link(Group(first_id, ids, 0))
+    for order_id, place in zip(ids, asked.exits, strict=True):
+        turn.steps.append(OrderChanged(book.order_now(book.hold(order_id, place, turn.arrival)), []))
+    place_order(book, turn, first_id, asked.entry)
 
 
 def collect(book: Book) -> None:
@@ -71,16 +128,13 @@ def collect(book: Book) -> None:
         book.released.append(order_id)
 
 
-def place_order(book: Book, turn: Turn, order_id: int, place: PlaceOrder) -> str:
-    """A new order: it goes to market, or waits for its trigger. Returns an objection, and then nothing has changed."""
-    if place.terms is None or place.terms.trigger == TRIGGER_UNSPECIFIED:
+def place_order(book: Book, turn: Turn, order_id: int, place: PlaceOrder) -> None:
+    """A new order: it goes to market, or waits for its trigger."""
+    if not waits(place):
         enter(book, turn, order_id, place)
-        return ""
-    if place.terms.trigger == TRIGGER_TRAILING and len(book.triggers.trails) >= TRAILING_ORDERS_MAX:
-        return TOO_MANY_OPEN_ORDERS
+        return
     waiting = book.wait(order_id, place, turn.arrival, book.last_price_ticks)
     turn.steps.append(OrderChanged(book.order_now(waiting), []))
-    return ""
 
 
 def enter(book: Book, turn: Turn, order_id: int, place: PlaceOrder, filled_lots: int = 0, anew: bool = False) -> None:
@@ -106,12 +160,27 @@ def enter(book: Book, turn: Turn, order_id: int, place: PlaceOrder, filled_lots:
         turn.hides = turn.hides or order_id in book.hidden
         turn.touch(place.market_id, place.side, place.price_ticks)
     turn.add(order, trades)
+    if book.groups:
+        link_entered(book, turn, order, trades)
+
+
+def link_entered(book: Book, turn: Turn, order: Order, trades: list[Trade]) -> None:
+    """What an order that has gone to market means for its group."""
+    received = 0
+    for trade in trades:
+        received += (trade.base_amount if order.side == SIDE_BUY else trade.quote_amount) - trade.taker_fee
+    ended = order.state != ORDER_STATE_OPEN
+    book.credit_entry(order.order_id, received, ended)
+    if ended or trades:
+        book.part(order.order_id, turn)
 
 
 def replace(book: Book, turn: Turn, resting: Resting, asked: ReplaceOrder) -> str:
     """Gives an open order another price or quantity. One that waits goes on waiting; fewer at the same price keep their
     place; anything else is as if it came now. Returns an objection, and then nothing has changed.
     """
+    if resting.order_id in book.groups:
+        return ORDER_LINKED
     old = resting.place
     price_ticks = asked.price_ticks or old.price_ticks
     place = reshaped(old, price_ticks, asked.quantity_lots or old.quantity_lots, asked.client_order_id)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Final, final
 
-from services.book.desk import books_changed, do_due, is_due, place_order, replace, settle
+from services.book.desk import books_changed, do_due, is_due, place_group, place_order, replace, settle
 from services.book.matching import Book
 from services.book.model import (
     CANCEL_CAUSE_USER,
@@ -48,6 +48,7 @@ from services.book.model import (
     OrderCanceled,
     OrderPlaced,
     OrdersChanged,
+    PlaceGroup,
     PlaceOrder,
     Refused,
     ReplaceOrder,
@@ -63,13 +64,16 @@ from services.book.model import (
     WithdrawalApproved,
     WithdrawalCanceled,
     WithdrawalRequested,
+    numbers_of,
 )
 from services.book.rules import (
     ACCOUNT_NOT_FOUND,
     ALREADY_EXISTS,
     AMOUNT_MAX,
     ASSET_NOT_FOUND,
+    GROUP_EXITS_MAX,
     INVALID_FIELD,
+    INVALID_GROUP,
     MARKET_NOT_FOUND,
     NAME_CHARACTERS_MAX,
     ORDER_NOT_FOUND,
@@ -77,6 +81,7 @@ from services.book.rules import (
     REASON_CHARACTERS_MAX,
     WITHDRAWAL_NOT_FOUND,
     asset_objection,
+    group_objection,
     is_address,
     is_market_state,
     market_objection,
@@ -192,11 +197,11 @@ class Engine:
             return self._place(command, body)
         if command_id != 0:
             assert not isinstance(body, (LeaderStarted, AdvanceTime, OpenSession)), "only the book itself asks this"
-            self._take_number(command_id)
+            self._take_number(command_id, numbers_of(body))
         elif isinstance(body, LeaderStarted):
             self._lead(body)
         else:
-            assert not isinstance(body, RequestWithdrawal), "a withdrawal without an id"
+            assert not isinstance(body, (RequestWithdrawal, PlaceGroup)), "what needs an id has none"
         self.time_ns = time_ns
         self.journal_sequence += 1
         if isinstance(body, CancelOrder):
@@ -301,7 +306,7 @@ class Engine:
 
     # One command, one event.
 
-    def _take_number(self, command_id: int) -> None:
+    def _take_number(self, command_id: int, numbers: int = 1) -> None:
         """Counts a session's command. Most come from the session that spoke last, and its next id is at hand."""
         session = self._speaker
         if session is None or command_id != self._due:
@@ -311,9 +316,9 @@ class Engine:
             due = command_id_of(gateway, session.epoch, session.last_number + 1)
             assert command_id == due, f"command {command_id} where {due} is due"
             self._speaker, self._due = session, due
-        assert session.last_number < SESSION_COMMANDS_MAX, "the session has no numbers left"
-        session.last_number += 1
-        self._due += 1
+        assert session.last_number + numbers <= SESSION_COMMANDS_MAX, "the session has no numbers left"
+        session.last_number += numbers
+        self._due += numbers
 
     def _event(self, command: Command, body: EventBody, market_sequence: int = 0) -> Event:
         return Event(self.journal_sequence, command.command_id, market_sequence, body)
@@ -354,8 +359,9 @@ class Engine:
     def _place_special(self, command: Command, place: PlaceOrder, book: Book) -> Event:
         turn = self._turn()
         do_due(book, turn)
-        objection = order_objection(place, book) or terms_objection(place, self.time_ns)
-        objection = objection or place_order(book, turn, command.command_id, place)
+        objection = order_objection(place, book) or terms_objection(place, book, self.time_ns)
+        if not objection:
+            place_order(book, turn, command.command_id, place)
         settle(book, turn)
         return self._conclude(command, turn, objection)
 
@@ -379,6 +385,25 @@ class Engine:
         book.end(resting, CANCEL_CAUSE_USER, turn)
         settle(book, turn)
         return self._conclude(command, turn)
+
+    def _place_group(self, command: Command, asked: PlaceGroup) -> Event:
+        orders = asked.orders()
+        if not 0 < len(asked.exits) <= GROUP_EXITS_MAX or len(orders) == 1:
+            return self._refuse(command, INVALID_GROUP)
+        if not self._known(orders[0].account_id):
+            return self._refuse(command, ACCOUNT_NOT_FOUND)
+        book = self.books.get(orders[0].market_id)
+        if book is None:
+            return self._refuse(command, MARKET_NOT_FOUND)
+        turn = self._turn()
+        do_due(book, turn)
+        objection = group_objection(asked)
+        for place in orders:
+            objection = objection or order_objection(place, book) or terms_objection(place, book, self.time_ns)
+        if not objection:
+            place_group(book, turn, command.command_id, asked)
+        settle(book, turn)
+        return self._conclude(command, turn, objection)
 
     def _replace(self, command: Command, asked: ReplaceOrder) -> Event:
         resting = self.orders.get(asked.order_id)
@@ -410,8 +435,9 @@ class Engine:
             and asked.side in (SIDE_UNSPECIFIED, resting.place.side)
         ]
         for order_id in sorted(found)[:TURN_STEPS_MAX]:
-            resting = self.orders[order_id]
-            self.books[resting.place.market_id].end(resting, CANCEL_CAUSE_USER, turn)
+            if order_id in self.orders:  # else another of its group took it along
+                resting = self.orders[order_id]
+                self.books[resting.place.market_id].end(resting, CANCEL_CAUSE_USER, turn)
         for book in self.books.values():
             if book.cold:
                 settle(book, turn)
@@ -456,6 +482,8 @@ class Engine:
             return self._advance(command)
         if isinstance(body, ReplaceOrder):
             return self._replace(command, body)
+        if isinstance(body, PlaceGroup):
+            return self._place_group(command, body)
         if isinstance(body, CancelOrders):
             return self._cancel_all(command, body)
         if isinstance(body, LeaderStarted):

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Final, final
 
 from services.book.expiries import Expiries
+from services.book.groups import Group
 from services.book.model import (
     CANCEL_CAUSE_BUDGET,
     CANCEL_CAUSE_FOK,
     CANCEL_CAUSE_IOC,
+    CANCEL_CAUSE_LINKED,
     CANCEL_CAUSE_POST_ONLY,
     CANCEL_CAUSE_SELF_TRADE,
     CANCEL_CAUSE_UNSPECIFIED,
@@ -24,6 +26,8 @@ from services.book.model import (
     SIDE_SELL,
     TIME_IN_FORCE_FOK,
     TIME_IN_FORCE_IOC,
+    TRIGGER_TRAILING,
+    TRIGGER_UNSPECIFIED,
     Market,
     Order,
     PlaceOrder,
@@ -41,6 +45,16 @@ def self_trade_of(place: PlaceOrder) -> int:
     return SELF_TRADE_CANCEL_NEWEST if place.terms is None else place.terms.self_trade
 
 
+def waits(place: PlaceOrder) -> bool:
+    """Whether the order waits for a price before it goes to market."""
+    return place.terms is not None and place.terms.trigger != TRIGGER_UNSPECIFIED
+
+
+def is_trailing(place: PlaceOrder) -> bool:
+    """Whether its trigger follows the price."""
+    return place.terms is not None and place.terms.trigger == TRIGGER_TRAILING
+
+
 def is_immediate(place: PlaceOrder) -> bool:
     """Whether nothing of the order may rest."""
     return TIME_IN_FORCE_IOC <= place.time_in_force <= TIME_IN_FORCE_FOK
@@ -51,8 +65,10 @@ def resized(place: PlaceOrder, quantity_lots: int) -> PlaceOrder:
     return reshaped(place, place.price_ticks, quantity_lots)
 
 
-def reshaped(place: PlaceOrder, price_ticks: int, quantity_lots: int, client_order_id: str = "") -> PlaceOrder:
-    """The same order with another price and quantity, and another client_order_id if one is given."""
+def reshaped(
+    place: PlaceOrder, price_ticks: int, quantity_lots: int, client_order_id: str = "", budget: int = 0
+) -> PlaceOrder:
+    """The same order with another price and quantity, and another client_order_id and budget if they are given."""
     return PlaceOrder(
         place.account_id,
         place.market_id,
@@ -62,7 +78,7 @@ def reshaped(place: PlaceOrder, price_ticks: int, quantity_lots: int, client_ord
         place.post_only,
         price_ticks,
         quantity_lots,
-        place.budget,
+        budget or place.budget,
         client_order_id or place.client_order_id,
         place.maker_fee_ppm,
         place.taker_fee_ppm,
@@ -75,8 +91,9 @@ class Book:
     """One market: its two sides, and what has happened in it so far.
 
     `orders` finds every open order by its id; the books of a shard share it. `cold` says whether a plain order may have
-    to do with more than the makers it trades with: then it goes over the desk. `hidden` is what icebergs do not show of
-    themselves, by their ids. `released` are the orders whose trigger was hit and whose turn has not come yet.
+    to do with more than the makers it trades with: then it goes over the desk. By their ids, `hidden` is what icebergs
+    do not show of themselves, `groups` has the orders that belong to others. `released` are the orders whose trigger
+    was hit and whose turn has not come yet; `ended`, within a command, the groups whose entry has ended.
     """
 
     __slots__ = (
@@ -84,7 +101,9 @@ class Book:
         "base_per_lot",
         "bids",
         "cold",
+        "ended",
         "expiries",
+        "groups",
         "hidden",
         "last_price_ticks",
         "last_trade_id",
@@ -113,6 +132,8 @@ class Book:
         self.triggers: Final = Triggers()
         self.released: list[int] = []
         self.hidden: dict[int, int] = {}
+        self.groups: dict[int, Group] = {}
+        self.ended: list[Group] = []
 
     def trade(
         self, place: PlaceOrder, lots: int, settlement_sequence: int, trades: list[Trade], turn: Turn | None
@@ -157,8 +178,13 @@ class Book:
             side.fill(maker, lots)
             if maker.remaining_lots == 0 and not (self.hidden and self._show_more(maker, side, turn)):
                 del self.orders[maker.order_id]
+            if self.groups and turn is not None:
+                self.part(maker.order_id, turn)
             trade = self._trade(maker, lots, place.taker_fee_ppm, settlement_sequence + len(trades))
             trades.append(trade)
+            if self.groups and turn is not None:
+                received = trade.base_amount if maker.place.side == SIDE_BUY else trade.quote_amount
+                self.credit_entry(maker.order_id, received - trade.maker_fee, maker.remaining_lots == 0)
             remaining -= lots
             budget -= trade.quote_amount
         return remaining, CANCEL_CAUSE_UNSPECIFIED
@@ -214,7 +240,48 @@ class Book:
     def keeps_something(self) -> bool:
         """Whether anything here is more than a plain order."""
         waits = self.triggers.current or self.triggers.trails or self.released
-        return bool(waits or self.hidden) or self.expiries.first(self.orders) > 0
+        return bool(waits or self.hidden or self.groups) or self.expiries.first(self.orders) > 0
+
+    def hold(self, order_id: int, place: PlaceOrder, arrival: int) -> Resting:
+        """Puts an exit aside until its entry has ended."""
+        held = Resting(order_id, place, arrival, place.quantity_lots)
+        self.orders[order_id] = held
+        self.cold = True
+        return held
+
+    def link(self, group: Group) -> None:
+        """The orders of a group belong together from now on."""
+        if group.entry_id != 0:
+            self.groups[group.entry_id] = group
+        for order_id in group.exits:
+            self.groups[order_id] = group
+        self.cold = True
+
+    def part(self, order_id: int, turn: Turn) -> None:
+        """An exit trades, is released or ends: the other ends, and nothing belongs to the group any more."""
+        group = self.groups.get(order_id)
+        if group is None or order_id == group.entry_id:
+            return
+        self.groups.pop(group.entry_id, None)
+        for exit_id in group.exits:
+            self.groups.pop(exit_id, None)
+        for exit_id in group.exits:
+            if exit_id != order_id and exit_id in self.orders:
+                self.end(self.orders[exit_id], CANCEL_CAUSE_LINKED, turn)
+
+    def all_groups(self) -> list[Group]:
+        """Each once, by its first exit."""
+        return [group for order_id, group in sorted(self.groups.items()) if order_id == group.exits[0]]
+
+    def credit_entry(self, order_id: int, amount: int, ended: bool) -> None:
+        """If the order is the entry of a group: it has received so much, less fees, and may have ended."""
+        group = self.groups.get(order_id)
+        if group is None or order_id != group.entry_id:
+            return
+        group.received += amount
+        if ended:
+            del self.groups[order_id]
+            self.ended.append(group)
 
     def _note_expiry(self, order_id: int, place: PlaceOrder) -> None:
         if place.terms is not None and place.terms.expires_ns > 0:
@@ -255,10 +322,17 @@ class Book:
         order = self.order_now(resting, cause)
         self.withdraw(resting)
         turn.consequence(order)
+        if self.groups:
+            self.credit_entry(resting.order_id, 0, True)
+            self.part(resting.order_id, turn)
 
     def lock_of(self, resting: Resting) -> int:
         """What a resting order sets aside now."""
-        return self.lock(resting.place, self.left(resting))
+        return self._lock_now(resting.order_id, resting.place, self.left(resting))
+
+    def _lock_now(self, order_id: int, place: PlaceOrder, remaining_lots: int) -> int:
+        group = self.groups.get(order_id) if self.groups else None
+        return 0 if group is not None and not group.holds(order_id) else self.lock(place, remaining_lots)
 
     def lock(self, place: PlaceOrder, remaining_lots: int) -> int:
         """What an order sets aside that has not traded at market yet."""
@@ -298,7 +372,7 @@ class Book:
             place.taker_fee_ppm,
             state,
             cause,
-            self.lock(place, remaining_lots) if state in (ORDER_STATE_OPEN, ORDER_STATE_WAITING) else 0,
+            self._lock_now(order_id, place, remaining_lots) if state in (ORDER_STATE_OPEN, ORDER_STATE_WAITING) else 0,
             place.terms,
         )
 
@@ -312,8 +386,9 @@ class Book:
             yield self.order_now(resting)
 
     def waiting(self) -> list[Resting]:
-        """The orders that wait for a price, by their ids."""
-        ids = {*self.triggers.current, *self.triggers.trails, *self.released}
+        """The orders that wait for a price or for their entry, by their ids."""
+        held = [order_id for group in self.groups.values() if group.entry_id != 0 for order_id in group.exits]
+        ids = {*self.triggers.current, *self.triggers.trails, *self.released, *held}
         return [self.orders[order_id] for order_id in sorted(ids)]
 
     def validate(self) -> int:
@@ -333,12 +408,17 @@ class Book:
                     assert self.orders.get(resting.order_id) is resting, f"{name} is not in the index"
                     assert resting.place.market_id == self.market.market_id, f"{name} is of another market"
                     assert (resting.place.side == SIDE_BUY) == side.buys, f"{name} is on the wrong side"
-                    assert self.lock_of(resting) > 0, f"{name} sets nothing aside"
+                    assert self.lock_of(resting) > 0 or resting.order_id in self.groups, f"{name} sets nothing aside"
                     count += 1
         for resting in self.waiting():
             assert resting.level is None, f"{symbol}: order {resting.order_id} waits and rests"
             assert resting.order_id == self.orders[resting.order_id].order_id, f"{symbol}: a waiting order is misfiled"
-        assert self.cold or not self.triggers.current, f"{symbol} is not cold"
+        assert self.cold or not self.keeps_something(), f"{symbol} is not cold"
+        for order_id, group in self.groups.items():
+            assert order_id in self.orders, f"{symbol}: order {order_id} has a group and is gone"
+            assert order_id == group.entry_id or order_id in group.exits, (
+                f"{symbol}: order {order_id} is of another group"
+            )
         return count + len(self.waiting())
 
     def _show_more(self, maker: Resting, side: Side, turn: Turn | None) -> bool:
@@ -359,13 +439,14 @@ class Book:
     def _meet_own(self, place: PlaceOrder, remaining: int, maker: Resting, turn: Turn | None) -> tuple[int, bool]:
         """An order has come upon one of its owner's. Returns the lots that remain of it, and whether it must end."""
         mode = self_trade_of(place)
-        if mode == SELF_TRADE_CANCEL_NEWEST or turn is None or turn.room == 0:
+        if mode == SELF_TRADE_CANCEL_NEWEST or turn is None or turn.room <= 0:
             return remaining, True
         if mode != SELF_TRADE_DECREMENT:
             self.end(maker, CANCEL_CAUSE_SELF_TRADE, turn)
             return remaining, mode == SELF_TRADE_CANCEL_BOTH
         lots = self.left(maker)
         if remaining < lots:
+            self.part(maker.order_id, turn)
             self.shrink(maker, resized(maker.place, maker.place.quantity_lots - remaining))
             turn.touch(self.market.market_id, maker.place.side, maker.place.price_ticks)
             turn.consequence(self.order_now(maker))
@@ -395,7 +476,7 @@ class Book:
                     if lots == 0:
                         return False
                 if maker.place.account_id == place.account_id and mode != SELF_TRADE_ALLOW:
-                    if mode in {SELF_TRADE_CANCEL_NEWEST, SELF_TRADE_CANCEL_BOTH} or room == 0:
+                    if mode in {SELF_TRADE_CANCEL_NEWEST, SELF_TRADE_CANCEL_BOTH} or room <= 0:
                         return False
                     if mode == SELF_TRADE_DECREMENT:
                         remaining -= self.left(maker)

@@ -51,6 +51,7 @@ CANCEL_CAUSE_SELF_TRADE: Final = 5
 CANCEL_CAUSE_BUDGET: Final = 6
 CANCEL_CAUSE_EXPIRED: Final = 7
 CANCEL_CAUSE_MINIMUM: Final = 8
+CANCEL_CAUSE_LINKED: Final = 9
 
 MARKET_STATE_UNSPECIFIED: Final = 0
 MARKET_STATE_OPEN: Final = 1
@@ -237,6 +238,30 @@ class CancelOrder(Record):
     ) -> None:
         self.account_id = account_id
         self.order_id = order_id
+
+
+@final
+class PlaceGroup(Record):
+    """Asks for orders that belong together, of one account and market: at most one `entry`, one or two `exits`.
+
+    Two exits: the first to trade, to be released or to end cancels the other. With an entry they begin when it has
+    ended, for what it received. The orders' ids are the command's and those after it: a session goes on behind them.
+    """
+
+    __match_args__ = ("entry", "exits")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        entry: PlaceOrder | None,
+        exits: list[PlaceOrder],
+    ) -> None:
+        self.entry = entry
+        self.exits = exits
+
+    def orders(self) -> list[PlaceOrder]:
+        """All of them, as they are numbered."""
+        return [*self.exits] if self.entry is None else [self.entry, *self.exits]
 
 
 @final
@@ -516,6 +541,7 @@ CommandBody = (
     PlaceOrder
     | CancelOrder
     | ReplaceOrder
+    | PlaceGroup
     | CancelOrders
     | OpenAccount
     | Transfer
@@ -533,6 +559,11 @@ CommandBody = (
     | OpenSession
 )
 """What a command may ask."""
+
+
+def numbers_of(body: CommandBody) -> int:
+    """How many numbers of its session a command takes."""
+    return len(body.exits) + (body.entry is not None) if isinstance(body, PlaceGroup) else 1
 
 
 @final

@@ -6,7 +6,7 @@ journal must find the same reason.
 
 from typing import Final
 
-from services.book.matching import Book, is_immediate
+from services.book.matching import Book, is_immediate, is_trailing, waits
 from services.book.model import (
     MARKET_STATE_HALTED,
     MARKET_STATE_UNSPECIFIED,
@@ -26,6 +26,7 @@ from services.book.model import (
     TRIGGER_UNSPECIFIED,
     Asset,
     Market,
+    PlaceGroup,
     PlaceOrder,
     RequestWithdrawal,
     Terms,
@@ -41,6 +42,9 @@ INT64_VALUE_BITS: Final = 63
 NAME_CHARACTERS_MAX: Final = 256
 SYMBOL_CHARACTERS_MAX: Final = 16
 ASSET_DECIMALS_MAX: Final = 36
+GROUP_EXITS_MAX: Final = 2
+TRAILING_ORDERS_MAX: Final = 1_000
+"""Trailing stops of a market that one may come to: each trade looks at all of them."""
 REASON_CHARACTERS_MAX: Final = 200
 """Of what an operator says for the record."""
 ADDRESS_CHARACTERS: Final = 42
@@ -53,6 +57,7 @@ ASSET_NOT_FOUND: Final = Reason.ASSET_NOT_FOUND.name
 INVALID_DISPLAY: Final = Reason.INVALID_DISPLAY.name
 INVALID_EXPIRY: Final = Reason.INVALID_EXPIRY.name
 INVALID_FIELD: Final = Reason.INVALID_FIELD.name
+INVALID_GROUP: Final = Reason.INVALID_GROUP.name
 INVALID_MARKET: Final = Reason.INVALID_MARKET.name
 INVALID_MINIMUM: Final = Reason.INVALID_MINIMUM.name
 INVALID_PRICE: Final = Reason.INVALID_PRICE.name
@@ -61,6 +66,7 @@ INVALID_TRIGGER: Final = Reason.INVALID_TRIGGER.name
 MARKET_HALTED: Final = Reason.MARKET_HALTED.name
 MARKET_NOT_FOUND: Final = Reason.MARKET_NOT_FOUND.name
 NOTIONAL_TOO_SMALL: Final = Reason.NOTIONAL_TOO_SMALL.name
+ORDER_LINKED: Final = Reason.ORDER_LINKED.name
 ORDER_NOT_FOUND: Final = Reason.ORDER_NOT_FOUND.name
 OUT_OF_SEQUENCE: Final = Reason.OUT_OF_SEQUENCE.name
 QUANTITY_TRADED: Final = Reason.QUANTITY_TRADED.name
@@ -103,8 +109,26 @@ def _limit_objection(place: PlaceOrder, book: Book) -> str:
     return ""
 
 
-def terms_objection(place: PlaceOrder, time_ns: int) -> str:
-    """Why an order cannot be taken with its terms, whatever its market."""
+def group_objection(asked: PlaceGroup) -> str:
+    """Why orders cannot belong together, each for itself apart."""
+    orders = asked.orders()
+    first = asked.exits[0]
+    for place in orders:
+        if place.account_id != first.account_id or place.market_id != first.market_id:
+            return INVALID_GROUP
+    for place in asked.exits:
+        if place.side != first.side or (asked.entry is not None and place.side == asked.entry.side):
+            return INVALID_GROUP
+    if len(asked.exits) == 1:
+        return ""
+    resting = [place for place in asked.exits if not waits(place)]
+    if len(resting) > 1:
+        return INVALID_GROUP
+    return INVALID_GROUP if any(place.type != ORDER_TYPE_LIMIT or is_immediate(place) for place in resting) else ""
+
+
+def terms_objection(place: PlaceOrder, book: Book, time_ns: int) -> str:
+    """Why an order cannot be taken with its terms."""
     terms = place.terms
     if terms is None:
         return ""
@@ -127,7 +151,7 @@ def terms_objection(place: PlaceOrder, time_ns: int) -> str:
             return INVALID_MINIMUM
         if place.post_only or place.time_in_force == TIME_IN_FORCE_FOK:
             return INVALID_MINIMUM
-    return ""
+    return TOO_MANY_OPEN_ORDERS if is_trailing(place) and len(book.triggers.trails) >= TRAILING_ORDERS_MAX else ""
 
 
 def _trigger_objection(terms: Terms) -> str:

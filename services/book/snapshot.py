@@ -5,6 +5,7 @@ The resting orders are rows, best price first, oldest first: putting them back i
 
 from typing import Any
 
+from services.book.groups import Group
 from services.book.matching import Book
 from services.book.model import (
     SIDE_BUY,
@@ -49,7 +50,7 @@ def _from_1(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_2(state: dict[str, Any]) -> dict[str, Any]:
-    lacking: dict[str, Any] = {"last_price_ticks": 0, "waiting": [], "released": []}
+    lacking: dict[str, Any] = {"last_price_ticks": 0, "waiting": [], "released": [], "groups": []}
     books = [
         book | lacking | {side: [_row_from_2(*row) for row in book[side]] for side in ("bids", "asks")}
         for book in state["books"]
@@ -97,6 +98,7 @@ def book_state(book: Book) -> dict[str, Any]:
         "last_price_ticks": book.last_price_ticks,
         "waiting": [_waiting_row(book, resting) for resting in book.waiting()],
         "released": book.released,
+        "groups": [[g.entry_id, g.exits, g.holder_id, g.received] for g in book.all_groups()],
         "bids": _side_rows(book, book.bids),
         "asks": _side_rows(book, book.asks),
     }
@@ -115,9 +117,15 @@ def restore_book(book: Book, state: dict[str, Any]) -> None:
     for side, rows in ((SIDE_BUY, state["bids"]), (SIDE_SELL, state["asks"])):
         for row in rows:
             _restore_order(book, side, row)
+    for entry_id, exits, holder_id, received in state["groups"]:
+        book.link(Group(entry_id, exits, holder_id, received))
     for side, best_ticks, row in state["waiting"]:
         order_id, place, _, _, arrival = _order_of_row(book, side, row)
-        book.wait(order_id, place, arrival, best_ticks)
+        group = book.groups.get(order_id)
+        if group is not None and group.entry_id not in (0, order_id):
+            book.hold(order_id, place, arrival)
+        else:
+            book.wait(order_id, place, arrival, best_ticks)
     book.released = state["released"]
     for order_id in book.released:
         book.triggers.remove(order_id)

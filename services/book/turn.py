@@ -33,7 +33,17 @@ class Turn:
         touched: (market_id, side, price_ticks) of the levels that changed, in order.
     """
 
-    __slots__ = ("arrival", "decremented_lots", "hides", "room", "settlement_sequence", "steps", "time_ns", "touched")
+    __slots__ = (
+        "arrival",
+        "decremented_lots",
+        "ended",
+        "hides",
+        "room",
+        "settlement_sequence",
+        "steps",
+        "time_ns",
+        "touched",
+    )
 
     def __init__(self, arrival: int, time_ns: int, settlement_sequence: int) -> None:
         self.arrival: Final = arrival

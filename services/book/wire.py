@@ -179,6 +179,9 @@ def _market(m: pb.Market) -> model.Market:
 _SUBMITTED: dict[str, Callable[[Any], model.CommandBody]] = {
     "place_order": _place_order,
     "cancel_order": lambda m: model.CancelOrder(m.account_id, m.order_id),
+    "place_group": lambda m: model.PlaceGroup(
+        _place_order(m.entry) if m.HasField("entry") else None, [_place_order(each) for each in m.exits]
+    ),
     "replace_order": lambda m: model.ReplaceOrder(
         m.account_id, m.order_id, m.price_ticks, m.quantity_lots, _text(m.client_order_id, "client_order_id")
     ),
@@ -276,6 +279,13 @@ def _write_place_order(part: pb.PlaceOrder, body: model.PlaceOrder) -> None:
         _write_terms(part.terms, body.terms)
 
 
+def _write_place_group(part: pb.PlaceGroup, body: model.PlaceGroup) -> None:
+    if body.entry is not None:
+        _write_place_order(part.entry, body.entry)
+    for place in body.exits:
+        _write_place_order(part.exits.add(), place)
+
+
 def _write_terms(part: pb.OrderTerms, terms: model.Terms) -> None:
     part.SetInParent()
     _copy(part, terms)
@@ -328,6 +338,7 @@ def _write_market(part: pb.Market, market: model.Market) -> None:
 _COMMAND_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
     model.PlaceOrder: ("place_order", _write_place_order),
     model.CancelOrder: ("cancel_order", _copy),
+    model.PlaceGroup: ("place_group", _write_place_group),
     model.ReplaceOrder: ("replace_order", _copy),
     model.CancelOrders: ("cancel_orders", _copy),
     model.OpenAccount: ("open_account", _copy),

@@ -16,6 +16,9 @@ from typing import Any, TypeVar
 from services.book import model as m
 
 GATEWAY, EPOCH = 2**56, 2**36
+OPEN_STATES = (m.ORDER_STATE_OPEN, m.ORDER_STATE_WAITING)
+ENDED = -1
+"""In the place of an entry's id."""
 FIXED = {"fees": 1, "faucet": 2, "insurance": 3, "outside": 4, "adjustments": 5}
 
 
@@ -46,6 +49,14 @@ def like(record: R, **changes: Any) -> R:
     return type(record)(**{name: getattr(record, name) for name in record.__match_args__} | changes)
 
 
+class Group:
+    """Orders that belong together; the entry's id is 0 once the exits have begun."""
+
+    def __init__(self, entry_id: int, exits: list[Resting]) -> None:
+        self.entry_id, self.exits, self.received = entry_id, exits, 0
+        self.holder: Resting | None = None
+
+
 class NaiveMarket:
     """A market and everything that rests in it, oldest first."""
 
@@ -59,6 +70,9 @@ class NaiveMarket:
         self.resting: list[Resting] = []
         self.waiting: list[Resting] = []
         self.released: list[Resting] = []
+        self.held: list[Resting] = []
+        self.groups: list[Group] = []
+        self.over: list[Group] = []
         self.last = 0
         self.changes = 0
         self.trades = 0
@@ -83,8 +97,16 @@ class NaiveMarket:
             willing.append(resting)
         return willing
 
+    def locked_of(self, order_id: int, place: m.PlaceOrder, lots: int) -> int:
+        """What an open order sets aside beside those that it belongs to."""
+        for group in self.groups:
+            for each in group.exits:
+                if each.order_id == order_id and (group.entry_id or each is not group.holder):
+                    return 0
+        return self.locked(place, lots)
+
     def locked(self, place: m.PlaceOrder, lots: int) -> int:
-        """What a resting order sets aside."""
+        """What an order sets aside by itself."""
         if place.side == m.SIDE_SELL:
             return lots * self.base_per_lot
         if place.type == m.ORDER_TYPE_MARKET:
@@ -153,6 +175,8 @@ class NaiveEngine:
                 body, change = handler(command.command_id, command.body)
             elif isinstance(command.body, m.CancelOrder | m.ReplaceOrder | m.CancelOrders):
                 body, change = handler(command.body)
+            elif isinstance(command.body, m.PlaceGroup):
+                body, change = handler(command.command_id, command.body)
             elif isinstance(command.body, m.RequestWithdrawal):
                 body = handler(command.command_id, command.body)
             else:
@@ -174,7 +198,7 @@ class NaiveEngine:
             for resting in market.queue(side)
         ] + [
             self.order(market, each.order_id, each.place, each.lots, m.ORDER_STATE_WAITING, 0)
-            for each in sorted([*market.waiting, *market.released], key=lambda each: each.order_id)
+            for each in sorted([*market.waiting, *market.released, *market.held], key=lambda each: each.order_id)
         ]
 
     def open(self) -> list[Resting]:
@@ -183,7 +207,7 @@ class NaiveEngine:
 
     def all_of(self, market: NaiveMarket) -> list[Resting]:
         """All orders that are open there."""
-        return [*market.resting, *market.waiting, *market.released]
+        return [*market.resting, *market.waiting, *market.released, *market.held]
 
     def locks(self) -> dict[tuple[int, int], int]:
         """By account and asset."""
@@ -193,7 +217,8 @@ class NaiveEngine:
                 buys = resting.place.side == m.SIDE_BUY
                 asset = market.market.quote_asset_id if buys else market.market.base_asset_id
                 key = resting.place.account_id, asset
-                locks[key] = locks.get(key, 0) + market.locked(resting.place, resting.lots)
+                locked = market.locked_of(resting.order_id, resting.place, resting.lots)
+                locks[key] = locks.get(key, 0) + locked
         for withdrawal in self.waiting:
             key = withdrawal.request.account_id, withdrawal.request.asset_id
             locks[key] = locks.get(key, 0) + withdrawal.request.amount
@@ -220,7 +245,7 @@ class NaiveEngine:
             taker_fee_ppm=place.taker_fee_ppm,
             state=state,
             cancel_cause=cause,
-            lock_remaining=market.locked(place, lots) if state in (m.ORDER_STATE_OPEN, m.ORDER_STATE_WAITING) else 0,
+            lock_remaining=market.locked_of(order_id, place, lots) if state in OPEN_STATES else 0,
             terms=place.terms,
         )
 
@@ -278,17 +303,134 @@ class NaiveEngine:
             if each.place.terms and 0 < each.place.terms.expires_ns <= self.time_ns
         ]
         for _, _, each in sorted(over, key=lambda entry: entry[:2]):
-            self.ends(market, each, m.CANCEL_CAUSE_EXPIRED)
+            if each in self.all_of(market) and each not in market.held:
+                self.ends(market, each, m.CANCEL_CAUSE_EXPIRED)
         self.settle(market)
 
     def settle(self, market: NaiveMarket) -> None:
         """Releases whoever waits for the prices as they are, until nobody does."""
+        self.begin_exits(market)
         self.find_hit(market)
         while market.released and market.market.state == m.MARKET_STATE_OPEN:
             each = market.released.pop(0)
+            self.part(market, each.order_id)
             assert each.place.terms
             self.enter(market, each.order_id, each.place, each.lots, each.place.terms.minimum_lots)
+            self.begin_exits(market)
             self.find_hit(market)
+
+    def part(self, market: NaiveMarket, order_id: int) -> None:
+        """If the order is an exit, the other one ends, and the group is no more."""
+        for group in list(market.groups):
+            if order_id in [each.order_id for each in group.exits]:
+                market.groups.remove(group)
+                for each in group.exits:
+                    if each.order_id != order_id and each in self.all_of(market):
+                        self.ends(market, each, m.CANCEL_CAUSE_LINKED)
+
+    def entry_over(self, market: NaiveMarket, order_id: int) -> None:
+        """If the order is an entry, its exits are to begin."""
+        for group in list(market.groups):
+            if group.entry_id == order_id:
+                group.entry_id = ENDED
+                market.over.append(group)
+
+    def entry_received(self, market: NaiveMarket, order_id: int, amount: int) -> None:
+        """If the order is an entry, so much is for its exits."""
+        for group in market.groups:
+            if group.entry_id == order_id:
+                group.received += amount
+
+    def begin_exits(self, market: NaiveMarket) -> None:
+        """The exits of entries that are over: for what came in, or not at all."""
+        while market.over:
+            group = market.over.pop(0)
+            if group in market.groups:
+                market.groups.remove(group)
+            begun = []
+            for each in [exit_ for exit_ in group.exits if exit_ in market.held]:
+                market.held.remove(each)
+                place = each.place
+                if place.side == m.SIDE_SELL:
+                    lots = group.received // market.base_per_lot
+                elif place.type == m.ORDER_TYPE_LIMIT:
+                    lots = group.received // (place.price_ticks * market.quote_per_tick_lot)
+                else:
+                    lots = place.quantity_lots if group.received else 0
+                    place = like(place, budget=min(place.budget, group.received) or place.budget)
+                lots = min(lots, place.quantity_lots)
+                if lots and market.market.state == m.MARKET_STATE_OPEN:
+                    begun.append(Resting(each.order_id, like(place, quantity_lots=lots), lots))
+                else:
+                    place = each.place
+                    self.step(market, each.order_id, place, place.quantity_lots, m.CANCEL_CAUSE_LINKED, [])
+            self.begin(market, begun)
+
+    def begin(self, market: NaiveMarket, exits: list[Resting]) -> None:
+        """Exits begin: those that wait first."""
+        if len(exits) == 2:
+            group = Group(0, exits)
+            first, second = (market.locked(each.place, each.lots) for each in exits)
+            group.holder = exits[0] if first >= second else exits[1]
+            market.groups.append(group)
+        for each in exits:
+            if each.place.terms and each.place.terms.trigger:
+                self.wait(market, each)
+        for each in exits:
+            if not (each.place.terms and each.place.terms.trigger):
+                least = each.place.terms.minimum_lots if each.place.terms else 0
+                self.enter(market, each.order_id, each.place, each.lots, least, each)
+
+    def wait(self, market: NaiveMarket, resting: Resting) -> None:
+        """An order begins to wait for its trigger."""
+        resting.best = market.last
+        market.waiting.append(resting)
+        self.tell_waiting(market, resting)
+
+    def tell_waiting(self, market: NaiveMarket, resting: Resting) -> None:
+        """It waits."""
+        waiting = self.order(market, resting.order_id, resting.place, resting.lots, m.ORDER_STATE_WAITING, 0)
+        self.steps.append(m.OrderChanged(waiting, []))
+
+    def on_PlaceGroup(self, first_id: int, asked: m.PlaceGroup) -> tuple[m.EventBody, int]:
+        orders = [*([asked.entry] if asked.entry else []), *asked.exits]
+        need(1 <= len(asked.exits) <= 2 and len(orders) > 1, "INVALID_GROUP")
+        self.account(orders[0].account_id)
+        need(1 <= orders[0].market_id <= len(self.markets), "MARKET_NOT_FOUND")
+        market = self.markets[orders[0].market_id - 1]
+        self.expire(market)
+        need(len({(place.account_id, place.market_id) for place in orders}) == 1, "INVALID_GROUP")
+        need(len({place.side for place in asked.exits}) == 1, "INVALID_GROUP")
+        need(asked.entry is None or asked.entry.side != asked.exits[0].side, "INVALID_GROUP")
+        free = [place for place in asked.exits if not (place.terms and place.terms.trigger)]
+        if len(asked.exits) == 2:
+            need(len(free) <= 1, "INVALID_GROUP")
+            for place in free:
+                rests = place.type == m.ORDER_TYPE_LIMIT and place.time_in_force not in (2, 3)
+                need(rests, "INVALID_GROUP")
+        for place in orders:
+            self.check(place)
+        exits = [
+            Resting(first_id + number + (asked.entry is not None), place, place.quantity_lots)
+            for number, place in enumerate(asked.exits)
+        ]
+        if asked.entry is None:
+            self.begin(market, exits)
+        else:
+            market.groups.append(Group(first_id, exits))
+            for each in exits:
+                market.held.append(each)
+                self.tell_waiting(market, each)
+            self.start(market, first_id, asked.entry)
+        self.settle(market)
+        return m.OrdersChanged(self.steps, self.books()), 0
+
+    def start(self, market: NaiveMarket, order_id: int, place: m.PlaceOrder) -> None:
+        """A new order waits or enters."""
+        if place.terms and place.terms.trigger:
+            self.wait(market, Resting(order_id, place, place.quantity_lots))
+        else:
+            self.enter(market, order_id, place, place.quantity_lots, place.terms.minimum_lots if place.terms else 0)
 
     def find_hit(self, market: NaiveMarket) -> None:
         """Moves those that wait for the prices as they are to the released, in their order."""
@@ -323,15 +465,7 @@ class NaiveEngine:
 
     def on_PlaceOrder(self, order_id: int, place: m.PlaceOrder) -> tuple[m.EventBody, int]:
         market = self.check(place)
-        if place.terms and place.terms.trigger:
-            trailing = [each for each in market.waiting if each.place.terms and each.place.terms.trail_ticks]
-            need(place.terms.trigger != m.TRIGGER_TRAILING or len(trailing) < 1_000, "TOO_MANY_OPEN_ORDERS")
-            market.waiting.append(Resting(order_id, place, place.quantity_lots))
-            market.waiting[-1].best = market.last
-            waiting = self.order(market, order_id, place, place.quantity_lots, m.ORDER_STATE_WAITING, 0)
-            self.steps.append(m.OrderChanged(waiting, []))
-        else:
-            self.enter(market, order_id, place, place.quantity_lots, place.terms.minimum_lots if place.terms else 0)
+        self.start(market, order_id, place)
         self.settle(market)
         if len(self.steps) > 1 or self.hides:
             return m.OrdersChanged(self.steps, self.books()), 0
@@ -362,7 +496,15 @@ class NaiveEngine:
         """Something happens at an order's price."""
         self.levels.add((place.market_id, place.side, place.price_ticks))
 
-    def enter(self, market: NaiveMarket, order_id: int, place: m.PlaceOrder, left: int, least: int) -> None:
+    def enter(
+        self,
+        market: NaiveMarket,
+        order_id: int,
+        place: m.PlaceOrder,
+        left: int,
+        least: int,
+        known: Resting | None = None,
+    ) -> None:
         """Trades what is left of an order, at least so much, and rests or ends it; all if it asks for that."""
         if place.post_only and place.terms and place.terms.reprice:
             while (queue := market.against(place)) and place.price_ticks > 1:
@@ -372,6 +514,8 @@ class NaiveEngine:
                 place = like(place, price_ticks=best - 1 if place.side == m.SIDE_BUY else best + 1)
         if place.post_only and market.against(place):
             self.step(market, order_id, place, left, 4, [])
+            self.entry_over(market, order_id)
+            self.part(market, order_id)
             return
         before = copy.deepcopy((market, self.settlements, self.steps, self.levels, self.hides))
         start = left
@@ -382,18 +526,29 @@ class NaiveEngine:
             killed = m.CANCEL_CAUSE_MINIMUM
         if killed:
             restored, self.settlements, self.steps, self.levels, self.hides = before
-            market.resting, market.trades, market.changes = restored.resting, restored.trades, restored.changes
-            market.last = restored.last
+            market.__dict__.update(restored.__dict__)
             self.step(market, order_id, place, start, killed, [])
+            self.entry_over(market, order_id)
+            self.part(market, order_id)
             return
         place = like(place, quantity_lots=place.quantity_lots - lost)
         if left and not cause and place.time_in_force in (m.TIME_IN_FORCE_IOC, m.TIME_IN_FORCE_FOK):
             cause = m.CANCEL_CAUSE_IOC
         if left and not cause:
-            market.resting.append(Resting(order_id, place, left))
+            resting = known or Resting(order_id, place, left)
+            resting.place, resting.lots = place, left
+            resting.shown = resting.slice()
+            market.resting.append(resting)
             self.hides = self.hides or market.resting[-1].shown < left
             self.happens_at(place)
         self.step(market, order_id, place, left, cause, trades)
+        for trade in trades:
+            received = trade.base_amount if place.side == m.SIDE_BUY else trade.quote_amount
+            self.entry_received(market, order_id, received - trade.taker_fee)
+        if cause or not left:
+            self.entry_over(market, order_id)
+        if cause or not left or trades:
+            self.part(market, order_id)
 
     def step(
         self, market: NaiveMarket, order_id: int, place: m.PlaceOrder, left: int, cause: int, trades: list[m.Trade]
@@ -404,7 +559,7 @@ class NaiveEngine:
 
     def ends(self, market: NaiveMarket, resting: Resting, cause: int) -> None:
         """An open order ends."""
-        for orders in (market.waiting, market.released):
+        for orders in (market.waiting, market.released, market.held):
             if resting in orders:
                 orders.remove(resting)
         if resting in market.resting:
@@ -412,6 +567,8 @@ class NaiveEngine:
             self.happens_at(resting.place)
             self.hides = self.hides or resting.shown < resting.lots
         self.step(market, resting.order_id, resting.place, resting.lots, cause, [])
+        self.entry_over(market, resting.order_id)
+        self.part(market, resting.order_id)
 
     def sweep(self, market: NaiveMarket, place: m.PlaceOrder, left: int) -> tuple[int, int, int, list[m.Trade]]:
         """Trades maker by maker. Returns what is left, what was lost to own orders, why it must go, and the trades."""
@@ -433,6 +590,7 @@ class NaiveEngine:
                 if mode == m.SELF_TRADE_CANCEL_NEWEST:
                     return left, lost, m.CANCEL_CAUSE_SELF_TRADE, trades
                 if mode == m.SELF_TRADE_DECREMENT and maker.lots > both:
+                    self.part(market, maker.order_id)
                     maker.place = like(maker.place, quantity_lots=maker.place.quantity_lots - both)
                     maker.lots -= both
                     maker.shown = min(maker.shown, maker.lots)
@@ -450,10 +608,15 @@ class NaiveEngine:
             maker.shown -= lots
             budget -= lots * price_of_lot
             self.happens_at(maker.place)
+            self.part(market, maker.order_id)
             trades.append(self.trade(market, maker, place, lots))
+            received = trades[-1].base_amount if maker.place.side == m.SIDE_BUY else trades[-1].quote_amount
+            self.entry_received(market, maker.order_id, received - trades[-1].maker_fee)
             if maker.shown == 0:
                 market.resting.remove(maker)
-                if maker.lots > 0:
+                if maker.lots == 0:
+                    self.entry_over(market, maker.order_id)
+                else:
                     maker.shown = maker.slice()
                     market.resting.append(maker)
                     self.hides = True
@@ -479,7 +642,7 @@ class NaiveEngine:
             maker_fee=fee(base if buyer_is_maker else quote, maker.place.maker_fee_ppm),
             taker_fee=fee(quote if buyer_is_maker else base, taker.taker_fee_ppm),
             maker_remaining_lots=maker.lots,
-            maker_lock_remaining=market.locked(maker.place, maker.lots),
+            maker_lock_remaining=market.locked_of(maker.order_id, maker.place, maker.lots),
         )
 
     def on_CancelOrder(self, cancel: m.CancelOrder) -> tuple[m.EventBody, int]:
@@ -506,6 +669,9 @@ class NaiveEngine:
         market, resting = found[0]
         self.expire(market)
         need(resting in self.all_of(market), "ORDER_NOT_FOUND")
+        grouped = [each.order_id for group in market.groups for each in group.exits]
+        grouped += [group.entry_id for group in market.groups]
+        need(resting.order_id not in grouped, "ORDER_LINKED")
         old = resting.place
         price, quantity = asked.price_ticks or old.price_ticks, asked.quantity_lots or old.quantity_lots
         client_order_id = asked.client_order_id or old.client_order_id
@@ -519,8 +685,7 @@ class NaiveEngine:
         need(quantity > filled, "QUANTITY_TRADED")
         if resting not in market.resting:
             resting.place, resting.lots, resting.shown = place, quantity, quantity
-            waiting = self.order(market, resting.order_id, place, quantity, m.ORDER_STATE_WAITING, 0)
-            self.steps.append(m.OrderChanged(waiting, []))
+            self.tell_waiting(market, resting)
             self.settle(market)
             return m.OrdersChanged(self.steps, self.books()), 0
         if price == old.price_ticks and quantity <= old.quantity_lots:
@@ -548,6 +713,8 @@ class NaiveEngine:
                 if mine and asked.market_id in (0, each.place.market_id) and asked.side in (0, each.place.side):
                     found.append((each.order_id, market, each))
         for _, market, each in sorted(found, key=lambda entry: entry[0]):
+            if each not in self.all_of(market):
+                continue
             self.ends(market, each, m.CANCEL_CAUSE_USER)
         for market in self.markets:
             self.settle(market)

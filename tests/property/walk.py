@@ -50,7 +50,9 @@ def prelude() -> list[m.CommandBody]:
 
 def body(pick: Pick[Any]) -> m.CommandBody:
     """One command: mostly orders, a fifth cancels and replacements, now and then something else or something wrong."""
-    kind = pick(range(27))
+    kind = pick(range(29))
+    if kind > 26:
+        return group(pick)
     if kind == 21:
         return m.CancelOrders(pick((9, *ACCOUNTS)), pick((1, 2, 1, 2, 0, 99)), pick((1, 2, 1, 2, 0, 3)))
     if 21 < kind < 25:
@@ -115,6 +117,23 @@ def trigger(pick: Pick[Any]) -> dict[str, int]:
     if kind == m.TRIGGER_TRAILING:
         return {"trigger": kind, "trail_ticks": pick((1, 2, 3, 200))}
     return {"trigger": kind, "trigger_source": pick((0, 1)), "trigger_ticks": pick(PRICES)}
+
+
+def group(pick: Pick[Any]) -> m.PlaceGroup:
+    """Orders that belong together, most often ones that may."""
+    entry = place(pick) if pick(range(3)) else None
+    first = entry or place(pick)
+    side = pick((m.SIDE_BUY, m.SIDE_SELL)) if pick(range(9)) == 0 or entry is None else 3 - entry.side
+    exits: list[m.PlaceOrder] = []
+    for _ in range(pick((1, 2, 2, 2))):
+        order = like(place(pick), side=side, account_id=first.account_id, market_id=first.market_id)
+        if not exits or pick(range(3)) == 0:
+            waiting = {"trigger": pick((1, 2)), "trigger_ticks": pick(PRICES)}
+            order = like(order, terms=like(order.terms or m.Terms(), trigger_source=0, trail_ticks=0, **waiting))
+        if order.type == m.ORDER_TYPE_MARKET:
+            order = like(order, budget=0 if side == m.SIDE_SELL else 505 * SCALES[0][1])
+        exits.append(order)
+    return m.PlaceGroup(entry, exits)
 
 
 def wrong_place(pick: Pick[Any]) -> m.PlaceOrder:
@@ -209,6 +228,9 @@ class Pair:
         command_id = command_id_of(1, self.epoch, self.number)
         if isinstance(asked, m.PlaceOrder):
             self.order_ids.append((command_id, asked.account_id))
+        if isinstance(asked, m.PlaceGroup):
+            self.order_ids += [(command_id + n, each.account_id) for n, each in enumerate(asked.orders())]
+            self.number += len(asked.orders()) - 1
         if isinstance(asked, m.RequestWithdrawal):
             self.withdrawal_ids.append(command_id)
         return self._apply(m.Command(command_id, asked))
@@ -218,9 +240,11 @@ class Pair:
         return f"{self.history.hexdigest()} {self.real.digest()}"
 
     def _absolute(self, drawn: m.CommandBody) -> m.CommandBody:
-        if isinstance(drawn, m.PlaceOrder) and drawn.terms is not None and drawn.terms.expires_ns > 0:
-            terms = like(drawn.terms, expires_ns=drawn.terms.expires_ns + self.time_ns)
-            return like(drawn, terms=terms)
+        if isinstance(drawn, m.PlaceOrder):
+            return self._placed(drawn)
+        if isinstance(drawn, m.PlaceGroup):
+            entry = None if drawn.entry is None else self._placed(drawn.entry)
+            return m.PlaceGroup(entry, [self._placed(each) for each in drawn.exits])
         if isinstance(drawn, m.CancelOrder):
             order_id, owner = self._order_id(drawn.order_id)
             return m.CancelOrder(drawn.account_id or owner, order_id)
@@ -240,6 +264,11 @@ class Pair:
         if isinstance(drawn, m.SettlementFinal):
             return m.SettlementFinal(self.naive.settlements - drawn.through_settlement_sequence)
         return drawn
+
+    def _placed(self, drawn: m.PlaceOrder) -> m.PlaceOrder:
+        if drawn.terms is None or drawn.terms.expires_ns <= 0:
+            return drawn
+        return like(drawn, terms=like(drawn.terms, expires_ns=drawn.terms.expires_ns + self.time_ns))
 
     def _order_id(self, back: int) -> tuple[int, int]:
         """Most often one that is open."""
@@ -293,7 +322,8 @@ class Pair:
                 received, given = given, received
             check_fee(trade.taker_fee, received, order.taker_fee_ppm)
             assert 0 <= trade.maker_fee <= given
-            assert self.locked[trade.maker_order_id] - received == trade.maker_lock_remaining >= 0
+            aside_before = self.locked[trade.maker_order_id]  # 0: another of its group held it until now
+            assert aside_before - received == trade.maker_lock_remaining >= 0 or aside_before == 0
             self.locked[trade.maker_order_id] = trade.maker_lock_remaining
             paid += given
         assert paid + order.lock_remaining <= aside, "more was spent than set aside"

@@ -6,6 +6,8 @@
     WHO cancels N [of OTHER]                                the Nth order that WHO (or OTHER) sent
     WHO moves N [of OTHER] to LOTS @ PRICE                  replaces it
     WHO cancels all [bids|asks]                             of WHO's
+    WHO both ORDER / ORDER                                  two of these: one cancels the other
+    WHO first ORDER then ORDER [/ ORDER]                    exits that wait for an entry
     halt | open                                             the market
 
     tick                                                    the book's clock
@@ -49,6 +51,7 @@ CAUSES = {
     m.CANCEL_CAUSE_BUDGET: "BUDGET",
     m.CANCEL_CAUSE_EXPIRED: "EXPIRED",
     m.CANCEL_CAUSE_MINIMUM: "MINIMUM",
+    m.CANCEL_CAUSE_LINKED: "LINKED",
 }
 TIMES = {"gtc": m.TIME_IN_FORCE_GTC, "ioc": m.TIME_IN_FORCE_IOC, "fok": m.TIME_IN_FORCE_FOK}
 OWN = {
@@ -440,6 +443,61 @@ ann sells 2 @ 100 show-2    => refused INVALID_DISPLAY            => |
 ann sells 2 @ 100 ioc show-1 => refused INVALID_DISPLAY           => |
 ann sells 2 at market show-1 => refused INVALID_DISPLAY           => |
 
+# One cancels the other: when the limit trades at all the stop is gone; the larger of two locks is for both
+ann both sells 3 @ 110 / sells 3 at market stop-90 => ann 2: waits 3; rests 3 => | 110 ann 3 ~ ann 0 BTC
+ann moves 1 to 2 @ 110      => refused ORDER_LINKED               => | 110 ann 3 ~ ann 0 BTC
+bob buys 1 @ 110 => ann 2: canceled 3 LINKED; 1 @ 110 ann: filled => | 110 ann 2
+ann cancels 1               => canceled 2 USER                    => |
+
+# When the stop is hit, the limit is gone
+dan buys 9 @ 80             => rests 9                            => 80 dan 9 |
+ann both sells 3 @ 110 / sells 2 at market stop-90 => ann 2: waits 2; rests 3 => 80 dan 9 | 110 ann 3 ~ ann 0 BTC
+bob buys 1 @ 90             => rests 1            => 90 bob 1, 80 dan 9 | 110 ann 3 ~ ann 0 BTC
+cat sells 1 @ 90 => 1 @ 90 bob: filled; ann 1: canceled 3 LINKED; ann 2: 2 @ 80 dan: filled => 80 dan 7 |
+
+# When one ends otherwise the other ends too
+ann both sells 2 @ 120 till-2 / sells 2 at market stop-80 => ann 2: waits 2; rests 2 => | 120 ann 2 ~ ann 0 BTC
+tick => ann 1: canceled 2 EXPIRED; ann 2: canceled 2 LINKED       => |
+ann both sells 2 @ 120 / sells 2 at market stop-80 => ann 4: waits 2; rests 2 => | 120 ann 2 ~ ann 0 BTC
+ann cancels 4 => ann 4: canceled 2 USER; ann 3: canceled 2 LINKED => |
+
+# A limit that trades as it comes takes the stop along
+bob buys 1 @ 110            => rests 1                            => 110 bob 1 |
+ann both sells 3 @ 110 / sells 3 at market stop-90 => ann 2: waits 3; 1 @ 110 bob: rests 2; ann 2: canceled 3 LINKED => | 110 ann 2
+
+# Exits wait for their entry and begin when it is filled, for what it brought
+ann first buys 3 @ 100 then sells 9 @ 110 => ann 2: waits 9; rests 3 => 100 ann 3 | ~ ann 0 BTC
+bob sells 2 @ 100           => 2 @ 100 ann: filled                => 100 ann 1 | ~ ann 0 BTC
+bob sells 1 @ 100           => 1 @ 100 ann: filled; ann 2: rests 3 => | 110 ann 3
+
+# An entry that was filled in part and canceled has exits for that part; with nothing they end
+ann first buys 3 @ 100 then sells 3 @ 110 / sells 3 at market stop-90 => ann 2: waits 3; ann 3: waits 3; rests 3 => 100 ann 3 | ~ ann 0 BTC, ann 0 BTC
+bob sells 1 @ 100           => 1 @ 100 ann: filled                => 100 ann 2 | ~ ann 0 BTC, ann 0 BTC
+ann cancels 1 => ann 1: canceled 2 USER; ann 3: waits 1; ann 2: rests 1 => | 110 ann 1 ~ ann 0 BTC
+ann cancels 2               => ann 2: canceled 1 USER; ann 3: canceled 1 LINKED => |
+ann first buys 3 @ 100 then sells 3 @ 110 => ann 5: waits 3; rests 3 => 100 ann 3 | ~ ann 0 BTC
+ann cancels 4               => ann 4: canceled 3 USER; ann 5: canceled 3 LINKED => |
+
+# An entry that sells has exits that buy for what it brought, in whole lots
+bob buys 2 @ 100            => rests 2                            => 100 bob 2 |
+ann first sells 2 @ 100 then buys 9 @ 90 => ann 2: waits 9; 2 @ 100 bob: filled; ann 2: rests 2 => 90 ann 2 |
+dan buys 1 @ 100            => rests 1                            => 100 dan 1, 90 ann 2 |
+cat first sells 1 @ 100 then buys 5 for 400 ioc profit-80 => cat 2: waits 5; 1 @ 100 dan: filled; cat 2: waits 5 => 90 ann 2 | ~ cat 100 USD
+
+# An exit that is canceled before it begins takes the other along, and the entry goes on
+ann first buys 3 @ 100 then sells 3 @ 110 / sells 3 at market stop-90 => ann 2: waits 3; ann 3: waits 3; rests 3 => 100 ann 3 | ~ ann 0 BTC, ann 0 BTC
+ann cancels 3               => ann 3: canceled 3 USER; ann 2: canceled 3 LINKED => 100 ann 3 |
+bob sells 3 @ 100           => 3 @ 100 ann: filled                => |
+
+# What does not go together
+ann both sells 3 @ 110 / sells 3 @ 111 => refused INVALID_GROUP   => |
+ann both sells 3 @ 110 / buys 3 @ 90 stop-90 => refused INVALID_GROUP => |
+ann both sells 3 @ 110 ioc / sells 3 @ 90 stop-90 => refused INVALID_GROUP => |
+ann first buys 3 @ 110 then buys 3 @ 90 => refused INVALID_GROUP  => |
+ann both sells 3 @ 110      => refused INVALID_GROUP              => |
+ann first buys 3 @ 110 then sells 0 @ 90 => refused INVALID_QUANTITY => |
+ann buys 1 @ 100            => rests 1                            => 100 ann 1 |
+
 # A market sell takes every bid there is
 ann buys 2 @ 100            => rests 2                            => 100 ann 2 |
 bob buys 2 @ 10             => rests 2                            => 100 ann 2, 10 bob 2 |
@@ -582,8 +640,19 @@ class Floor:
             return self.engine.apply(m.Command(0, m.ChangeMarket(1, state)), self.time_ns)
         self.number += 1
         command_id = command_id_of(GATEWAY, 1, self.number)
-        body = self._cancel(text) or self._replace(text) or self._place(text, command_id)
+        body = (
+            self._cancel(text) or self._replace(text) or self._group(text, command_id) or self._place(text, command_id)
+        )
+        self.number += m.numbers_of(body) - 1
         return self.engine.apply(m.Command(command_id, body), self.time_ns)
+
+    def _group(self, text: str, command_id: int) -> m.PlaceGroup | None:
+        match = re.fullmatch(r"(\w+) (both|first) (.*)", text)
+        if match is None:
+            return None
+        orders = re.split(r" then | / ", match[3])
+        placed = [self._place(f"{match[1]} {order}", command_id + number) for number, order in enumerate(orders)]
+        return m.PlaceGroup(None, placed) if match[2] == "both" else m.PlaceGroup(placed[0], placed[1:])
 
     def _replace(self, text: str) -> m.CommandBody | None:
         match = re.fullmatch(r"(\w+) cancels all ?(bids|asks|)", text)
@@ -731,6 +800,6 @@ def play(scenario: Scenario) -> None:
         event = floor.say(row.command)
         where = f"{scenario.title}: {row.command}"
         assert outcome(event, floor.owners) == row.outcome, f"{where} => {outcome(event, floor.owners)}"
-        assert floor.book() == row.book, where
+        assert floor.book() == row.book, f"{where} => {floor.book()}"
         assert floor.engine.locks() == drawn_locks(row.book), where
         floor.engine.validate()

@@ -27,6 +27,8 @@ SUBMITTED: list[model.CommandBody] = [
     model.PlaceOrder(1001, 1, 2, 1, 1, True, 300, 5),
     SPECIAL,
     model.CancelOrder(1001, 7),
+    model.PlaceGroup(PLACE, [SPECIAL, SPECIAL]),
+    model.PlaceGroup(None, [SPECIAL]),
     model.ReplaceOrder(1001, 7, 300, 5, "newer"),
     model.CancelOrders(1001, 1, 2),
     model.CancelOrders(1001),

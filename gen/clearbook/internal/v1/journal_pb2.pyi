@@ -200,7 +200,7 @@ class _OrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderState
     ORDER_STATE_CANCELED: _OrderState.ValueType  # 3
     """Ended before it was filled wholly; see the cause."""
     ORDER_STATE_WAITING: _OrderState.ValueType  # 4
-    """Waits for its trigger, and is not in the book."""
+    """Waits for its trigger or its entry, and is not in the book."""
 
 class OrderState(_OrderState, metaclass=_OrderStateEnumTypeWrapper):
     """Where an order stands."""
@@ -214,7 +214,7 @@ ORDER_STATE_FILLED: OrderState.ValueType  # 2
 ORDER_STATE_CANCELED: OrderState.ValueType  # 3
 """Ended before it was filled wholly; see the cause."""
 ORDER_STATE_WAITING: OrderState.ValueType  # 4
-"""Waits for its trigger, and is not in the book."""
+"""Waits for its trigger or its entry, and is not in the book."""
 Global___OrderState: _TypeAlias = OrderState  # noqa: Y015
 
 class _CancelCause:
@@ -241,6 +241,8 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     """Its time was over."""
     CANCEL_CAUSE_MINIMUM: _CancelCause.ValueType  # 8
     """Its minimum quantity was not to be had at once."""
+    CANCEL_CAUSE_LINKED: _CancelCause.ValueType  # 9
+    """Another order of its group traded, was released or ended; or its entry brought nothing."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
     """Why an order ended unfilled."""
@@ -263,6 +265,8 @@ CANCEL_CAUSE_EXPIRED: CancelCause.ValueType  # 7
 """Its time was over."""
 CANCEL_CAUSE_MINIMUM: CancelCause.ValueType  # 8
 """Its minimum quantity was not to be had at once."""
+CANCEL_CAUSE_LINKED: CancelCause.ValueType  # 9
+"""Another order of its group traded, was released or ended; or its entry brought nothing."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
 class _MarketState:
@@ -520,6 +524,42 @@ class CancelOrder(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelOrder: _TypeAlias = CancelOrder  # noqa: Y015
+
+@_typing.final
+class PlaceGroup(_message.Message):
+    """Asks for orders that belong together, of one account and market. Their ids are the command's and those after it, in the
+    order of the fields: the session's next command is numbered behind them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    EXITS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entry(self) -> Global___PlaceOrder:
+        """The exits begin when it has ended, for what it received less fees, in whole lots."""
+
+    @_builtins.property
+    def exits(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrder]:
+        """One or two, of the other side than the entry. The first of two to trade, to be released or to end cancels the other;
+        at most one of two has no trigger, and that one is a limit order that can rest.
+        """
+
+    def __init__(
+        self,
+        *,
+        entry: Global___PlaceOrder | None = ...,
+        exits: _abc.Iterable[Global___PlaceOrder] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_entry", b"_entry", "entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entry", b"_entry", "entry", b"entry", "exits", b"exits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__entry: _TypeAlias = _typing.Literal["entry"]  # noqa: Y015
+    _WhichOneofArgType__entry: _TypeAlias = _typing.Literal["_entry", b"_entry"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__entry) -> _WhichOneofReturnType__entry | None: ...
+
+Global___PlaceGroup: _TypeAlias = PlaceGroup  # noqa: Y015
 
 @_typing.final
 class ReplaceOrder(_message.Message):
@@ -1003,6 +1043,7 @@ class Command(_message.Message):
     CLAIM_FINAL_FIELD_NUMBER: _builtins.int
     REPLACE_ORDER_FIELD_NUMBER: _builtins.int
     CANCEL_ORDERS_FIELD_NUMBER: _builtins.int
+    PLACE_GROUP_FIELD_NUMBER: _builtins.int
     command_id: _builtins.int
     """gateway << 56 | session epoch << 36 | number in the session; 0 for the book's own commands."""
     @_builtins.property
@@ -1077,6 +1118,10 @@ class Command(_message.Message):
     def cancel_orders(self) -> Global___CancelOrders:
         """Cancels."""
 
+    @_builtins.property
+    def place_group(self) -> Global___PlaceGroup:
+        """Orders that belong together."""
+
     def __init__(
         self,
         *,
@@ -1099,12 +1144,13 @@ class Command(_message.Message):
         claim_final: Global___ClaimFinal | None = ...,
         replace_order: Global___ReplaceOrder | None = ...,
         cancel_orders: Global___CancelOrders | None = ...,
+        place_group: Global___PlaceGroup | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "command_id", b"command_id", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "command_id", b"command_id", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["place_order", "cancel_order", "open_account", "transfer", "deposit_final", "settlement_final", "create_asset", "create_market", "change_market", "leader_started", "advance_time", "open_session", "request_withdrawal", "approve_withdrawal", "cancel_withdrawal", "claim_final", "replace_order", "cancel_orders"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["place_order", "cancel_order", "open_account", "transfer", "deposit_final", "settlement_final", "create_asset", "create_market", "change_market", "leader_started", "advance_time", "open_session", "request_withdrawal", "approve_withdrawal", "cancel_withdrawal", "claim_final", "replace_order", "cancel_orders", "place_group"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
