@@ -30,6 +30,7 @@ COMPILED = (
     "services/book/groups.py",
     "services/book/turn.py",
     "services/book/matching.py",
+    "services/book/auction.py",
     "services/book/desk.py",
     "services/book/rules.py",
     "services/book/engine.py",

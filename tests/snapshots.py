@@ -21,6 +21,7 @@ def of_format_2(engine: Engine) -> bytes:
     for book in state["books"]:
         for name in ("waiting", "released", "groups"):
             assert book.pop(name) == [], "format 2 cannot say this"
+        assert (book["market"].pop(), book.pop("auction_ticks")) == (None, 0), "format 2 cannot say this"
         assert book.pop("last_price_ticks") == 0, "format 2 does not say this"
         for side in ("bids", "asks"):
             book[side] = [_row_of_format_2(*row) for row in book[side]]

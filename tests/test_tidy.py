@@ -38,6 +38,7 @@ PURE = BASE | {
     "services.book.groups",
     "services.book.turn",
     "services.book.matching",
+    "services.book.auction",
     "services.book.desk",
     "services.book.rules",
     "services.book.snapshot",

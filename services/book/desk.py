@@ -1,11 +1,14 @@
 """The desk for orders that are not plain: it does what is due, enters them, and says what came of it. Pure."""
 
+from services.book.auction import auction_ticks, uncross
 from services.book.groups import Group
 from services.book.matching import Book, reshaped, resized, waits
 from services.book.model import (
     CANCEL_CAUSE_EXPIRED,
     CANCEL_CAUSE_LINKED,
     CANCEL_CAUSE_MINIMUM,
+    CANCEL_CAUSE_UNSPECIFIED,
+    MARKET_STATE_CLOSED,
     MARKET_STATE_OPEN,
     ORDER_STATE_OPEN,
     ORDER_TYPE_LIMIT,
@@ -13,6 +16,7 @@ from services.book.model import (
     SIDE_SELL,
     BookChanged,
     LevelChanged,
+    Market,
     Order,
     OrderChanged,
     PlaceGroup,
@@ -26,14 +30,37 @@ from services.book.turn import TURN_STEPS_MAX, Turn
 
 
 def do_due(book: Book, turn: Turn) -> None:
-    """Before a command has its turn in a book: ends what has expired, and releases what was left, within the room."""
-    while turn.room > 0:
-        resting = book.expiries.pop(turn.time_ns, book.orders)
+    """Before a command has its turn in a book: ends what has expired, goes on with the auction, and releases what was
+    left, within the room.
+    """
+    end_expired(book, turn)
+    while book.market.state == MARKET_STATE_CLOSED and turn.room > 0:
+        resting = book.days.pop(1, book.orders)
         if resting is None:
             break
         book.end(resting, CANCEL_CAUSE_EXPIRED, turn)
+    if book.auction_ticks > 0 and book.market.state == MARKET_STATE_OPEN:
+        uncross(book, turn)
     settle(book, turn)
     turn.room = TURN_STEPS_MAX
+
+
+def end_expired(book: Book, turn: Turn) -> None:
+    """Ends what has expired, within the room."""
+    while turn.room > 0:
+        resting = book.expiries.pop(turn.time_ns, book.orders)
+        if resting is None:
+            return
+        book.end(resting, CANCEL_CAUSE_EXPIRED, turn)
+
+
+def change_market(book: Book, turn: Turn, market: Market) -> None:
+    """A market has another state or other rules: what that brings about, as far as one command does it."""
+    book.market = market
+    book.cold = True
+    end_expired(book, turn)
+    book.auction_ticks = auction_ticks(book) if market.state == MARKET_STATE_OPEN else 0
+    do_due(book, turn)
 
 
 def is_due(book: Book, time_ns: int) -> bool:
@@ -41,7 +68,11 @@ def is_due(book: Book, time_ns: int) -> bool:
     if not book.cold:
         return False
     first = book.expiries.first(book.orders)
-    return 0 < first <= time_ns or (bool(book.released) and book.market.state == MARKET_STATE_OPEN)
+    if 0 < first <= time_ns:
+        return True
+    if book.market.state == MARKET_STATE_CLOSED:
+        return book.days.first(book.orders) > 0
+    return book.market.state == MARKET_STATE_OPEN and (bool(book.released) or book.auction_ticks > 0)
 
 
 def settle(book: Book, turn: Turn) -> None:
@@ -50,7 +81,7 @@ def settle(book: Book, turn: Turn) -> None:
     """
     begin_exits(book, turn)
     collect(book)
-    while book.released and turn.room > 0 and book.market.state == MARKET_STATE_OPEN:
+    while book.released and turn.room > 0 and book.market.state == MARKET_STATE_OPEN and book.auction_ticks == 0:
         turn.room -= 1
         order_id = book.released.pop(0)
         book.part(order_id, turn)
@@ -147,7 +178,9 @@ def enter(book: Book, turn: Turn, order_id: int, place: PlaceOrder, filled_lots:
     place = repriced(book, place)
     lots = place.quantity_lots - filled_lots
     minimum_lots = 0 if place.terms is None or anew else place.terms.minimum_lots
-    if minimum_lots > 0 and not book.fills(place, lots, minimum_lots, turn):
+    if book.collects():
+        remaining, cause = lots, CANCEL_CAUSE_UNSPECIFIED
+    elif minimum_lots > 0 and not book.fills(place, lots, minimum_lots, turn):
         remaining, cause = lots, CANCEL_CAUSE_MINIMUM
     else:
         remaining, cause = book.trade(place, lots, turn.settlement_sequence + 1, trades, turn)

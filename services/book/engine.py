@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Final, final
 
-from services.book.desk import books_changed, do_due, is_due, place_group, place_order, replace, settle
+from services.book.desk import books_changed, change_market, do_due, is_due, place_group, place_order, replace, settle
 from services.book.matching import Book
 from services.book.model import (
     CANCEL_CAUSE_USER,
@@ -86,6 +86,7 @@ from services.book.rules import (
     is_market_state,
     market_objection,
     order_objection,
+    rules_fit,
     terms_objection,
     transfer_objection,
     withdrawal_objection,
@@ -412,7 +413,8 @@ class Engine:
         book = self.books[resting.place.market_id]
         turn = self._turn()
         do_due(book, turn)
-        if asked.order_id not in self.orders:
+        resting = self.orders.get(asked.order_id)  # anew: what was due may have ended it, or brought it into the book
+        if resting is None:
             return self._conclude(command, turn, ORDER_NOT_FOUND)
         objection = replace(book, turn, resting, asked)
         settle(book, turn)
@@ -652,6 +654,7 @@ class Engine:
             asked.lot_size,
             asked.notional_min,
             asked.state or MARKET_STATE_OPEN,
+            asked.rules,
         )
         try:
             self._add_book(market)
@@ -678,10 +681,12 @@ class Engine:
         book = self.books.get(change.market_id)
         if book is None:
             return self._refuse(command, MARKET_NOT_FOUND)
-        if change.state == MARKET_STATE_UNSPECIFIED or not is_market_state(change.state):
+        if change.state == MARKET_STATE_UNSPECIFIED and change.rules is None:
             return self._refuse(command, INVALID_FIELD)
-        old = book.market
-        book.market = Market(
+        if not is_market_state(change.state) or not rules_fit(change.rules):
+            return self._refuse(command, INVALID_FIELD)
+        old, turn = book.market, self._turn()
+        market = Market(
             old.market_id,
             old.symbol,
             old.base_asset_id,
@@ -689,6 +694,12 @@ class Engine:
             old.tick_size,
             old.lot_size,
             old.notional_min,
-            change.state,
+            change.state or old.state,
+            old.rules if change.rules is None else change.rules,
         )
-        return self._event(command, MarketChanged(book.market))
+        change_market(book, turn, market)
+        self.settlement_sequence = turn.settlement_sequence
+        if not turn.steps:
+            return self._event(command, MarketChanged(market))
+        books = books_changed(turn, self.books)
+        return self._event(command, OrdersChanged(turn.steps, books, None, False, market))

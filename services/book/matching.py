@@ -6,6 +6,7 @@ from typing import Final, final
 from services.book.expiries import Expiries
 from services.book.groups import Group
 from services.book.model import (
+    CANCEL_CAUSE_BAND,
     CANCEL_CAUSE_BUDGET,
     CANCEL_CAUSE_FOK,
     CANCEL_CAUSE_IOC,
@@ -13,6 +14,8 @@ from services.book.model import (
     CANCEL_CAUSE_POST_ONLY,
     CANCEL_CAUSE_SELF_TRADE,
     CANCEL_CAUSE_UNSPECIFIED,
+    MARKET_STATE_OPEN,
+    MARKET_STATE_PRE_OPEN,
     ORDER_STATE_CANCELED,
     ORDER_STATE_FILLED,
     ORDER_STATE_OPEN,
@@ -24,6 +27,7 @@ from services.book.model import (
     SELF_TRADE_DECREMENT,
     SIDE_BUY,
     SIDE_SELL,
+    TIME_IN_FORCE_DAY,
     TIME_IN_FORCE_FOK,
     TIME_IN_FORCE_IOC,
     TRIGGER_TRAILING,
@@ -36,7 +40,7 @@ from services.book.model import (
 from services.book.side import Level, Resting, Side
 from services.book.triggers import Triggers
 from services.book.turn import Turn
-from services.fees import fee
+from services.fees import PPM, fee
 from services.locks import lock
 
 
@@ -94,13 +98,17 @@ class Book:
     to do with more than the makers it trades with: then it goes over the desk. By their ids, `hidden` is what icebergs
     do not show of themselves, `groups` has the orders that belong to others. `released` are the orders whose trigger
     was hit and whose turn has not come yet; `ended`, within a command, the groups whose entry has ended.
+    `auction_ticks` is the price at which the book still has to be uncrossed, 0 for none. `days` are the orders that end
+    with the day.
     """
 
     __slots__ = (
         "asks",
+        "auction_ticks",
         "base_per_lot",
         "bids",
         "cold",
+        "days",
         "ended",
         "expiries",
         "groups",
@@ -126,9 +134,11 @@ class Book:
         self.asks: Final = Side(False)
         self.market_sequence = 0
         self.last_trade_id = 0
-        self.cold = False
+        self.cold = market.state != MARKET_STATE_OPEN
         self.last_price_ticks = 0
+        self.auction_ticks = 0
         self.expiries: Final = Expiries()
+        self.days: Final = Expiries()
         self.triggers: Final = Triggers()
         self.released: list[int] = []
         self.hidden: dict[int, int] = {}
@@ -146,17 +156,18 @@ class Book:
         """
         side = self.asks if place.side == SIDE_BUY else self.bids
         remaining = lots
-        limited = place.type == ORDER_TYPE_LIMIT
-        limit_key = side.key(place.price_ticks)
+        limit_ticks = place.price_ticks if place.type == ORDER_TYPE_LIMIT else self.band_edge(place.side == SIDE_BUY)
+        limited = limit_ticks > 0
+        limit_key = side.key(limit_ticks)
         best = side.best
         if best is None or (limited and best.key < limit_key):
-            cause = CANCEL_CAUSE_FOK if place.time_in_force == TIME_IN_FORCE_FOK else CANCEL_CAUSE_UNSPECIFIED
+            cause = CANCEL_CAUSE_FOK if place.time_in_force == TIME_IN_FORCE_FOK else self._unfilled(place, side)
             return remaining, cause
         if place.post_only:
             return remaining, CANCEL_CAUSE_POST_ONLY
         if place.time_in_force == TIME_IN_FORCE_FOK and not self.fills(place, remaining, remaining, turn):
             return remaining, CANCEL_CAUSE_FOK
-        budgeted = place.side == SIDE_BUY and not limited
+        budgeted = place.side == SIDE_BUY and place.type != ORDER_TYPE_LIMIT
         budget = place.budget
         while remaining > 0:
             level = side.best
@@ -175,19 +186,44 @@ class Book:
                 if ended:
                     return remaining, CANCEL_CAUSE_SELF_TRADE
                 continue
-            side.fill(maker, lots)
-            if maker.remaining_lots == 0 and not (self.hidden and self._show_more(maker, side, turn)):
-                del self.orders[maker.order_id]
+            self.take(side, maker, lots, turn)
             if self.groups and turn is not None:
                 self.part(maker.order_id, turn)
-            trade = self._trade(maker, lots, place.taker_fee_ppm, settlement_sequence + len(trades))
+            trade = self.trade_of(
+                maker, level.price_ticks, lots, place.taker_fee_ppm, settlement_sequence + len(trades)
+            )
             trades.append(trade)
-            if self.groups and turn is not None:
+            if self.groups:
                 received = trade.base_amount if maker.place.side == SIDE_BUY else trade.quote_amount
                 self.credit_entry(maker.order_id, received - trade.maker_fee, maker.remaining_lots == 0)
             remaining -= lots
             budget -= trade.quote_amount
-        return remaining, CANCEL_CAUSE_UNSPECIFIED
+        return remaining, CANCEL_CAUSE_UNSPECIFIED if remaining == 0 else self._unfilled(place, side)
+
+    def take(self, side: Side, maker: Resting, lots: int, turn: Turn | None) -> None:
+        """Takes lots of what a resting order shows; one that has no more is gone."""
+        side.fill(maker, lots)
+        if maker.remaining_lots == 0 and not (self.hidden and self._show_more(maker, side, turn)):
+            del self.orders[maker.order_id]
+
+    def band_edge(self, upper: bool) -> int:
+        """The highest or lowest price that the market's band allows now; 0: any."""
+        rules = self.market.rules
+        if rules is None or rules.band_ppm == 0 or self.last_price_ticks == 0:
+            return 0
+        if upper:
+            return self.last_price_ticks * (PPM + rules.band_ppm) // PPM
+        return max(-(-self.last_price_ticks * (PPM - rules.band_ppm) // PPM), 1)
+
+    def collects(self) -> bool:
+        """Whether orders rest here without trading: before the market opens, and until its auction is over."""
+        return self.market.state == MARKET_STATE_PRE_OPEN or self.auction_ticks > 0
+
+    def _unfilled(self, place: PlaceOrder, side: Side) -> int:
+        """Why the rest of an order must not rest that found nobody more within its limit."""
+        if place.type == ORDER_TYPE_LIMIT or side.best is None:
+            return CANCEL_CAUSE_UNSPECIFIED
+        return CANCEL_CAUSE_BAND
 
     def placed(self, order_id: int, place: PlaceOrder, remaining_lots: int, cause: int) -> Order:
         """An order after it has traded: filled, resting, or ended for a cause."""
@@ -240,7 +276,9 @@ class Book:
     def keeps_something(self) -> bool:
         """Whether anything here is more than a plain order."""
         waits = self.triggers.current or self.triggers.trails or self.released
-        return bool(waits or self.hidden or self.groups) or self.expiries.first(self.orders) > 0
+        if waits or self.hidden or self.groups or self.auction_ticks > 0 or self.market.state != MARKET_STATE_OPEN:
+            return True
+        return self.expiries.first(self.orders) > 0
 
     def hold(self, order_id: int, place: PlaceOrder, arrival: int) -> Resting:
         """Puts an exit aside until its entry has ended."""
@@ -287,6 +325,8 @@ class Book:
         if place.terms is not None and place.terms.expires_ns > 0:
             self.expiries.add(place.terms.expires_ns, order_id, self.orders)
             self.cold = True
+        if place.time_in_force == TIME_IN_FORCE_DAY:
+            self.days.add(1, order_id, self.orders)
 
     def withdraw(self, resting: Resting) -> None:
         """Takes an order out of the book, or from among those that wait."""
@@ -351,6 +391,8 @@ class Book:
         state = ORDER_STATE_OPEN if resting.level is not None else ORDER_STATE_WAITING
         if cause != CANCEL_CAUSE_UNSPECIFIED:
             state = ORDER_STATE_CANCELED
+        elif resting.remaining_lots == 0:
+            state = ORDER_STATE_FILLED
         return self.order_of(resting.order_id, resting.place, self.left(resting), state, cause)
 
     def order_of(self, order_id: int, place: PlaceOrder, remaining_lots: int, state: int, cause: int) -> Order:
@@ -398,7 +440,8 @@ class Book:
         """
         symbol = self.market.symbol
         bid, ask = self.bids.best, self.asks.best
-        assert bid is None or ask is None or bid.price_ticks < ask.price_ticks, f"{symbol} is crossed"
+        crossed = bid is not None and ask is not None and bid.price_ticks >= ask.price_ticks
+        assert not crossed or self.market.state != MARKET_STATE_OPEN or self.auction_ticks > 0, f"{symbol} is crossed"
         count = 0
         for side in (self.bids, self.asks):
             side.validate()
@@ -460,9 +503,10 @@ class Book:
     def fills(self, place: PlaceOrder, lots: int, wanted: int, turn: Turn | None) -> bool:
         """Whether `trade` of `lots` would trade as many as are wanted: the same walk without a trace."""
         side = self.asks if place.side == SIDE_BUY else self.bids
-        limited = place.type == ORDER_TYPE_LIMIT
-        limit_key = side.key(place.price_ticks)
-        budgeted = place.side == SIDE_BUY and not limited
+        limit_ticks = place.price_ticks if place.type == ORDER_TYPE_LIMIT else self.band_edge(place.side == SIDE_BUY)
+        limited = limit_ticks > 0
+        limit_key = side.key(limit_ticks)
+        budgeted = place.side == SIDE_BUY and place.type != ORDER_TYPE_LIMIT
         budget, remaining, mode = place.budget, lots, self_trade_of(place)
         room = 0 if turn is None else turn.room
         for level in side.levels_best_first():
@@ -513,10 +557,11 @@ class Book:
                 unseen += self.hidden.get(maker.order_id, 0)
         return unseen
 
-    def _trade(self, maker: Resting, lots: int, taker_fee_ppm: int, settlement_sequence: int) -> Trade:
+    def trade_of(
+        self, maker: Resting, price_ticks: int, lots: int, taker_fee_ppm: int, settlement_sequence: int
+    ) -> Trade:
         """What a maker's fill looks like. The buyer receives base, the seller quote; each pays its fee out of that."""
         order = maker.place
-        price_ticks = order.price_ticks
         base_amount = lots * self.base_per_lot
         quote_amount = price_ticks * lots * self.quote_per_tick_lot
         maker_receives, taker_receives = base_amount, quote_amount

@@ -52,10 +52,13 @@ CANCEL_CAUSE_BUDGET: Final = 6
 CANCEL_CAUSE_EXPIRED: Final = 7
 CANCEL_CAUSE_MINIMUM: Final = 8
 CANCEL_CAUSE_LINKED: Final = 9
+CANCEL_CAUSE_BAND: Final = 10
 
 MARKET_STATE_UNSPECIFIED: Final = 0
 MARKET_STATE_OPEN: Final = 1
 MARKET_STATE_HALTED: Final = 2
+MARKET_STATE_PRE_OPEN: Final = 3
+MARKET_STATE_CLOSED: Final = 4
 
 
 class Record:
@@ -98,8 +101,31 @@ class Asset(Record):
 
 
 @final
+class MarketRules(Record):
+    """What orders of a market may be at most and at least; 0: no such rule.
+
+    Lots; base units of the quote asset; and how far a price may be from the last trade's, parts per million of it.
+    """
+
+    __match_args__ = ("quantity_min_lots", "quantity_max_lots", "notional_max", "band_ppm")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        quantity_min_lots: int = 0,
+        quantity_max_lots: int = 0,
+        notional_max: int = 0,
+        band_ppm: int = 0,
+    ) -> None:
+        self.quantity_min_lots = quantity_min_lots
+        self.quantity_max_lots = quantity_max_lots
+        self.notional_max = notional_max
+        self.band_ppm = band_ppm
+
+
+@final
 class Market(Record):
-    """A market. All but the state is immutable; notional_min is in base units of the quote asset."""
+    """A market. All but state and rules is immutable; notional_min is in base units of the quote asset."""
 
     __match_args__ = (
         "market_id",
@@ -110,6 +136,7 @@ class Market(Record):
         "lot_size",
         "notional_min",
         "state",
+        "rules",
     )
     __slots__ = __match_args__
 
@@ -123,6 +150,7 @@ class Market(Record):
         lot_size: str,
         notional_min: int = 0,
         state: int = MARKET_STATE_OPEN,
+        rules: MarketRules | None = None,
     ) -> None:
         self.market_id = market_id
         self.symbol = symbol
@@ -132,6 +160,7 @@ class Market(Record):
         self.lot_size = lot_size
         self.notional_min = notional_min
         self.state = state
+        self.rules = rules
 
 
 @final
@@ -485,18 +514,20 @@ class CreateMarket(Record):
 
 @final
 class ChangeMarket(Record):
-    """Asks that a market be halted or opened."""
+    """Asks that a market have another state (0: as it is) or other rules (None: as they are)."""
 
-    __match_args__ = ("market_id", "state")
+    __match_args__ = ("market_id", "state", "rules")
     __slots__ = __match_args__
 
     def __init__(
         self,
         market_id: int,
         state: int,
+        rules: MarketRules | None = None,
     ) -> None:
         self.market_id = market_id
         self.state = state
+        self.rules = rules
 
 
 @final
@@ -801,10 +832,10 @@ class OrdersChanged(Record):
     """A command did more to orders than one of the plain events can say: its steps in order, then the books.
 
     `refused` is set if the command itself was refused; the steps are then what was due before it. `more` says that a
-    CancelOrders found more than one command cancels.
+    CancelOrders found more than one command cancels; `market` is what a ChangeMarket made of it.
     """
 
-    __match_args__ = ("steps", "books", "refused", "more")
+    __match_args__ = ("steps", "books", "refused", "more", "market")
     __slots__ = __match_args__
 
     def __init__(
@@ -813,11 +844,13 @@ class OrdersChanged(Record):
         books: list[BookChanged],
         refused: Refused | None = None,
         more: bool = False,
+        market: Market | None = None,
     ) -> None:
         self.steps = steps
         self.books = books
         self.refused = refused
         self.more = more
+        self.market = market
 
 
 @final

@@ -8,7 +8,10 @@ from typing import Final
 
 from services.book.matching import Book, is_immediate, is_trailing, waits
 from services.book.model import (
+    MARKET_STATE_CLOSED,
     MARKET_STATE_HALTED,
+    MARKET_STATE_OPEN,
+    MARKET_STATE_PRE_OPEN,
     MARKET_STATE_UNSPECIFIED,
     ORDER_TYPE_LIMIT,
     ORDER_TYPE_MARKET,
@@ -16,6 +19,7 @@ from services.book.model import (
     SELF_TRADE_CANCEL_NEWEST,
     SIDE_BUY,
     SIDE_SELL,
+    TIME_IN_FORCE_DAY,
     TIME_IN_FORCE_FOK,
     TIME_IN_FORCE_GTC,
     TIME_IN_FORCE_GTD,
@@ -26,6 +30,7 @@ from services.book.model import (
     TRIGGER_UNSPECIFIED,
     Asset,
     Market,
+    MarketRules,
     PlaceGroup,
     PlaceOrder,
     RequestWithdrawal,
@@ -63,12 +68,18 @@ INVALID_MINIMUM: Final = Reason.INVALID_MINIMUM.name
 INVALID_PRICE: Final = Reason.INVALID_PRICE.name
 INVALID_QUANTITY: Final = Reason.INVALID_QUANTITY.name
 INVALID_TRIGGER: Final = Reason.INVALID_TRIGGER.name
+MARKET_CLOSED: Final = Reason.MARKET_CLOSED.name
 MARKET_HALTED: Final = Reason.MARKET_HALTED.name
+MARKET_IN_AUCTION: Final = Reason.MARKET_IN_AUCTION.name
 MARKET_NOT_FOUND: Final = Reason.MARKET_NOT_FOUND.name
+NOTIONAL_TOO_LARGE: Final = Reason.NOTIONAL_TOO_LARGE.name
 NOTIONAL_TOO_SMALL: Final = Reason.NOTIONAL_TOO_SMALL.name
 ORDER_LINKED: Final = Reason.ORDER_LINKED.name
 ORDER_NOT_FOUND: Final = Reason.ORDER_NOT_FOUND.name
 OUT_OF_SEQUENCE: Final = Reason.OUT_OF_SEQUENCE.name
+PRICE_OUT_OF_BAND: Final = Reason.PRICE_OUT_OF_BAND.name
+QUANTITY_TOO_LARGE: Final = Reason.QUANTITY_TOO_LARGE.name
+QUANTITY_TOO_SMALL: Final = Reason.QUANTITY_TOO_SMALL.name
 QUANTITY_TRADED: Final = Reason.QUANTITY_TRADED.name
 TOO_MANY_OPEN_ORDERS: Final = Reason.TOO_MANY_OPEN_ORDERS.name
 WITHDRAWAL_NOT_FOUND: Final = Reason.WITHDRAWAL_NOT_FOUND.name
@@ -85,7 +96,7 @@ def order_objection(place: PlaceOrder, book: Book) -> str:
         objection = _limit_objection(place, book)
         if objection:
             return objection
-    return _market_objection(book)
+    return _market_objection(place, book)
 
 
 def replacement_objection(place: PlaceOrder, book: Book) -> str:
@@ -93,12 +104,57 @@ def replacement_objection(place: PlaceOrder, book: Book) -> str:
     if not is_positive_int64(place.quantity_lots):
         return INVALID_QUANTITY
     if place.type == ORDER_TYPE_LIMIT:
-        return _limit_objection(place, book) or _market_objection(book)
-    return INVALID_PRICE if place.price_ticks != 0 else _market_objection(book)
+        return _limit_objection(place, book) or _market_objection(place, book)
+    return INVALID_PRICE if place.price_ticks != 0 else _market_objection(place, book)
 
 
-def _market_objection(book: Book) -> str:
-    return MARKET_HALTED if book.market.state == MARKET_STATE_HALTED else ""
+def _market_objection(place: PlaceOrder, book: Book) -> str:
+    """Why the market does not take the order, or not now."""
+    rules, state = book.market.rules, book.market.state
+    if rules is not None:
+        objection = _rules_objection(place, book, rules)
+        if objection:
+            return objection
+    if state == MARKET_STATE_OPEN and book.auction_ticks == 0:
+        return ""
+    if state == MARKET_STATE_HALTED:
+        return MARKET_HALTED
+    if state == MARKET_STATE_CLOSED:
+        return MARKET_CLOSED
+    if state == MARKET_STATE_PRE_OPEN and (waits(place) or _can_be_collected(place)):
+        return ""
+    return MARKET_IN_AUCTION
+
+
+def _can_be_collected(place: PlaceOrder) -> bool:
+    """Whether the order may rest without having tried to trade."""
+    if place.type != ORDER_TYPE_LIMIT or is_immediate(place) or place.post_only:
+        return False
+    return place.terms is None or place.terms.minimum_lots == 0
+
+
+def _rules_objection(place: PlaceOrder, book: Book, rules: MarketRules) -> str:
+    if place.quantity_lots < rules.quantity_min_lots:
+        return QUANTITY_TOO_SMALL
+    if 0 < rules.quantity_max_lots < place.quantity_lots:
+        return QUANTITY_TOO_LARGE
+    worth = place.budget
+    if place.type == ORDER_TYPE_LIMIT:
+        worth = book.notional(place.price_ticks, place.quantity_lots)
+        low, high = book.band_edge(False), book.band_edge(True)
+        if high > 0 and not low <= place.price_ticks <= high and not waits(place):
+            return PRICE_OUT_OF_BAND
+    return NOTIONAL_TOO_LARGE if 0 < rules.notional_max < worth else ""
+
+
+def rules_fit(rules: MarketRules | None) -> bool:
+    """Whether a market may have such rules, or none."""
+    if rules is None:
+        return True
+    for lots in (rules.quantity_min_lots, rules.quantity_max_lots):
+        if lots != 0 and not is_positive_int64(lots):
+            return False
+    return 0 <= rules.notional_max <= AMOUNT_MAX and 0 <= rules.band_ppm < PPM
 
 
 def _limit_objection(place: PlaceOrder, book: Book) -> str:
@@ -184,7 +240,7 @@ def _fields_fit(place: PlaceOrder) -> bool:
     if place.type == ORDER_TYPE_LIMIT:
         if place.budget != 0:
             return False
-        if place.time_in_force == TIME_IN_FORCE_GTC:
+        if place.time_in_force in (TIME_IN_FORCE_GTC, TIME_IN_FORCE_DAY):
             return True
         if place.time_in_force == TIME_IN_FORCE_GTD:
             return place.terms is not None
@@ -209,7 +265,7 @@ def market_objection(market: Market, base: Asset, quote: Asset) -> str:
         return INVALID_MARKET
     if market.symbol != f"{base.symbol}-{quote.symbol}" or not 0 <= market.notional_min <= AMOUNT_MAX:
         return INVALID_FIELD
-    return "" if is_market_state(market.state) else INVALID_FIELD
+    return "" if is_market_state(market.state) and rules_fit(market.rules) else INVALID_FIELD
 
 
 def transfer_objection(transfer: Transfer) -> str:
@@ -239,4 +295,4 @@ def is_address(text: str) -> bool:
 
 def is_market_state(state: int) -> bool:
     """Whether it is one of the enum's values."""
-    return MARKET_STATE_UNSPECIFIED <= state <= MARKET_STATE_HALTED
+    return MARKET_STATE_UNSPECIFIED <= state <= MARKET_STATE_CLOSED

@@ -11,6 +11,7 @@ from services.book.model import (
     SIDE_BUY,
     SIDE_SELL,
     Market,
+    MarketRules,
     PlaceOrder,
     RequestWithdrawal,
     Terms,
@@ -50,12 +51,13 @@ def _from_1(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_2(state: dict[str, Any]) -> dict[str, Any]:
-    lacking: dict[str, Any] = {"last_price_ticks": 0, "waiting": [], "released": [], "groups": []}
-    books = [
-        book | lacking | {side: [_row_from_2(*row) for row in book[side]] for side in ("bids", "asks")}
-        for book in state["books"]
-    ]
-    return state | {"format": 3, "books": books}
+    return state | {"format": 3, "books": [_book_from_2(book) for book in state["books"]]}
+
+
+def _book_from_2(book: dict[str, Any]) -> dict[str, Any]:
+    lacking: dict[str, Any] = {"last_price_ticks": 0, "waiting": [], "released": [], "groups": [], "auction_ticks": 0}
+    sides = {side: [_row_from_2(*row) for row in book[side]] for side in ("bids", "asks")}
+    return book | lacking | sides | {"market": [*book["market"], None]}
 
 
 def _row_from_2(*row: Any) -> list[Any]:
@@ -92,7 +94,8 @@ def withdrawal_of_state(state: list[Any]) -> Withdrawal:
 def book_state(book: Book) -> dict[str, Any]:
     """Everything of a book that its restored copy needs."""
     return {
-        "market": [getattr(book.market, field) for field in Market.__match_args__],
+        "market": _market_state(book.market),
+        "auction_ticks": book.auction_ticks,
         "market_sequence": book.market_sequence,
         "last_trade_id": book.last_trade_id,
         "last_price_ticks": book.last_price_ticks,
@@ -106,7 +109,15 @@ def book_state(book: Book) -> dict[str, Any]:
 
 def market_of_state(state: dict[str, Any]) -> Market:
     """The market that a saved book is of."""
-    return Market(*state["market"])
+    *fields, rules = state["market"]
+    market = Market(*fields)
+    market.rules = None if rules is None else MarketRules(*rules)
+    return market
+
+
+def _market_state(market: Market) -> list[Any]:
+    *fields, rules = (getattr(market, field) for field in Market.__match_args__)
+    return [*fields, None if rules is None else [getattr(rules, field) for field in MarketRules.__match_args__]]
 
 
 def restore_book(book: Book, state: dict[str, Any]) -> None:
@@ -129,6 +140,8 @@ def restore_book(book: Book, state: dict[str, Any]) -> None:
     book.released = state["released"]
     for order_id in book.released:
         book.triggers.remove(order_id)
+    book.auction_ticks = state["auction_ticks"]
+    book.cold = book.keeps_something()
 
 
 def _side_rows(book: Book, side: Side) -> list[list[Any]]:

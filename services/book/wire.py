@@ -31,11 +31,11 @@ _ELEMENT_TAG = b"\x0a"
 
 _SIDES = {model.SIDE_BUY, model.SIDE_SELL}
 _TYPES = {model.ORDER_TYPE_LIMIT, model.ORDER_TYPE_MARKET}
-_TIMES = range(model.TIME_IN_FORCE_GTC, model.TIME_IN_FORCE_GTD + 1)
+_TIMES = range(model.TIME_IN_FORCE_GTC, model.TIME_IN_FORCE_DAY + 1)
 _SELF_TRADES = range(model.SELF_TRADE_CANCEL_NEWEST, model.SELF_TRADE_ALLOW + 1)
 _TRIGGERS = range(model.TRIGGER_UNSPECIFIED, model.TRIGGER_TRAILING + 1)
 _TRIGGER_SOURCES = range(model.TRIGGER_SOURCE_LAST, model.TRIGGER_SOURCE_QUOTE + 1)
-_STATES = {model.MARKET_STATE_OPEN, model.MARKET_STATE_HALTED}
+_STATES = range(model.MARKET_STATE_OPEN, model.MARKET_STATE_CLOSED + 1)
 
 EncodedCommand = tuple[model.Command, bytes]
 """A command, and itself as an element of a CommandBatch."""
@@ -173,7 +173,20 @@ def _market(m: pb.Market) -> model.Market:
         _text(m.lot_size, "market.lot_size"),
         _amount(m.notional_min, "market.notional_min") if m.notional_min else 0,
         _enum(m.state or model.MARKET_STATE_OPEN, _STATES, "market.state"),
+        _rules(m.rules, "market.rules") if m.HasField("rules") else None,
     )
+
+
+def _rules(m: pb.MarketRules, field: str) -> model.MarketRules:
+    notional_max = _amount(m.notional_max, f"{field}.notional_max") if m.notional_max else 0
+    return model.MarketRules(m.quantity_min_lots, m.quantity_max_lots, notional_max, m.band_ppm)
+
+
+def _change_market(m: pb.ChangeMarket) -> model.ChangeMarket:
+    rules = _rules(m.rules, "rules") if m.HasField("rules") else None
+    if m.state == model.MARKET_STATE_UNSPECIFIED and rules is not None:
+        return model.ChangeMarket(m.market_id, m.state, rules)
+    return model.ChangeMarket(m.market_id, _enum(m.state, _STATES, "state"), rules)
 
 
 _SUBMITTED: dict[str, Callable[[Any], model.CommandBody]] = {
@@ -194,7 +207,7 @@ _SUBMITTED: dict[str, Callable[[Any], model.CommandBody]] = {
     "settlement_final": lambda m: model.SettlementFinal(m.through_settlement_sequence),
     "create_asset": lambda m: model.CreateAsset(_asset(m.asset)),
     "create_market": lambda m: model.CreateMarket(_market(m.market)),
-    "change_market": lambda m: model.ChangeMarket(m.market_id, _enum(m.state, _STATES, "state")),
+    "change_market": _change_market,
     "request_withdrawal": _request_withdrawal,
     "approve_withdrawal": lambda m: model.ApproveWithdrawal(m.withdrawal_id),
     "cancel_withdrawal": lambda m: model.CancelWithdrawal(m.withdrawal_id, _text(m.reason, "reason")),
@@ -333,6 +346,23 @@ def _write_market(part: pb.Market, market: model.Market) -> None:
     part.lot_size = market.lot_size
     part.notional_min = str(market.notional_min)
     part.state = market.state  # type: ignore[assignment]
+    if market.rules is not None:
+        _write_rules(part.rules, market.rules)
+
+
+def _write_rules(part: pb.MarketRules, rules: model.MarketRules) -> None:
+    part.SetInParent()
+    part.quantity_min_lots = rules.quantity_min_lots
+    part.quantity_max_lots = rules.quantity_max_lots
+    part.notional_max = str(rules.notional_max)
+    part.band_ppm = rules.band_ppm
+
+
+def _write_change_market(part: pb.ChangeMarket, body: model.ChangeMarket) -> None:
+    part.market_id = body.market_id
+    part.state = body.state  # type: ignore[assignment]
+    if body.rules is not None:
+        _write_rules(part.rules, body.rules)
 
 
 _COMMAND_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
@@ -347,7 +377,7 @@ _COMMAND_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
     model.SettlementFinal: ("settlement_final", _copy),
     model.CreateAsset: ("create_asset", lambda part, body: _copy(part.asset, body.asset)),
     model.CreateMarket: ("create_market", lambda part, body: _write_market(part.market, body.market)),
-    model.ChangeMarket: ("change_market", _copy),
+    model.ChangeMarket: ("change_market", _write_change_market),
     model.RequestWithdrawal: ("request_withdrawal", _write_request),
     model.ApproveWithdrawal: ("approve_withdrawal", _copy),
     model.CancelWithdrawal: ("cancel_withdrawal", _copy),
@@ -433,6 +463,8 @@ def _write_orders_changed(part: pb.OrdersChanged, body: model.OrdersChanged) -> 
     if body.refused is not None:
         _write_refused(part.refused, body.refused)
     part.more = body.more
+    if body.market is not None:
+        _write_market(part.market, body.market)
 
 
 def _write_refused(part: pb.Refused, body: model.Refused) -> None:

@@ -32,6 +32,7 @@ class Resting:
     def __init__(self, order_id: int, place: m.PlaceOrder, lots: int) -> None:
         self.order_id, self.place, self.lots = order_id, place, lots
         self.shown = self.slice()
+        self.came = 0
         self.best = 0
         """The best price that a trailing stop has seen."""
 
@@ -262,12 +263,12 @@ class NaiveEngine:
         market = self.markets[place.market_id - 1]
         self.expire(market)
         gtc, ioc, fok = m.TIME_IN_FORCE_GTC, m.TIME_IN_FORCE_IOC, m.TIME_IN_FORCE_FOK
-        gtd, terms = m.TIME_IN_FORCE_GTD, place.terms or m.Terms()
+        gtd, day, terms = m.TIME_IN_FORCE_GTD, m.TIME_IN_FORCE_DAY, place.terms or m.Terms()
         need(place.side in (m.SIDE_BUY, m.SIDE_SELL), "INVALID_FIELD")
         need(place.type in (m.ORDER_TYPE_LIMIT, m.ORDER_TYPE_MARKET), "INVALID_FIELD")
         limit = place.type == m.ORDER_TYPE_LIMIT
-        need(place.time_in_force in ((gtc, ioc, fok, gtd) if limit else (ioc, fok)), "INVALID_FIELD")
-        need(not place.post_only or (limit and place.time_in_force in (gtc, gtd)), "INVALID_FIELD")
+        need(place.time_in_force in ((gtc, ioc, fok, gtd, day) if limit else (ioc, fok)), "INVALID_FIELD")
+        need(not place.post_only or (limit and place.time_in_force in (gtc, gtd, day)), "INVALID_FIELD")
         need(place.time_in_force != gtd or place.terms is not None, "INVALID_FIELD")
         need(limit or place.price_ticks == 0, "INVALID_FIELD")
         budgeted = not limit and place.side == m.SIDE_BUY
@@ -278,7 +279,7 @@ class NaiveEngine:
             need(0 < place.price_ticks < 2**63, "INVALID_PRICE")
             notional = place.quantity_lots * place.price_ticks * market.quote_per_tick_lot
             need(notional >= market.market.notional_min, "NOTIONAL_TOO_SMALL")
-        need(market.market.state == m.MARKET_STATE_OPEN, "MARKET_HALTED")
+        self.allowed(market, place)
         need(terms.self_trade in range(5) and (place.post_only or not terms.reprice), "INVALID_FIELD")
         expiry = terms.expires_ns
         need(self.time_ns < expiry < 2**63 if place.time_in_force == gtd else expiry == 0, "INVALID_EXPIRY")
@@ -289,13 +290,98 @@ class NaiveEngine:
         need(0 < terms.trigger_ticks < 2**63 if waits and not trails else terms.trigger_ticks == 0, "INVALID_TRIGGER")
         if terms.display_lots != 0:
             hides = 0 < terms.display_lots < place.quantity_lots
-            need(hides and limit and place.time_in_force in (gtc, gtd), "INVALID_DISPLAY")
+            need(hides and limit and place.time_in_force in (gtc, gtd, day), "INVALID_DISPLAY")
         if terms.minimum_lots != 0:
             fits = 0 < terms.minimum_lots <= place.quantity_lots
             need(fits and not place.post_only and place.time_in_force != fok, "INVALID_MINIMUM")
         return market
 
+    def band(self, market: NaiveMarket) -> tuple[int, int]:
+        """The lowest and the highest price that an order may have, or trade at."""
+        rules = market.market.rules
+        if rules is None or not rules.band_ppm or not market.last:
+            return 0, 2**64
+        share = Fraction(rules.band_ppm, 1_000_000)
+        return max(math.ceil(market.last * (1 - share)), 1), math.floor(market.last * (1 + share))
+
+    def allowed(self, market: NaiveMarket, place: m.PlaceOrder) -> None:
+        """What the market's rules and state say of an order."""
+        rules, limit = market.market.rules, place.type == m.ORDER_TYPE_LIMIT
+        waits = place.terms is not None and place.terms.trigger != 0
+        if rules is not None:
+            need(place.quantity_lots >= rules.quantity_min_lots, "QUANTITY_TOO_SMALL")
+            need(not rules.quantity_max_lots or place.quantity_lots <= rules.quantity_max_lots, "QUANTITY_TOO_LARGE")
+            low, high = self.band(market)
+            need(not limit or waits or low <= place.price_ticks <= high, "PRICE_OUT_OF_BAND")
+            worth = place.quantity_lots * place.price_ticks * market.quote_per_tick_lot if limit else place.budget
+            need(not rules.notional_max or worth <= rules.notional_max, "NOTIONAL_TOO_LARGE")
+        state = market.market.state
+        need(state != m.MARKET_STATE_HALTED, "MARKET_HALTED")
+        need(state != m.MARKET_STATE_CLOSED, "MARKET_CLOSED")
+        if state == m.MARKET_STATE_PRE_OPEN and not waits:
+            rests = limit and place.time_in_force not in (m.TIME_IN_FORCE_IOC, m.TIME_IN_FORCE_FOK)
+            least = place.terms.minimum_lots if place.terms else 0
+            need(rests and not place.post_only and least == 0, "MARKET_IN_AUCTION")
+
+    def auction(self, market: NaiveMarket) -> None:
+        """All trade at the one price at which most can."""
+        bids, asks = market.queue(m.SIDE_BUY), market.queue(m.SIDE_SELL)
+        if not bids or not asks or bids[0].place.price_ticks < asks[0].place.price_ticks:
+            return
+        ranks = []
+        for price in {each.place.price_ticks for each in market.resting}:
+            bought = sum(each.lots for each in bids if each.place.price_ticks >= price)
+            sold = sum(each.lots for each in asks if each.place.price_ticks <= price)
+            away = abs(price - market.last) if market.last else 0
+            ranks.append((-min(bought, sold), abs(bought - sold), away, price))
+        price = min(ranks)[3]
+        while True:
+            bids = [each for each in market.queue(m.SIDE_BUY) if each.place.price_ticks >= price]
+            asks = [each for each in market.queue(m.SIDE_SELL) if each.place.price_ticks <= price]
+            if not bids or not asks:
+                self.auction(market)
+                return
+            maker, taker = sorted((bids[0], asks[0]), key=lambda each: (each.came, each.order_id))
+            mode = taker.place.terms.self_trade if taker.place.terms else 0
+            if maker.place.account_id == taker.place.account_id and mode != m.SELF_TRADE_ALLOW:
+                self.ends(market, taker, m.CANCEL_CAUSE_SELF_TRADE)
+                continue
+            lots = min(maker.shown, taker.shown)
+            for each in (maker, taker):
+                self.happens_at(each.place)
+                self.consume(market, each, lots)
+                self.part(market, each.order_id)
+            trade = self.trade(market, maker, taker.place, lots, price)
+            self.step(market, taker.order_id, taker.place, taker.lots, 0, [trade])
+            for each, fee_paid in ((maker, trade.maker_fee), (taker, trade.taker_fee)):
+                received = trade.base_amount if each.place.side == m.SIDE_BUY else trade.quote_amount
+                self.entry_received(market, each.order_id, received - fee_paid)
+                if each.lots == 0:
+                    self.entry_over(market, each.order_id)
+
+    def consume(self, market: NaiveMarket, resting: Resting, lots: int) -> None:
+        """Lots of a resting order have traded."""
+        resting.lots -= lots
+        resting.shown -= lots
+        if resting.shown == 0:
+            market.resting.remove(resting)
+            if resting.lots > 0:
+                resting.shown = resting.slice()
+                resting.came = self.journal_sequence
+                market.resting.append(resting)
+                self.hides = True
+
     def expire(self, market: NaiveMarket) -> None:
+        """Does what is due: ends what is over, and releases whom nobody could release before."""
+        self.expire_only(market)
+        if market.market.state == m.MARKET_STATE_CLOSED:
+            days = [each for each in self.all_of(market) if each.place.time_in_force == m.TIME_IN_FORCE_DAY]
+            for each in sorted(days, key=lambda each: each.order_id):
+                if each in self.all_of(market) and each not in market.held:
+                    self.ends(market, each, m.CANCEL_CAUSE_EXPIRED)
+        self.settle(market)
+
+    def expire_only(self, market: NaiveMarket) -> None:
         """Ends what is over by now, the earliest first."""
         over = [
             (each.place.terms.expires_ns, each.order_id, each)
@@ -305,7 +391,6 @@ class NaiveEngine:
         for _, _, each in sorted(over, key=lambda entry: entry[:2]):
             if each in self.all_of(market) and each not in market.held:
                 self.ends(market, each, m.CANCEL_CAUSE_EXPIRED)
-        self.settle(market)
 
     def settle(self, market: NaiveMarket) -> None:
         """Releases whoever waits for the prices as they are, until nobody does."""
@@ -512,6 +597,9 @@ class NaiveEngine:
                 if place.side == m.SIDE_BUY and best == 1:
                     break
                 place = like(place, price_ticks=best - 1 if place.side == m.SIDE_BUY else best + 1)
+        if market.market.state == m.MARKET_STATE_PRE_OPEN:
+            self.stay(market, order_id, place, left, known)
+            return
         if place.post_only and market.against(place):
             self.step(market, order_id, place, left, 4, [])
             self.entry_over(market, order_id)
@@ -535,12 +623,7 @@ class NaiveEngine:
         if left and not cause and place.time_in_force in (m.TIME_IN_FORCE_IOC, m.TIME_IN_FORCE_FOK):
             cause = m.CANCEL_CAUSE_IOC
         if left and not cause:
-            resting = known or Resting(order_id, place, left)
-            resting.place, resting.lots = place, left
-            resting.shown = resting.slice()
-            market.resting.append(resting)
-            self.hides = self.hides or market.resting[-1].shown < left
-            self.happens_at(place)
+            self.rest(market, order_id, place, left, known)
         self.step(market, order_id, place, left, cause, trades)
         for trade in trades:
             received = trade.base_amount if place.side == m.SIDE_BUY else trade.quote_amount
@@ -549,6 +632,25 @@ class NaiveEngine:
             self.entry_over(market, order_id)
         if cause or not left or trades:
             self.part(market, order_id)
+
+    def stay(self, market: NaiveMarket, order_id: int, place: m.PlaceOrder, left: int, known: Resting | None) -> None:
+        """Before the market opens an order rests without a trade, or cannot."""
+        cause = m.CANCEL_CAUSE_IOC if place.time_in_force in (m.TIME_IN_FORCE_IOC, m.TIME_IN_FORCE_FOK) else 0
+        if not cause:
+            self.rest(market, order_id, place, left, known)
+        self.step(market, order_id, place, left, cause, [])
+        if cause:
+            self.entry_over(market, order_id)
+            self.part(market, order_id)
+
+    def rest(self, market: NaiveMarket, order_id: int, place: m.PlaceOrder, left: int, known: Resting | None) -> None:
+        """An order comes to the end of the queue."""
+        resting = known or Resting(order_id, place, left)
+        resting.place, resting.lots, resting.came = place, left, self.journal_sequence
+        resting.shown = resting.slice()
+        market.resting.append(resting)
+        self.hides = self.hides or resting.shown < left
+        self.happens_at(place)
 
     def step(
         self, market: NaiveMarket, order_id: int, place: m.PlaceOrder, left: int, cause: int, trades: list[m.Trade]
@@ -576,8 +678,13 @@ class NaiveEngine:
         lost, budget = 0, place.budget
         mode = place.terms.self_trade if place.terms else m.SELF_TRADE_CANCEL_NEWEST
         budgeted = place.type == m.ORDER_TYPE_MARKET and place.side == m.SIDE_BUY
+        low, high = self.band(market)
         while left and (queue := market.against(place)):
             maker = queue[0]
+            if place.type == m.ORDER_TYPE_MARKET and not (
+                maker.place.price_ticks <= high if place.side == m.SIDE_BUY else maker.place.price_ticks >= low
+            ):
+                return left, lost, m.CANCEL_CAUSE_BAND, trades
             price_of_lot = maker.place.price_ticks * market.quote_per_tick_lot
             lots = min(left, maker.shown)
             if budgeted:
@@ -604,36 +711,30 @@ class NaiveEngine:
                     left, lost = left - both, lost + both
                 continue
             left -= lots
-            maker.lots -= lots
-            maker.shown -= lots
             budget -= lots * price_of_lot
+            self.consume(market, maker, lots)
             self.happens_at(maker.place)
             self.part(market, maker.order_id)
             trades.append(self.trade(market, maker, place, lots))
             received = trades[-1].base_amount if maker.place.side == m.SIDE_BUY else trades[-1].quote_amount
             self.entry_received(market, maker.order_id, received - trades[-1].maker_fee)
-            if maker.shown == 0:
-                market.resting.remove(maker)
-                if maker.lots == 0:
-                    self.entry_over(market, maker.order_id)
-                else:
-                    maker.shown = maker.slice()
-                    market.resting.append(maker)
-                    self.hides = True
+            if maker.lots == 0:
+                self.entry_over(market, maker.order_id)
         return left, lost, 0, trades
 
-    def trade(self, market: NaiveMarket, maker: Resting, taker: m.PlaceOrder, lots: int) -> m.Trade:
+    def trade(self, market: NaiveMarket, maker: Resting, taker: m.PlaceOrder, lots: int, price: int = 0) -> m.Trade:
         """Numbers it and divides the money."""
         market.trades += 1
-        market.last = maker.place.price_ticks
+        price = price or maker.place.price_ticks
+        market.last = price
         self.settlements += 1
         base = lots * market.base_per_lot
-        quote = lots * maker.place.price_ticks * market.quote_per_tick_lot
+        quote = lots * price * market.quote_per_tick_lot
         buyer_is_maker = maker.place.side == m.SIDE_BUY
         return m.Trade(
             trade_id=market.trades,
             settlement_sequence=self.settlements,
-            price_ticks=maker.place.price_ticks,
+            price_ticks=price,
             quantity_lots=lots,
             base_amount=base,
             quote_amount=quote,
@@ -650,8 +751,9 @@ class NaiveEngine:
             for resting in self.all_of(market):
                 if resting.order_id == cancel.order_id and resting.place.account_id == cancel.account_id:
                     self.expire(market)
-                    need(resting in self.all_of(market), "ORDER_NOT_FOUND")
-                    self.ends(market, resting, m.CANCEL_CAUSE_USER)
+                    now = [each for each in self.all_of(market) if each.order_id == cancel.order_id]
+                    need(bool(now), "ORDER_NOT_FOUND")
+                    self.ends(market, now[0], m.CANCEL_CAUSE_USER)
                     self.settle(market)
                     if len(self.steps) > 1 or self.hides:
                         return m.OrdersChanged(self.steps, self.books()), 0
@@ -666,9 +768,11 @@ class NaiveEngine:
             if (each.order_id, each.place.account_id) == (asked.order_id, asked.account_id)
         ]
         need(bool(found), "ORDER_NOT_FOUND")
-        market, resting = found[0]
+        market = found[0][0]
         self.expire(market)
-        need(resting in self.all_of(market), "ORDER_NOT_FOUND")
+        now = [each for each in self.all_of(market) if each.order_id == asked.order_id]
+        need(bool(now), "ORDER_NOT_FOUND")
+        resting = now[0]
         grouped = [each.order_id for group in market.groups for each in group.exits]
         grouped += [group.entry_id for group in market.groups]
         need(resting.order_id not in grouped, "ORDER_LINKED")
@@ -680,7 +784,7 @@ class NaiveEngine:
         need(0 < price < 2**63 if old.type == m.ORDER_TYPE_LIMIT else price == 0, "INVALID_PRICE")
         enough = quantity * price * market.quote_per_tick_lot >= market.market.notional_min
         need(enough or old.type == m.ORDER_TYPE_MARKET, "NOTIONAL_TOO_SMALL")
-        need(market.market.state == m.MARKET_STATE_OPEN, "MARKET_HALTED")
+        self.allowed(market, place)
         filled = old.quantity_lots - resting.lots
         need(quantity > filled, "QUANTITY_TRADED")
         if resting not in market.resting:
@@ -827,7 +931,8 @@ class NaiveEngine:
         need(asked.base_asset_id != asked.quote_asset_id, "INVALID_MARKET")
         base, quote = self.assets[asked.base_asset_id - 1], self.assets[asked.quote_asset_id - 1]
         need(asked.symbol == base.symbol + "-" + quote.symbol, "INVALID_FIELD")
-        need(0 <= asked.notional_min < 2**256 and asked.state in (0, 1, 2), "INVALID_FIELD")
+        need(0 <= asked.notional_min < 2**256 and asked.state in range(5), "INVALID_FIELD")
+        self.rules_fit(asked.rules)
         for step in (asked.tick_size, asked.lot_size):
             try:
                 need(step.replace(".", "").isdecimal() and Decimal(step) > 0, "INVALID_FIELD")
@@ -837,9 +942,24 @@ class NaiveEngine:
         self.markets.append(NaiveMarket(market, base.decimals, quote.decimals))
         return m.MarketCreated(market)
 
-    def on_ChangeMarket(self, change: m.ChangeMarket) -> m.MarketChanged:
+    def on_ChangeMarket(self, change: m.ChangeMarket) -> m.EventBody:
         need(1 <= change.market_id <= len(self.markets), "MARKET_NOT_FOUND")
-        need(change.state in (1, 2), "INVALID_FIELD")
+        need(change.state in range(5) and (change.state != 0 or change.rules is not None), "INVALID_FIELD")
+        self.rules_fit(change.rules)
         market = self.markets[change.market_id - 1]
-        market.market = market_like(market.market, change.market_id, change.state)
+        state = change.state or market.market.state
+        market.market = like(market.market, state=state, rules=change.rules or market.market.rules)
+        if state == m.MARKET_STATE_OPEN:
+            self.expire_only(market)
+            self.auction(market)
+        self.expire(market)
+        if self.steps:
+            return m.OrdersChanged(self.steps, self.books(), None, False, market.market)
         return m.MarketChanged(market.market)
+
+    def rules_fit(self, rules: m.MarketRules | None) -> None:
+        """Refuses rules that cannot be."""
+        if rules is not None:
+            lots = (rules.quantity_min_lots, rules.quantity_max_lots)
+            need(all(0 <= each < 2**63 for each in lots), "INVALID_FIELD")
+            need(0 <= rules.notional_max < 2**256 and 0 <= rules.band_ppm < 10**6, "INVALID_FIELD")

@@ -37,9 +37,10 @@ from tests.property.walk import walk
 from tests.unit.scenarios import play, scenarios
 for scenario in scenarios():
     play(scenario)
+    play(scenario, restart=True)
 for seed in (1, 2):
-    walk(seed, 600)
-walk(3, 150, restart=True)
+    walk(seed, 1_000)
+walk(3, 300, restart=True)
 """
 
 
@@ -131,6 +132,7 @@ class Fault(NamedTuple):
 
 
 MATCHING, SIDE, ENGINE = "services/book/matching.py", "services/book/side.py", "services/book/engine.py"
+AUCTION = "services/book/auction.py"
 TRIGGERS = "services/book/triggers.py"
 DESK, EXPIRIES, TURN = "services/book/desk.py", "services/book/expiries.py", "services/book/turn.py"
 SNAPSHOT, RULES, FEES = "services/book/snapshot.py", "services/book/rules.py", "services/fees.py"
@@ -212,8 +214,8 @@ FAULTS = (
     Fault(
         "stops set off nothing",
         DESK,
-        "enter(book, turn, waiting.order_id, waiting.place)\n        collect(book)",
-        "enter(book, turn, waiting.order_id, waiting.place)",
+        "begin_exits(book, turn)\n        collect(book)",
+        "begin_exits(book, turn)\n        pass",
     ),
     Fault(
         "what waits sets nothing aside",
@@ -262,6 +264,21 @@ FAULTS = (
         "self._take_number(command_id, 1)",
     ),
     Fault("a snapshot forgets what an entry brought", SNAPSHOT, "holder_id, received))", "holder_id, 0))"),
+    Fault("the auction is where least trades", AUCTION, "rank > best:", "rank < best:"),
+    Fault(
+        "the auction is not at one price",
+        AUCTION,
+        "trade_of(maker, book.auction_ticks,",
+        "trade_of(maker, maker.place.price_ticks,",
+    ),
+    Fault("the auction's newer is the maker", AUCTION, "older, newer = seller, buyer", "older, newer = buyer, seller"),
+    Fault(
+        "one trades with oneself in the auction", AUCTION, "self_trade_of(newer.place) != SELF_TRADE_ALLOW:", "False:"
+    ),
+    Fault("orders trade before the opening", DESK, "if book.collects():", "if False:"),
+    Fault("the day never ends", MATCHING, "if place.time_in_force == TIME_IN_FORCE_DAY:", "if False:"),
+    Fault("the band is too wide", MATCHING, "(PPM + rules.band_ppm)", "(PPM + rules.band_ppm + PPM)"),
+    Fault("large orders pass", RULES, "if 0 < rules.quantity_max_lots <", "if 0 > rules.quantity_max_lots >"),
     Fault("a level is not told", TURN, "self.touched[market_id, side, price_ticks] = None", "pass"),
     Fault(
         "fill or kill fills in part",
@@ -318,8 +335,8 @@ FAULTS = (
     Fault(
         "halted markets trade",
         RULES,
-        "MARKET_HALTED if book.market.state == MARKET_STATE_HALTED",
-        "MARKET_HALTED if False",
+        "if state == MARKET_STATE_HALTED:\n        return MARKET_HALTED",
+        "if state == MARKET_STATE_HALTED:\n        return ''",
     ),
     Fault("the least notional is too small", RULES, "< book.notional_min", "<= book.notional_min"),
     Fault(

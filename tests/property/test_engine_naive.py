@@ -14,12 +14,13 @@ from tests.property.walk import Pair, body, walk
 COMMANDS = 3_000
 EVERYTHING = """
 OrderPlaced OrderCanceled OrdersChanged Refused AccountOpened Transferred Deposited SettlementFinalized AssetCreated
-MarketCreated MarketChanged TimeAdvanced SessionOpened WithdrawalRequested WithdrawalApproved WithdrawalCanceled Claimed
-trades partly state_1 state_2 state_3 state_4 cause_0 cause_2 cause_3 cause_4 cause_5 cause_6 cause_7 cause_8 cause_9
-INVALID_EXPIRY INVALID_GROUP ORDER_LINKED INVALID_DISPLAY INVALID_TRIGGER INVALID_MINIMUM QUANTITY_TRADED WOULD_TRADE
-refused credited ACCOUNT_NOT_FOUND
-WITHDRAWAL_NOT_FOUND MARKET_NOT_FOUND ASSET_NOT_FOUND ORDER_NOT_FOUND INVALID_FIELD INVALID_PRICE
-INVALID_QUANTITY MARKET_HALTED NOTIONAL_TOO_SMALL INVALID_MARKET ALREADY_EXISTS OUT_OF_SEQUENCE
+MarketCreated MarketChanged TimeAdvanced SessionOpened WithdrawalRequested WithdrawalApproved WithdrawalCanceled
+Claimed trades partly state_1 state_2 state_3 state_4 cause_0 cause_2 cause_3 cause_4 cause_5 cause_6 cause_7 cause_8
+cause_9 cause_10 INVALID_EXPIRY INVALID_GROUP ORDER_LINKED INVALID_DISPLAY INVALID_TRIGGER INVALID_MINIMUM
+QUANTITY_TRADED WOULD_TRADE refused credited ACCOUNT_NOT_FOUND WITHDRAWAL_NOT_FOUND MARKET_NOT_FOUND ASSET_NOT_FOUND
+ORDER_NOT_FOUND INVALID_FIELD INVALID_PRICE INVALID_QUANTITY MARKET_HALTED MARKET_CLOSED MARKET_IN_AUCTION
+QUANTITY_TOO_SMALL QUANTITY_TOO_LARGE NOTIONAL_TOO_LARGE PRICE_OUT_OF_BAND auctions NOTIONAL_TOO_SMALL INVALID_MARKET
+ALREADY_EXISTS OUT_OF_SEQUENCE
 """
 
 
@@ -62,6 +63,7 @@ def test_a_long_walk_that_goes_everywhere() -> None:
         if isinstance(event.body, m.OrdersChanged) and event.body.refused is not None:
             seen["refused"] += 1
         if isinstance(event.body, m.OrderPlaced | m.OrdersChanged):
+            seen["auctions"] += isinstance(event.body, m.OrdersChanged) and event.body.market is not None
             for step in [event.body] if isinstance(event.body, m.OrderPlaced) else event.body.steps:
                 seen[f"state_{step.order.state}"] += 1
                 seen[f"cause_{step.order.cancel_cause}"] += 1

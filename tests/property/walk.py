@@ -50,7 +50,9 @@ def prelude() -> list[m.CommandBody]:
 
 def body(pick: Pick[Any]) -> m.CommandBody:
     """One command: mostly orders, a fifth cancels and replacements, now and then something else or something wrong."""
-    kind = pick(range(29))
+    kind = pick(range(30))
+    if kind == 29:
+        return m.ChangeMarket(pick((1, 2)), m.MARKET_STATE_OPEN)
     if kind > 26:
         return group(pick)
     if kind == 21:
@@ -75,9 +77,13 @@ def body(pick: Pick[Any]) -> m.CommandBody:
 def place(pick: Pick[Any]) -> m.PlaceOrder:
     """An order that can be taken."""
     side, limit = pick((m.SIDE_BUY, m.SIDE_SELL)), pick(range(5)) > 0
-    time_in_force = pick((1, 1, 1, 1, 2, 3, 4) if limit else (2, 2, 3))
+    time_in_force = pick((1, 1, 1, 1, 2, 3, 4, 5) if limit else (2, 2, 3))
     special = time_in_force == m.TIME_IN_FORCE_GTD or pick(range(3)) == 0
-    post_only = limit and time_in_force in (m.TIME_IN_FORCE_GTC, m.TIME_IN_FORCE_GTD) and pick(range(4)) == 0
+    post_only = (
+        limit
+        and time_in_force in (m.TIME_IN_FORCE_GTC, m.TIME_IN_FORCE_GTD, m.TIME_IN_FORCE_DAY)
+        and pick(range(4)) == 0
+    )
     return m.PlaceOrder(
         account_id=pick(ACCOUNTS),
         market_id=pick((1, 1, 2)),
@@ -177,10 +183,20 @@ def rare(pick: Pick[Any]) -> m.CommandBody:
         m.SettlementFinal(pick((0, 1, 5, -1))),
         m.CreateAsset(asset),
         m.CreateMarket(market),
-        m.ChangeMarket(pick((1, 2, 9)), pick((1, 1, 1, 2, 3, 0))),
+        m.ChangeMarket(pick((1, 2, 9)), pick((1, 2, 3, 3, 4, 0, 5)), pick((None, None, None, rules(pick)))),
     )
     chosen: m.CommandBody = bodies[min(pick(range(len(bodies) + 4)), len(bodies) - 1)]
     return chosen
+
+
+def rules(pick: Pick[Any]) -> m.MarketRules:
+    """Rules of a market, seldom any that cannot be."""
+    return m.MarketRules(
+        quantity_min_lots=pick((0, 0, 0, 2, -1)),
+        quantity_max_lots=pick((0, 0, 5)),
+        notional_max=pick((0, 0, 500)) * SCALES[0][1],
+        band_ppm=pick((0, 30_000, 50_000, 50_000, 10**6)),
+    )
 
 
 def money(pick: Pick[Any]) -> m.CommandBody:
@@ -323,7 +339,7 @@ class Pair:
             check_fee(trade.taker_fee, received, order.taker_fee_ppm)
             assert 0 <= trade.maker_fee <= given
             aside_before = self.locked[trade.maker_order_id]  # 0: another of its group held it until now
-            assert aside_before - received == trade.maker_lock_remaining >= 0 or aside_before == 0
+            assert aside_before - received >= trade.maker_lock_remaining >= 0 or aside_before == 0
             self.locked[trade.maker_order_id] = trade.maker_lock_remaining
             paid += given
         assert paid + order.lock_remaining <= aside, "more was spent than set aside"

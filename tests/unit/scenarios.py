@@ -8,11 +8,12 @@
     WHO cancels all [bids|asks]                             of WHO's
     WHO both ORDER / ORDER                                  two of these: one cancels the other
     WHO first ORDER then ORDER [/ ORDER]                    exits that wait for an entry
-    halt | open                                             the market
+    halt | open | pre-open | close                          the market
+    rules LEAST MOST WORTH BAND_PPM                         the market's, 0 for none
 
     tick                                                    the book's clock
 
-HOW is ioc, fok, post-only or till-N (the time; every command takes 1); own-... for what happens when it meets an order
+HOW is ioc, fok, day, post-only or till-N (the time; every command takes 1); own-... for what happens when it meets an order
 of its owner's; least-N, the minimum quantity; show-N, an iceberg; reprice, if it is post-only. It waits for stop-N or
 profit-N, the last trade's price, for quote-stop-N or quote-profit-N, or as a trailing stop for trail-N. What a command
 did to other orders than those that traded stands before its own outcome, as `bob 2: canceled 3 SELF_TRADE;` for bob's
@@ -52,8 +53,21 @@ CAUSES = {
     m.CANCEL_CAUSE_EXPIRED: "EXPIRED",
     m.CANCEL_CAUSE_MINIMUM: "MINIMUM",
     m.CANCEL_CAUSE_LINKED: "LINKED",
+    m.CANCEL_CAUSE_BAND: "BAND",
 }
-TIMES = {"gtc": m.TIME_IN_FORCE_GTC, "ioc": m.TIME_IN_FORCE_IOC, "fok": m.TIME_IN_FORCE_FOK}
+TIMES = {"gtc": m.TIME_IN_FORCE_GTC, "ioc": m.TIME_IN_FORCE_IOC, "fok": m.TIME_IN_FORCE_FOK, "day": m.TIME_IN_FORCE_DAY}
+STATES = {
+    "halt": m.MARKET_STATE_HALTED,
+    "open": m.MARKET_STATE_OPEN,
+    "pre-open": m.MARKET_STATE_PRE_OPEN,
+    "close": m.MARKET_STATE_CLOSED,
+}
+STATE_NAMES = {
+    m.MARKET_STATE_HALTED: "halted",
+    m.MARKET_STATE_OPEN: "opened",
+    m.MARKET_STATE_PRE_OPEN: "collects",
+    m.MARKET_STATE_CLOSED: "closed",
+}
 OWN = {
     "own-oldest": m.SELF_TRADE_CANCEL_OLDEST,
     "own-both": m.SELF_TRADE_CANCEL_BOTH,
@@ -498,6 +512,96 @@ ann both sells 3 @ 110      => refused INVALID_GROUP              => |
 ann first buys 3 @ 110 then sells 0 @ 90 => refused INVALID_QUANTITY => |
 ann buys 1 @ 100            => rests 1                            => 100 ann 1 |
 
+# A market collects orders before it opens, and then all trade at the price at which most can
+pre-open                    => collects                           => |
+ann buys 5 @ 103            => rests 5                            => 103 ann 5 |
+bob sells 3 @ 100           => rests 3                            => 103 ann 5 | 100 bob 3
+cat sells 4 @ 102           => rests 4                            => 103 ann 5 | 100 bob 3, 102 cat 4
+dan buys 1 @ 101            => rests 1                            => 103 ann 5, 101 dan 1 | 100 bob 3, 102 cat 4
+open => bob 1: 3 @ 102 ann: filled; cat 1: 2 @ 102 ann: rests 2; opened => 101 dan 1 | 102 cat 2
+
+# Of two prices for as much, the one that leaves less; then the one nearer to the last
+ann sells 1 @ 104           => rests 1                            => | 104 ann 1
+bob buys 1 @ 104            => 1 @ 104 ann: filled                => |
+pre-open                    => collects                           => |
+ann buys 2 @ 105            => rests 2                            => 105 ann 2 |
+bob sells 2 @ 101           => rests 2                            => 105 ann 2 | 101 bob 2
+open                        => bob 2: 2 @ 105 ann: filled; opened => |
+pre-open                    => collects                           => |
+ann buys 2 @ 105            => rests 2                            => 105 ann 2 |
+bob sells 2 @ 101           => rests 2                            => 105 ann 2 | 101 bob 2
+cat sells 1 @ 104           => rests 1                            => 105 ann 2 | 101 bob 2, 104 cat 1
+open                        => bob 3: 2 @ 101 ann: filled; opened => | 104 cat 1
+
+# Before the opening only what can rest without a trade is taken, or what waits
+pre-open                    => collects                           => |
+ann buys 5 @ 100 ioc        => refused MARKET_IN_AUCTION          => |
+ann sells 1 at market       => refused MARKET_IN_AUCTION          => |
+ann buys 5 @ 100 post-only  => refused MARKET_IN_AUCTION          => |
+ann buys 5 @ 100 least-1    => refused MARKET_IN_AUCTION          => |
+dan buys 1 @ 107 ioc stop-100 => waits 1                          => | ~ dan 107 USD
+bob buys 1 @ 105            => rests 1                            => 105 bob 1 | ~ dan 107 USD
+cat sells 2 @ 105           => rests 2                            => 105 bob 1 | 105 cat 2 ~ dan 107 USD
+bob moves 1 to 1 @ 106      => bob 1: rests 1                     => 106 bob 1 | 105 cat 2 ~ dan 107 USD
+open => bob 1: 1 @ 105 cat: filled; dan 1: 1 @ 105 cat: filled; opened => |
+
+# In the auction, too, nobody trades with himself, and an order that would cross once that is gone trades again
+pre-open                    => collects                           => |
+ann buys 2 @ 101            => rests 2                            => 101 ann 2 |
+ann sells 2 @ 100           => rests 2                            => 101 ann 2 | 100 ann 2
+bob sells 1 @ 100           => rests 1                            => 101 ann 2 | 100 ann 2 bob 1
+open => ann 2: canceled 2 SELF_TRADE; bob 1: 1 @ 100 ann: filled; opened => 101 ann 1 |
+
+# Icebergs trade in the auction with all they have
+pre-open                    => collects                           => |
+ann buys 5 @ 101 show-2     => rests 5                            => 101 ann 2+3 |
+bob sells 4 @ 100           => rests 4                            => 101 ann 2+3 | 100 bob 4
+open => bob 1: 2 @ 100 ann: rests 2; ann 1: 2 @ 100 bob: rests 1; opened => 101 ann 1 |
+
+# A halted market that collected before opens with its auction
+pre-open                    => collects                           => |
+ann buys 1 @ 101            => rests 1                            => 101 ann 1 |
+bob sells 1 @ 101           => rests 1                            => 101 ann 1 | 101 bob 1
+halt                        => halted                             => 101 ann 1 | 101 bob 1
+cat buys 1 @ 101            => refused MARKET_HALTED              => 101 ann 1 | 101 bob 1
+open                        => bob 1: 1 @ 101 ann: filled; opened => |
+
+# Orders of the day end when the market closes; a closed market takes cancels only
+ann buys 1 @ 100 day        => rests 1                            => 100 ann 1 |
+bob buys 1 @ 99             => rests 1                            => 100 ann 1, 99 bob 1 |
+close                       => ann 1: canceled 1 EXPIRED; closed  => 99 bob 1 |
+cat sells 1 @ 99            => refused MARKET_CLOSED              => 99 bob 1 |
+bob moves 1 to 1 @ 98       => refused MARKET_CLOSED              => 99 bob 1 |
+bob cancels 1               => canceled 1 USER                    => |
+open                        => opened                             => |
+
+# Least, most, and how much it may be worth
+rules 2 5 600 0             => opened                             => |
+ann buys 1 @ 100            => refused QUANTITY_TOO_SMALL         => |
+ann buys 6 @ 100            => refused QUANTITY_TOO_LARGE         => |
+ann buys 5 @ 121            => refused NOTIONAL_TOO_LARGE         => |
+ann buys 5 @ 120            => rests 5                            => 120 ann 5 |
+ann moves 4 to 4 @ 151      => refused NOTIONAL_TOO_LARGE         => 120 ann 5 |
+bob buys 5 for 601          => refused NOTIONAL_TOO_LARGE         => 120 ann 5 |
+bob sells 6 at market       => refused QUANTITY_TOO_LARGE         => 120 ann 5 |
+rules 0 0 0 0               => opened                             => 120 ann 5 |
+bob sells 6 at market       => 5 @ 120 ann: canceled 1 IOC        => |
+
+# No price is further from the last one than the band allows, and none is traded at
+ann sells 1 @ 100           => rests 1                            => | 100 ann 1
+ann sells 2 @ 104           => rests 2                            => | 100 ann 1, 104 ann 2
+ann sells 2 @ 110           => rests 2                            => | 100 ann 1, 104 ann 2, 110 ann 2
+rules 0 0 0 50000           => opened                             => | 100 ann 1, 104 ann 2, 110 ann 2
+bob buys 1 @ 500            => 1 @ 100 ann: filled                => | 104 ann 2, 110 ann 2
+cat buys 1 @ 106            => refused PRICE_OUT_OF_BAND          => | 104 ann 2, 110 ann 2
+cat buys 1 @ 94             => refused PRICE_OUT_OF_BAND          => | 104 ann 2, 110 ann 2
+cat buys 1 @ 105            => 1 @ 104 ann: filled                => | 104 ann 1, 110 ann 2
+cat buys 5 for 999          => 1 @ 104 ann: canceled 4 BAND       => | 110 ann 2
+cat buys 1 for 999 fok      => canceled 1 FOK                     => | 110 ann 2
+cat buys 1 for 999          => canceled 1 BAND                    => | 110 ann 2
+cat buys 1 @ 99             => rests 1                            => 99 cat 1 | 110 ann 2
+dan sells 2 at market       => 1 @ 99 cat: canceled 1 IOC         => | 110 ann 2
+
 # A market sell takes every bid there is
 ann buys 2 @ 100            => rests 2                            => 100 ann 2 |
 bob buys 2 @ 10             => rests 2                            => 100 ann 2, 10 bob 2 |
@@ -635,9 +739,11 @@ class Floor:
         self.time_ns += 1
         if text == "tick":
             return self.engine.apply(m.Command(0, m.AdvanceTime()), self.time_ns)
-        if text in {"halt", "open"}:
-            state = m.MARKET_STATE_HALTED if text == "halt" else m.MARKET_STATE_OPEN
-            return self.engine.apply(m.Command(0, m.ChangeMarket(1, state)), self.time_ns)
+        if text in STATES:
+            return self.engine.apply(m.Command(0, m.ChangeMarket(1, STATES[text])), self.time_ns)
+        if text.startswith("rules "):
+            rules = m.MarketRules(*map(int, text.split()[1:]))
+            return self.engine.apply(m.Command(0, m.ChangeMarket(1, 0, rules)), self.time_ns)
         self.number += 1
         command_id = command_id_of(GATEWAY, 1, self.number)
         body = (
@@ -747,11 +853,13 @@ def outcome(event: m.Event, owners: dict[int, str]) -> str:
     if isinstance(body, m.Refused):
         return f"refused {body.reason}"
     if isinstance(body, m.MarketChanged):
-        return "halted" if body.market.state == m.MARKET_STATE_HALTED else "opened"
+        return STATE_NAMES[body.market.state]
     if isinstance(body, m.TimeAdvanced):
         return "later"
     if isinstance(body, m.OrdersChanged):
         told = [_named_step(step, event.command_id, owners) for step in body.steps]
+        if body.market is not None:
+            told.append(STATE_NAMES[body.market.state])
         return "; ".join([*told, f"refused {body.refused.reason}"] if body.refused is not None else told) or "nothing"
     assert isinstance(body, m.OrderPlaced | m.OrderCanceled)
     return _step(body.order, body.trades if isinstance(body, m.OrderPlaced) else [])
@@ -793,10 +901,15 @@ def drawn_locks(book: str) -> dict[tuple[int, int], int]:
     return locks
 
 
-def play(scenario: Scenario) -> None:
-    """Plays every row. Raises AssertionError at the first that is not as written."""
+def play(scenario: Scenario, restart: bool = False) -> None:
+    """Plays every row. Raises AssertionError at the first that is not as written.
+
+    With `restart` the engine comes out of its own snapshot before every row.
+    """
     floor = Floor()
     for row in scenario.rows:
+        if restart:
+            floor.engine = Engine.restore(floor.engine.snapshot())
         event = floor.say(row.command)
         where = f"{scenario.title}: {row.command}"
         assert outcome(event, floor.owners) == row.outcome, f"{where} => {outcome(event, floor.owners)}"

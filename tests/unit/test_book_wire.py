@@ -16,6 +16,7 @@ SPECIAL = model.PlaceOrder(1001, 1, 2, 1, 1, False, 300, 5, terms=TERMS)
 CHANGED = model.OrderChanged(model.Order(7, 1001, 1, 2, 1, 1, False, 300, 9, 4, 0, "", 1, 2, 1, 0, 5, TERMS), [TRADE])
 BOOK = model.BookChanged(1, 8, [model.LevelChanged(1, 300, 0), model.LevelChanged(2, 301, 2**62)])
 MARKET = model.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 10**30, 2)
+RULES = model.MarketRules(1, 2**62, HUGE, 50_000)
 TRANSFER = model.Transfer("t1", 2, 1001, 1, HUGE, "why")
 REQUEST = model.RequestWithdrawal("w1", 1001, 1, HUGE, "0x" + "ab" * 20)
 WITHDRAWAL = model.Withdrawal(9, REQUEST)
@@ -39,6 +40,7 @@ SUBMITTED: list[model.CommandBody] = [
     model.CreateAsset(model.Asset(0, "BTC", 18)),
     model.CreateMarket(MARKET),
     model.ChangeMarket(1, 2),
+    model.ChangeMarket(1, 0, RULES),
     REQUEST,
     model.ApproveWithdrawal(9),
     model.CancelWithdrawal(9, "why"),
@@ -49,7 +51,7 @@ EVENTS: list[model.EventBody] = [
     model.OrderPlaced(ORDER, [TRADE, TRADE]),
     model.OrderCanceled(ORDER),
     model.OrdersChanged([CHANGED, CHANGED], [BOOK]),
-    model.OrdersChanged([CHANGED], [BOOK, BOOK], None, True),
+    model.OrdersChanged([CHANGED], [BOOK, BOOK], None, True, model.Market(1, "BTC-USD", 1, 2, "1", "1", 0, 3, RULES)),
     model.OrdersChanged([], [], model.Refused("ORDER_NOT_FOUND", model.Command(7, SPECIAL))),
     model.Refused("ORDER_NOT_FOUND", model.Command(7, model.CancelOrder(1, 2))),
     model.AccountOpened(1001, "Zoë"),

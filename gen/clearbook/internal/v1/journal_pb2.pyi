@@ -87,6 +87,8 @@ class _TimeInForceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TimeInFor
     """Trades wholly at once or not at all."""
     TIME_IN_FORCE_GTD: _TimeInForce.ValueType  # 4
     """Rests until filled, canceled or expired."""
+    TIME_IN_FORCE_DAY: _TimeInForce.ValueType  # 5
+    """Rests until filled, canceled, or the market is closed."""
 
 class TimeInForce(_TimeInForce, metaclass=_TimeInForceEnumTypeWrapper):
     """How long an order lives."""
@@ -101,6 +103,8 @@ TIME_IN_FORCE_FOK: TimeInForce.ValueType  # 3
 """Trades wholly at once or not at all."""
 TIME_IN_FORCE_GTD: TimeInForce.ValueType  # 4
 """Rests until filled, canceled or expired."""
+TIME_IN_FORCE_DAY: TimeInForce.ValueType  # 5
+"""Rests until filled, canceled, or the market is closed."""
 Global___TimeInForce: _TypeAlias = TimeInForce  # noqa: Y015
 
 class _Trigger:
@@ -243,6 +247,8 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     """Its minimum quantity was not to be had at once."""
     CANCEL_CAUSE_LINKED: _CancelCause.ValueType  # 9
     """Another order of its group traded, was released or ended; or its entry brought nothing."""
+    CANCEL_CAUSE_BAND: _CancelCause.ValueType  # 10
+    """At market: what is left would trade outside of the market's price band."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
     """Why an order ended unfilled."""
@@ -267,6 +273,8 @@ CANCEL_CAUSE_MINIMUM: CancelCause.ValueType  # 8
 """Its minimum quantity was not to be had at once."""
 CANCEL_CAUSE_LINKED: CancelCause.ValueType  # 9
 """Another order of its group traded, was released or ended; or its entry brought nothing."""
+CANCEL_CAUSE_BAND: CancelCause.ValueType  # 10
+"""At market: what is left would trade outside of the market's price band."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
 class _MarketState:
@@ -281,6 +289,10 @@ class _MarketStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MarketSta
     """Takes orders."""
     MARKET_STATE_HALTED: _MarketState.ValueType  # 2
     """Takes cancels only."""
+    MARKET_STATE_PRE_OPEN: _MarketState.ValueType  # 3
+    """Collects orders that can rest; they trade in one auction when it opens."""
+    MARKET_STATE_CLOSED: _MarketState.ValueType  # 4
+    """Takes cancels only; orders of the day have ended."""
 
 class MarketState(_MarketState, metaclass=_MarketStateEnumTypeWrapper):
     """Whether a market takes orders."""
@@ -291,6 +303,10 @@ MARKET_STATE_OPEN: MarketState.ValueType  # 1
 """Takes orders."""
 MARKET_STATE_HALTED: MarketState.ValueType  # 2
 """Takes cancels only."""
+MARKET_STATE_PRE_OPEN: MarketState.ValueType  # 3
+"""Collects orders that can rest; they trade in one auction when it opens."""
+MARKET_STATE_CLOSED: MarketState.ValueType  # 4
+"""Takes cancels only; orders of the day have ended."""
 Global___MarketState: _TypeAlias = MarketState  # noqa: Y015
 
 @_typing.final
@@ -324,8 +340,42 @@ class Asset(_message.Message):
 Global___Asset: _TypeAlias = Asset  # noqa: Y015
 
 @_typing.final
+class MarketRules(_message.Message):
+    """What orders of a market may be at most and at least; 0: no such rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUANTITY_MIN_LOTS_FIELD_NUMBER: _builtins.int
+    QUANTITY_MAX_LOTS_FIELD_NUMBER: _builtins.int
+    NOTIONAL_MAX_FIELD_NUMBER: _builtins.int
+    BAND_PPM_FIELD_NUMBER: _builtins.int
+    quantity_min_lots: _builtins.int
+    """Smallest quantity."""
+    quantity_max_lots: _builtins.int
+    """Largest quantity."""
+    notional_max: _builtins.str
+    """Largest price x quantity, or budget, in base units of the quote asset."""
+    band_ppm: _builtins.int
+    """How far a price may be from the last trade's, parts per million of it."""
+    def __init__(
+        self,
+        *,
+        quantity_min_lots: _builtins.int = ...,
+        quantity_max_lots: _builtins.int = ...,
+        notional_max: _builtins.str = ...,
+        band_ppm: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_ppm", b"band_ppm", "notional_max", b"notional_max", "quantity_max_lots", b"quantity_max_lots", "quantity_min_lots", b"quantity_min_lots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarketRules: _TypeAlias = MarketRules  # noqa: Y015
+
+@_typing.final
 class Market(_message.Message):
-    """A market. All but the state is immutable."""
+    """A market. All but state and rules is immutable."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -337,6 +387,7 @@ class Market(_message.Message):
     LOT_SIZE_FIELD_NUMBER: _builtins.int
     NOTIONAL_MIN_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     market_id: _builtins.int
     """Assigned by the engine, from 1."""
     symbol: _builtins.str
@@ -353,6 +404,10 @@ class Market(_message.Message):
     """Smallest price x quantity of a limit order, in base units of the quote asset."""
     state: Global___MarketState.ValueType
     """Whether it takes orders."""
+    @_builtins.property
+    def rules(self) -> Global___MarketRules:
+        """What orders may be, if there are such rules."""
+
     def __init__(
         self,
         *,
@@ -364,10 +419,11 @@ class Market(_message.Message):
         lot_size: _builtins.str = ...,
         notional_min: _builtins.str = ...,
         state: Global___MarketState.ValueType = ...,
+        rules: Global___MarketRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_asset_id", b"base_asset_id", "lot_size", b"lot_size", "market_id", b"market_id", "notional_min", b"notional_min", "quote_asset_id", b"quote_asset_id", "state", b"state", "symbol", b"symbol", "tick_size", b"tick_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_asset_id", b"base_asset_id", "lot_size", b"lot_size", "market_id", b"market_id", "notional_min", b"notional_min", "quote_asset_id", b"quote_asset_id", "rules", b"rules", "state", b"state", "symbol", b"symbol", "tick_size", b"tick_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -929,25 +985,31 @@ Global___CreateMarket: _TypeAlias = CreateMarket  # noqa: Y015
 
 @_typing.final
 class ChangeMarket(_message.Message):
-    """Asks that a market be halted or opened."""
+    """Asks that a market have another state or other rules."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MARKET_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     market_id: _builtins.int
     """Which."""
     state: Global___MarketState.ValueType
-    """Its new state."""
+    """Its new state; unspecified: as it is."""
+    @_builtins.property
+    def rules(self) -> Global___MarketRules:
+        """Its new rules, all of them; none: as they are."""
+
     def __init__(
         self,
         *,
         market_id: _builtins.int = ...,
         state: Global___MarketState.ValueType = ...,
+        rules: Global___MarketRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["market_id", b"market_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["market_id", b"market_id", "rules", b"rules", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1494,6 +1556,7 @@ class OrdersChanged(_message.Message):
     BOOKS_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    MARKET_FIELD_NUMBER: _builtins.int
     more: _builtins.bool
     """A CancelOrders left some: ask again."""
     @_builtins.property
@@ -1508,6 +1571,10 @@ class OrdersChanged(_message.Message):
     def refused(self) -> Global___Refused:
         """If the command itself was refused: the steps are then what was due before it."""
 
+    @_builtins.property
+    def market(self) -> Global___Market:
+        """A ChangeMarket made this of it."""
+
     def __init__(
         self,
         *,
@@ -1515,10 +1582,11 @@ class OrdersChanged(_message.Message):
         books: _abc.Iterable[Global___BookChanged] | None = ...,
         refused: Global___Refused | None = ...,
         more: _builtins.bool = ...,
+        market: Global___Market | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["refused", b"refused"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["market", b"market", "refused", b"refused"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["books", b"books", "more", b"more", "refused", b"refused", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["books", b"books", "market", b"market", "more", b"more", "refused", b"refused", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
