@@ -29,6 +29,7 @@ from services.book.model import (
     SIDE_SELL,
     TIME_IN_FORCE_DAY,
     TIME_IN_FORCE_FOK,
+    TIME_IN_FORCE_GTC,
     TIME_IN_FORCE_IOC,
     TRIGGER_TRAILING,
     TRIGGER_UNSPECIFIED,
@@ -161,8 +162,9 @@ class Book:
         limit_key = side.key(limit_ticks)
         best = side.best
         if best is None or (limited and best.key < limit_key):
-            cause = CANCEL_CAUSE_FOK if place.time_in_force == TIME_IN_FORCE_FOK else self._unfilled(place, side)
-            return remaining, cause
+            if place.time_in_force == TIME_IN_FORCE_FOK:
+                return remaining, CANCEL_CAUSE_FOK
+            return remaining, self._unfilled(place, side)
         if place.post_only:
             return remaining, CANCEL_CAUSE_POST_ONLY
         if place.time_in_force == TIME_IN_FORCE_FOK and not self.fills(place, remaining, remaining, turn):
@@ -221,9 +223,7 @@ class Book:
 
     def _unfilled(self, place: PlaceOrder, side: Side) -> int:
         """Why the rest of an order must not rest that found nobody more within its limit."""
-        if place.type == ORDER_TYPE_LIMIT or side.best is None:
-            return CANCEL_CAUSE_UNSPECIFIED
-        return CANCEL_CAUSE_BAND
+        return CANCEL_CAUSE_UNSPECIFIED if place.type == ORDER_TYPE_LIMIT or side.best is None else CANCEL_CAUSE_BAND
 
     def placed(self, order_id: int, place: PlaceOrder, remaining_lots: int, cause: int) -> Order:
         """An order after it has traded: filled, resting, or ended for a cause."""
@@ -245,6 +245,11 @@ class Book:
 
     def rest(self, order_id: int, place: PlaceOrder, remaining_lots: int, arrival: int) -> None:
         """Puts what remains of an order behind all others of its price; `arrival` is its journal_sequence."""
+        if place.terms is None and place.time_in_force == TIME_IN_FORCE_GTC:  # what `put` does, for most orders
+            resting = Resting(order_id, place, arrival, remaining_lots)
+            self.orders[order_id] = resting
+            (self.bids if place.side == SIDE_BUY else self.asks).insert(resting)
+            return
         shown_lots = remaining_lots
         if place.terms is not None and place.terms.display_lots > 0:
             shown_lots = min(remaining_lots, place.terms.display_lots)
@@ -371,8 +376,11 @@ class Book:
         return self._lock_now(resting.order_id, resting.place, self.left(resting))
 
     def _lock_now(self, order_id: int, place: PlaceOrder, remaining_lots: int) -> int:
-        group = self.groups.get(order_id) if self.groups else None
-        return 0 if group is not None and not group.holds(order_id) else self.lock(place, remaining_lots)
+        if self.groups:
+            group = self.groups.get(order_id)
+            if group is not None and not group.holds(order_id):
+                return 0
+        return self.lock(place, remaining_lots)
 
     def lock(self, place: PlaceOrder, remaining_lots: int) -> int:
         """What an order sets aside that has not traded at market yet."""
@@ -562,6 +570,7 @@ class Book:
     ) -> Trade:
         """What a maker's fill looks like. The buyer receives base, the seller quote; each pays its fee out of that."""
         order = maker.place
+        left = self.left(maker) if self.hidden else maker.remaining_lots
         base_amount = lots * self.base_per_lot
         quote_amount = price_ticks * lots * self.quote_per_tick_lot
         maker_receives, taker_receives = base_amount, quote_amount
@@ -580,6 +589,6 @@ class Book:
             order.account_id,
             fee(maker_receives, order.maker_fee_ppm),
             fee(taker_receives, taker_fee_ppm),
-            self.left(maker),
-            self.lock_of(maker),
+            left,
+            self._lock_now(maker.order_id, order, left),
         )

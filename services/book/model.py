@@ -2,10 +2,13 @@
 
 Names, fields and enum values are the proto's. Two things differ: amounts are unbounded ints of base units (strings on
 the wire), and a oneof is one attribute, `body`. Nothing here is changed once it is made: events and commands may be
-shared freely. Plain slotted classes, because mypyc makes C structs of them and dataclasses it does not. Pure.
+shared freely. Plain slotted classes, because mypyc makes C structs of them and dataclasses it does not. What
+most commands make is `acyclic`: the garbage collector need not know of it, for nothing here points back. Pure.
 """
 
 from typing import ClassVar, Final, final
+
+from mypy_extensions import mypyc_attr
 
 SIDE_UNSPECIFIED: Final = 0
 SIDE_BUY: Final = 1
@@ -61,6 +64,7 @@ MARKET_STATE_PRE_OPEN: Final = 3
 MARKET_STATE_CLOSED: Final = 4
 
 
+@mypyc_attr(acyclic=True)
 class Record:
     """Equality by content, and a readable repr, for the classes below. Not for the hot path.
 
@@ -164,6 +168,7 @@ class Market(Record):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Terms(Record):
     """What an order asks beyond side, price, quantity and time in force. An order without any has None.
 
@@ -202,6 +207,7 @@ class Terms(Record):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class PlaceOrder(Record):
     """Asks for an order."""
 
@@ -254,6 +260,7 @@ class PlaceOrder(Record):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class CancelOrder(Record):
     """Asks that an open order be canceled."""
 
@@ -598,6 +605,7 @@ def numbers_of(body: CommandBody) -> int:
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Command(Record):
     """One thing asked of the engine: command_id is gateway << 56 | epoch << 36 | number, 0 for the book's own."""
 
@@ -614,6 +622,7 @@ class Command(Record):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Order(Record):
     """An order as the engine sees it after an event."""
 
@@ -681,6 +690,7 @@ class Order(Record):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Trade(Record):
     """Two orders met. The taker is the order of the event."""
 
@@ -730,6 +740,7 @@ class Trade(Record):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class OrderPlaced(Record):
     """An order was taken: the order after all of its trades, and the trades as they happened."""
 
@@ -746,6 +757,7 @@ class OrderPlaced(Record):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class OrderCanceled(Record):
     """An order was canceled on request: the order after it ended."""
 
@@ -1089,6 +1101,7 @@ EventBody = (
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Event(Record):
     """The one outcome of one command. market_sequence is 0 if no book changed."""
 

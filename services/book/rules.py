@@ -111,6 +111,8 @@ def replacement_objection(place: PlaceOrder, book: Book) -> str:
 def _market_objection(place: PlaceOrder, book: Book) -> str:
     """Why the market does not take the order, or not now."""
     rules, state = book.market.rules, book.market.state
+    if rules is None and state == MARKET_STATE_OPEN and book.auction_ticks == 0:
+        return ""
     if rules is not None:
         objection = _rules_objection(place, book, rules)
         if objection:

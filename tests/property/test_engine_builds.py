@@ -242,7 +242,7 @@ FAULTS = (
     ),
     Fault("one released leaves the other", DESK, "book.part(order_id, turn)\n        waiting", "waiting"),
     Fault("one ended leaves the other", MATCHING, "self.part(resting.order_id, turn)", "pass"),
-    Fault("both of two lock", MATCHING, "return 0 if group is not None and not group.holds(order_id) else", "return"),
+    Fault("both of two lock", MATCHING, "if group is not None and not group.holds(order_id):", "if False:"),
     Fault("the smaller lock is for both", DESK, "-max(locks)[1]", "-min(locks)[1]"),
     Fault("exits forget the fee", MATCHING, "received - trade.maker_fee,", "received,"),
     Fault(
