@@ -101,23 +101,32 @@ def digest(root: Path) -> str:
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in [*files, Path(__file__)])).hexdigest()
 
 
+def stamp_of(root: Path) -> Path:
+    """Where the digest of what was compiled last is kept."""
+    return root / "build" / "mypyc.sha256"
+
+
+def up_to_date(root: Path) -> bool:
+    """Whether what is compiled in the tree was compiled from the sources that are there now."""
+    stamp = stamp_of(root)
+    return stamp.exists() and stamp.read_text() == digest(root) and bool(shared_objects(root))
+
+
 def main(argument: str) -> int:
     """Compile this checkout in place; `--if-changed` only then; `--remove` what was compiled."""
     root = Path(__file__).resolve().parent
-    stamp = root / "build" / "mypyc.sha256"
     if argument == "--remove":
         for path in shared_objects(root):
             path.unlink()
         return 0
     if not wanted(editable=False):
         return main("--remove")
-    current = digest(root)
-    if argument == "--if-changed" and stamp.exists() and stamp.read_text() == current and shared_objects(root):
+    if argument == "--if-changed" and up_to_date(root):
         return 0
     made = compile_in_place(root)
     print("\n".join(str(path.relative_to(root)) for path in made) or "nothing compiled")
     if made:
-        stamp.write_text(current)
+        stamp_of(root).write_text(digest(root))
     return 0 if made else 1
 
 

@@ -38,13 +38,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bench.load import SEED, USERS, Job, Outcome
 from services.book.journal import Journal
 from services.cli.clients import Clients
-from services.cli.up import engine_build
+from services.cli.welcome import engine_build
 from tests.backends import Backends
 from tests.suite import Suite, until, user
 
 BENCH = Path(__file__).resolve().parent
 CALLERS = (1, 16, 64)
 DELTA_CALLERS = (1, 16)
+BATCH_SIZES = (1, 16, 128)
+BATCH_CALLERS = 8
+BATCHED = ("placeorders", "trade")
+STREAM_ECHO = "bare grpcio stream echo"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 JOB_SECONDS_MAX = 60.0
 METRICS_SECONDS_MAX = 5.0
@@ -77,6 +81,7 @@ class Way(NamedTuple):
     title: str
     floor: str
     callers: tuple[int, ...]
+    """How many at once; or, of BATCHED ones, how many orders a message."""
 
 
 WAYS = (
@@ -84,7 +89,14 @@ WAYS = (
     Way("hmac", "The same, signed with HMAC-SHA256", "bare grpcio echo", CALLERS),
     Way("ed25519", "The same, signed with Ed25519", "bare grpcio echo", CALLERS),
     Way("rest", "POST /api/v1/order, until it is durable and answered", "bare FastAPI route", CALLERS),
-    Way("delta", "PlaceOrder, until a StreamOrderBook reader has it", "bare grpcio stream echo", DELTA_CALLERS),
+    Way("placeorders", "PlaceOrders, by orders a call; eight callers", "bare grpcio echo", BATCH_SIZES),
+    Way(
+        "trade",
+        "Trade (ACCEPTED), by orders a request; eight streams, two requests on their way",
+        STREAM_ECHO,
+        BATCH_SIZES,
+    ),
+    Way("delta", "PlaceOrder, until a StreamOrderBook reader has it", STREAM_ECHO, DELTA_CALLERS),
 )
 
 
@@ -225,7 +237,8 @@ class Bench:
             bare=bare,
             address=self._address(way.kind, bare),
             book=self._addresses["grpc"] if bare else self._suite.publisher,
-            callers=callers,
+            callers=BATCH_CALLERS if way.kind in BATCHED else callers,
+            size=callers if way.kind in BATCHED else 1,
             warm_seconds=pace.warm_seconds,
             seconds=pace.seconds,
             tag=f"{way.kind}-{callers}-{round_number}",
@@ -280,7 +293,8 @@ class Bench:
     def report(self, ways: Sequence[Way]) -> None:
         for way in ways:
             print(f"\n{way.title}; floor: {way.floor}\n")
-            _row("callers", "orders/s", "p50 ms", "p99 ms", "floor/s", "p50 ms", "p99 ms", "ratio", "p50 ratio")
+            first = "a message" if way.kind in BATCHED else "callers"
+            _row(first, "orders/s", "p50 ms", "p99 ms", "floor/s", "p50 ms", "p99 ms", "ratio", "p50 ratio")
             for callers in way.callers:
                 ours, floor = self.figures[way.kind, callers, False], self.figures[way.kind, callers, True]
                 times = (ours.quantile_ms(0.5), ours.quantile_ms(0.99), floor.quantile_ms(0.5), floor.quantile_ms(0.99))

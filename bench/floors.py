@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from bench.batch_load import PLACE_ORDERS, TRADE
 from bench.load import ORDER_ROUTE, PLACE_ORDER, STREAM_ORDER_BOOK
 from gateway_http.__main__ import WS_MESSAGE_BYTES_MAX, listen
 from services.runtime.config import HostPort
@@ -26,7 +27,10 @@ LOOPBACK = "127.0.0.1"
 
 
 class Echo:
-    """Unary: the request's bytes. Stream: nothing first, then the bytes of every unary request."""
+    """Unary: the request's bytes. Stream: nothing first, then the bytes of every unary request.
+
+    Of Trade, the bytes of its requests.
+    """
 
     def __init__(self) -> None:
         self._readers: set[asyncio.Queue[bytes]] = set()
@@ -35,6 +39,10 @@ class Echo:
         for reader in self._readers:
             reader.put_nowait(request)
         return request
+
+    async def talk(self, requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield request
 
     async def stream(self, _request: bytes, _context: Any) -> AsyncIterator[bytes]:
         queue: asyncio.Queue[bytes] = asyncio.Queue()
@@ -71,6 +79,8 @@ async def grpc_floor(closing: Closing) -> None:
     echo = Echo()
     methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         PLACE_ORDER: grpc.unary_unary_rpc_method_handler(echo.place_order),
+        PLACE_ORDERS: grpc.unary_unary_rpc_method_handler(echo.place_order),
+        TRADE: grpc.stream_stream_rpc_method_handler(echo.talk),
         STREAM_ORDER_BOOK: grpc.unary_stream_rpc_method_handler(echo.stream),
     }
     server = grpc.aio.server()

@@ -24,6 +24,7 @@ from services.order_gateway.call import Call
 from services.order_gateway.identity.desk import Desk
 from services.order_gateway.identity.issuer import Issued
 from services.order_gateway.identity.settings import IdentitySettings
+from services.order_gateway.identity.who import ADMIN_USER, Identity
 
 METHOD = "/clearbook.v1.OrderService/PlaceOrder"
 REQUEST = order_pb.PlaceOrderRequest(
@@ -58,7 +59,7 @@ async def credentials(desk: Desk) -> dict[str, Credential]:
 
 async def _issued(desk: Desk, kind: account_pb.KeyKind.ValueType, public_key: bytes = b"") -> Issued:
     asked = account_pb.CreateApiKeyRequest(kind=kind, public_key=public_key)
-    return await desk.issuer.create_for("alice", keys_wire.new_key(asked))
+    return await desk.issuer.create_for(Identity(ADMIN_USER, frozenset()), "alice", keys_wire.new_key(asked))
 
 
 async def microseconds(desk: Desk, credential: Credential, calls: int) -> tuple[float, float]:

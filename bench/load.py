@@ -40,7 +40,7 @@ GRPC_OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_messag
 class Job(msgspec.Struct):
     """What to do. Ids are `tag`-0, `tag`-1, …; `address` answers PlaceOrder, `book` streams what came of it."""
 
-    kind: Literal["grpc", "hmac", "ed25519", "rest", "delta"]
+    kind: Literal["grpc", "hmac", "ed25519", "rest", "delta", "placeorders", "trade"]
     bare: bool
     address: str
     callers: int
@@ -48,6 +48,8 @@ class Job(msgspec.Struct):
     seconds: float
     tag: str
     seed: int
+    size: int = 1
+    """Orders a message."""
     book: str = ""
     keys: list[tuple[str, str]] = []
     """Of each user in turn, to sign with: the key's id, and its secret or its private half in hexadecimal."""
@@ -81,7 +83,7 @@ class Order(NamedTuple):
     price: str
     quantity: str
 
-    def proto(self) -> bytes:
+    def message(self) -> order_pb.PlaceOrderRequest:
         return order_pb.PlaceOrderRequest(
             client_order_id=self.client_order_id,
             market=self.market,
@@ -89,7 +91,10 @@ class Order(NamedTuple):
             type=order_pb.ORDER_TYPE_LIMIT,
             price=self.price,
             quantity=self.quantity,
-        ).SerializeToString()
+        )
+
+    def proto(self) -> bytes:
+        return self.message().SerializeToString()
 
     def http(self) -> bytes:
         body = (
@@ -117,7 +122,7 @@ def orders(job: Job) -> Iterator[Order]:
             market,
             "buy" if buys else "sell",
             f"{ticks // 100}.{ticks % 100:02}",
-            f"0.00{dice.randint(1, 99):02}",
+            f"0.000{dice.randint(1, 99):02}" if job.size > 1 else f"0.00{dice.randint(1, 99):02}",
         )
         number += 1
 
@@ -295,11 +300,14 @@ async def perform(job: Job) -> Outcome:
 
 
 async def main() -> None:
+    from bench.batch_load import perform as perform_batches  # which builds on this
+
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.buffer.readline):
         gc.collect()
         gc.disable()
-        outcome = await perform(msgspec.json.decode(line, type=Job))
+        job = msgspec.json.decode(line, type=Job)
+        outcome = await (perform_batches if job.kind in {"placeorders", "trade"} else perform)(job)
         gc.enable()
         sys.stdout.write(json.dumps(msgspec.to_builtins(outcome)) + "\n")
         sys.stdout.flush()

@@ -139,6 +139,17 @@ class _Channel:
         call: Any = self._channel.unary_stream(method, None, response_deserializer, **more)
         return self._with_credential(call, method, request_serializer)
 
+    def stream_stream(
+        self, method: str, request_serializer: Any, response_deserializer: Any, **more: Any
+    ) -> Callable[..., Any]:
+        """For a method whose requests are a stream too: signed at its opening, over no bytes."""
+        call: Any = self._channel.stream_stream(method, request_serializer, response_deserializer, **more)
+
+        def signed(requests: Any = None, *, metadata: Sequence[tuple[str, str | bytes]] = (), **options: Any) -> Any:
+            return call(requests, metadata=(*metadata, *self._credential.metadata(method, b"")), **options)
+
+        return signed
+
     def _with_credential(
         self, call: Callable[..., Any], method: str, serialize: Callable[[Any], bytes]
     ) -> Callable[..., Any]:

@@ -55,10 +55,6 @@ event TokenListed:
     asset: indexed(bytes32)
     token: indexed(address)
 
-event OwnerLinked:
-    account: indexed(bytes32)
-    owner: indexed(address)
-
 event AdminOffered:
     admin: indexed(address)
     offered: indexed(address)
@@ -90,7 +86,6 @@ asset_of: public(HashMap[address, bytes32])
 
 # The ledger
 balances: public(HashMap[bytes32, HashMap[address, uint256]])
-owner: public(HashMap[bytes32, address])
 deposit_count: public(uint256)
 
 # What has left the ledger and not yet the vault
@@ -248,19 +243,6 @@ def list_token(asset: bytes32, token: address):
     self.token_of[asset] = token
     self.asset_of[token] = asset
     log TokenListed(asset=asset, token=token)
-
-
-@external
-def link_owner(account: bytes32, wallet: address):
-    """
-    @notice Links an account to its wallet, once.
-    """
-    assert msg.sender == self.admin, "not the admin"
-    assert account != empty(bytes32), "no account"
-    assert wallet != empty(address), "no wallet"
-    assert self.owner[account] == empty(address), "account is linked"
-    self.owner[account] = wallet
-    log OwnerLinked(account=account, owner=wallet)
 
 
 @external

@@ -56,7 +56,7 @@ class Settings(LogSettings, LimitSettings, TlsSettings, PublicTlsSettings, Publi
     trusted_proxies: Annotated[str, AfterValidator(_checked_networks)] = ""
     """Addresses and networks, separated by commas, whose X-Forwarded-For and -Proto tell who the client is."""
     cors_origins: str = ""
-    """Pages of others that may use us from a browser, as "https://app.example", separated by commas."""
+    """Pages of others that may use us from a browser, as "https://app.example", separated by commas; "*": all."""
 
     def check_exposure(self) -> None:
         """Raises StartError if strangers could name themselves: what we forward to comes from loopback."""
@@ -101,7 +101,7 @@ async def serve(settings: Settings, closing: Closing) -> None:
     forward, publisher = (host_port(text).from_here for text in (settings.forward_address, settings.publisher_address))
     state = State(str(forward), str(publisher), closing, tls, believed, Limits(settings))
     config = uvicorn.Config(
-        build(state, _listed(settings.cors_origins)),
+        build(state, _listed(settings.cors_origins), open_mode=settings.clearbook_auth == "open"),
         http="httptools",
         ws="websockets-sansio",
         ws_max_size=WS_MESSAGE_BYTES_MAX,

@@ -11,9 +11,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway_http import routes, stream
-from gateway_http.errors import problem
+from gateway_http.errors import answer
 from gateway_http.headers import DOCS_PATH, Headers, docs_page
-from gateway_http.routes import JSON
+from gateway_http.origins import Origins
 from gateway_http.state import State
 from services.errors import Reason, Rejected
 from services.runtime import log, metrics
@@ -33,8 +33,14 @@ _requests = metrics.counter("http_requests", "HTTP requests answered", ("route",
 _seconds = metrics.histogram("http_seconds", "Seconds to the answer of a request", ("route",))
 
 
-def build(state: State, cors_origins: Sequence[str] = ()) -> FastAPI:
-    """The application around the two clients. `cors_origins`: which pages of others may use it from a browser."""
+def build(state: State, cors_origins: Sequence[str] = (), *, open_mode: bool = True) -> FastAPI:
+    """The application.
+
+    Args:
+        state: with the two clients.
+        cors_origins: whose pages may use it from a browser.
+        open_mode: whoever asks may name any user.
+    """
     app = FastAPI(
         title="Clearbook", version="1", description="An order book that clears.", docs_url=None, redoc_url=None
     )
@@ -45,6 +51,7 @@ def build(state: State, cors_origins: Sequence[str] = ()) -> FastAPI:
     app.add_exception_handler(Rejected, _on_rejected)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_middleware(Origins, allowed=cors_origins, open_mode=open_mode)
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -66,28 +73,23 @@ def _add_docs(app: FastAPI) -> None:
         return Response(page, headers={"content-security-policy": policy}, media_type="text/html")
 
 
-def _answer(rejected: Rejected, status: int | None = None) -> Response:
-    own, body, headers = problem(rejected, log.request_id.get() or "")
-    return Response(body, status or own, headers, JSON)
-
-
 async def _on_rejected(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Rejected)
-    return _answer(error)
+    return answer(error)
 
 
 async def _on_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first: dict[str, Any] = dict(error.errors()[0])
     field = str(first["loc"][-1])
-    return _answer(Rejected(Reason.INVALID_FIELD, f"{field}: {first['msg']}", field))
+    return answer(Rejected(Reason.INVALID_FIELD, f"{field}: {first['msg']}", field))
 
 
 async def _on_http(_request: Request, error: Exception) -> Response:
     """Unknown routes and methods."""
     assert isinstance(error, HTTPException)
     reason = _HTTP_REASONS.get(error.status_code, Reason.MALFORMED_REQUEST)
-    response = _answer(Rejected(reason), error.status_code)
+    response = answer(Rejected(reason), error.status_code)
     response.headers.update(error.headers or {})
     return response
 
@@ -119,7 +121,7 @@ class _Observed:
             logger.exception("bug", path=scope["path"])
             if status:
                 raise  # the answer has begun: the server cuts it off
-            await _answer(Rejected(Reason.INTERNAL))(scope, receive, observed)
+            await answer(Rejected(Reason.INTERNAL))(scope, receive, observed)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             _requests.labels(route, status or CLIENT_GONE).inc()

@@ -18,7 +18,11 @@ from services.runtime.streams import reconnecting
 
 FRAME_LEVELS: Final = 20
 FRAMES_WAITING_MAX: Final = 64
-MARKETS_MAX: Final = 1_000
+WORDS_CHARS_WAITING_MAX: Final = 1024 * 1024
+"""Of what is said to one socket alone; a single word may be longer."""
+LOOK_UPS_MAX: Final = 100
+MARKETS_MAX: Final = rpc.CONCURRENT_STREAMS_MAX - LOOK_UPS_MAX
+"""One connection carries a subscription for each of them, and look-ups beside."""
 BOOK_SECONDS_MAX: Final = 5.0
 LOOK_UP_SECONDS_MAX: Final = 5.0
 RECONNECT_SECONDS_MAX: Final = 1.0
@@ -36,6 +40,7 @@ class Subscriber:
         """Nothing waits yet."""
         self._frames: deque[str] = deque()
         self._words: deque[str] = deque()
+        self._words_chars = 0
         self._ready, self._room = asyncio.Event(), asyncio.Event()
 
     def put(self, frame: str) -> None:
@@ -47,10 +52,11 @@ class Subscriber:
 
     async def say(self, words: str) -> None:
         """Adds what is for this socket alone, when there is room for it."""
-        while len(self._words) >= FRAMES_WAITING_MAX:
+        while len(self._words) >= FRAMES_WAITING_MAX or (self._words and self._words_chars >= WORDS_CHARS_WAITING_MAX):
             self._room.clear()
             await self._room.wait()
         self._words.append(words)
+        self._words_chars += len(words)
         self._ready.set()
 
     async def next(self) -> str:
@@ -60,7 +66,9 @@ class Subscriber:
             await self._ready.wait()
         if self._words:
             self._room.set()
-            return self._words.popleft()
+            words = self._words.popleft()
+            self._words_chars -= len(words)
+            return words
         return self._frames.popleft()
 
 

@@ -15,6 +15,7 @@ import grpc
 from clearbook.internal.v1 import forward_service_pb2 as wire
 from clearbook.internal.v1 import forward_service_pb2_grpc as services
 
+from gateway_http.channels import Channels
 from gateway_http.errors import refused
 from gateway_http.signing import SignedRequest
 from services.errors import Reason, Rejected
@@ -57,8 +58,7 @@ def _request(
     item = wire.ForwardRequest(id=number, method=method, request=request, metadata=metadata, peer=peer)
     if signed is not None:
         item.signed.key_id, item.signed.payload = signed.key_id, signed.payload
-        item.signed.signature, item.signed.route = signed.signature, signed.route
-        item.signed.query_bytes = signed.query_bytes
+        item.signed.signature, item.signed.query_bytes = signed.signature, signed.query_bytes
     return item
 
 
@@ -71,8 +71,7 @@ class Forward:
         self._ids = count(1)
         self._open: dict[int, _Item] = {}
         self._waiting: asyncio.Queue[int] = asyncio.Queue()
-        self._streams = rpc.connect(address, tls, role=Role.GATEWAY)
-        self._stub = services.ForwardServiceStub(self._streams)
+        self._streams = Channels(lambda: rpc.connect(address, tls, role=Role.GATEWAY))
 
     async def call(
         self,
@@ -121,16 +120,17 @@ class Forward:
         Raises Rejected: order_gateway's refusal; UNAVAILABLE when the stream breaks.
         """
         item = _request(0, method, request, metadata, peer, signed)
-        call = self._stub.ForwardStream(wire.ForwardStreamRequest(request=item), timeout=None)
-        try:
-            async for message in call:
-                yield message
-        except grpc.aio.AioRpcError as error:
-            status = rpc.status_from(error)
-            refusal = rpc.refusal_in(status) if status is not None else None
-            raise refusal or Rejected(Reason.UNAVAILABLE) from None
-        finally:
-            call.cancel()
+        with self._streams.one() as channel:
+            call = services.ForwardServiceStub(channel).ForwardStream(wire.ForwardStreamRequest(request=item))
+            try:
+                async for message in call:
+                    yield message
+            except grpc.aio.AioRpcError as error:
+                status = rpc.status_from(error)
+                refusal = rpc.refusal_in(status) if status is not None else None
+                raise refusal or Rejected(Reason.UNAVAILABLE) from None
+            finally:
+                call.cancel()
 
     async def close(self) -> None:
         """Ends all streams."""

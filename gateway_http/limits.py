@@ -1,7 +1,6 @@
 """How much one address may ask of the shim itself. What goes on to order_gateway is limited there."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -9,10 +8,9 @@ from typing import Final
 from pydantic import Field
 from starlette.requests import HTTPConnection
 
-from services.errors import Reason, Rejected
 from services.runtime import metrics
 from services.runtime.config import Settings
-from services.runtime.limits import GENEROUS, Limit, RateText, of_ip
+from services.runtime.limits import GENEROUS, Limit, Open, RateText, of_ip
 
 SOCKETS_MAX: Final = 2_000
 
@@ -44,8 +42,7 @@ class Limits:
         self.requests = Limit("requests from this address", settings.limit_ip_requests, clock)
         self.messages = Limit("messages from this address", settings.limit_ip_messages, clock)
         self._connections = Limit("sockets from this address", settings.limit_ip_connections, clock)
-        self._sockets_max = settings.limit_ip_sockets
-        self._sockets: Counter[str] = Counter()
+        self._sockets = Open("sockets", SOCKETS_MAX, settings.limit_ip_sockets)
 
     @contextmanager
     def socket(self, peer: str) -> Iterator[None]:
@@ -54,19 +51,10 @@ class Limits:
         Raises:
             Rejected: RATE_LIMITED, OVERLOADED.
         """
-        address = of_ip(peer)
-        if self._sockets.total() >= SOCKETS_MAX or self._sockets[address] >= self._sockets_max:
-            raise Rejected(Reason.OVERLOADED, "too many sockets")
-        self._connections.take(address, {})
-        self._sockets[address] += 1
-        _open_sockets.inc()
-        try:
-            yield
-        finally:
-            _open_sockets.dec()
-            self._sockets[address] -= 1
-            if not self._sockets[address]:
-                del self._sockets[address]
+        with self._sockets.one(peer):
+            self._connections.take(of_ip(peer), {})
+            with _open_sockets.track_inprogress():
+                yield
 
 
 def peer_of(connection: HTTPConnection) -> str:

@@ -14,14 +14,15 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from clearbook.internal.v1 import forward_service_pb2 as forward_pb
 from clearbook.v1 import account_service_pb2 as accounts
-from google.protobuf.json_format import MessageToDict
 
 from gateway_http.errors import Problem, described
 from gateway_http.feeds import Subscriber
 from gateway_http.forward import Forward
+from gateway_http.proto_json import json_value
 from gateway_http.signing import SignedRequest, logon
 from services.errors import Reason, Rejected
 from services.runtime import log
+from services.runtime.metadata import AUTHORIZATION_KEY, REQUEST_ID_KEY, SESSION_KEY, USER_KEY
 
 GET_SESSION: Final = "/clearbook.v1.AccountService/GetSession"
 STREAM_ACCOUNT: Final = "/clearbook.v1.AccountService/StreamAccount"
@@ -31,8 +32,6 @@ ID_BYTES_MAX: Final = 66
 ANSWER_SECONDS_MAX: Final = 15.0
 NS_PER_MS: Final = 10**6
 OK: Final = 200
-
-SESSION_KEY: Final = "x-clearbook-session"
 
 NO_ID: Final = msgspec.Raw(b"null")
 
@@ -123,7 +122,7 @@ class Private:
         async def keep(begun: Begun) -> None:
             async with aclosing(self._forward.stream(GET_SESSION, b"", metadata, self._peer, signed)) as stream:
                 async for message in stream:
-                    begun.set_result(message)
+                    _has_begun(begun, message)
             raise Rejected(Reason.UNAVAILABLE)
 
         first = await self._begin("session", keep)
@@ -176,7 +175,7 @@ class Private:
         except Rejected as rejected:
             if not begun.done():
                 begun.set_exception(rejected)
-            elif not self.ended.done():
+            elif not (begun.cancelled() or self.ended.done()):  # nobody waits for what was given up
                 self.ended.set_result(rejected)
 
     async def _cancel(self, name: str) -> None:
@@ -209,8 +208,7 @@ class Private:
             async with aclosing(self._forward.stream(STREAM_ACCOUNT, request, named, self._peer)) as stream:
                 try:
                     async for message in stream:
-                        if not begun.done():
-                            begun.set_result(message)
+                        _has_begun(begun, message)
                         if words := account_update(message.response):
                             async with self._speaking:
                                 await self._out.say(words)
@@ -219,6 +217,12 @@ class Private:
                         raise
                 else:
                     raise Rejected(Reason.UNAVAILABLE)
+
+
+def _has_begun(begun: Begun, first: forward_pb.ForwardStreamResponse) -> None:
+    """Tells whoever waits, unless it was told, or has given up."""
+    if not begun.done():
+        begun.set_result(first)
 
 
 def _refusal(rejected: Rejected, identity: msgspec.Raw) -> Answer:
@@ -235,8 +239,7 @@ def account_update(response: bytes) -> str:
     message = accounts.StreamAccountResponse.FromString(response)
     if not (message.snapshot or message.balances or message.orders or message.executions or message.transfers):
         return ""
-    data = MessageToDict(message, preserving_proto_field_name=True)
-    return msgspec.json.encode({"type": "account_update", "data": data}).decode()
+    return msgspec.json.encode({"type": "account_update", "data": json_value(message)}).decode()
 
 
 async def _unknown(_params: Params) -> dict[str, Any]:
@@ -250,11 +253,11 @@ def _may_be_id(raw: msgspec.Raw) -> bool:
 
 def _credentials(params: Params) -> tuple[dict[str, str], SignedRequest | None]:
     """Metadata and signature of a logon: signed, or with a bearer token, or (in open mode) by name."""
-    metadata = {"x-request-id": log.request_id.get()}
+    metadata = {REQUEST_ID_KEY: log.request_id.get()}
     if params.keys() == {"token"}:
-        return metadata | {"authorization": f"Bearer {_text(params, 'token')}"}, None
+        return metadata | {AUTHORIZATION_KEY: f"Bearer {_text(params, 'token')}"}, None
     if params.keys() == {"user_id"}:
-        return metadata | {"x-clearbook-user": _text(params, "user_id")}, None
+        return metadata | {USER_KEY: _text(params, "user_id")}, None
     return metadata, logon(params)
 
 

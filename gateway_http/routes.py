@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway_http import wire
+from gateway_http.errors import JSON
 from gateway_http.headers import TOLD
 from gateway_http.limits import peer_of
 from gateway_http.signing import is_form, signed_request
@@ -14,11 +15,11 @@ from gateway_http.state import State
 from services.errors import Reason, Rejected
 from services.runtime import log, metrics
 from services.runtime.limits import of_ip
+from services.runtime.metadata import AUTHORIZATION_KEY, REQUEST_ID_KEY, USER_KEY
 
 PLACE_ORDER: Final = "/clearbook.v1.OrderService/PlaceOrder"
 DEPTH_MAX: Final = 5_000
 BODY_SECONDS_MAX: Final = 10.0
-JSON: Final = "application/json"
 
 router = APIRouter()
 
@@ -72,6 +73,7 @@ _PROBLEM: Final[dict[str, Any]] = {
         "message": {"type": "string"},
         "field": {"type": ["string", "null"]},
         "request_id": {"type": "string"},
+        "retry_after": {"type": "integer", "description": "Seconds; absent where asking again does not help."},
     },
 }
 
@@ -93,9 +95,9 @@ def credentials(request: Request, user_id: str) -> dict[str, str]:
     """What the caller says of itself, as gRPC metadata. order_gateway judges it. Raises Rejected for a bad user_id."""
     if not (user_id.isascii() and user_id.isprintable()):
         raise Rejected(Reason.INVALID_FIELD, "user_id must be printable ASCII", "user_id")
-    metadata = {"x-clearbook-user": user_id, "x-request-id": log.request_id.get() or ""}
-    if authorization := request.headers.get("authorization"):
-        metadata["authorization"] = authorization
+    metadata = {USER_KEY: user_id, REQUEST_ID_KEY: log.request_id.get() or ""}
+    if authorization := request.headers.get(AUTHORIZATION_KEY):
+        metadata[AUTHORIZATION_KEY] = authorization
     return metadata
 
 
@@ -122,19 +124,20 @@ async def body_of(request: Request) -> bytes:
 @router.post(
     "/api/v1/order",
     summary="Place an order",
-    responses=_responses(400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 503, 504, body=_ACCEPTED),
+    responses=_responses(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504, body=_ACCEPTED),
     openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": _ORDER}}}},
 )
 async def place_order(request: Request) -> Response:
     """Places an order; the answer comes when it is durable. The same order_id again is the same order.
 
     Signed by Binance's scheme (X-MBX-APIKEY, timestamp, recvWindow, signature) or with a bearer token, user_id must be
-    the credential's own user. The body may be a form as well.
+    the credential's own user. With a credential, the body may be a form as well.
     """
     body = await body_of(request)
-    form = is_form(request.headers.get("content-type", "").encode(), body)
-    route = f"{request.method} {request.url.path}"
-    signed = signed_request(request.headers.raw, request.scope["query_string"], body, route, form=form)
+    form = is_form(request.headers.get("content-type", ""), body)
+    signed = signed_request(request.headers.raw, request.scope["query_string"], body, form=form)
+    if form and signed is None and AUTHORIZATION_KEY not in request.headers:
+        raise Rejected(Reason.UNSUPPORTED_MEDIA_TYPE, f"a form must be signed; send {JSON}")
     order, user_id = wire.order_from(wire.form_order(body) if form else body)
     await _state(request).forward.call(
         PLACE_ORDER,

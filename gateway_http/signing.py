@@ -11,13 +11,13 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from gateway_http.errors import JSON
 from services.errors import Reason, Rejected
 
 KEY_HEADER: Final = b"x-mbx-apikey"
 KEY_CHARS_MAX: Final = 128
 SIGNATURE_CHARS_MAX: Final = 512
-FORM: Final = b"application/x-www-form-urlencoded"
-LOGON_ROUTE: Final = "WS session.logon"
+FORM: Final = "application/x-www-form-urlencoded"
 PARAMETERS_MAX: Final = 100
 
 _SIGNATURE: Final = b"signature"
@@ -31,13 +31,22 @@ class SignedRequest:
     key_id: str
     payload: bytes
     signature: str
-    route: str
     query_bytes: int
 
 
-def is_form(content_type: bytes, body: bytes) -> bool:
-    """Whether a body is parameters. curl says so of all it sends: what begins as an object is JSON all the same."""
-    return content_type.partition(b";")[0].strip().lower() == FORM and not body.lstrip(_JSON_SPACE).startswith(b"{")
+def is_form(content_type: str, body: bytes) -> bool:
+    """Whether a body is parameters; else it is JSON.
+
+    Raises:
+        Rejected: UNSUPPORTED_MEDIA_TYPE unless it is said which of the two. A page of somebody else's can send JSON
+            without being asked for leave if it need not say so; and curl calls all that it sends a form.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == FORM and not body.lstrip(_JSON_SPACE).startswith(b"{"):
+        return True
+    if kind != JSON:
+        raise Rejected(Reason.UNSUPPORTED_MEDIA_TYPE, f"send JSON with the header content-type: {JSON}")
+    return False
 
 
 def parameters(text: bytes) -> list[tuple[bytes, bytes]]:
@@ -62,7 +71,7 @@ def parameters(text: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def signed_request(
-    headers: Iterable[tuple[bytes, bytes]], query: bytes, body: bytes, route: str, *, form: bool
+    headers: Iterable[tuple[bytes, bytes]], query: bytes, body: bytes, *, form: bool
 ) -> SignedRequest | None:
     """The signature of a request; None where it shows neither a key nor a signature.
 
@@ -72,7 +81,6 @@ def signed_request(
         headers: all of them, names in lower case.
         query: of the URL, as sent.
         body: as sent.
-        route: HTTP method and path.
         form: the body is parameters.
 
     Raises:
@@ -98,7 +106,6 @@ def signed_request(
         key_id=_text(keys[0] if keys else b"", KEY_CHARS_MAX),
         payload=signed_query + signed_body,
         signature=_text(unquote_to_bytes(signature), SIGNATURE_CHARS_MAX),
-        route=route,
         query_bytes=len(signed_query),
     )
 
@@ -128,7 +135,6 @@ def logon(params: Mapping[str, msgspec.Raw]) -> SignedRequest:
         key_id=_text(texts.get("apiKey", "").encode(), KEY_CHARS_MAX),
         payload=covered,
         signature=_text(texts.get("signature", "").encode(), SIGNATURE_CHARS_MAX),
-        route=LOGON_ROUTE,
         query_bytes=len(covered),
     )
 

@@ -2,7 +2,7 @@
 
 Close codes: 1008 with a reason for an unknown pair, too many sockets or too many messages, 1012 when the server or the
 session's keeper closes, 4401 when the session's credential is no longer good, 1011 when market data cannot be had. What
-clients send that is no request is read and ignored.
+clients send that is no request is read and ignored. A page of somebody else's gets no socket: see origins.py.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ async def market_data(socket: WebSocket, pair: str = PAIR_DEFAULT) -> None:
             async with state.closing.guard():
                 await _serve(socket, state, pair)
     except Rejected as refused:
-        await _close(socket, POLICY, refused.message)
+        await _end(socket, refused, POLICY)
     except Closed:
         await _close(socket, GOING_AWAY, "the server is closing; connect again")
 
@@ -48,7 +48,10 @@ async def _serve(socket: WebSocket, state: State, pair: str) -> None:
         feed = await state.feeds.feed(pair)
         await feed.current()
     except Rejected as error:
-        await _close(socket, POLICY if error.reason is Reason.MARKET_NOT_FOUND else BROKEN, error.message)
+        if error.reason is Reason.MARKET_NOT_FOUND:
+            await _close(socket, POLICY, error.message)
+        else:
+            await _end(socket, error, BROKEN)
         return
     subscriber = Subscriber()
     subscriber.put(feed.frame())
@@ -58,7 +61,7 @@ async def _serve(socket: WebSocket, state: State, pair: str) -> None:
     finally:
         feed.subscribers.discard(subscriber)
     if last is not None:
-        await _end(socket, last)
+        await _end(socket, last, CODES.get(last.reason, GOING_AWAY))
 
 
 async def _until_gone(socket: WebSocket, state: State, subscriber: Subscriber) -> Rejected | None:
@@ -101,12 +104,12 @@ async def _send(socket: WebSocket, subscriber: Subscriber) -> None:
         return  # it has gone: Starlette says so in either way
 
 
-async def _end(socket: WebSocket, why: Rejected) -> None:
-    """Says why, and closes."""
+async def _end(socket: WebSocket, why: Rejected, code: int) -> None:
+    """Says why, and when to come again where that helps, and closes."""
     try:
         async with asyncio.timeout(LAST_WORDS_SECONDS_MAX):
             await socket.send_text(last_words(why))
-            await socket.close(CODES.get(why.reason, GOING_AWAY), why.message)
+            await socket.close(code, why.message)
     except (WebSocketDisconnect, RuntimeError, TimeoutError):
         return
 

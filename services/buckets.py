@@ -21,14 +21,14 @@ class Rate(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Whether one more may come.
+    """Whether one more, or so many more, may come.
 
     Attributes:
-        taken: it may.
+        taken: they may.
         limit: the bucket's size.
         remaining: what may come at once after it.
         reset_ns: until the bucket is full.
-        retry_ns: until one more may come; 0 if it may now.
+        retry_ns: until as many may come; 0 if they may now.
     """
 
     taken: bool
@@ -50,13 +50,14 @@ class Buckets:
         self._full_ns: dict[str, int] = {}
         """By key, least recently used first: when it is full again."""
 
-    def hit(self, key: str, now_ns: int) -> Verdict:
-        """Takes one token, if there is one. `now_ns`: of a clock that never goes back."""
+    def hit(self, key: str, now_ns: int, tokens: int = 1) -> Verdict:
+        """Takes so many tokens, if there are as many, or none. `now_ns`: of a clock that never goes back."""
         full_ns = max(self._full_ns.pop(key, now_ns), now_ns)
-        owed_ns = full_ns + self._step_ns - now_ns
+        step_ns = self._step_ns * tokens
+        owed_ns = full_ns + step_ns - now_ns
         taken = owed_ns <= self._size_ns
         if taken:
-            full_ns += self._step_ns
+            full_ns += step_ns
         self._full_ns[key] = full_ns
         if len(self._full_ns) > self._keys_max:
             del self._full_ns[next(iter(self._full_ns))]

@@ -38,6 +38,9 @@ class _Side:
     def quantity(self, price_ticks: int) -> int:
         return self._lots.get(price_ticks, 0)
 
+    def among(self, price_ticks: int, n: int) -> bool:
+        return len(self._keys) < n or price_ticks * self._sign >= self._keys[-n]
+
     def best(self) -> int | None:
         return self._keys[-1] * self._sign if self._keys else None
 
@@ -100,6 +103,10 @@ class Depth:
     def quantity(self, buys: bool, price_ticks: int) -> int:
         """Lots at a level; 0 if there is none."""
         return self._side(buys).quantity(price_ticks)
+
+    def among(self, buys: bool, price_ticks: int, n: int) -> bool:
+        """Whether a level is one of the `n` best, or would be if it were there: whether they change with it."""
+        return self._side(buys).among(price_ticks, n)
 
     def count(self, buys: bool) -> int:
         """How many levels a side has."""

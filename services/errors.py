@@ -6,7 +6,12 @@ reasons, because what it refuses is journaled by name.
 """
 
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+RETRY_AFTER_SECONDS: Final = 1
+"""When to come again, unless a refusal knows better."""
+RETRY_STATUSES: Final = frozenset({429, 503})
+"""What the same request may be granted a little later. (TOO_LARGE is RESOURCE_EXHAUSTED too, and for ever.)"""
 
 
 class Kind(NamedTuple):
@@ -33,8 +38,11 @@ class Reason(Enum):
     QUANTITY_TOO_LARGE = Kind("INVALID_ARGUMENT", 422, "the quantity is above the market's maximum")
     NOTIONAL_TOO_LARGE = Kind("INVALID_ARGUMENT", 422, "price x quantity is above the market's maximum")
     MALFORMED_REQUEST = Kind("INVALID_ARGUMENT", 400, "the request cannot be read")
+    UNSUPPORTED_MEDIA_TYPE = Kind("INVALID_ARGUMENT", 415, "the body must be application/json")
     UNAUTHENTICATED = Kind("UNAUTHENTICATED", 401, "no valid credential")
     PERMISSION_DENIED = Kind("PERMISSION_DENIED", 403, "the credential does not allow this")
+    ORIGIN_REFUSED = Kind("PERMISSION_DENIED", 403, "pages of this origin may not use the exchange")
+    ACCOUNT_FROZEN = Kind("PERMISSION_DENIED", 403, "the account is frozen: it may cancel, and begin nothing new")
     MARKET_NOT_FOUND = Kind("NOT_FOUND", 404, "no such market")
     ASSET_NOT_FOUND = Kind("NOT_FOUND", 404, "no such asset")
     ORDER_NOT_FOUND = Kind("NOT_FOUND", 404, "no such order of this account")
@@ -44,6 +52,7 @@ class Reason(Enum):
     ROUTE_NOT_FOUND = Kind("NOT_FOUND", 404, "no such route")
     METHOD_NOT_ALLOWED = Kind("UNIMPLEMENTED", 405, "the route does not take this method")
     KEY_NOT_FOUND = Kind("NOT_FOUND", 404, "no such key of this account")
+    WALLET_NOT_FOUND = Kind("NOT_FOUND", 404, "no wallet is linked to this account")
     CLIENT_ORDER_ID_REUSED = Kind("ALREADY_EXISTS", 409, "this client_order_id was used for another order")
     ALREADY_EXISTS = Kind("ALREADY_EXISTS", 409, "it exists already with other content")
     ORDER_ENDED = Kind("FAILED_PRECONDITION", 409, "the order has ended already")
@@ -65,6 +74,7 @@ class Reason(Enum):
     OVERLOADED = Kind("RESOURCE_EXHAUSTED", 429, "too much in flight; try again")
     TOO_MANY_WITHDRAWALS = Kind("RESOURCE_EXHAUSTED", 429, "too many open withdrawals; claim or cancel some")
     TOO_MANY_KEYS = Kind("RESOURCE_EXHAUSTED", 429, "too many live keys; revoke one")
+    TOO_MANY_SESSIONS = Kind("RESOURCE_EXHAUSTED", 429, "too many sockets are logged on; log out of one")
     RATE_LIMITED = Kind("RESOURCE_EXHAUSTED", 429, "too many requests; wait as long as retry-after says")
     TOO_LARGE = Kind("RESOURCE_EXHAUSTED", 413, "the request is too large")
     LAGGED = Kind("RESOURCE_EXHAUSTED", 429, "the reader was too slow")
@@ -89,6 +99,11 @@ class Reason(Enum):
         return self.value.http_status
 
     @property
+    def retry_after_seconds(self) -> int:
+        """When to come again; 0: asking the same again does not help."""
+        return RETRY_AFTER_SECONDS if self.http_status in RETRY_STATUSES else 0
+
+    @property
     def text(self) -> str:
         """What it means, for a person."""
         return self.value.text
@@ -101,9 +116,17 @@ assert len(Reason) == len(Reason.__members__), "two reasons share one Kind"
 class Rejected(Exception):
     """A refusal on its way to the caller. Nothing was changed by the refused request."""
 
-    def __init__(self, reason: Reason, message: str = "", field: str = "") -> None:
-        """`message` for a person (default: the reason's text); `field`: the request field to blame, or ""."""
+    def __init__(self, reason: Reason, message: str = "", field: str = "", *, retry_after_seconds: int = 0) -> None:
+        """All but the reason may be left out.
+
+        Args:
+            reason: why.
+            message: for a person; else the reason's text.
+            field: the request field to blame.
+            retry_after_seconds: when to come again; else as the reason has it.
+        """
         super().__init__(message or reason.text)
         self.reason = reason
         self.message = message or reason.text
         self.field = field
+        self.retry_after_seconds = retry_after_seconds or reason.retry_after_seconds

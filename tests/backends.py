@@ -133,9 +133,9 @@ def backends() -> Backends:
     return started
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def own_backends() -> Iterator[Backends]:
-    """A set of this module's own, for tests that break it.
+    """Another set, for tests that break it: they mend it before they end.
 
     Not in pytest's folder: every pytest that starts closes that to all other users, and postgres must be able to enter.
     """

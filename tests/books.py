@@ -6,8 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +20,7 @@ from services.book.__main__ import Book, BookSettings
 from services.cli.health import serving
 from services.runtime import rpc
 from services.runtime.run import Closing
+from tests import processes
 
 START_SECONDS_MAX = 30.0
 STEP_SECONDS_MAX = 20.0
@@ -159,18 +158,16 @@ class BookProcess:
     def __init__(self, folder: Path, name: str = "book", **env: str) -> None:
         self._log = folder / f"{name}.log"
         self._env = {"BOOK_ADDRESS": "127.0.0.1:0", "METRICS_PORT": "0", "RABBITMQ_URI": "", **env}
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: processes.Child | None = None
         self.port = 0
 
     def start(self) -> None:
         self._from = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "services.book"], env=os.environ | self._env, stdout=log, stderr=log
-            )
+            self._child = processes.start([*processes.COMMAND, "book"], os.environ | self._env, log)
 
     @property
-    def child(self) -> subprocess.Popen[bytes]:
+    def child(self) -> processes.Child:
         assert self._child is not None
         return self._child
 

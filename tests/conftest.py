@@ -28,7 +28,11 @@ def same_logging() -> Generator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Only the recorded feeds may be missing, and then it is said."""
+    """Only the recorded feeds may be missing, and then it is said.
+
+    What the end-to-end tests share runs until the session ends, and takes time from the others: they come last.
+    """
+    items.sort(key=lambda item: "e2e" in item.path.parts)
     for item in items:
         if item.get_closest_marker("recorded_feeds") and not RECORDED.exists():
             item.add_marker(pytest.mark.skip(reason="the recorded feeds (../shared/data) are not here"))

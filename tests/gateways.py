@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,7 +27,7 @@ from services.order_gateway.__main__ import Gateway, GatewaySettings
 from services.runtime import rpc
 from services.runtime.run import Closing
 from services.runtime.status import refusal_in, status_from
-from tests import books
+from tests import books, processes
 
 if TYPE_CHECKING:
     from clearbook.v1.order_service_pb2 import PlaceOrderRequest, PlaceOrderResponse
@@ -234,11 +232,11 @@ class GatewayProcess:
             "RABBITMQ_URI": "",
             **env,
         }
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: processes.Child | None = None
         self.port = int(env["GATEWAY_ADDRESS"].rpartition(":")[2])
 
     @property
-    def child(self) -> subprocess.Popen[bytes]:
+    def child(self) -> processes.Child:
         assert self._child is not None
         return self._child
 
@@ -247,9 +245,7 @@ class GatewayProcess:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "services.order_gateway"], env=os.environ | self._env, stdout=log, stderr=log
-            )
+            self._child = processes.start([*processes.COMMAND, "gateway"], os.environ | self._env, log)
 
     async def ready(self) -> None:
         try:

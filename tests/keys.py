@@ -20,7 +20,7 @@ from clearbook.credentials import Bearer, Credential, Ed25519, Hmac, with_creden
 from services.runtime import rpc
 from tests.gateways import Client
 
-ADMIN_TOKEN = "the-first-operators-token"
+ADMIN_TOKEN = "the-first-operators-token-of-the-tests"
 SECRETS_KEY = "ab" * 32
 REQUIRED: dict[str, Any] = {
     "clearbook_auth": "required",

@@ -25,6 +25,7 @@ def state(ledger: Ledger) -> dict[str, Any]:
         },
         "open": ledger.open,
         "withdrawals": ledger.withdrawals,
+        "transfers": list(ledger.transfers),
         "claimable": {key: list(waiting.values()) for key, waiting in ledger._claimable.items()},
         "unsettled": {key: amount for key, amount in ledger.unsettled.sums().items() if amount},
     }

@@ -10,8 +10,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -39,6 +37,7 @@ from services.runtime.run import Closing
 from services.settler.__main__ import SettlerSettings, main
 from services.settler.contract import SettlementContract, Signer, account_key, load_abi
 from services.settler.deploy import DirectTransact
+from tests import processes
 
 START_SECONDS_MAX = 60.0
 STEP_SECONDS_MAX = 60.0
@@ -291,11 +290,11 @@ class Node:
         self._argv, self._folder, self.chain_id = argv, folder, chain_id
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: processes.Child | None = None
 
     def start(self) -> None:
         with (self._folder / "node.log").open("ab") as log:
-            self._child = subprocess.Popen(self._argv(self.port), stdout=log, stderr=log)
+            self._child = processes.start(self._argv(self.port), os.environ, log)
         for _ in range(600):
             try:
                 self.rpc("eth_chainId")
@@ -320,17 +319,10 @@ class Node:
         return reply["result"]
 
 
-DEVCHAIN = """
-import sys
-from pathlib import Path
-from services.cli.devchain import main
-main(int(sys.argv[1]), Path(sys.argv[2]))
-"""
-
-
 def devchain(folder: Path) -> Node:
     folder.mkdir(parents=True, exist_ok=True)
-    return Node(lambda port: [sys.executable, "-c", DEVCHAIN, str(port), str(folder / "devchain")], folder)
+    data = str(folder / "devchain")
+    return Node(lambda port: [*processes.COMMAND, "devchain", "--port", str(port), "--data", data], folder)
 
 
 def anvil(folder: Path, directory: Path, *more: str) -> Node:
@@ -436,7 +428,7 @@ class Settler:
 
 
 class SettlerProcess:
-    """`python -m services.settler`."""
+    """`clearbook settler`."""
 
     def __init__(self, folder: Path, given: SettlerSettings) -> None:
         self.settings = given
@@ -448,12 +440,11 @@ class SettlerProcess:
             if getattr(given, name) is not None and name != "data"
         }
         self._folder = folder
-        self.child: subprocess.Popen[bytes] | None = None
+        self.child: processes.Child | None = None
 
     def start(self) -> None:
         with self.log_file.open("ab") as log:
-            argv = [sys.executable, "-m", "services.settler"]
-            self.child = subprocess.Popen(argv, env=os.environ | self._env, stdout=log, stderr=log)
+            self.child = processes.start([*processes.COMMAND, "settler"], os.environ | self._env, log)
 
     def kill(self) -> None:
         if self.child is not None:

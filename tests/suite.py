@@ -26,6 +26,7 @@ from services.cli.supervisor import Process
 from services.cli.up import Plan, plan_from
 from services.runtime import rpc
 from services.runtime.roles import Role
+from tests import processes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -71,13 +72,13 @@ class Suite:
         ports = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True)) | {"metrics": four_in_a_row()}
         self.folder = folder
         self.env = env
-        self.code: Path | None = None
-        """A copy of the repository to run instead of this one: for planted faults."""
+        self.code: dict[str, Path] = {}
+        """By process, a copy of the repository to run instead of this one: for planted faults."""
         plan = plan_from("127.0.0.1", folder / "data", ports, certificates)
         self.plan = Plan(**{**vars(plan), "own_chain": own_chain})
         self.tls, self.public_tls = plan.tls(), plan.public_tls()
         self._specs: dict[str, Process] = {process.name: process for process in self.plan.processes()}
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, processes.Child] = {}
         self._logs: dict[str, IO[bytes]] = {}
 
     @classmethod
@@ -133,16 +134,10 @@ class Suite:
         spec, name = self._specs[name], as_name or name
         if name not in self._logs:
             self._logs[name] = (self.folder / f"{name}.log").open("ab")
-        paths = {"PYTHONPATH": os.pathsep.join(str(self.code / part) for part in ("", "gen"))} if self.code else {}
-        child = subprocess.Popen(
-            list(spec.argv),
-            cwd=self.code,
-            env=os.environ | spec.env | self.env | paths | env,
-            stdin=subprocess.DEVNULL,
-            stdout=self._logs[name],
-            stderr=self._logs[name],
-        )
-        self._running[name] = child
+        code = self.code.get(name)
+        paths = {"PYTHONPATH": os.pathsep.join(str(code / part) for part in ("", "gen"))} if code else {}
+        env = os.environ | spec.env | self.env | paths | env
+        self._running[name] = processes.start(spec.argv, env, self._logs[name], code)
 
     def pid(self, name: str) -> int:
         """Process id."""

@@ -61,7 +61,10 @@ PURE = BASE | {
     "services.order_gateway.identity.replays",
     "services.order_gateway.identity.scopes",
     "services.order_gateway.identity.sign_in_message",
+    "services.order_gateway.identity.sign_ups",
     "services.order_gateway.identity.signing",
+    "services.order_gateway.identity.tally",
+    "services.order_gateway.identity.wallet_signature",
     "services.order_gateway.identity.who",
     "services.order_gateway.ledger",
     "services.order_gateway.movements",
@@ -71,6 +74,7 @@ PURE = BASE | {
     "services.order_gateway.tiers",
     "services.order_gateway.views",
     "services.order_gateway.volumes",
+    "services.order_gateway.wallet_address",
     "services.order_gateway.seen",
     "services.settler.batch",
     "services.settler.model",
@@ -80,8 +84,21 @@ PURE = BASE | {
 }
 PURE_LIBRARIES = {
     *("__future__", "abc", "base64", "binascii", "bisect", "collections", "dataclasses", "decimal", "enum"),
-    *("functools", "hashlib", "heapq", "ipaddress", "itertools", "json", "operator", "re", "types", "typing", "zlib"),
-    *("mypy_extensions", "sortedcontainers"),
+    *(
+        "functools",
+        "hashlib",
+        "heapq",
+        "ipaddress",
+        "itertools",
+        "json",
+        "operator",
+        "re",
+        "struct",
+        "types",
+        "typing",
+        "zlib",
+    ),
+    *("mypy_extensions", "sortedcontainers", "eth_keys", "eth_utils"),
 }
 IMPURE_CALLS = {"open", "print", "input", "id", "hash", "float", "eval", "exec"}
 EDGE_FILES = {"wire.py", "service.py", "relay.py", "settlements.py", "inbox.py", "executions.py", "feed.py"}

@@ -8,7 +8,8 @@ import base64
 import json
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import typer
@@ -39,6 +40,34 @@ Asset = Annotated[str, typer.Argument(help="Symbol, for example BTC.")]
 Amount = Annotated[str, typer.Argument(help="A plain decimal number of whole units.")]
 TransferId = Annotated[str, typer.Option("--id", help="Makes it happen once, however often it is asked; else made up.")]
 Reason = Annotated[str, typer.Option(help="Why; the account's owner sees it.")]
+Why = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
+
+
+class State(StrEnum):
+    """Where a withdrawal may stand."""
+
+    REQUESTED = "requested"
+    APPROVED = "approved"
+    SETTLED = "settled"
+    DONE = "done"
+    CANCELED = "canceled"
+
+
+class Kind(StrEnum):
+    """How a key may prove itself."""
+
+    BEARER = "bearer"
+    HMAC_SHA256 = "hmac_sha256"
+    ED25519 = "ed25519"
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    READ = "read"
+    TRADE = "trade"
+    WITHDRAW = "withdraw"
+    ADMIN = "admin"
 
 
 # Accounts and money.
@@ -51,12 +80,12 @@ def accounts_list(user: str = "", limit: Limit = 100, gateway: Gateway = None, a
     if as_json:
         _print_json(rows)
         return
-    columns = ("account", "user", "tier", "asset", "total", "available", "held", "unsettled")
+    columns = ("account", "user", "tier", "frozen", "asset", "total", "available", "held", "unsettled")
     lines = []
     for row in rows:
         for balance in row.balances or [None]:
-            money = [getattr(balance, name) if balance else "" for name in columns[3:]]
-            lines.append([row.account_id, row.user, row.fee_tier, *money])
+            money = [getattr(balance, name) if balance else "" for name in columns[4:]]
+            lines.append([row.account_id, row.user, row.fee_tier, row.freeze_reason or "-", *money])
     _print_table(columns, lines)
 
 
@@ -67,19 +96,46 @@ def accounts_create(user: User, gateway: Gateway = None, as_json: Json = False) 
     _done(answer, as_json, f"account {answer.account_id}")
 
 
+@accounts.command("freeze")
+def accounts_freeze(
+    user: User,
+    reason: Why,
+    cancel_orders: Annotated[bool, typer.Option("--cancel-orders", help="Cancel the open orders too.")] = False,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Let a user begin nothing new: no orders, transfers, withdrawals. Cancels go on."""
+    answer = _ask(gateway, "FreezeAccount", user=user, reason=reason, cancel_orders=cancel_orders)
+    _done(answer, as_json, f"{user} is frozen, {answer.canceled_orders} orders canceled")
+
+
+@accounts.command("unfreeze")
+def accounts_unfreeze(user: User, reason: Why, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Let a frozen user go on."""
+    _done(_ask(gateway, "UnfreezeAccount", user=user, reason=reason), as_json, f"{user} is not frozen")
+
+
+@accounts.command("unlink-wallet")
+def accounts_unlink_wallet(user: User, reason: Why, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Take a user's wallet away, and end the user's sessions."""
+    answer = _ask(gateway, "UnlinkWallet", again=False, user=user, reason=reason)
+    _done(answer, as_json, f"{answer.wallet_address} is not linked to {user} any more")
+
+
 @app.command()
 def credit(
     user: User,
     asset: Asset,
     amount: Amount,
     reason: Reason,
-    source: Annotated[str, typer.Option("--from", help="fees, faucet, insurance or adjustments.")] = "adjustments",
+    source: Annotated[str, typer.Option("--from", help="fees, faucet, insurance or adjustments.")] = "faucet",
     transfer_id: TransferId = "",
     gateway: Gateway = None,
     as_json: Json = False,
 ) -> None:
     """Give a user funds of one of the system's accounts."""
-    _adjust(gateway, as_json, source, user, asset, amount, reason, transfer_id)
+    names = {"from_user": "--from", "to_user": "USER"}
+    _adjust(gateway, as_json, (source, user), names, asset, amount, reason, transfer_id)
 
 
 @app.command()
@@ -94,7 +150,8 @@ def debit(
     as_json: Json = False,
 ) -> None:
     """Take a user's funds into one of the system's accounts."""
-    _adjust(gateway, as_json, user, target, asset, amount, reason, transfer_id)
+    names = {"from_user": "USER", "to_user": "--to"}
+    _adjust(gateway, as_json, (user, target), names, asset, amount, reason, transfer_id)
 
 
 @app.command()
@@ -102,22 +159,32 @@ def grant(
     user: User,
     asset: Asset,
     amount: Amount,
+    reason: Reason = "demo funds",
     transfer_id: TransferId = "",
     gateway: Gateway = None,
     as_json: Json = False,
 ) -> None:
     """Give a user demo funds of the faucet."""
     name = transfer_id or _made_id()
-    answer = _ask(gateway, "GrantFunds", transfer_id=name, user=user, asset=asset, amount=amount)
+    answer = _ask(gateway, "GrantFunds", transfer_id=name, user=user, asset=asset, amount=amount, reason=reason)
     _done(answer, as_json, f"transfer {name}, settlement sequence {answer.settlement_sequence}")
 
 
 def _adjust(
-    gateway: str | None, as_json: bool, giver: str, receiver: str, asset: str, amount: str, reason: str, name: str
+    gateway: str | None,
+    as_json: bool,
+    parties: tuple[str, str],
+    names: Mapping[str, str],
+    asset: str,
+    amount: str,
+    reason: str,
+    name: str,
 ) -> None:
+    """From the first of the parties to the second."""
     name = name or _made_id()
-    parties: dict[str, Any] = {"from_user": giver, "to_user": receiver}
-    answer = _ask(gateway, "AdjustBalance", transfer_id=name, asset=asset, amount=amount, reason=reason, **parties)
+    fields: dict[str, Any] = {"transfer_id": name, "asset": asset, "amount": amount, "reason": reason}
+    fields |= {"from_user": parties[0], "to_user": parties[1]}
+    answer = _ask(gateway, "AdjustBalance", names=names, **fields)
     _done(answer, as_json, f"transfer {name}, settlement sequence {answer.settlement_sequence}")
 
 
@@ -173,13 +240,13 @@ def assets_create(
 
 @withdrawals.command("list")
 def withdrawals_list(
-    state: Annotated[str, typer.Option(help="requested, approved, settled, done or canceled.")] = "",
+    state: Annotated[State | None, typer.Option(help="Only these.", case_sensitive=False)] = None,
     limit: Limit = 100,
     gateway: Gateway = None,
     as_json: Json = False,
 ) -> None:
     """List users' withdrawals, newest first."""
-    asked = {"state": f"TRANSFER_STATE_{state.upper()}"} if state else {}
+    asked = {"state": f"TRANSFER_STATE_{state.name}"} if state else {}
     rows = _list(gateway, "ListWithdrawals", "withdrawals", limit, **asked)
     if as_json:
         _print_json(rows)
@@ -226,8 +293,8 @@ def fees_set(
 @keys.command("create")
 def keys_create(
     user: User,
-    kind: Annotated[str, typer.Option(help="bearer, hmac_sha256 or ed25519.")] = "bearer",
-    scope: Annotated[list[str] | None, typer.Option(help="read, trade, withdraw, admin; more than once.")] = None,
+    kind: Annotated[Kind, typer.Option(help="How it proves itself.", case_sensitive=False)] = Kind.BEARER,
+    scope: Annotated[list[Scope] | None, typer.Option(help="More than once.", case_sensitive=False)] = None,
     allow_ip: Annotated[list[str] | None, typer.Option(help="An address or network; more than once.")] = None,
     label: str = "",
     public_key: Annotated[str, typer.Option(help="ed25519: as `clearbook keys new` prints it, base64.")] = "",
@@ -236,9 +303,9 @@ def keys_create(
 ) -> None:
     """Make an API key for a user. The secret is shown once."""
     key = {
-        "kind": f"KEY_KIND_{kind.upper()}",
+        "kind": f"KEY_KIND_{kind.name}",
         "label": label,
-        "scopes": [f"SCOPE_{name.upper()}" for name in scope or []],
+        "scopes": [f"SCOPE_{name.name}" for name in scope or []],
         "allowed_ips": allow_ip or [],
         "public_key": _bytes(public_key),
     }
@@ -247,17 +314,35 @@ def keys_create(
     _done(answer.key, as_json, f"key {answer.key.key.key_id}{secret}")
 
 
+@keys.command("list")
+def keys_list(user: str = "", limit: Limit = 100, gateway: Gateway = None, as_json: Json = False) -> None:
+    """List keys, a user's or everybody's, the revoked ones too, newest first."""
+    rows = _list(gateway, "ListUserApiKeys", "keys", limit, user=user)
+    if as_json:
+        _print_json(rows)
+        return
+    columns = ("key_id", "kind", "label", "scopes", "allowed_ips", "create_time", "last_used_time", "revoke_time")
+    _print_table(("user", *columns), [[row.user, *(_cell(row.key, name) for name in columns)] for row in rows])
+
+
 @keys.command("revoke")
-def keys_revoke(key_id: str, gateway: Gateway = None, as_json: Json = False) -> None:
-    """Revoke a key at once."""
-    _done(_ask(gateway, "RevokeUserApiKey", key_id=key_id), as_json, f"key {key_id} is revoked")
+def keys_revoke(
+    key_id: str,
+    keep_made: Annotated[bool, typer.Option("--keep-made", help="Leave the keys that were made with it.")] = False,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Revoke a key at once, with all that were made with it."""
+    answer = _ask(gateway, "RevokeUserApiKey", key_id=key_id, keep_made_keys=keep_made)
+    _done(answer, as_json, f"key {key_id} is revoked")
 
 
 @audit.command("list")
 def audit_list(limit: Limit = 100, gateway: Gateway = None, as_json: Json = False) -> None:
     """List what operators did, newest first."""
     rows = _list(gateway, "ListAuditEntries", "entries", limit)
-    _print(rows, ("index", "create_time", "user", "key_id", "peer", "method", "outcome", "request"), as_json)
+    columns = ("index", "create_time", "user", "key_id", "peer", "method", "outcome", "request", "response")
+    _print(rows, columns, as_json)
 
 
 # Asking.
@@ -274,18 +359,21 @@ def _bytes(text: str) -> bytes:
         raise typer.BadParameter("must be base64") from None
 
 
-def _ask(gateway: str | None, rpc: str, *, again: bool = True, **fields: Any) -> Any:
+def _ask(
+    gateway: str | None, rpc: str, *, again: bool = True, names: Mapping[str, str] | None = None, **fields: Any
+) -> Any:
     """The answer of one call; a refusal is one line and exit 1.
 
     Args:
         gateway: its address, or None as configured.
         rpc: as in the proto.
         again: whether it may be made twice.
+        names: what of the command line became which field, where that is this command's own.
         fields: of the request; enums by name.
     """
     from services.cli.calls import ask, refusals
 
-    with refusals():
+    with refusals(names):
         return asyncio.run(ask(gateway, rpc, fields, again=again))
 
 

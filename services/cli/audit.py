@@ -6,6 +6,7 @@ ledger are compared as of the ledger's cursor, journal and chain as of what the 
 """
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -104,20 +105,28 @@ class AuditFailed(Exception):
     """A side cannot be read; says which and why."""
 
 
-def audit(sources: Sources, console: Console) -> int:
-    """Compares everything and prints the balance sheet.
+def audit(sources: Sources, console: Console, *, as_json: bool = False) -> int:
+    """Compares everything and prints the balance sheet, for people or as one JSON object.
 
     Returns:
         The exit code: 0 no difference, 1 some, 2 a side cannot be read.
     """
     try:
-        return asyncio.run(_audit(sources, console))
+        sheet = asyncio.run(_audit(sources))
     except (AuditFailed, Refusal, Damaged, Unavailable, ValueError, *CHAIN_FAILURES) as error:
-        console.print(f"clearbook audit: {error}", style="red", soft_wrap=True)
+        if as_json:
+            sys.stderr.write(f"clearbook audit: {error}\n")
+        else:
+            console.print(f"clearbook audit: {error}", style="red", soft_wrap=True)
         return EXIT_UNREADABLE
+    if as_json:
+        sys.stdout.write(sheet.as_json() + "\n")
+    else:
+        sheet.show(console)
+    return EXIT_DIFFERENT if sheet.differences() else EXIT_EQUAL
 
 
-async def _audit(sources: Sources, console: Console) -> int:
+async def _audit(sources: Sources) -> Sheet:
     for url in (sources.book_url, sources.gateway_url):
         check_exists(url)
     chain = await Chain.connect(sources.node_url)
@@ -128,14 +137,12 @@ async def _audit(sources: Sources, console: Console) -> int:
         tables = await _tables(sources.gateway_url)
         replayed = await _replayed(sources, tables.sequence)
         block = await _block(contract, head, replayed.money)
-        return await _compare(contract, block, tables, replayed, sources.shard, console)
+        return await _compare(contract, block, tables, replayed, sources.shard)
     finally:
         await chain.close()
 
 
-async def _compare(
-    contract: SettlementContract, block: int, tables: Tables, replayed: Replayed, shard: int, console: Console
-) -> int:
+async def _compare(contract: SettlementContract, block: int, tables: Tables, replayed: Replayed, shard: int) -> Sheet:
     money = replayed.money
     through = await contract.settled_through(shard, block)
     if through < money.final_through:
@@ -158,7 +165,7 @@ async def _compare(
     ]
     sheet.complaints = [f"transfer {transfer_id} moved more than once" for transfer_id in tables.repeated]
     sheet.complaints += [*_conservation(replayed.totals, money.assets), *short]
-    return EXIT_DIFFERENT if sheet.show(console) else EXIT_EQUAL
+    return sheet
 
 
 def _joined(amounts: OnChain) -> Amounts:

@@ -1,7 +1,8 @@
 """A balance sheet of several sides, and where they differ."""
 
+import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -58,18 +59,23 @@ class Comparison:
                     )
         return found
 
-    def table(self, assets: Mapping[int, Asset]) -> Table:
-        """By asset and class of account, with what all other sides differ by from the first."""
-        names = list(self.sides)
-        numbers = [Column(name, overflow="fold") for name in [*names, "difference"]]  # never cut: they are the point
-        table = Table("asset", "accounts", *numbers, title=self.title, title_justify="left")
+    def lines(self, assets: Mapping[int, Asset]) -> Iterator[tuple[str, str, dict[str, str], str]]:
+        """By asset and class of account: what each side has, and by how much the farthest differs from the first."""
         sums = {name: _classed(side) for name, side in self.sides.items()}
         for asset_id, class_name in sorted({key for side in sums.values() for key in side}):
             asset = assets[asset_id]
-            amounts = [sums[name].get((asset_id, class_name), 0) for name in names]
-            off = max((amount - amounts[0] for amount in amounts), key=abs)
-            row = [asset.format(amount) for amount in amounts]
-            table.add_row(asset.symbol, class_name, *row, asset.format(off), style="red" if off else None)
+            amounts = {name: side.get((asset_id, class_name), 0) for name, side in sums.items()}
+            first = next(iter(amounts.values()))
+            off = max((amount - first for amount in amounts.values()), key=abs)
+            shown = {name: asset.format(amount) for name, amount in amounts.items()}
+            yield asset.symbol, class_name, shown, asset.format(off) if off else ""
+
+    def table(self, assets: Mapping[int, Asset]) -> Table:
+        """The lines, for people."""
+        numbers = [Column(name, overflow="fold") for name in [*self.sides, "difference"]]  # never cut
+        table = Table("asset", "accounts", *numbers, title=self.title, title_justify="left")
+        for symbol, class_name, amounts, off in self.lines(assets):
+            table.add_row(symbol, class_name, *amounts.values(), off or "0", style="red" if off else None)
         return table
 
 
@@ -81,16 +87,27 @@ class Sheet:
     comparisons: list[Comparison] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
-    def show(self, console: Console) -> int:
-        """Prints everything; returns how many differences there are."""
-        wrong = [*self.complaints]
+    def differences(self) -> list[str]:
+        """All that is wrong, a line each."""
+        return [*self.complaints, *(line for part in self.comparisons for line in part.differences(self.assets))]
+
+    def show(self, console: Console) -> None:
+        """Prints everything for people."""
         for comparison in self.comparisons:
             console.print(comparison.table(self.assets))
-            wrong += comparison.differences(self.assets)
+        wrong = self.differences()
         for line in wrong[:DIFFERENCES_SHOWN_MAX]:
             console.print(line, style="red", soft_wrap=True)
         console.print(f"{len(wrong)} differences")
-        return len(wrong)
+
+    def as_json(self) -> str:
+        """Everything for programs: one object, amounts as decimal strings in whole units."""
+        comparisons = []
+        for part in self.comparisons:
+            keys = ("asset", "accounts", "amounts", "difference")
+            lines = [dict(zip(keys, (*line[:3], line[3] or "0"), strict=True)) for line in part.lines(self.assets)]
+            comparisons.append({"title": part.title, "lines": lines})
+        return json.dumps({"comparisons": comparisons, "differences": self.differences()})
 
 
 def _classed(side: Amounts) -> Mapping[tuple[int, str], int]:

@@ -1,7 +1,7 @@
 """Single calls of the command line to the running exchange, as whoever the environment says is calling."""
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -10,18 +10,19 @@ from clearbook.v1 import admin_service_pb2 as admin_pb
 
 from services.cli.clients import RETRY_SECONDS_MAX, CallFailed, Clients
 from services.cli.settings import ClientSettings, given
+from services.cli.typed import as_typed
 from services.runtime.run import StartError
 
 ADMIN_USER = "admin"
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """A refusal, or nobody there, is one line and exit 1."""
+def refusals(names: Mapping[str, str] | None = None) -> Iterator[None]:
+    """A refusal, or nobody there, is one line and exit 1. `names`: see as_typed."""
     try:
         yield
     except (CallFailed, StartError, ValueError) as error:
-        sys.stderr.write(f"clearbook: {error}\n")
+        sys.stderr.write(f"clearbook: {as_typed(str(error), names)}\n")
         raise typer.Exit(1) from None
 
 

@@ -93,18 +93,7 @@ class Trader:
 
     async def cancel(self, ids: Iterable[str]) -> None:
         """Cancels orders; one that was filled meanwhile is fine."""
-
-        async def one(order_id: str) -> None:
-            try:
-                request = orders.CancelOrderRequest(order_id=order_id)
-                await self._clients.call(self._clients.orders.CancelOrder, request, self._who)
-            except CallFailed as failed:
-                if failed.reason is not Reason.ORDER_ENDED:
-                    raise
-
-        async with asyncio.TaskGroup() as group:
-            for order_id in ids:
-                group.create_task(one(order_id))
+        await self._clients.cancel([orders.CancelOrderRequest(order_id=order_id) for order_id in ids], self._who)
 
     async def open_orders(self, market: str = "") -> list[Any]:
         """Its resting orders."""
@@ -191,9 +180,9 @@ async def _markets(clients: Clients) -> dict[str, Market]:
 async def demo(gateway: str, publisher: str, seconds: float, closing: Closing, tls: Tls | None = None) -> None:
     """Trades until `closing`, or for so many seconds (0: no limit); then cancels the maker's quotes.
 
-    Raises StartError if the exchange does not answer or lacks a market, CallFailed (in a group) for other refusals.
+    Raises StartError (perhaps in a group) if the exchange does not answer, lacks a market, asks for credentials, or
+    refuses later what no trader lives with.
     """
-    run, tally = secrets.token_hex(4), Tally()
     async with Clients.to(gateway, publisher, tls) as clients:
         try:
             markets = await _markets(clients)
@@ -201,17 +190,36 @@ async def demo(gateway: str, publisher: str, seconds: float, closing: Closing, t
             raise StartError(f"{failed}: is the exchange up?") from None
         if not await serving(gateway, tls=tls):
             raise StartError(f"the gateway at {gateway} does not serve: is the exchange up?")
-        maker = Maker(MAKER, clients, tally, f"{run}-m")
         try:
-            async with closing.guard(), asyncio.timeout(seconds or None), asyncio.TaskGroup() as group:
-                group.create_task(_walk(maker, markets), name="maker")
-                group.create_task(_report(tally), name="report")
-                for number, name in enumerate(TAKERS):
-                    group.create_task(_take(Trader(name, clients, tally, f"{run}-{number}"), markets), name=name)
-        except (Closed, TimeoutError):
-            sys.stdout.write("cancelling the quotes\n")
-        finally:
-            for _ in range(CLEAN_UPS_MAX):  # an order that was cut off on its way may still arrive
-                if not (left := await maker.open_orders()):
-                    break
-                await maker.cancel([order.order_id for order in left])
+            await _trade(clients, markets, seconds, closing)
+        except* CallFailed as failures:
+            raise StartError(_why(failures)) from None
+
+
+def _why(failures: BaseExceptionGroup[CallFailed]) -> str:
+    failed: BaseException = failures
+    while isinstance(failed, BaseExceptionGroup):
+        failed = failed.exceptions[0]
+    if isinstance(failed, CallFailed) and failed.reason is Reason.UNAUTHENTICATED:
+        return "the exchange asks for credentials (CLEARBOOK_AUTH=required); the demo's users have none: open mode only"
+    return f"the demo cannot go on: {failed}"
+
+
+async def _trade(clients: Clients, markets: dict[str, Market], seconds: float, closing: Closing) -> None:
+    """The demo itself. Raises CallFailed, perhaps in a group."""
+    run, tally = secrets.token_hex(4), Tally()
+    maker = Maker(MAKER, clients, tally, f"{run}-m")
+    await maker.open_orders()  # who is not let in learns it before there is anything to clean up
+    try:
+        async with closing.guard(), asyncio.timeout(seconds or None), asyncio.TaskGroup() as group:
+            group.create_task(_walk(maker, markets), name="maker")
+            group.create_task(_report(tally), name="report")
+            for number, name in enumerate(TAKERS):
+                group.create_task(_take(Trader(name, clients, tally, f"{run}-{number}"), markets), name=name)
+    except (Closed, TimeoutError):
+        sys.stdout.write("cancelling the quotes\n")
+    finally:
+        for _ in range(CLEAN_UPS_MAX):  # an order that was cut off on its way may still arrive
+            if not (left := await maker.open_orders()):
+                break
+            await maker.cancel([order.order_id for order in left])

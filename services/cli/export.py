@@ -1,11 +1,16 @@
 """`clearbook export`: one's own history as CSV, through the public API, page by page to its end.
 
-The columns of a kind and their order stay; a new one comes last. Numbers are the API's own decimal strings.
+The columns of a kind and their order stay; a new one comes last. Numbers are the API's own decimal strings. A text that
+a spreadsheet would take for a formula has an apostrophe before it.
 """
 
 import csv
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, Final
 
 from clearbook.v1 import account_service_pb2 as account_pb
@@ -13,7 +18,8 @@ from clearbook.v1 import order_service_pb2 as order_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.cli.calls import connected
-from services.cli.cells import cell
+from services.cli.cells import csv_cell
+from services.runtime.run import StartError
 
 PAGE_ROWS: Final = 500
 PROGRESS_ROWS: Final = 10_000
@@ -68,6 +74,27 @@ def instant(text: str) -> Timestamp:
     return stamp
 
 
+@contextmanager
+def written(file: Path) -> Iterator[IO[str]]:
+    """A file that is there once all of it is: what fails leaves whatever there was before.
+
+    Raises:
+        StartError: it cannot be written.
+    """
+    in_place = file.exists() and not file.is_file()  # a pipe, a terminal: there is nothing to take the place of
+    part = file if in_place else file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as out:
+            yield out
+        if not in_place:
+            part.replace(file)
+    except OSError as error:
+        raise StartError(f"cannot write {file}: {error.strerror}") from None
+    finally:
+        if not in_place:
+            part.unlink(missing_ok=True)
+
+
 async def export(kind: str, user: str, filters: dict[str, Any], out: IO[str], gateway: str | None = None) -> int:
     """Writes all rows, newest first; returns how many.
 
@@ -84,14 +111,18 @@ async def export(kind: str, user: str, filters: dict[str, Any], out: IO[str], ga
     """
     table, rows = TABLES[kind], 0
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(table.columns)
+    for name in filters:
+        if name not in table.request.DESCRIPTOR.fields_by_name:
+            raise ValueError(f"{kind} cannot be told apart by --{name}")
     request = table.request(page_size=PAGE_ROWS, **filters)
     async with connected(user, gateway) as (clients, who):
         method = getattr(getattr(clients, table.service), table.rpc)
         while True:
             page = await clients.call(method, request, who)
             found = getattr(page, table.field)
-            writer.writerows([cell(item, name) for name in table.columns] for item in found)
+            if not request.page_token:
+                writer.writerow(table.columns)  # not before: what is refused writes nothing
+            writer.writerows([csv_cell(item, name) for name in table.columns] for item in found)
             if rows // PROGRESS_ROWS < (rows + len(found)) // PROGRESS_ROWS:
                 sys.stderr.write(f"{rows + len(found)} rows\n")
             rows += len(found)

@@ -161,17 +161,30 @@ def verify(database_url: DatabaseUrl = None, data: DataFolder = None, shard: Sha
 
 
 @app.command()
-def audit(database_url: DatabaseUrl = None, data: DataFolder = None, shard: Shard = None) -> None:
-    """Compare journal, ledger and chain, and print the balance sheet. Reads only; the exchange may run."""
+def audit(
+    database_url: DatabaseUrl = None,
+    data: DataFolder = None,
+    shard: Shard = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object; amounts in whole units.")] = False,
+) -> None:
+    """Compare journal, ledger and chain, and print the balance sheet. Reads only; the exchange may run.
+
+    The chain is that of ETH_TESTNET_URL, or what `clearbook up` last ran on these data.
+    """
     from rich.console import Console
 
     from services.cli.audit import Sources
     from services.cli.audit import audit as compare
+    from services.cli.chain_note import noted
     from services.cli.settings import given
     from services.settler.__main__ import SettlerSettings
 
-    settings = SettlerSettings.load(**given(database_url=database_url, clearbook_data=data, book_shard=shard))
-    wanted = settings.wanted()
+    options = given(database_url=database_url, clearbook_data=data, book_shard=shard)
+    settings = SettlerSettings.load(**options)
+    if not settings.eth_testnet_url:
+        settings = SettlerSettings.load(**options, **given(eth_testnet_url=noted(settings.clearbook_data)))
+    with _clear_start():
+        wanted = settings.wanted()
     sources = Sources(
         settings.database("book"),
         settings.database("gateway"),
@@ -181,7 +194,7 @@ def audit(database_url: DatabaseUrl = None, data: DataFolder = None, shard: Shar
         wanted.address,
         wanted.abi,
     )
-    raise typer.Exit(compare(sources, Console()))
+    raise typer.Exit(compare(sources, Console(), as_json=as_json))
 
 
 @app.command()
@@ -263,7 +276,7 @@ def export(
 ) -> None:
     """Write one's own history as CSV."""
     from services.cli.calls import refusals
-    from services.cli.export import TABLES, instant
+    from services.cli.export import TABLES, instant, written
     from services.cli.export import export as write
     from services.cli.settings import given
 
@@ -272,7 +285,7 @@ def export(
             raise typer.BadParameter(f"must be one of {', '.join(TABLES)}", param_hint="KIND")
         times = {"start_time": instant(start) if start else None, "end_time": instant(end) if end else None}
         filters = {name: value for name, value in times.items() if value is not None}
-        file = files.enter_context(out.open("w", encoding="utf-8", newline="")) if out else sys.stdout
+        file = files.enter_context(written(out)) if out else sys.stdout
         rows = asyncio.run(write(kind, user, given(market=market, asset=asset) | filters, file, gateway))
     sys.stderr.write(f"{rows} rows\n")
 

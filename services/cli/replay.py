@@ -29,7 +29,6 @@ from services.runtime.streams import Backoff
 from services.units import format_fixed, format_plain
 
 CATCH_UP_SECONDS_MAX: Final = 10.0
-PAGE_ORDERS: Final = 500
 PAGE_TRADES: Final = 1_000
 ASSET_DECIMALS: Final = 18
 GRANT: Final = "10000000000"
@@ -70,15 +69,9 @@ class MarketReplay:
         step = [format_fixed(1, self._decimals.price), format_fixed(1, self._decimals.quantity)]
         request = admin.CreateMarketRequest(market=self.name, tick_size=step[0], lot_size=step[1])
         await self._clients.call(self._clients.admin.CreateMarket, request, ADMIN)
-        while True:
-            mine = orders.ListOrdersRequest(market=self.name, open_only=True, page_size=PAGE_ORDERS)
-            page = await self._clients.call(self._clients.orders.ListOrders, mine, user(MIRROR))
-            if not page.orders:
-                break
-            async with asyncio.TaskGroup() as group:
-                for order in page.orders:
-                    cancel = orders.CancelOrderRequest(order_id=order.order_id)
-                    group.create_task(self._clients.call(self._clients.orders.CancelOrder, cancel, user(MIRROR)))
+        await self._clients.call(
+            self._clients.orders.CancelAllOrders, orders.CancelAllOrdersRequest(market=self.name), user(MIRROR)
+        )
         self.first_trade_id = max((trade.trade_id for trade in await self._tape(1)), default=0)
 
     async def play(self, step: Step) -> None:
@@ -91,36 +84,36 @@ class MarketReplay:
             self._summary.trades += 1
 
     async def _phase(self, phase: Phase) -> None:
-        async with asyncio.TaskGroup() as group:
-            for item in phase:
-                match item:
-                    case Cancel(buys, price):
-                        group.create_task(self._cancel(self._ids.pop((buys, price))))
-                    case Rest(buys, price):
-                        identity = self._identity()
-                        self._ids[buys, price] = identity
-                        group.create_task(self._rest(identity, item))
-                    case Take():
-                        group.create_task(self._take(item))
+        """Orders that do not depend on each other: in one call, if one call takes as many."""
+        cancels = [self._cancel(item) for item in phase if isinstance(item, Cancel)]
+        if cancels:
+            await self._clients.cancel(cancels, user(MIRROR))
+        rests = [item for item in phase if isinstance(item, Rest)]
+        answers = await self._clients.place([self._rest(item) for item in rests], user(MIRROR))
+        for item, answer in zip(rests, answers, strict=True):
+            if answer.order.state != orders.ORDER_STATE_OPEN or answer.executions:
+                self._differs(f"{item} did not rest")
+        takes = [item for item in phase if isinstance(item, Take)]
+        answers = await self._clients.place([self._take(item) for item in takes], user(TAKER))
+        for taken, answer in zip(takes, answers, strict=True):
+            if answer.order.state != orders.ORDER_STATE_FILLED or len(answer.executions) != 1:
+                self._differs(f"{taken} did not trade at once and whole")
         self._summary.orders += len(phase)
 
-    async def _cancel(self, identity: str) -> None:
-        request = orders.CancelOrderRequest(client_order_id=identity)
-        await self._clients.call(self._clients.orders.CancelOrder, request, user(MIRROR))
+    def _cancel(self, item: Cancel) -> orders.CancelOrderRequest:
+        return orders.CancelOrderRequest(client_order_id=self._ids.pop((item.buys, item.price)))
 
-    async def _rest(self, identity: str, item: Rest) -> None:
-        answer = await self._place(identity, item, orders.TIME_IN_FORCE_GTC, MIRROR)
-        if answer.order.state != orders.ORDER_STATE_OPEN or answer.executions:
-            self._differs(f"{item} did not rest")
+    def _rest(self, item: Rest) -> orders.PlaceOrderRequest:
+        order = self._order(item, orders.TIME_IN_FORCE_GTC)
+        self._ids[item.buys, item.price] = order.client_order_id
+        return order
 
-    async def _take(self, item: Take) -> None:
-        answer = await self._place(self._identity(), item, orders.TIME_IN_FORCE_IOC, TAKER)
-        if answer.order.state != orders.ORDER_STATE_FILLED or len(answer.executions) != 1:
-            self._differs(f"{item} did not trade at once and whole")
+    def _take(self, item: Take) -> orders.PlaceOrderRequest:
+        return self._order(item, orders.TIME_IN_FORCE_IOC)
 
-    async def _place(self, identity: str, item: Rest | Take, time_in_force: Any, name: str) -> Any:
-        request = orders.PlaceOrderRequest(
-            client_order_id=identity,
+    def _order(self, item: Rest | Take, time_in_force: Any) -> orders.PlaceOrderRequest:
+        return orders.PlaceOrderRequest(
+            client_order_id=self._identity(),
             market=self.name,
             side=orders.SIDE_BUY if item.buys else orders.SIDE_SELL,
             type=orders.ORDER_TYPE_LIMIT,
@@ -128,7 +121,6 @@ class MarketReplay:
             price=self._price(item.price),
             quantity=self._quantity(item.quantity),
         )
-        return await self._clients.call(self._clients.orders.PlaceOrder, request, user(name))
 
     def _identity(self) -> str:
         return f"{self._run}-{self.name}-{next(self._numbers)}"
@@ -266,7 +258,8 @@ async def _fund(clients: Clients, assets: list[str], run: str) -> None:
         for asset in assets:
             for name in (MIRROR, TAKER):
                 identity = f"{run}-{name}-{asset}"
-                grant = admin.GrantFundsRequest(transfer_id=identity, user=name, asset=asset, amount=GRANT)
+                given = {"user": name, "asset": asset, "amount": GRANT, "reason": "replay"}
+                grant = admin.GrantFundsRequest(transfer_id=identity, **given)
                 group.create_task(clients.call(clients.admin.GrantFunds, grant, ADMIN, WAIT_FOR))
 
 

@@ -8,6 +8,7 @@ from services.cli.clients import Metadata
 from services.cli.clients import user as open_mode
 from services.order_gateway.volumes import VOLUME_ASSET
 from services.runtime.config import SHARD_MAX, Address, DatabaseSettings, PublicClientSettings, TlsSettings
+from services.runtime.metadata import AUTHORIZATION_KEY
 
 
 class ClientSettings(PublicClientSettings):
@@ -20,7 +21,7 @@ class ClientSettings(PublicClientSettings):
 
     def who(self, user: str) -> Metadata:
         """The metadata that says who is calling: the token's owner, or in open mode `user`."""
-        return (("authorization", f"Bearer {self.clearbook_token}"),) if self.clearbook_token else open_mode(user)
+        return ((AUTHORIZATION_KEY, f"Bearer {self.clearbook_token}"),) if self.clearbook_token else open_mode(user)
 
 
 class HealthSettings(TlsSettings, PublicClientSettings):

@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import importlib.util
 import os
 import socket
 import sys
@@ -10,13 +9,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field
 
 from services.cli import certs
+from services.cli.chain_note import note
 from services.cli.health import http_ready, serving
 from services.cli.supervisor import Process, Supervisor
+from services.cli.welcome import SECRETS, welcome
 from services.runtime.config import (
     DataSettings,
     HostPort,
@@ -40,6 +41,9 @@ class UpSettings(DataSettings):
     eth_testnet_url: str = Field(default="", repr=False)
     clearbook_faucet: str = "1"
     """On a chain of our own."""
+    clearbook_auth: Literal["open", "required"] = "open"
+    clearbook_admin_token: str = Field(default="", repr=False)
+    clearbook_secrets_key: str = Field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,10 @@ class Plan:
     """CLEARBOOK_FAUCET on a chain of our own."""
     certificates: Path | None = None
     """What `clearbook certs` made; without it plain text."""
+    open_mode: bool = True
+    """Callers just name a user."""
+    missing: tuple[str, ...] = ()
+    """Secrets of required mode that are not set, as in the environment."""
 
     def tls(self) -> Tls | None:
         """With what the supervisor asks the internal ports for health: any role may."""
@@ -132,6 +140,7 @@ async def up(plan: Plan, closing: Closing) -> None:
         _check_free(name, address)
     processes = plan.processes()
     with _owned(plan.data):
+        note(plan.data, plan.env().get("ETH_TESTNET_URL", ""))
         async with asyncio.TaskGroup() as group:
             announced = group.create_task(_announce(plan, processes, closing))
             try:
@@ -188,35 +197,8 @@ async def _announce(plan: Plan, processes: list[Process], closing: Closing) -> N
         by_name[name].ready = True
     for process in processes:
         process.ready = True
-    sys.stdout.write(_welcome(plan, loop.time() - started))
+    sys.stdout.write(welcome(plan, loop.time() - started))
     sys.stdout.flush()
-
-
-def engine_build() -> str:
-    """Which build of the engine runs: "compiled" (mypyc) or "interpreted"."""
-    spec = importlib.util.find_spec("services.book.engine")
-    return "interpreted" if spec is None or (spec.origin or "").endswith(".py") else "compiled"
-
-
-def _welcome(plan: Plan, seconds: float) -> str:
-    http, gateway, publisher = plan.http.from_here, plan.gateway.from_here, plan.publisher.from_here
-    url, ws = f"{plan.scheme}://{http}", f"{plan.scheme.replace('http', 'ws')}://{http}"
-    curl = "curl -s" if plan.certificates is None else f"curl -s --cacert {plan.certificates / certs.AUTHORITY}"
-    return f"""
-Clearbook is up after {seconds:.1f} s. Engine: {engine_build()}. Data: {plan.data}. Ctrl-C drains and stops.
-
-  REST        {url}/docs          WebSocket  {ws}/ws/marketdata
-  gRPC orders {gateway}                 gRPC market data {publisher}
-
-A first order, and one that trades with it:
-
-  {curl} {url}/api/v1/order -H 'content-type: application/json' -d \\
-    '{{"order_id": "my-first", "user_id": "alice", "pair": "BTC-USD", "order_type": "limit", "side": "sell", "price": 30000.00, "amount": 0.001}}'
-  {curl} {url}/api/v1/orderbook/BTC-USD
-  {curl} {url}/api/v1/order -H 'content-type: application/json' -d \\
-    '{{"order_id": "my-first", "user_id": "bob", "pair": "BTC-USD", "order_type": "market", "side": "buy", "amount": 0.001}}'
-
-"""  # noqa: E501 (lines to paste)
 
 
 def plan_from(host: str, data: Path | None, ports: dict[str, int], certificates: Path | None = None) -> Plan:
@@ -245,6 +227,8 @@ def plan_from(host: str, data: Path | None, ports: dict[str, int], certificates:
         own_chain=not settings.eth_testnet_url,
         faucet=settings.clearbook_faucet,
         certificates=certificates.resolve() if certificates is not None else None,
+        open_mode=settings.clearbook_auth == "open",
+        missing=tuple(name for name in SECRETS if not getattr(settings, name.lower())),
     )
     plan.tls()
     return plan

@@ -9,10 +9,13 @@ from pydantic import AfterValidator, Field
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.admin import Admin
 from services.order_gateway.audit import Audit
+from services.order_gateway.cancels import Cancels
+from services.order_gateway.disconnects import Disconnects
 from services.order_gateway.executions import Executions
 from services.order_gateway.faucet import Faucet, parse_grants
 from services.order_gateway.fees import Rates
 from services.order_gateway.fixed_tiers import FixedTiers
+from services.order_gateway.freezing import Freezing
 from services.order_gateway.gate import Gate
 from services.order_gateway.health import Health
 from services.order_gateway.history import History
@@ -25,11 +28,14 @@ from services.order_gateway.money import Money
 from services.order_gateway.orders import Orders
 from services.order_gateway.rpcs import accounts as account_rpcs
 from services.order_gateway.rpcs import admin as admin_rpcs
+from services.order_gateway.rpcs import batches as batch_rpcs
 from services.order_gateway.rpcs import fees as fee_rpcs
+from services.order_gateway.rpcs import freezes as freeze_rpcs
 from services.order_gateway.rpcs import keys as key_rpcs
 from services.order_gateway.rpcs import money as money_rpcs
 from services.order_gateway.rpcs import orders as order_rpcs
 from services.order_gateway.rpcs import settlements as settlement_rpcs
+from services.order_gateway.rpcs import trading as trading_rpcs
 from services.order_gateway.service import FORWARD, add_forward, add_public
 from services.order_gateway.session import Session
 from services.order_gateway.store import MIGRATIONS, Store
@@ -190,7 +196,11 @@ class Gateway:
         await desk.load(store)
         counted_in = settings.fee_volume_asset
         self.ledger = ledger = Ledger(await store.load(ENDED_ORDERS_MAX, counted_in), counted_in)
-        session = Session(ledger, settings.gateway_number)
+
+        def is_frozen(account_id: int) -> bool:
+            return bool(desk.freezes.reason(ledger.account_names.get(account_id, "")))
+
+        session = Session(ledger, settings.gateway_number, is_frozen)
         executions = Executions(ledger, session, store)
         faucet = Faucet(ledger, session, settings.grants, await store.transfers_to(FAUCET_ACCOUNT, FAUCET_PREFIX))
         fees = Schedule(settings.tiers, ledger)
@@ -198,6 +208,8 @@ class Gateway:
         await fixed.load()
         orders = Orders(ledger, session, store, fees, settings.open_orders_max)
         await orders.load_seen()
+        cancels = Cancels(ledger, session, orders)
+        disconnects = Disconnects(cancels)
         watches, accounts, history = Watches(ledger), Accounts(ledger, session, faucet), History(store, ledger)
         admin = Admin(ledger, session)
 
@@ -213,9 +225,12 @@ class Gateway:
         gate = Gate(desk.authenticator, desk.keyring, self._limits, accounts, may_serve)
         audit = Audit(store.database)
         self.methods = methods = [
-            *order_rpcs.OrderHandlers(ledger, orders, history, watches).methods(),
+            *order_rpcs.OrderHandlers(ledger, orders, cancels, history, watches).methods(),
+            *batch_rpcs.BatchHandlers(ledger, orders, cancels).methods(),
+            *trading_rpcs.TradingHandlers(ledger, orders, cancels, disconnects).methods(),
             *account_rpcs.AccountHandlers(ledger, history, watches).methods(),
-            *admin_rpcs.AdminHandlers(ledger, admin, accounts, history, fees, audit).methods(),
+            *admin_rpcs.AdminHandlers(ledger, admin, accounts, history, fees, audit, desk.freezes).methods(),
+            *freeze_rpcs.FreezeHandlers(Freezing(ledger, cancels, desk.freezes)).methods(),
             *money_rpcs.MoneyHandlers(ledger, money, store).methods(),
             *key_rpcs.KeyHandlers(desk.issuer, desk.sign_ins(accounts), desk.store, accounts).methods(),
             *fee_rpcs.FeeHandlers(ledger, fees, fixed).methods(),
@@ -233,7 +248,7 @@ class Gateway:
             # The ports first: who cannot listen must not take the session of somebody who can.
             await self._public.start()
             await self._internal.start()
-            await self._run(store, desk, executions, faucet, orders, health, book, closing)
+            await self._run(store, desk, executions, faucet, orders, disconnects, health, book, closing)
         finally:
             await self._stop(0)
 
@@ -244,6 +259,7 @@ class Gateway:
         executions: Executions,
         faucet: Faucet,
         orders: Orders,
+        disconnects: Disconnects,
         health: Health,
         book: grpc.aio.Channel,
         closing: Closing,
@@ -253,9 +269,11 @@ class Gateway:
         async with asyncio.TaskGroup() as group:
             storing = group.create_task(store.follow(self.ledger, orders.forget), name="store")
             line = group.create_task(executions.follow(following, book), name="book")
+            cleaning = group.create_task(disconnects.run(), name="disconnects")
             others = [
                 group.create_task(faucet.run(), name="faucet"),
                 group.create_task(desk.keyring.follow(), name="keys"),
+                group.create_task(desk.freezes.follow(), name="freezes"),
                 group.create_task(health.run(), name="health"),
                 group.create_task(health.check(closing, self._settings.ledger_check_seconds), name="check"),
                 group.create_task(self._open(executions, desk), name="opening"),
@@ -265,6 +283,8 @@ class Gateway:
                 task.cancel()
             await self._tell(False)
             await self._stop(DRAIN_SECONDS_MAX)
+            await disconnects.finish(DRAIN_SECONDS_MAX)
+            cleaning.cancel()
             following.set()
             await asyncio.wait([line])
             store.finish()

@@ -5,8 +5,9 @@ amount is a bug somewhere, so it is an assertion: the process stops before it be
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from services.order_gateway.fees import net_of_fee
 from services.order_gateway.model import (
@@ -32,8 +33,7 @@ class PostingKind(IntEnum):
     WITHDRAWAL = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Posting:
+class Posting(NamedTuple):
     """So much more (or less) of an asset in an account, in base units.
 
     Attributes:
@@ -65,7 +65,7 @@ class Effects:
 
     Attributes:
         settled: (account_id, asset_id) of the balances whose unsettled part changed because entries became final.
-        final: open withdrawals whose entry became final.
+        final: open withdrawals and transfers whose entry became final.
     """
 
     postings: list[Posting] = field(default_factory=list)
@@ -85,7 +85,7 @@ def placed(event: OrderPlaced, market: Market, resting: Mapping[int, Order]) -> 
         resting: open orders by id, the makers among them.
     """
     taker, effects = event.order, Effects()
-    assert sum(trade.quantity_lots for trade in event.trades) == taker.filled_lots, f"{taker} does not add up"
+    assert sum([trade.quantity_lots for trade in event.trades]) == taker.filled_lots, f"{taker} does not add up"
     assert taker.filled_lots <= taker.quantity_lots, f"{taker} is overfilled"
     assert taker.is_open or taker.lock == 0, f"{taker} ended and still locks"
     makers: dict[int, Order] = {}
@@ -103,8 +103,8 @@ def placed(event: OrderPlaced, market: Market, resting: Mapping[int, Order]) -> 
 def canceled(event: OrderCanceled, before: Order, sequence: int, time_ns: int) -> Effects:
     """An order was canceled on request: it keeps what it traded and sets nothing aside any more."""
     assert before.filled_lots == event.filled_lots, f"{before} was canceled with {event.filled_lots} lots filled"
-    after = replace(
-        before, state=OrderState.CANCELED, cause=event.cause, lock=0, event_sequence=sequence, event_ns=time_ns
+    after = before._replace(
+        state=OrderState.CANCELED, cause=event.cause, lock=0, event_sequence=sequence, event_ns=time_ns
     )
     return Effects(orders=[after])
 
@@ -159,8 +159,7 @@ def _check(trade: Trade, taker: Order, maker: Order, market: Market) -> None:
 def _maker_after(maker: Order, trade: Trade, taker: Order) -> Order:
     filled = trade.maker_remaining_lots == 0
     assert not (filled and trade.maker_lock), f"{trade} leaves a lock on a filled order"
-    return replace(
-        maker,
+    return maker._replace(
         filled_lots=maker.filled_lots + trade.quantity_lots,
         filled_quote=maker.filled_quote + trade.quote_amount,
         state=OrderState.FILLED if filled else OrderState.OPEN,

@@ -33,6 +33,10 @@ class Accounts:
         await self._faucet.funded(account_id)
         return Caller(identity, account_id)
 
+    def has(self, user: str) -> bool:
+        """Whether a user's account is open."""
+        return user in self._ledger.account_ids
+
     async def open(self, user: str, seconds: float) -> int:
         """The account of a user, opened if need be: once, however many ask at the same time."""
         account_id = self._ledger.account_ids.get(user)

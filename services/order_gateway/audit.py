@@ -31,16 +31,21 @@ SECRET_FIELDS = frozenset({"secret", "token", "password", "private_key", "signat
 """Never written, at whatever depth of a request."""
 HIDDEN = "(not written)"
 
-_COLUMNS = "entry_index, create_ns, user_name, key_id, peer, method, request, outcome"
-_WRITE = f"INSERT INTO audit ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"  # noqa: S608 - our own words
-_END = "UPDATE audit SET outcome = $2 WHERE entry_index = $1"
+INDEX_TRIES_MAX = 3
+
+_COLUMNS = "entry_index, create_ns, user_name, key_id, peer, method, request, outcome, response"
+_WRITE = f"INSERT INTO audit ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '')"  # noqa: S608 - our own words
+_END = "UPDATE audit SET outcome = $2, response = $3 WHERE entry_index = $1"
 
 logger = log.get("audit")
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One call. `index` counts from 1 without gaps; `request` is JSON; `outcome` is OK, a refusal's reason, UNKNOWN."""
+    """One call. `index` counts from 1 without gaps; `request` is JSON; `outcome` is OK, a refusal's reason, UNKNOWN.
+
+    `response` is what was answered, as JSON; "" unless the outcome is OK.
+    """
 
     index: int
     create_ns: int
@@ -50,6 +55,7 @@ class AuditEntry:
     method: str
     request: str
     outcome: str
+    response: str
 
 
 class Audit:
@@ -90,7 +96,7 @@ class Audit:
             except Exception:
                 await self._end(index, FAILED)
                 raise
-            await self._end(index, OK)
+            await self._end(index, OK, as_json(response))
             return response
 
         return run
@@ -99,14 +105,18 @@ class Audit:
         """Writes an entry; returns its index. Raises Unavailable: then nothing must be carried out."""
         rest = (time.time_ns(), operator.user, operator.key_id, operator.peer, method, as_json(request), UNKNOWN)
         async with self._order:
-            index = await self._next()
-            try:
-                await self._database.write([Statement(_WRITE, [(index, *rest)])])
-            except (Unavailable, Conflict) as error:
-                self._last = None  # it may have been written
-                raise Unavailable(f"the audit log: {error}") from None
-            self._last = index
-            return index
+            for _ in range(INDEX_TRIES_MAX):
+                index = await self._next()
+                self._last = None  # until it is known: whoever is cancelled meanwhile may have written it all the same
+                try:
+                    await self._database.write([Statement(_WRITE, [(index, *rest)])])
+                except Conflict:
+                    continue  # an entry that nobody waited for came in between
+                except Unavailable as error:
+                    raise Unavailable(f"the audit log: {error}") from None
+                self._last = index
+                return index
+            raise Unavailable("the audit log: another process writes to it")
 
     async def _next(self) -> int:
         if self._last is None:
@@ -114,19 +124,19 @@ class Audit:
             return int(rows[0][0]) + 1 if rows else 1
         return self._last + 1
 
-    async def _end(self, index: int, outcome: str) -> None:
+    async def _end(self, index: int, outcome: str, response: str = "") -> None:
         """Writes what came of it. What was carried out stays so, whether this can be written or not."""
         try:
-            await self._database.write([Statement(_END, [(index, outcome)], expect=1)])
+            await self._database.write([Statement(_END, [(index, outcome, response)], expect=1)])
         except Unavailable as error:
             logger.warning(
                 "the outcome of an operator's call is not written", entry=index, outcome=outcome, why=str(error)
             )
 
 
-def as_json(request: Message) -> str:
-    """A request for the log: without secrets, and cut off where it is very long."""
-    fields = json_format.MessageToDict(request, preserving_proto_field_name=True)
+def as_json(message: Message) -> str:
+    """A request or an answer for the log: without secrets, and cut off where it is very long."""
+    fields = json_format.MessageToDict(message, preserving_proto_field_name=True)
     text = json.dumps(_shown(fields), separators=(",", ":"))
     return text if len(text) <= REQUEST_CHARS_MAX else text[:REQUEST_CHARS_MAX] + "…"
 

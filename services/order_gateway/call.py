@@ -19,14 +19,12 @@ class Signed:
         key_id: the key that is said to have signed.
         payload: the signed bytes as they were sent: the query without its signature, then the body.
         signature: hexadecimal or base64.
-        route: HTTP method and path, or the WebSocket's method.
         query_bytes: how many of payload's bytes are the query; the rest is the body, a form or JSON.
     """
 
     key_id: str
     payload: bytes
     signature: str
-    route: str
     query_bytes: int
 
 

@@ -1,10 +1,19 @@
-"""The ledger's self-check: the invariants of money, over the whole state, while it runs."""
+"""The ledger's self-check: the invariants of money, over the whole state, while it runs.
+
+It is done a little at a time, over one moment: of what has changed since, the ledger keeps the state of then. Only what
+an account holds is compared as of when its turn comes, its orders and withdrawals with it.
+"""
 
 from collections.abc import Iterator
+from itertools import islice
 
-from services.order_gateway.ledger import Balance, Ledger
+from services.order_gateway.ledger import Balance, Ledger, Moment
 from services.order_gateway.model import MovementState
+from services.order_gateway.unsettled import Key
 from services.units import OUTSIDE_ACCOUNT
+
+STEP_ITEMS = 200
+"""Orders, withdrawals or postings that one step looks at; some 100 us."""
 
 
 def violations(ledger: Ledger) -> list[str]:
@@ -14,54 +23,87 @@ def violations(ledger: Ledger) -> list[str]:
     not even on chain. Holds: what an account holds is the sum of its open orders' locks and its requested withdrawals.
     Finality: what is unsettled of a balance is the sum of its postings that are not final.
     """
-    return [*_conservation(ledger), *_negatives(ledger), *_holds(ledger), *_finality(ledger)]
+    moment = ledger.remember()
+    try:
+        return [line for found in steps(ledger, moment) for line in found]
+    finally:
+        ledger.forget(moment)
 
 
-def _conservation(ledger: Ledger) -> list[str]:
+def steps(ledger: Ledger, moment: Moment) -> Iterator[list[str]]:
+    """The same a little at a time: each step gives what it found. Between two steps the ledger may go on.
+
+    Args:
+        ledger: the ledger.
+        moment: of it, remembered until the last step.
+    """
+    if len(ledger.holders) != len(ledger.balances):
+        yield [f"{len(ledger.holders)} accounts came to balances, {len(ledger.balances)} have them"]
+    pending: dict[Key, int] = {}
+    while part := list(islice(moment.nets, STEP_ITEMS)):
+        for key, amount in part:
+            pending[key] = pending.get(key, 0) + amount
+        yield []
     sums: dict[int, int] = {}
-    for _, asset_id, balance in _balances(ledger):
-        sums[asset_id] = sums.get(asset_id, 0) + balance.total
-    return [f"all balances of asset {asset_id} sum to {total}" for asset_id, total in sums.items() if total]
-
-
-def _negatives(ledger: Ledger) -> list[str]:
-    return [
-        f"account {account_id} has {balance} of asset {asset_id}"
-        for account_id, asset_id, balance in _balances(ledger)
-        if balance.held < 0
-        or balance.reserved < 0
-        or (account_id != OUTSIDE_ACCOUNT and min(balance.total, balance.available, balance.settled) < 0)
+    orders = withdrawals = 0
+    changed, counted = moment.balances, moment.counts
+    for place in range(moment.holders):
+        account_id = ledger.holders[place]
+        counts = counted[account_id] if account_id in counted else ledger.open_counts(account_id)
+        orders, withdrawals = orders + counts[0], withdrawals + counts[1]
+        found, held = [], {}
+        for asset_id, balance in ledger.balances[account_id].items():
+            key = (account_id, asset_id)
+            then = changed.get(key, balance)
+            sums[asset_id] = sums.get(asset_id, 0) + then.total
+            unsettled = pending.pop(key, 0) if pending else 0
+            if balance.held:
+                held[asset_id] = balance.held
+            if _is_negative(account_id, balance) or (then is not balance and _is_negative(account_id, then)):
+                found.append(f"account {account_id} has {balance} of asset {asset_id}")
+            if then.unsettled != unsettled:
+                what = f"account {account_id} has {then.unsettled} unsettled of asset {asset_id}"
+                found.append(f"{what}, its postings {unsettled}")
+        if held or any(counts) or account_id in counted:
+            yield from _holds(ledger, account_id, held)
+        yield found
+    yield [f"all balances of asset {asset_id} sum to {total}" for asset_id, total in sums.items() if total]
+    yield [
+        f"account {key[0]} has no asset {key[1]}, its postings {amount}" for key, amount in pending.items() if amount
     ]
+    if (orders, withdrawals) != moment.open_counts:
+        yield [f"accounts have {orders} open orders and {withdrawals} withdrawals, not {moment.open_counts}"]
 
 
-def _holds(ledger: Ledger) -> list[str]:
-    locks: dict[tuple[int, int], int] = {}
-    for order in ledger.open.values():
-        key = (order.account_id, order.lock_asset(ledger.markets[order.market_id]).asset_id)
-        locks[key] = locks.get(key, 0) + order.lock
-    for movement in ledger.withdrawals.values():
-        if movement.state is MovementState.REQUESTED:
-            key = (movement.from_account_id, movement.asset_id)
-            locks[key] = locks.get(key, 0) + movement.amount
-    held = {(account_id, asset_id): balance.held for account_id, asset_id, balance in _balances(ledger)}
-    return [
-        f"account {key[0]} holds {held.get(key, 0)} of asset {key[1]}, its orders and withdrawals {locks.get(key, 0)}"
-        for key in held.keys() | locks.keys()
-        if held.get(key, 0) != locks.get(key, 0)
-    ]
+def _is_negative(account_id: int, balance: Balance) -> bool:
+    """Whether anything of it is below zero, `available` and `settled` among it."""
+    total, held, reserved = balance.total, balance.held, balance.reserved
+    if held < 0 or reserved < 0:
+        return True
+    return (total < held + reserved or total < balance.unsettled) and account_id != OUTSIDE_ACCOUNT
 
 
-def _finality(ledger: Ledger) -> list[str]:
-    pending = ledger.unsettled.sums()
-    unsettled = {(account_id, asset_id): balance.unsettled for account_id, asset_id, balance in _balances(ledger)}
-    return [
-        f"account {key[0]} has {unsettled.get(key, 0)} unsettled of asset {key[1]}, its postings {pending.get(key, 0)}"
-        for key in unsettled.keys() | pending.keys()
-        if unsettled.get(key, 0) != pending.get(key, 0)
-    ]
-
-
-def _balances(ledger: Ledger) -> Iterator[tuple[int, int, Balance]]:
-    for account_id, mine in ledger.balances.items():
-        for asset_id, balance in mine.items():
-            yield account_id, asset_id, balance
+def _holds(ledger: Ledger, account_id: int, held: dict[int, int]) -> Iterator[list[str]]:
+    """Compares what an account holds now with its orders and withdrawals of now: values that never change."""
+    orders = iter(list(ledger.open_orders(account_id).values()))
+    withdrawals = iter(list(ledger.open_withdrawals(account_id).values()))
+    locks: dict[int, int] = {}
+    while some := list(islice(orders, STEP_ITEMS)):
+        for order in some:
+            asset_id = order.lock_asset(ledger.markets[order.market_id]).asset_id
+            locks[asset_id] = locks.get(asset_id, 0) + order.lock
+        if len(some) == STEP_ITEMS:
+            yield []
+    while asked := list(islice(withdrawals, STEP_ITEMS)):
+        for movement in asked:
+            if movement.state is MovementState.REQUESTED:
+                locks[movement.asset_id] = locks.get(movement.asset_id, 0) + movement.amount
+        if len(asked) == STEP_ITEMS:
+            yield []
+    if held != locks:
+        yield [
+            f"account {account_id} holds {held.get(asset_id, 0)} of asset {asset_id}, "
+            f"its orders and withdrawals {locks.get(asset_id, 0)}"
+            for asset_id in held.keys() | locks.keys()
+            if held.get(asset_id, 0) != locks.get(asset_id, 0)
+        ]

@@ -20,7 +20,7 @@ from services.order_gateway.progress import Progress
 from services.order_gateway.session import Session
 from services.order_gateway.store import Store
 from services.runtime import log, metrics, rpc
-from services.runtime.run import Closing, StartError
+from services.runtime.run import Closing, StartError, leaves_of
 
 OPEN_SESSION_SECONDS_MAX = 10.0
 CATCH_UP_SECONDS_MAX = 60.0
@@ -86,7 +86,7 @@ class Executions:
             for listener in self._listeners:
                 listener(change)
             if flight is not None:
-                flight.done.set_result(change)
+                flight.end(change)
         assert ledger.sequence == row.last_sequence, f"row ends at {row.last_sequence}, not {ledger.sequence}"
         store.row_ended(len(row.events))
         self.folded.advance(ledger.sequence)
@@ -175,16 +175,10 @@ async def _watch(call: "grpc.aio.StreamUnaryCall[pb.SubmitRequest, pb.SubmitResp
 
 def _cause(errors: BaseExceptionGroup[BaseException]) -> Exception:
     """What broke the connection: a refusal that says why, rather than what fell after it."""
-    leaves = [leaf for leaf in _leaves(errors) if isinstance(leaf, Exception)]
+    leaves = [leaf for leaf in leaves_of(errors) if isinstance(leaf, Exception)]
     found = next((leaf for leaf in leaves if _fatal(leaf) is not None), leaves[0])
     # A write on a call that has just ended says so in its own way.
     return ConnectionError(str(found)) if isinstance(found, asyncio.InvalidStateError) else found
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
-    return [error]
 
 
 def _fatal(error: Exception) -> str | None:

@@ -16,6 +16,8 @@ from services.order_gateway.transfer_ids import of_grant
 from services.runtime import log, metrics
 from services.units import FAUCET_ACCOUNT, FIRST_USER_ACCOUNT, Asset, FixedPoint
 
+REASON = "demo funds"
+"""As its owner sees it among the transfers."""
 WAIT_SECONDS_MAX = 10.0
 GRANTS_IN_FLIGHT_MAX = 256
 
@@ -157,7 +159,8 @@ class Faucet:
         while owed and balance.available >= amount and len(self._flying) < GRANTS_IN_FLIGHT_MAX:
             account_id = next(iter(owed))
             grant = (asset.symbol, account_id)
-            move = Transfer(of_grant(account_id, asset.symbol), FAUCET_ACCOUNT, account_id, asset.asset_id, amount)
+            name = of_grant(account_id, asset.symbol)
+            move = Transfer(name, FAUCET_ACCOUNT, account_id, asset.asset_id, amount, REASON)
             try:
                 flight = self._session.submit(move, FAUCET_ACCOUNT, Reservation(FAUCET_ACCOUNT, asset.asset_id, amount))
             except Rejected as rejected:

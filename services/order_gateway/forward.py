@@ -6,8 +6,9 @@ answered in whatever order they end; a session is a call of its own, which other
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -17,14 +18,16 @@ from services.order_gateway.call import Call, Signed
 from services.order_gateway.gate import Gate
 from services.order_gateway.identity.who import Identity
 from services.runtime import log, metrics, rpc
+from services.runtime.metadata import REQUEST_ID_KEY, SESSION_KEY
 from services.runtime.peers import ip_of
+from services.runtime.run import leaves_of
 
 ITEMS_IN_FLIGHT_MAX = 1_024
 """Of one stream; the next one is read when one of them has been answered."""
 WRITE_SECONDS_MAX = 5.0
-REQUEST_ID_KEY = "x-request-id"
-SESSION_KEY = "x-clearbook-session"
 SESSION_BYTES = 32
+SESSIONS_USER_MAX = 64
+"""Of one user, over all shims: twice as many as may watch an account."""
 
 _items = metrics.counter("gateway_forwarded_calls", "Forwarded calls answered.", ["method", "answer"])
 _sessions = metrics.gauge("gateway_forwarded_sessions", "Logons that last.")
@@ -56,7 +59,7 @@ def call_of(item: Item) -> Call:
     signed = None
     if item.HasField("signed"):
         given = item.signed
-        signed = Signed(given.key_id, given.payload, given.signature, given.route, given.query_bytes)
+        signed = Signed(given.key_id, given.payload, given.signature, given.query_bytes)
     return Call(item.method, item.metadata, item.request, signed=signed, peer=ip_of(item.peer))
 
 
@@ -72,12 +75,12 @@ class Forwarder:
     def __init__(self, gate: Gate, unary: Mapping[str, Unary], streams: Mapping[str, Streamed]) -> None:
         self._gate, self._unary, self._streams = gate, unary, streams
         self._sessions: dict[str, Identity] = {}
+        self._of_user: Counter[str] = Counter()
 
     async def serve(self, items: AsyncIterator[Item], context: Any) -> None:
         """Answers the items of one stream, until it ends and all are answered."""
         answers: asyncio.Queue[Any] = asyncio.Queue()
         slots = asyncio.Semaphore(ITEMS_IN_FLIGHT_MAX)
-        refusal: Rejected | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_write(answers, slots, context), name="forward answers")
@@ -86,10 +89,8 @@ class Forwarder:
                         await slots.acquire()
                         running.create_task(self._run(item, answers), name="forwarded call")
                 answers.put_nowait(None)
-        except* Rejected as errors:
-            refusal = _first(errors)
-        if refusal is not None:
-            raise refusal
+        except BaseExceptionGroup as errors:
+            raise leaves_of(errors)[0] from None
 
     async def _run(self, item: Item, answers: "asyncio.Queue[Any]") -> None:
         """One item: its answer, or the status that says why not."""
@@ -136,7 +137,7 @@ class Forwarder:
     async def _session(self, call: Call) -> AsyncGenerator[tuple[bytes, str], None]:
         # What is made once of one signed request, an id for an order, is not the session's.
         identity = replace(await self._gate.identify(call), made_id="")
-        with self._gate.while_good(identity) as closing:
+        with self._gate.while_good(identity) as closing, self._one_of(identity.user):
             response = await self._unary.get(call.method, _unknown)(replace(call, session=identity))
             name = secrets.token_urlsafe(SESSION_BYTES)
             self._sessions[name] = identity
@@ -149,6 +150,24 @@ class Forwarder:
                 _sessions.dec()
                 del self._sessions[name]
 
+    @contextmanager
+    def _one_of(self, user: str) -> Iterator[None]:
+        """One more session of a user, until the block ends.
+
+        Raises:
+            Rejected: TOO_MANY_SESSIONS.
+        """
+        if self._of_user[user] >= SESSIONS_USER_MAX:
+            what = f"{SESSIONS_USER_MAX} sockets of this user are logged on; log out of one"
+            raise Rejected(Reason.TOO_MANY_SESSIONS, what)
+        self._of_user[user] += 1
+        try:
+            yield
+        finally:
+            self._of_user[user] -= 1
+            if not self._of_user[user]:
+                del self._of_user[user]
+
 
 async def _unknown(_call: Call) -> bytes:
     raise Rejected(Reason.MALFORMED_REQUEST, "no such method", "method")
@@ -159,11 +178,3 @@ async def _write(answers: "asyncio.Queue[Any]", slots: asyncio.Semaphore, contex
     while (answer := await answers.get()) is not None:
         await rpc.write_bounded(context, answer, WRITE_SECONDS_MAX)
         slots.release()
-
-
-def _first(errors: BaseExceptionGroup[Rejected]) -> Rejected:
-    error: Any = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, Rejected)
-    return error

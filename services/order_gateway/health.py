@@ -2,11 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 
-from services.order_gateway.check import violations
+from services.order_gateway.check import steps
 from services.order_gateway.ledger import Ledger
 from services.runtime import log, metrics
 from services.runtime.run import Closing
+
+SLICE_SECONDS = 0.0005
+"""How long a self-check has the event loop at once, and how long it then leaves it to others."""
+PAUSE_SECONDS = 0.002
+SHOWN_MAX = 10
+"""Violations that are logged of one check."""
 
 _violations = metrics.gauge("ledger_violations", "Invariants of money now broken: must be 0.")
 _checks = metrics.counter("ledger_checks", "Self-checks of the ledger.")
@@ -53,17 +60,35 @@ class Health:
                 await self._tell(told)
 
     async def check(self, closing: Closing, seconds: float) -> None:
-        """Checks the ledger every so often, until `closing`."""
+        """Checks the ledger every so often, until `closing`. A violation is a bug: we do not serve until it is gone."""
         while not await closing.sleep(seconds):
-            self.check_once()
+            count = await self.check_once(closing)
+            if count is None:
+                return
+            _checks.inc()
+            _violations.set(count)
+            if bool(count) is self.sound:
+                self.sound = not count
+                self._changed.set()
 
-    def check_once(self) -> None:
-        """Checks the ledger now. A violation is a bug: we do not serve until it is gone."""
-        found = violations(self._ledger)
-        _checks.inc()
-        _violations.set(len(found))
-        for line in found[:10]:
-            logger.error("the ledger is wrong", what=line, journal_sequence=self._ledger.sequence)
-        if bool(found) is self.sound:
-            self.sound = not found
-            self._changed.set()
+    async def check_once(self, closing: Closing) -> int | None:
+        """Checks the ledger once, in slices, and logs what is wrong.
+
+        Returns:
+            How many violations there are; None if `closing` came first.
+        """
+        ledger, count = self._ledger, 0
+        sequence, moment = ledger.sequence, ledger.remember()
+        began = perf_counter()
+        try:
+            for found in steps(ledger, moment):
+                for line in found[: max(0, SHOWN_MAX - count)]:
+                    logger.error("the ledger is wrong", what=line, journal_sequence=sequence)
+                count += len(found)
+                if perf_counter() - began >= SLICE_SECONDS:
+                    if await closing.sleep(PAUSE_SECONDS):
+                        return None
+                    began = perf_counter()
+        finally:
+            ledger.forget(moment)
+        return count

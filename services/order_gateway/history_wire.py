@@ -59,13 +59,14 @@ def transfer_kind(number: int) -> str:
     return pb.TransferKind.Name(number).removeprefix("TRANSFER_KIND_")  # type: ignore[arg-type]  # it is one of them
 
 
-def account(account_id: int, name: str, tier: str, ledger: Ledger) -> admin_pb.Account:
+def account(account_id: int, name: str, tier: str, freeze_reason: str, ledger: Ledger) -> admin_pb.Account:
     """An account as operators see it."""
     return admin_pb.Account(
         account_id=str(account_id),
         user=name,
         balances=money_wire.balances(account_id, ledger).balances,
         fee_tier=tier,
+        freeze_reason=freeze_reason,
     )
 
 
@@ -88,4 +89,5 @@ def account_change(update: Update, account_id: int, ledger: Ledger, *, last: boo
         transfers=[money_wire.transfer(item, account_id, ledger, update.final_through) for item in update.movements],
         lagged=update.lagged,
         account_id=str(account_id) if update.snapshot else "",
+        settled_through=update.final_through if last else 0,
     )

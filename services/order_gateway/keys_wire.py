@@ -68,6 +68,7 @@ def api_key(key: Key) -> pb.ApiKey:
         expire_time=time(key.expire_ns),
         last_used_time=time(key.last_used_ns),
         revoke_time=time(key.revoke_ns),
+        parent_key_id=key.parent,
     )
 
 

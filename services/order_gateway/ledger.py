@@ -6,9 +6,10 @@ have reserved. For every account and asset `available = total - held - reserved`
 requested withdrawals ask for.
 """
 
-from collections import Counter
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from services.depth import Depth
 from services.order_gateway import account, movements
@@ -23,6 +24,7 @@ from services.order_gateway.model import (
     MarketChanged,
     MarketCreated,
     Movement,
+    MovementKind,
     MovementState,
     Order,
     OrderCanceled,
@@ -33,7 +35,7 @@ from services.order_gateway.model import (
     WithdrawalCanceled,
     WithdrawalRequested,
 )
-from services.order_gateway.unsettled import Unsettled
+from services.order_gateway.unsettled import Key, Unsettled
 from services.order_gateway.volumes import VOLUME_ASSET, Volumes
 from services.units import (
     ADJUSTMENTS_ACCOUNT,
@@ -48,6 +50,8 @@ from services.units import (
 
 ENDED_ORDERS_MAX = 50_000
 """Ended orders that stay in memory though the database has them: the resent and the just canceled are among them."""
+UNSETTLED_TRANSFERS_MAX = 50_000
+"""Transfers that are remembered until they are final, some 30 MB. Of those before them streams tell no finality."""
 CLIENT_ID_WINDOW_NS = 24 * 3600 * 10**9
 """How long after an order's end its client_order_id stays taken, in journal time."""
 SYSTEM_ACCOUNTS = {
@@ -80,8 +84,7 @@ class Balance:
         return self.total - self.unsettled
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What a command in flight needs, until its event says what came of it."""
 
     account_id: int
@@ -97,8 +100,7 @@ class MarketBook:
     depth: Depth = field(default_factory=Depth)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One event and what it did."""
 
     sequence: int
@@ -106,6 +108,25 @@ class Change:
     command_id: int
     body: EventBody
     effects: Effects
+
+
+@dataclass(eq=False, slots=True)
+class Moment:
+    """The ledger at one moment, to be read while it goes on: what has changed since, as it was then.
+
+    Attributes:
+        holders: how many accounts had a balance: the first so many of `Ledger.holders`.
+        open_counts: all accounts' open orders and withdrawals that had not ended: how many.
+        nets: what was unsettled, in parts.
+        balances: those that have changed since.
+        counts: of accounts of which it has changed since, as `open_counts`.
+    """
+
+    holders: int
+    open_counts: tuple[int, int]
+    nets: Iterator[tuple[Key, int]]
+    balances: dict[Key, Balance] = field(default_factory=dict)
+    counts: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +146,10 @@ class Snapshot:
     withdrawals: tuple[Movement, ...] = ()
     """All that have not ended."""
     final_through: int = 0
-    unsettled: tuple[tuple[int, int, int, int, int], ...] = ()
-    """settlement_sequence, journal_sequence, account_id, asset_id, amount of the postings behind it, in order."""
+    unsettled: Unsettled = field(default_factory=Unsettled)
+    """The postings behind it. The ledger that is loaded takes it over."""
+    transfers: tuple[Movement, ...] = ()
+    """The last UNSETTLED_TRANSFERS_MAX that are not final, oldest first."""
     volumes: tuple[tuple[int, int, int], ...] = ()
     """account_id, day, amount."""
     prices: tuple[tuple[int, int], ...] = ()
@@ -148,19 +171,23 @@ class Ledger:
         self.account_ids: dict[str, int] = dict(SYSTEM_ACCOUNTS)
         self.account_names = {account_id: name for name, account_id in SYSTEM_ACCOUNTS.items()}
         self.balances: dict[int, dict[int, Balance]] = {}
+        self.holders: list[int] = []
+        """The accounts that have balances, in the order in which they came to them. Only grows."""
         self.orders: dict[int, Order] = {}
         self.open: dict[int, Order] = {}
         self.open_by_account: dict[int, dict[int, Order]] = {}
         self.withdrawals: dict[int, Movement] = {}
-        self.withdrawals_of: Counter[int] = Counter()
-        """How many of them an account has."""
         """Those that have not ended, by withdrawal_id."""
-        self.unsettled = Unsettled()
+        self.withdrawals_by_account: dict[int, dict[int, Movement]] = {}
+        self.transfers: deque[Movement] = deque(loaded.transfers, UNSETTLED_TRANSFERS_MAX)
+        """Those that are not final, oldest first."""
+        self.unsettled = loaded.unsettled
         self.volumes = Volumes(volume_asset, self.markets_by_symbol, loaded.volumes, loaded.prices)
         self._claimable: dict[tuple[str, int], dict[int, Movement]] = {}
         """The approved ones, oldest first, by address and asset."""
         self._by_client: dict[tuple[int, str], int] = {}
         self._ended: dict[int, None] = {}
+        self._moments: list[Moment] = []
         self._load(loaded)
 
     # What is asked of it.
@@ -172,6 +199,25 @@ class Ledger:
     def open_orders(self, account_id: int) -> dict[int, Order]:
         """The account's open orders by id, oldest first. Not to be changed."""
         return self.open_by_account.get(account_id, {})
+
+    def open_withdrawals(self, account_id: int) -> dict[int, Movement]:
+        """The account's withdrawals that have not ended, by id. Not to be changed."""
+        return self.withdrawals_by_account.get(account_id, {})
+
+    def open_counts(self, account_id: int) -> tuple[int, int]:
+        """How many open orders the account has, and how many withdrawals that have not ended."""
+        return len(self.open_orders(account_id)), len(self.open_withdrawals(account_id))
+
+    def remember(self) -> Moment:
+        """This moment, to be read a little at a time until `forget` is called."""
+        counts = len(self.open), len(self.withdrawals)
+        moment = Moment(len(self.holders), counts, self.unsettled.nets())
+        self._moments.append(moment)
+        return moment
+
+    def forget(self, moment: Moment) -> None:
+        """Nobody reads that moment any more."""
+        self._moments.remove(moment)
 
     def order_by_client(self, account_id: int, client_order_id: str) -> Order | None:
         """The last order under that id which is in memory."""
@@ -201,10 +247,13 @@ class Ledger:
         assert event.sequence == self.sequence + 1, f"event {event.sequence} after {self.sequence}"
         self.sequence, self.time_ns = event.sequence, time_ns
         effects = self._effects(event)
-        assert account.sums_to_zero(effects.postings), f"event {event.sequence} makes money: {effects.postings}"
-        touched = [self._post(posting) for posting in effects.postings]
+        touched = []
+        if effects.postings:
+            assert account.sums_to_zero(effects.postings), f"event {event.sequence} makes money: {effects.postings}"
+            touched = [self._post(posting) for posting in effects.postings]
         touched += [held for order in effects.orders if (held := self._put(order)) is not None]
-        touched += [held for movement in effects.movements if (held := self._move(movement)) is not None]
+        if effects.movements:
+            touched += [held for movement in effects.movements if (held := self._move(movement)) is not None]
         for account_id, balance in touched:
             _check(account_id, balance, event.sequence)
         return Change(event.sequence, time_ns, event.command_id, event.body, effects)
@@ -227,7 +276,8 @@ class Ledger:
             case OrderPlaced() as body:
                 market = self.markets[body.order.market_id]
                 effects = account.placed(body, market, self.open)
-                self.volumes.traded(market, effects.executions, self.time_ns)
+                if effects.executions:
+                    self.volumes.traded(market, effects.executions, self.time_ns)
                 self._reshape(self.books[body.order.market_id].depth, body)
                 return effects
             case OrderCanceled() as body:
@@ -278,16 +328,11 @@ class Ledger:
     def _post(self, posting: Posting) -> tuple[int, Balance]:
         balance = self._balance(posting.account_id, posting.asset_id)
         balance.total += posting.amount
-        if posting.settlement_sequence:
-            self._unsettle(
-                posting.settlement_sequence, self.sequence, posting.account_id, posting.asset_id, posting.amount
-            )
+        if number := posting.settlement_sequence:
+            assert number > self.final_through, f"entry {number} of event {self.sequence} is final already"
+            self.unsettled.add(number, self.sequence, (posting.account_id, posting.asset_id), posting.amount)
+            balance.unsettled += posting.amount
         return posting.account_id, balance
-
-    def _unsettle(self, number: int, sequence: int, account_id: int, asset_id: int, amount: int) -> None:
-        assert number > self.final_through, f"entry {number} of event {sequence} is final already"
-        self.unsettled.add(number, sequence, (account_id, asset_id), amount)
-        self._balance(account_id, asset_id).unsettled += amount
 
     def _finalize(self, through: int) -> Effects:
         before, self.final_through = self.final_through, through
@@ -297,17 +342,26 @@ class Ledger:
             self._balance(account_id, asset_id).unsettled -= amount
             effects.settled.append((account_id, asset_id))
         effects.final = [item for item in self.withdrawals.values() if before < item.settlement_sequence <= through]
+        while self.transfers and self.transfers[0].settlement_sequence <= through:
+            effects.final.append(self.transfers.popleft())
         return effects
 
     def _move(self, movement: Movement) -> tuple[int, Balance] | None:
         """Makes `movement` the present state of a withdrawal, and of what it holds."""
         if not movement.withdrawal_id:
+            if movement.kind is MovementKind.TRANSFER:
+                self.transfers.append(movement)
             return None
+        account_id = movement.from_account_id
+        self._note_counts(account_id)
+        mine = self.withdrawals_by_account.setdefault(account_id, {})
         before = self.withdrawals.pop(movement.withdrawal_id, None)
-        self.withdrawals_of[movement.from_account_id] += (not movement.has_ended) - (before is not None)
+        mine.pop(movement.withdrawal_id, None)
         key = (movement.address, movement.asset_id)
         if not movement.has_ended:
-            self.withdrawals[movement.withdrawal_id] = movement
+            self.withdrawals[movement.withdrawal_id] = mine[movement.withdrawal_id] = movement
+        if not mine:
+            del self.withdrawals_by_account[account_id]
         if movement.state is MovementState.APPROVED:
             self._claimable.setdefault(key, {})[movement.withdrawal_id] = movement
         elif movement.state is MovementState.DONE:
@@ -317,12 +371,18 @@ class Ledger:
         change = _held(movement) - (_held(before) if before is not None else 0)
         if not change:
             return None
-        balance = self._balance(movement.from_account_id, movement.asset_id)
+        balance = self._balance(account_id, movement.asset_id)
         balance.held += change
-        return movement.from_account_id, balance
+        return account_id, balance
+
+    def _note_counts(self, account_id: int) -> None:
+        """The account's open orders or withdrawals are about to change."""
+        for moment in self._moments:
+            moment.counts.setdefault(account_id, self.open_counts(account_id))
 
     def _put(self, order: Order) -> tuple[int, Balance] | None:
         """Makes `order` the present state of its id, and of what it holds."""
+        self._note_counts(order.account_id)
         before = self.open.get(order.order_id)
         self.orders[order.order_id] = order
         mine = self.open_by_account.setdefault(order.account_id, {})
@@ -345,12 +405,17 @@ class Ledger:
         return order.account_id, balance
 
     def _balance(self, account_id: int, asset_id: int) -> Balance:
+        """A balance that is about to change."""
         mine = self.balances.get(account_id)
         if mine is None:
             mine = self.balances[account_id] = {}
+            self.holders.append(account_id)
         balance = mine.get(asset_id)
         if balance is None:
             balance = mine[asset_id] = Balance()
+        for moment in self._moments:
+            if (account_id, asset_id) not in moment.balances:
+                moment.balances[account_id, asset_id] = replace(balance)
         return balance
 
     def _add_asset(self, asset: Asset) -> None:
@@ -377,8 +442,8 @@ class Ledger:
             self.books[order.market_id].depth.rest(order.buys, order.price_ticks, order.remaining_lots)
         for movement in sorted(loaded.withdrawals, key=lambda item: item.settlement_sequence):
             self._move(movement)
-        for posting in loaded.unsettled:
-            self._unsettle(*posting)
+        for (account_id, asset_id), amount in self.unsettled.nets():
+            self._balance(account_id, asset_id).unsettled += amount
         self._load_client_ids(loaded.orders)
         for account_id, asset_id, _, held in loaded.balances:
             balance = self._balance(account_id, asset_id)

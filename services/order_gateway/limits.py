@@ -5,13 +5,34 @@ Wrong credentials are counted where they are judged: identity/failures.py.
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final, NamedTuple
+
+from pydantic import Field
 
 from services.order_gateway.call import Call
 from services.runtime.config import Settings
-from services.runtime.limits import GENEROUS, Limit, RateText, of_ip
+from services.runtime.limits import GENEROUS, Limit, Open, RateText, of_ip
 
-PLACE_ORDER = "/clearbook.v1.OrderService/PlaceOrder"
-"""Cancels count as requests only: who has sent too many orders must still be able to take them back."""
+
+class Weight(NamedTuple):
+    """What a request counts for. Cancels count as requests only: who has sent too many orders can still end them.
+
+    Attributes:
+        orders: that it places.
+        requests: all else that it asks for.
+    """
+
+    orders: int = 0
+    requests: int = 0
+
+
+ONE_REQUEST = Weight(requests=1)
+
+STREAMS_MAX: Final = 1_000
+"""Streams that nobody needs to be known for, open at once."""
+IP_STREAMS_MAX: Final = 20
+"""Of one address: the settler serves 200 in all."""
 
 
 class LimitSettings(Settings):
@@ -23,6 +44,8 @@ class LimitSettings(Settings):
     """Everything else that an account asks for, by account."""
     limit_ip_requests: RateText = GENEROUS
     """Whatever is asked for, by address, before it is known who asks."""
+    limit_ip_streams: int = Field(default=IP_STREAMS_MAX, ge=1)
+    """Streams that are open without a credential, by address. (With one, they are limited by account.)"""
 
 
 class Limits:
@@ -37,6 +60,7 @@ class Limits:
         self._orders = Limit("orders of this account", settings.limit_account_orders, clock)
         self._requests = Limit("requests of this account", settings.limit_account_requests, clock)
         self._arrivals = Limit("requests from this address", settings.limit_ip_requests, clock)
+        self._streams = Open("streams without a credential", STREAMS_MAX, settings.limit_ip_streams)
 
     def arrived(self, call: Call) -> None:
         """Counts a call for its address.
@@ -46,10 +70,17 @@ class Limits:
         """
         self._arrivals.take(of_ip(call.peer), call.trailer)
 
-    def identified(self, call: Call, user: str) -> None:
+    def stream(self, call: Call) -> AbstractContextManager[None]:
+        """Counts a stream of somebody unknown for its address, while it is open. Entering it raises OVERLOADED."""
+        return self._streams.one(call.peer)
+
+    def identified(self, call: Call, user: str, weight: Weight = ONE_REQUEST) -> None:
         """Counts a call for whose it is.
 
         Raises:
-            Rejected: RATE_LIMITED.
+            Rejected: RATE_LIMITED; TOO_LARGE for a call that no wait would make room for.
         """
-        (self._orders if call.method == PLACE_ORDER else self._requests).take(user, call.trailer)
+        if weight.requests:
+            self._requests.take(user, call.trailer, weight.requests)
+        if weight.orders:
+            self._orders.take(user, call.trailer, weight.orders)

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from services.order_gateway.identity.scopes import Scope
+from services.order_gateway.limits import ONE_REQUEST, Weight
 
 
 class Access(Enum):
@@ -39,6 +40,12 @@ class Access(Enum):
 Handler = Callable[[Any, Any, float], Awaitable[Any]]
 """(who was admitted, request, seconds to wait for an outcome) → response."""
 StreamHandler = Callable[[Any, Any, float], AsyncIterator[Any]]
+Count = Callable[[Weight], None]
+"""Counts more for whoever was admitted. Raises Rejected: RATE_LIMITED, TOO_LARGE; NOT_TAKEN while nothing is served."""
+Write = Callable[[Any], Awaitable[None]]
+"""Writes a response. Raises Rejected: LAGGED."""
+TalkHandler = Callable[[Any, AsyncIterator[Any], Count, Write], Awaitable[None]]
+"""(who was admitted, requests, …) → returns when the requests have ended and all are answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,9 @@ class Method:
         request: the message's class.
         handler: for a unary method.
         streams: for a method that answers with a stream.
+        talks: for a method whose requests are a stream too.
         reads: an operator's method that changes nothing, and so is not written to the audit log.
+        weight: what a request counts for; None: one request.
     """
 
     service: str
@@ -61,12 +70,18 @@ class Method:
     request: Any
     handler: Handler | None = None
     streams: StreamHandler | None = None
+    talks: TalkHandler | None = None
     reads: bool = False
+    weight: Callable[[Any], Weight] | None = None
 
     @property
     def name(self) -> str:
         """Full name, as in "/clearbook.v1.OrderService/PlaceOrder"."""
         return f"/{self.service}/{self.rpc}"
+
+    def weight_of(self, request: Any) -> Weight:
+        """What a request counts for."""
+        return ONE_REQUEST if self.weight is None else self.weight(request)
 
     @property
     def audited(self) -> bool:

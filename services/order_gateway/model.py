@@ -3,8 +3,9 @@
 Sizes are lots, prices ticks, amounts unbounded ints of base units, times nanoseconds since the Unix epoch.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from services.locks import lock
 from services.units import Asset, Market
@@ -38,8 +39,7 @@ class CancelCause(IntEnum):
     BUDGET = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """An order as of one event. Never changed: the next event makes the next value."""
 
     order_id: int
@@ -89,8 +89,7 @@ class Order:
         if self.event_sequence == self.create_sequence:
             return self
         filled = sum(execution.quantity_lots for execution in taken)
-        return replace(
-            self,
+        return self._replace(
             filled_lots=filled,
             filled_quote=sum(
                 market.quote_amount(execution.price_ticks, execution.quantity_lots) for execution in taken
@@ -179,8 +178,7 @@ class Movement:
         return account_id in {self.from_account_id, self.to_account_id}
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(NamedTuple):
     """One side of a trade."""
 
     trade_id: int
@@ -198,8 +196,7 @@ class Execution:
     event_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """What a client asks for, parsed. `budget` is None where none was given."""
 
     market: Market
@@ -225,11 +222,24 @@ class Placement:
         )
 
 
+class Wanted(NamedTuple):
+    """An order to place: what, and under which of the client's ids; "" for one of our making."""
+
+    placement: Placement
+    client_order_id: str
+
+
+class Placed(NamedTuple):
+    """The answer to PlaceOrder: the order after all that it took, and the first PLACED_EXECUTIONS_MAX of that."""
+
+    order: Order
+    executions: tuple[Execution, ...]
+
+
 # Commands: what the gateway asks of the book.
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceOrder:
+class PlaceOrder(NamedTuple):
     """Asks for an order."""
 
     account_id: int
@@ -240,8 +250,7 @@ class PlaceOrder:
     taker_fee_ppm: int
 
 
-@dataclass(frozen=True, slots=True)
-class CancelOrder:
+class CancelOrder(NamedTuple):
     """Asks that an open order be canceled."""
 
     account_id: int
@@ -333,8 +342,7 @@ CommandBody = (
 # Events: what the journal says.
 
 
-@dataclass(frozen=True, slots=True)
-class Trade:
+class Trade(NamedTuple):
     """Two orders met. The taker is the order of the event."""
 
     trade_id: int
@@ -351,16 +359,14 @@ class Trade:
     maker_lock: int
 
 
-@dataclass(frozen=True, slots=True)
-class OrderPlaced:
+class OrderPlaced(NamedTuple):
     """An order was taken: the order after all of its trades, and these."""
 
     order: Order
     trades: tuple[Trade, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class OrderCanceled:
+class OrderCanceled(NamedTuple):
     """An order was canceled on request."""
 
     order_id: int
@@ -511,8 +517,7 @@ EventBody = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """The one outcome of one command."""
 
     sequence: int

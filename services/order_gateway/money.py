@@ -118,7 +118,9 @@ class Money:
 
     # What an operator asks for.
 
-    async def grant(self, transfer_id: str, user: str, asset: Asset, amount: int, seconds: float) -> Movement:
+    async def grant(
+        self, transfer_id: str, user: str, asset: Asset, amount: int, reason: str, seconds: float
+    ) -> Movement:
         """Moves funds from the faucet to a user, whose account is opened if need be.
 
         Raises:
@@ -126,7 +128,7 @@ class Money:
         """
         receiver = await self._accounts.open(user, seconds)
         journaled = transfer_ids.of_operator(transfer_id)
-        move = Transfer(journaled, FAUCET_ACCOUNT, receiver, asset.asset_id, amount)
+        move = Transfer(journaled, FAUCET_ACCOUNT, receiver, asset.asset_id, amount, reason)
         return await self._make(move, OPERATOR, seconds)
 
     async def adjust(
@@ -203,7 +205,10 @@ class Money:
         available = self._ledger.balance(giver, asked.asset_id).available
         if available < asked.amount:
             raise insufficient(self._ledger.assets[asked.asset_id], asked.amount, available)
-        if isinstance(asked, RequestWithdrawal) and self._ledger.withdrawals_of[giver] >= WITHDRAWALS_ACCOUNT_MAX:
+        if (
+            isinstance(asked, RequestWithdrawal)
+            and len(self._ledger.open_withdrawals(giver)) >= WITHDRAWALS_ACCOUNT_MAX
+        ):
             raise Rejected(Reason.TOO_MANY_WITHDRAWALS)
         flight = self._session.submit(asked, on_behalf, Reservation(giver, asked.asset_id, asked.amount))
         change = await asyncio.shield(flight.done)  # however long: an outcome not known yet is still one movement

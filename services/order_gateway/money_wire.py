@@ -5,21 +5,22 @@ from collections.abc import Mapping
 
 from clearbook.v1 import account_service_pb2 as account_pb
 from clearbook.v1 import admin_service_pb2 as admin_pb
-from eth_utils.address import to_checksum_address
 
 from services.errors import Reason, Rejected
 from services.order_gateway import transfer_ids
 from services.order_gateway.ledger import Balance, Ledger
 from services.order_gateway.model import Movement, MovementKind, MovementState
+from services.order_gateway.wallet_address import checksummed
 from services.order_gateway.wire import invalid, known_asset, positive_amount, set_time, shown
 from services.units import INT64_MAX, Asset
 
 TRANSFER_ID_CHARS_MAX = 64
 REASON_CHARS_MAX = 200
+ADDRESS_CHARS_SHOWN = 42
+"""In a refusal: all of one."""
 
 _TRANSFER_ID = re.compile(rf"[!-~]{{1,{TRANSFER_ID_CHARS_MAX}}}", re.ASCII)
 _GRANT_ID = re.compile(rf"[ -~]{{1,{TRANSFER_ID_CHARS_MAX}}}", re.ASCII)
-_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 _WITHDRAWAL_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _ZERO_ADDRESS = "0x" + "0" * 40
 
@@ -47,12 +48,12 @@ def amount_of(asset: str, amount: str, assets: Assets) -> tuple[Asset, int]:
     return known, positive_amount(amount, "amount", known)
 
 
-def grant(request: admin_pb.GrantFundsRequest, assets: Assets) -> tuple[Asset, int]:
-    """What a GrantFunds moves: the asset and base units. The user is judged elsewhere."""
+def grant(request: admin_pb.GrantFundsRequest, assets: Assets) -> tuple[Asset, int, str]:
+    """What a GrantFunds moves, and why: the asset, base units, the reason. The user is judged elsewhere."""
     if _GRANT_ID.fullmatch(request.transfer_id) is None:
         what = f"must be 1 to {TRANSFER_ID_CHARS_MAX} printable ASCII characters, not {shown(request.transfer_id)}"
         raise invalid("transfer_id", what)
-    return amount_of(request.asset, request.amount, assets)
+    return *amount_of(request.asset, request.amount, assets), reason(request.reason)
 
 
 def address(text: str) -> str:
@@ -63,11 +64,10 @@ def address(text: str) -> str:
     """
     if not text:
         return ""
-    if _ADDRESS.fullmatch(text) is None:
-        raise invalid("address", f"must be 0x and 40 hexadecimal digits, not {shown(text)}")
-    digits, lower = text[2:], text.lower()
-    if digits not in {digits.lower(), digits.upper()} and text != to_checksum_address(lower):
-        raise invalid("address", f"does not have its checksum (EIP-55): {text}")
+    try:
+        lower = checksummed(text).lower()
+    except ValueError as error:
+        raise invalid("address", f"{error}: {shown(text, ADDRESS_CHARS_SHOWN)}") from None
     if lower == _ZERO_ADDRESS:
         raise invalid("address", "must not be the zero address: nobody could claim it")
     return lower

@@ -117,6 +117,7 @@ def claimed(event: Claimed, waiting: Iterable[Movement], sequence: int, time_ns:
 
     Args:
         event: with the amount, which is the sum of the oldest of them: what was settled after the claim is not in it.
+            Anything else would be money that left the chain and never an account, so it is an assertion.
         waiting: approved withdrawals to that address in that asset, oldest first.
         sequence: of the event.
         time_ns: of the event.
@@ -127,6 +128,7 @@ def claimed(event: Claimed, waiting: Iterable[Movement], sequence: int, time_ns:
             break
         left -= item.amount
         effects.movements.append(replace(item, state=MovementState.DONE, event_sequence=sequence, event_ns=time_ns))
+    assert left == 0, f"{event} is {left} more than withdrawals that wait"
     return effects
 
 

@@ -1,4 +1,4 @@
-"""Orders: place, cancel, look up, list. What clients ask for, apart from how it travels.
+"""Orders: place and look up. What clients ask for, apart from how it travels. (cancels.py ends them.)
 
 Placing is idempotent by (account, client_order_id) while the order is open and for 24 hours of journal time after. A
 refusal never uses the id up, be it ours or the book's (a journaled Refused makes no order): the same request may be
@@ -7,8 +7,8 @@ sent again and is judged anew.
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -16,9 +16,10 @@ from services.errors import Reason, Rejected
 from services.locks import lock
 from services.order_gateway.budget import insufficient, market_buy_budget
 from services.order_gateway.ledger import CLIENT_ID_WINDOW_NS, Change, Ledger, Reservation
-from services.order_gateway.model import CancelOrder, Execution, Order, OrderPlaced, Placement, PlaceOrder
+from services.order_gateway.model import Execution, Order, OrderPlaced, Placed, Placement, PlaceOrder, Wanted
+from services.order_gateway.outcomes import answer, give, promised
 from services.order_gateway.seen import Seen
-from services.order_gateway.session import Flight, Session, outcome, refusal
+from services.order_gateway.session import Session, refusal
 from services.order_gateway.store import Store
 from services.order_gateway.tiers import Schedule
 from services.units import Asset
@@ -30,23 +31,14 @@ PLACED_EXECUTIONS_MAX = 1_000
 """In the answer to a PlaceOrder, the first ones: more might not fit into a message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """The answer to PlaceOrder: the order after all that it took, and the first PLACED_EXECUTIONS_MAX of that."""
-
-    order: Order
-    executions: tuple[Execution, ...]
-
-
 class _Attempt:
     """A PlaceOrder on its way, for all who wait for it."""
 
-    __slots__ = ("done", "placement")
+    __slots__ = ("done", "key", "placement")
 
-    def __init__(self, placement: Placement) -> None:
-        self.placement = placement
-        self.done: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
-        self.done.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits
+    def __init__(self, key: tuple[int, str], placement: Placement) -> None:
+        self.key, self.placement = key, placement
+        self.done: asyncio.Future[Placed] = promised()
 
 
 class Orders:
@@ -71,58 +63,95 @@ class Orders:
 
     # Placing.
 
-    async def place(self, account_id: int, placement: Placement, client_order_id: str, seconds: float) -> Placed:
+    async def place(self, account_id: int, wanted: Wanted, seconds: float) -> Placed:
         """Places an order, or finds the one that the same request has placed.
 
         Args:
             account_id: whose.
-            placement: what, checked.
-            client_order_id: "" for one of our making.
+            wanted: what, checked.
             seconds: how long to wait for the outcome.
 
         Raises:
             Rejected: CLIENT_ORDER_ID_REUSED, INSUFFICIENT_FUNDS, EMPTY_BOOK, MARKET_HALTED, TOO_MANY_OPEN_ORDERS,
                 OVERLOADED, NOT_TAKEN; DEADLINE, after which the same request finds out.
         """
-        key = (account_id, client_order_id or f"cb-{secrets.token_hex(MADE_ID_BYTES)}")
+        (placed,) = await self.begin(account_id, [wanted])
+        return await answer(placed, seconds)
+
+    async def begin(self, account_id: int, several: Sequence[Wanted]) -> "list[asyncio.Future[Placed]]":
+        """Puts orders on their way, in their order; each will be what `place` returns, or raise what it raises.
+
+        Nothing is waited for but the database, and that only where an id may have been used by an order that memory
+        let go. So all others of one call go to the book in one message.
+        """
+        promises, new, unsure = list["asyncio.Future[Placed]"](), list[_Attempt](), list[_Attempt]()
+        for placement, client_order_id in several:
+            key = (account_id, client_order_id or f"cb-{secrets.token_hex(MADE_ID_BYTES)}")
+            attempt = self._found(key, placement)
+            if attempt is None:
+                attempt = self._attempts[key] = _Attempt(key, placement)
+                new.append(attempt)
+                if client_order_id and self._may_be_stored(key):
+                    unsure.append(attempt)
+            promises.append(attempt.done)
+        if unsure:
+            await asyncio.shield(self._spawn(self._look_up(new, unsure)))
+        else:
+            self._fly_all(new)
+        return promises
+
+    def _found(self, key: tuple[int, str], placement: Placement) -> _Attempt | None:
+        """What answers a request whose id is taken, as far as memory knows; None: it may be free."""
         attempt = self._attempts.get(key)
         if attempt is not None:
-            if attempt.placement != placement:
-                raise _reused(client_order_id)
-            return await _answer(attempt, seconds)
+            return attempt if attempt.placement == placement else _reused(key, placement)
         known = self._ledger.order_by_client(*key)
-        if known is not None and self._ledger.holds_client_id(known):
-            return await self._original(known, placement)
-        attempt = _Attempt(placement)
-        if client_order_id and known is None and self._seen.maybe(*key, self._ledger.time_ns):
-            self._begin(key, attempt)
-            self._spawn(self._look_up(key, attempt))
-        else:
-            self._submit(key, attempt)
-        return await _answer(attempt, seconds)
+        if known is None or not self._ledger.holds_client_id(known):
+            return None
+        attempt = _Attempt(key, placement)
+        self._spawn(self._answer_original(known, attempt))
+        return attempt
 
-    def _begin(self, key: tuple[int, str], attempt: _Attempt) -> None:
-        self._attempts[key] = attempt
-        attempt.done.add_done_callback(lambda _: self._attempts.pop(key))
+    def _may_be_stored(self, key: tuple[int, str]) -> bool:
+        ledger = self._ledger
+        return ledger.order_by_client(*key) is None and self._seen.maybe(*key, ledger.time_ns)
 
-    async def _look_up(self, key: tuple[int, str], attempt: _Attempt) -> None:
-        """The id may have been used by an order that memory let go: the database knows."""
+    def _end(self, attempt: _Attempt, outcome: Placed | Exception) -> None:
+        """All who wait for an attempt hear what came of it; its id is free, or the ledger's to know of."""
+        if self._attempts.get(attempt.key) is attempt:
+            del self._attempts[attempt.key]
+        give(attempt.done, outcome)
+
+    async def _look_up(self, new: Sequence[_Attempt], unsure: Sequence[_Attempt]) -> None:
+        """Some ids may have been used by orders that memory let go: the database knows. Then all go on their way."""
         try:
-            known = await self._store.order_by_client(*key)
-            if known is not None and self._ledger.holds_client_id(known):
-                attempt.done.set_result(await self._original(known, attempt.placement))
-            else:
-                self._fly(key, attempt)
+            known = await self._store.orders_by_client([attempt.key for attempt in unsure])
         except Exception as error:  # whatever it is, it is the answer of everybody who waits
-            attempt.done.set_exception(error)
+            for attempt in new:
+                self._end(attempt, error)
+            return
+        again = {key for key, order in known.items() if self._ledger.holds_client_id(order)}
+        for attempt in unsure:
+            if attempt.key in again:
+                self._spawn(self._answer_original(known[attempt.key], attempt))
+        self._fly_all(attempt for attempt in new if attempt.key not in again)
 
-    def _submit(self, key: tuple[int, str], attempt: _Attempt) -> None:
-        """Reserves and submits; what is refused here was never begun."""
-        self._fly(key, attempt)
-        self._begin(key, attempt)
+    async def _answer_original(self, order: Order, attempt: _Attempt) -> None:
+        try:
+            self._end(attempt, await self._original(order, attempt.placement))
+        except Exception as error:  # whatever it is, it is the answer of everybody who waits
+            self._end(attempt, error)
 
-    def _fly(self, key: tuple[int, str], attempt: _Attempt) -> None:
-        account_id, client_order_id = key
+    def _fly_all(self, attempts: Iterable[_Attempt]) -> None:
+        """Reserves and submits; what is refused here is answered at once."""
+        for attempt in attempts:
+            try:
+                self._fly(attempt)
+            except Exception as error:  # of this one: the others go all the same
+                self._end(attempt, error)
+
+    def _fly(self, attempt: _Attempt) -> None:
+        account_id, client_order_id = attempt.key
         placement, ledger = attempt.placement, self._ledger
         if ledger.books[placement.market.market_id].halted:
             raise Rejected(Reason.MARKET_HALTED, f"{placement.market.symbol} takes cancels only", "market")
@@ -132,10 +161,10 @@ class Orders:
         rates = self._fees.rates(account_id)
         asset, needed, budget = self._needs(account_id, placement)
         command = PlaceOrder(account_id, placement, budget, client_order_id, rates.maker_ppm, rates.taker_ppm)
-        flight = self._session.submit(command, account_id, Reservation(account_id, asset.asset_id, needed))
+        reservation = Reservation(account_id, asset.asset_id, needed)
+        self._session.submit(command, account_id, reservation, partial(self._landed, attempt))
         if placement.limit:
             self._placing[account_id] = self._placing.get(account_id, 0) + 1
-        flight.done.add_done_callback(lambda done: self._landed(account_id, attempt, done))
 
     def _needs(self, account_id: int, placement: Placement) -> tuple[Asset, int, int]:
         """The asset to set aside, how much of it, and the budget of a market buy (0 for all others).
@@ -163,20 +192,20 @@ class Orders:
             raise insufficient(asset, needed, available)
         return asset, needed, budget
 
-    def _landed(self, account_id: int, attempt: _Attempt, done: "asyncio.Future[Change]") -> None:
-        """The outcome is known: all who wait for the attempt hear it."""
+    def _landed(self, attempt: _Attempt, found: Change | Rejected) -> None:
+        """The outcome is known."""
         if attempt.placement.limit:
+            account_id = attempt.key[0]
             self._placing[account_id] -= 1
             if not self._placing[account_id]:
                 del self._placing[account_id]
-        error = done.exception() or refusal(done.result())
-        if error is not None:
-            attempt.done.set_exception(error)
-            return
-        change = done.result()
-        assert isinstance(change.body, OrderPlaced), f"{change.body} answers a PlaceOrder"
-        taken = (execution for execution in change.effects.executions if not execution.is_maker)
-        attempt.done.set_result(Placed(change.body.order, tuple(islice(taken, PLACED_EXECUTIONS_MAX))))
+        if isinstance(found, Rejected):
+            return self._end(attempt, found)
+        if (refused := refusal(found)) is not None:
+            return self._end(attempt, refused)
+        assert isinstance(found.body, OrderPlaced), f"{found.body} answers a PlaceOrder"
+        taken = (execution for execution in found.effects.executions if not execution.is_maker)
+        return self._end(attempt, Placed(found.body.order, tuple(islice(taken, PLACED_EXECUTIONS_MAX))))
 
     async def _original(self, order: Order, placement: Placement) -> Placed:
         """What the order's own PlaceOrder was answered.
@@ -185,30 +214,12 @@ class Orders:
             Rejected: CLIENT_ORDER_ID_REUSED if this request asks for something else.
         """
         if not placement.describes(order):
-            raise _reused(order.client_order_id)
+            raise _id_reused(order.client_order_id)
         await self._store.passed(order.create_sequence)
         taken = await self._store.taken(order.order_id)
         return Placed(order.as_placed(taken, placement.market), tuple(taken[:PLACED_EXECUTIONS_MAX]))
 
     # All the rest.
-
-    async def cancel(self, account_id: int, name: int | str, seconds: float) -> Order:
-        """Cancels an open order, named by our id or the client's.
-
-        Raises:
-            Rejected: ORDER_NOT_FOUND, ORDER_ENDED, OVERLOADED, NOT_TAKEN, DEADLINE.
-        """
-        order = await self._find(account_id, name, seconds)
-        if not order.is_open:
-            raise _ended(order)
-        flight: Flight = self._session.submit(CancelOrder(account_id, order.order_id), account_id)
-        try:
-            change = await outcome(flight, seconds)
-        except Rejected as rejected:
-            if rejected.reason is Reason.ORDER_NOT_FOUND:  # it ended while the cancel was on its way
-                raise _ended(self._ledger.orders.get(order.order_id, order)) from None
-            raise
-        return change.effects.orders[-1]
 
     async def get(self, account_id: int, name: int | str, seconds: float) -> tuple[Order, list[Execution]]:
         """An order as it is now, and what it traded, oldest first.
@@ -216,11 +227,19 @@ class Orders:
         Raises:
             Rejected: ORDER_NOT_FOUND.
         """
-        order = await self._find(account_id, name, seconds)
+        order = await self.find(account_id, name, seconds)
         await self._store.passed(order.event_sequence)
         return order, await self._store.executions(order.order_id, through_sequence=order.event_sequence)
 
-    async def _find(self, account_id: int, name: int | str, seconds: float) -> Order:
+    def at_hand(self, account_id: int, name: int | str) -> Order | None:
+        """The account's order of that name, if memory knows of one and nothing in flight may take the name."""
+        if isinstance(name, str):
+            found = None if (account_id, name) in self._attempts else self._ledger.order_by_client(account_id, name)
+        else:
+            found = self._ledger.orders.get(name)
+        return found if found is not None and found.account_id == account_id else None
+
+    async def find(self, account_id: int, name: int | str, seconds: float) -> Order:
         """The account's order of that name, in flight, in memory or in the database.
 
         Raises:
@@ -230,19 +249,23 @@ class Orders:
             attempt = self._attempts.get((account_id, name))
             if attempt is not None:
                 try:
-                    name = (await _answer(attempt, seconds)).order.order_id
+                    name = (await answer(attempt.done, seconds)).order.order_id
                 except Rejected:
                     if not attempt.done.done():  # DEADLINE: there may be such an order yet
                         raise
                     # Refused, which only those hear who placed it: an older order may have the name, or none.
         if isinstance(name, str):
             found = self._ledger.order_by_client(account_id, name)
-            found = found or await self._store.order_by_client(account_id, name)
+            found = found or (await self._store.orders_by_client([(account_id, name)])).get((account_id, name))
         else:
             found = self._ledger.orders.get(name) or await self._store.order(name)
         if found is None or found.account_id != account_id:
             raise Rejected(Reason.ORDER_NOT_FOUND)
         return found
+
+    def in_flight(self, account_id: int) -> "list[asyncio.Future[Placed]]":
+        """The account's orders whose outcome is not known yet."""
+        return [attempt.done for attempt in self._attempts.values() if attempt.key[0] == account_id]
 
     # Memory.
 
@@ -264,27 +287,23 @@ class Orders:
         if not complete:
             self._seen.saturate(ledger.time_ns)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
-async def _answer(attempt: _Attempt, seconds: float) -> Placed:
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.shield(attempt.done)
-    except TimeoutError:
-        raise Rejected(Reason.DEADLINE) from None
+def _reused(key: tuple[int, str], placement: Placement) -> _Attempt:
+    """An attempt that failed: its id is another order's."""
+    attempt = _Attempt(key, placement)
+    give(attempt.done, _id_reused(key[1]))
+    return attempt
 
 
-def _reused(client_order_id: str) -> Rejected:
+def _id_reused(client_order_id: str) -> Rejected:
     return Rejected(
         Reason.CLIENT_ORDER_ID_REUSED,
         f"client_order_id {client_order_id} was used for an order with other content",
         "client_order_id",
     )
-
-
-def _ended(order: Order) -> Rejected:
-    return Rejected(Reason.ORDER_ENDED, f"order {order.order_id} is {order.state.name} already")

@@ -1,6 +1,7 @@
 """What of the gateway's database is folded from the journal, as a whole: its digest, and emptying it.
 
-All other tables (keys, tokens, the audit log, fixed fee tiers) hold what the journal does not know.
+All other tables (keys, tokens, the audit log, fixed fee tiers) hold what the journal does not know. The history of
+money is guarded by triggers; to empty the projection is to lift them, within the transaction that does it.
 """
 
 import hashlib
@@ -25,6 +26,8 @@ TABLES = {
     "prices": ("market_id", "*"),
 }
 """By name: the key, and the columns that the journal decides."""
+APPEND_ONLY = ("postings", "executions", "moments", "movements")
+"""Those with triggers of their own."""
 PAGE_ROWS = 20_000
 
 
@@ -52,12 +55,26 @@ async def empty(database: Database, cursor: int) -> None:
         Unavailable: the outcome is unknown.
     """
     forget = "TRUNCATE" if database.dialect == "postgresql" else "DELETE FROM"
+    lifted, back = await _guards(database)
     reset = (
         "UPDATE cursor SET journal_sequence = 0, time_ns = 0, incarnation = '', final_through = 0, unsettled_since = 1 "
         "WHERE id = 1 AND journal_sequence = $1"
     )
     others = [Statement(f"{forget} {table}") for table in TABLES if table != "cursor"]
-    await database.write([Statement(reset, [(cursor,)], expect=1), *others])
+    await database.write([Statement(reset, [(cursor,)], expect=1), *lifted, *others, *back])
+
+
+async def _guards(database: Database) -> tuple[list[Statement], list[Statement]]:
+    """What lifts the triggers of the history, and what brings the same ones back."""
+    if database.dialect == "postgresql":
+        lift, bring = (
+            [Statement(f"ALTER TABLE {table} {action} TRIGGER USER") for table in APPEND_ONLY]
+            for action in ("DISABLE", "ENABLE")
+        )
+        return lift, bring
+    rows = await database.fetch("SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name")
+    mine = [(name, sql) for name, table, sql in rows if table in APPEND_ONLY]
+    return [Statement(f"DROP TRIGGER {name}") for name, _ in mine], [Statement(sql) for _, sql in mine]
 
 
 async def _rows(database: Database, table: str, key: str, columns: str) -> AsyncIterator[Row]:

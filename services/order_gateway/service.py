@@ -5,6 +5,7 @@ Both ways end in `_call`: the gate admits, then the handler acts for whom it adm
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import grpc
@@ -15,9 +16,8 @@ from google.protobuf.message import DecodeError
 
 from services.errors import Reason, Rejected
 from services.order_gateway.call import Call
-from services.order_gateway.forward import Forwarder, Streamed, Unary
+from services.order_gateway.forward import WRITE_SECONDS_MAX, Forwarder, Streamed, Unary
 from services.order_gateway.gate import Gate
-from services.order_gateway.identity.authenticator import AUTHORIZATION_KEY, USER_KEY
 from services.order_gateway.identity.signing import (
     API_KEY,
     NONCE_KEY,
@@ -25,9 +25,12 @@ from services.order_gateway.identity.signing import (
     SIGNATURE_KEY,
     TIMESTAMP_KEY,
 )
+from services.order_gateway.identity.who import Caller
 from services.order_gateway.methods import Method
 from services.runtime import rpc
+from services.runtime.metadata import AUTHORIZATION_KEY, USER_KEY
 from services.runtime.peers import ip_of
+from services.runtime.run import Closed, leaves_of
 from services.runtime.streams import stream_until
 
 FORWARD = "clearbook.internal.v1.ForwardService"
@@ -60,6 +63,8 @@ def _check_complete(service: str, table: list[Method]) -> None:
 
 def _grpc_handler(gate: Gate, method: Method) -> "grpc.RpcMethodHandler[Any, Any]":
     parse, serialize = method.request.FromString, _serialized
+    if method.talks is not None:
+        return grpc.stream_stream_rpc_method_handler(_talk(gate, method), parse, serialize)
     if method.streams is not None:
         return grpc.unary_stream_rpc_method_handler(_stream(gate, method), parse, serialize)
     return grpc.unary_unary_rpc_method_handler(_unary(gate, method), parse, serialize)
@@ -94,6 +99,29 @@ def _stream(gate: Gate, method: Method) -> Callable[[Any, Context], AsyncIterato
     return run
 
 
+def _talk(gate: Gate, method: Method) -> Callable[[Any, Context], Any]:
+    talks = method.talks
+    assert talks is not None
+
+    async def run(requests: AsyncIterator[Any], context: Context) -> None:
+        call = call_of(method, context)
+        write = partial(rpc.write_bounded, context, timeout_seconds=WRITE_SECONDS_MAX)
+        try:
+            who = await gate.admit(call, method.access)
+            assert isinstance(who, Caller), f"{method.name} acts for an account"
+            with gate.while_good(who) as closing:
+                async with closing.guard():
+                    await talks(who, requests, partial(gate.count, call, who), write)
+        except Closed:
+            raise Rejected(Reason.UNAUTHENTICATED) from None
+        except BaseExceptionGroup as errors:
+            raise leaves_of(errors)[0] from None
+        finally:
+            _tell(call, context)
+
+    return run
+
+
 def _tell(call: Call, context: Context) -> None:
     """Puts what is told beside the answer where a client finds it."""
     if call.trailer:
@@ -104,7 +132,7 @@ async def _stream_call(gate: Gate, method: Method, call: Call, request: Any) -> 
     """A stream's responses, for as long as the credential that opened it is good."""
     assert method.streams is not None
     who = await gate.admit(call, method.access)
-    with gate.while_good(who) as closing:
+    with gate.while_open(call, who) as closing:
         async with aclosing(method.streams(who, request, call.seconds)) as responses:  # type: ignore[type-var]
             async for response in stream_until(closing, responses, Reason.UNAUTHENTICATED):
                 yield response
@@ -112,7 +140,8 @@ async def _stream_call(gate: Gate, method: Method, call: Call, request: Any) -> 
 
 async def _call(gate: Gate, method: Method, call: Call, request: Any) -> Any:
     assert method.handler is not None
-    return await method.handler(await gate.admit(call, method.access), request, call.seconds)
+    who = await gate.admit(call, method.access, method.weight_of(request))
+    return await method.handler(who, request, call.seconds)
 
 
 def call_of(method: Method, context: Context) -> Call:

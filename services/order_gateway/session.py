@@ -7,18 +7,32 @@ events.
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple
 
 from services.command_ids import GATEWAYS_MAX, command_id_of, epoch_of
 from services.errors import Reason, Rejected
 from services.order_gateway.ledger import Change, Ledger, Reservation
-from services.order_gateway.model import CommandBody, Refused
+from services.order_gateway.model import (
+    ApproveWithdrawal,
+    CommandBody,
+    PlaceOrder,
+    Refused,
+    RequestWithdrawal,
+    Transfer,
+)
+from services.order_gateway.outcomes import give, promised
 from services.runtime import log, metrics
 
 BATCH_COMMANDS_MAX = 1_024
+BATCH_COMMANDS_ENOUGH = 256
+"""So many that wait go though the last batch is on its way yet: gateway and book then work at the same time."""
 IN_FLIGHT_COMMANDS_MAX = 8_192
 IN_FLIGHT_ACCOUNT_COMMANDS_MAX = 2_048
 """One account's share, so that a flood of one does not shut out the others."""
+
+_BEGINNINGS = (PlaceOrder, Transfer, RequestWithdrawal)
+"""What a frozen account may not ask for."""
 
 _in_flight = metrics.gauge("gateway_in_flight_commands", "Commands submitted and not yet folded.")
 _batches = metrics.counter("gateway_submit_batches", "Messages on the Submit stream.")
@@ -28,25 +42,40 @@ _not_taken = metrics.counter("gateway_not_taken_commands", "Commands that a lost
 logger = log.get("session")
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A numbered command."""
 
     command_id: int
     body: CommandBody
 
 
+Landing = Callable[[Change | Rejected], None]
+"""Hears what became of a command, in the step of the fold that learns it: it must not fail."""
+
+
 class Flight:
-    """A command on its way. `done` becomes its Change, or Rejected(NOT_TAKEN)."""
+    """A command on its way, until its Change is known, or Rejected(NOT_TAKEN).
 
-    __slots__ = ("account_id", "command_id", "done", "reservation")
+    Attributes:
+        done: becomes that; only for a flight that has no `landing` to be told.
+    """
 
-    def __init__(self, command_id: int, account_id: int, reservation: Reservation | None) -> None:
-        self.command_id = command_id
-        self.account_id = account_id
-        self.reservation = reservation
-        self.done: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
-        self.done.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait any more
+    __slots__ = ("account_id", "command_id", "done", "landing", "reservation")
+
+    def __init__(
+        self, command_id: int, account_id: int, reservation: Reservation | None, landing: Landing | None
+    ) -> None:
+        self.command_id, self.account_id = command_id, account_id
+        self.reservation, self.landing = reservation, landing
+        if landing is None:
+            self.done: asyncio.Future[Change] = promised()
+
+    def end(self, found: Change | Rejected) -> None:
+        """It is known now."""
+        if self.landing is not None:
+            self.landing(found)
+        else:
+            give(self.done, found)
 
 
 class Session:
@@ -55,11 +84,13 @@ class Session:
     Args:
         ledger: where reservations are kept.
         gateway: the number, 1 to GATEWAYS_MAX, of this process alone.
+        is_frozen: whether an account may begin nothing new.
     """
 
-    def __init__(self, ledger: Ledger, gateway: int) -> None:
+    def __init__(self, ledger: Ledger, gateway: int, is_frozen: Callable[[int], bool] = lambda _: False) -> None:
         assert 0 < gateway <= GATEWAYS_MAX, f"gateway number {gateway}"
         self.gateway = gateway
+        self._is_frozen = is_frozen
         self._ledger = ledger
         self._epoch = 0
         self._number = 0
@@ -68,6 +99,7 @@ class Session:
         self._flights: dict[int, Flight] = {}
         self._by_account: dict[int, int] = {}
         self._wake = asyncio.Event()
+        _in_flight.set_function(self._flights.__len__)
 
     @property
     def is_open(self) -> bool:
@@ -76,17 +108,25 @@ class Session:
 
     # For those who want something done.
 
-    def submit(self, body: CommandBody, account_id: int, reservation: Reservation | None = None) -> Flight:
+    def submit(
+        self,
+        body: CommandBody,
+        account_id: int,
+        reservation: Reservation | None = None,
+        landing: Landing | None = None,
+    ) -> Flight:
         """Puts a command on its way, and its reservation into effect.
 
         Args:
             body: the command.
             account_id: on whose behalf.
             reservation: what it needs; the caller has looked that it is available.
+            landing: told what becomes of it, in place of a future that costs ten times as much.
 
         Raises:
-            Rejected: NOT_TAKEN while there is no session, OVERLOADED. Nothing is reserved then.
+            Rejected: NOT_TAKEN while there is no session, OVERLOADED, ACCOUNT_FROZEN. Nothing is reserved then.
         """
+        self._check_frozen(body, account_id)
         if not self.is_open:
             raise Rejected(Reason.NOT_TAKEN, "the book is away; send again with the same id")
         if len(self._flights) >= self._window:
@@ -98,12 +138,21 @@ class Session:
             self._ledger.reserve(reservation)
         self._number += 1
         command_id = command_id_of(self.gateway, self._epoch, self._number)
-        flight = self._flights[command_id] = Flight(command_id, account_id, reservation)
+        flight = self._flights[command_id] = Flight(command_id, account_id, reservation, landing)
         self._by_account[account_id] = mine + 1
         self._waiting.append(Command(command_id, body))
-        _in_flight.set(len(self._flights))
         self._wake.set()
         return flight
+
+    def _check_frozen(self, body: CommandBody, account_id: int) -> None:
+        """Here, where everything passes on its way to the book: what a frozen account asks for, or is to be let go."""
+        if isinstance(body, ApproveWithdrawal):
+            withdrawal = self._ledger.withdrawals.get(body.withdrawal_id)
+            begins = withdrawal is not None and self._is_frozen(withdrawal.from_account_id)
+        else:
+            begins = isinstance(body, _BEGINNINGS) and self._is_frozen(account_id)
+        if begins:
+            raise Rejected(Reason.ACCOUNT_FROZEN)
 
     # For the fold.
 
@@ -122,7 +171,7 @@ class Session:
         for flight in lost:
             del self._flights[flight.command_id]
             self._forget(flight)
-            flight.done.set_exception(Rejected(Reason.NOT_TAKEN))
+            flight.end(Rejected(Reason.NOT_TAKEN))
         if lost:
             _not_taken.inc(len(lost))
             logger.warning("commands were not taken", commands=len(lost), epoch=epoch)
@@ -143,16 +192,17 @@ class Session:
         while self._waiting:
             flight = self._flights.pop(self._waiting.popleft().command_id)
             self._forget(flight)
-            flight.done.set_exception(Rejected(Reason.NOT_TAKEN))
+            flight.end(Rejected(Reason.NOT_TAKEN))
 
     async def batch(self) -> list[Command]:
-        """All that waits, at most BATCH_COMMANDS_MAX, in order. Waits for the first, and for the last batch to land.
+        """All that waits, at most BATCH_COMMANDS_MAX, in order. Waits for the first, and for the last batch to land
+        unless enough wait.
 
         So a lone command goes at once, and what comes while a batch is on its way goes together: a message, a row of
         the journal and the events of it cost all processes about the same for one command as for a hundred. That is
         also why it lets more in first, as long as each turn of the event loop brings some.
         """
-        while not self._waiting or self._sent:
+        while not self._waiting or (self._sent and len(self._waiting) < BATCH_COMMANDS_ENOUGH):
             self._wake.clear()
             await self._wake.wait()
         size = 0
@@ -177,7 +227,6 @@ class Session:
             del self._by_account[flight.account_id]
         if flight.reservation is not None:
             self._ledger.release(flight.reservation)
-        _in_flight.set(len(self._flights))
 
 
 def refusal(change: Change) -> Rejected | None:

@@ -5,12 +5,12 @@ row is guarded by its old value: of two writers one fails, and of a commit whose
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.order_gateway.ledger import Change, Ledger, Snapshot
+from services.order_gateway.ledger import UNSETTLED_TRANSFERS_MAX, Change, Ledger, Snapshot
 from services.order_gateway.model import (
     AccountOpened,
     AssetCreated,
@@ -29,6 +29,7 @@ from services.order_gateway.model import (
     Unrelated,
 )
 from services.order_gateway.progress import Progress
+from services.order_gateway.unsettled import Unsettled
 from services.order_gateway.volumes import DAY_NS, DAYS_MAX, VOLUME_ASSET
 from services.runtime import log, metrics
 from services.runtime.db import Conflict, Database, Row, Statement, Unavailable, Value
@@ -216,14 +217,27 @@ class Store:
             tuple(order_of(row) for row in [*open_orders, *ended]),
             tuple(movement_of(row) for row in withdrawals),
             final_through,
-            tuple([row async for row in self._unsettled(final_through, unsettled_since)]),
+            await self._unsettled(final_through, unsettled_since),
+            await self._transfers(final_through, unsettled_since),
             tuple((row[0], row[1], int(row[2])) for row in volumes),
             tuple((row[0], row[1]) for row in prices),
         )
 
-    async def _unsettled(self, final_through: int, since: int) -> AsyncIterator[tuple[int, int, int, int, int]]:
-        """Postings behind finality, in order, read page by page from that event on."""
-        line = 0
+    async def _transfers(self, final_through: int, since: int) -> tuple[Movement, ...]:
+        """The last transfers that are not final, oldest first: none was made before that event."""
+        rows = await self._database.fetch(
+            f"SELECT {MOVEMENT_COLUMNS} FROM movements WHERE create_sequence >= $1 AND settlement_sequence > $2 "  # noqa: S608
+            "AND kind = $3 ORDER BY create_sequence DESC LIMIT $4",
+            since,
+            final_through,
+            MovementKind.TRANSFER.value,
+            UNSETTLED_TRANSFERS_MAX,
+        )
+        return tuple(movement_of(row) for row in reversed(rows))
+
+    async def _unsettled(self, final_through: int, since: int) -> Unsettled:
+        """What is behind finality, read page by page from that event on: in memory as when it was folded."""
+        line, found = 0, Unsettled()
         while True:
             rows = await self._database.fetch(
                 "SELECT settlement_sequence, journal_sequence, account_id, asset_id, amount, line FROM postings "
@@ -235,9 +249,9 @@ class Store:
             )
             for number, sequence, account_id, asset_id, amount, _ in rows:
                 if number > final_through:
-                    yield number, sequence, account_id, asset_id, int(amount)
+                    found.add(number, sequence, (account_id, asset_id), int(amount))
             if len(rows) < PAGE_ROWS:
-                return
+                return found
             since, line = rows[-1][1], rows[-1][5] + 1
 
     async def client_ids_ended_since(
@@ -435,15 +449,17 @@ class Store:
         rows = await self._database.fetch(f"SELECT {ORDER_COLUMNS} FROM orders WHERE order_id = $1", order_id)  # noqa: S608
         return order_of(rows[0]) if rows else None
 
-    async def order_by_client(self, account_id: int, client_order_id: str) -> Order | None:
-        """The last order of an account under that id, as it is in the database."""
+    async def orders_by_client(self, ids: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Order]:
+        """The last order under each (account_id, client_order_id) that the database knows; all are of one account."""
+        assert len({account_id for account_id, _ in ids}) == 1, "of one account"
+        marks = ", ".join(f"${place}" for place in range(2, len(ids) + 2))
         rows = await self._database.fetch(
-            f"SELECT {ORDER_COLUMNS} FROM orders WHERE account_id = $1 AND client_order_id = $2 "  # noqa: S608
-            "ORDER BY create_sequence DESC LIMIT 1",
-            account_id,
-            client_order_id,
+            f"SELECT {ORDER_COLUMNS} FROM orders WHERE account_id = $1 AND client_order_id IN ({marks}) "  # noqa: S608
+            "ORDER BY create_sequence",
+            ids[0][0],
+            *(client_order_id for _, client_order_id in ids),
         )
-        return order_of(rows[0]) if rows else None
+        return {(order.account_id, order.client_order_id): order for order in map(order_of, rows)}
 
     async def executions(self, order_id: int, *, through_sequence: int = INT64_MAX) -> list[Execution]:
         """What an order traded by then, oldest first: the last EXECUTIONS_MAX."""
@@ -536,7 +552,7 @@ def _order_row(order: Order, amount: Any) -> Sequence[Value]:
         order.market_id,
         int(order.buys),
         int(order.limit),
-        order.time_in_force.value,
+        int(order.time_in_force),
         int(order.post_only),
         order.price_ticks,
         order.quantity_lots,
@@ -546,8 +562,8 @@ def _order_row(order: Order, amount: Any) -> Sequence[Value]:
         order.taker_fee_ppm,
         order.filled_lots,
         amount(order.filled_quote),
-        order.state.value,
-        order.cause.value,
+        int(order.state),
+        int(order.cause),
         amount(order.lock),
         order.create_sequence,
         order.create_ns,

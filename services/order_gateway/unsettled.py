@@ -8,6 +8,7 @@ amount counts as unsettled until the last entry of its run is final.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 RUNS_MAX = 20_000
 """Runs of a single entry; some 20 MB."""
@@ -50,12 +51,21 @@ class Unsettled:
         """The event from which on there are unsettled postings; the one after `journal_sequence` if there are none."""
         return self._runs[0].journal_sequence if self._runs else journal_sequence + 1
 
+    def nets(self) -> Iterator[tuple[Key, int]]:
+        """All that is unsettled at the time of the call, in parts, however long the reading takes.
+
+        Only the last run still grows, so that one is copied; a run that is final by now is read all the same.
+        """
+        runs = [run.nets for run in self._runs]
+        if runs:
+            runs[-1] = dict(runs[-1])
+        return chain.from_iterable(nets.items() for nets in runs)
+
     def sums(self) -> dict[Key, int]:
         """All that is unsettled, counted afresh."""
         sums: dict[Key, int] = {}
-        for run in self._runs:
-            for key, amount in run.nets.items():
-                sums[key] = sums.get(key, 0) + amount
+        for key, amount in self.nets():
+            sums[key] = sums.get(key, 0) + amount
         return sums
 
     def _joins(self, run: _Run, settlement_sequence: int) -> bool:

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from services.order_gateway.ledger import Balance, Change, Ledger
 from services.order_gateway.model import Execution, Movement, Order
 
-PART_ITEMS_MAX = 5_000
-"""Orders, executions and movements in one message of a stream: 3 MB at most. More follow in the next message."""
+PART_ITEMS_MAX = 250
+"""Orders, executions, movements and balances together in one message of a stream; what is more follows in the next.
+
+Whoever makes it, sends it on or reads it does so within milliseconds, and it is half a megabyte at the very most."""
+
+_LISTS = ("balances", "orders", "executions", "movements")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +35,17 @@ class Update:
     lagged: bool = False
 
     def parts(self) -> list["Update"]:
-        """The same in updates of at most PART_ITEMS_MAX orders, executions and movements each: the first says what."""
-        longest = max(len(self.orders), len(self.executions), len(self.movements))
-        cuts = [slice(start, start + PART_ITEMS_MAX) for start in range(0, longest, PART_ITEMS_MAX)] or [slice(None)]
-        parts = [
-            replace(self, orders=self.orders[cut], executions=self.executions[cut], movements=self.movements[cut])
-            for cut in cuts
-        ]
-        return [parts[0], *(replace(part, balances=(), snapshot=False, lagged=False) for part in parts[1:])]
+        """The same in updates of at most PART_ITEMS_MAX items each: the first of them says what it is."""
+        items = [(name, item) for name in _LISTS for item in getattr(self, name)]
+        if len(items) <= PART_ITEMS_MAX:
+            return [self]
+        parts = []
+        for start in range(0, len(items), PART_ITEMS_MAX):
+            cut = items[start : start + PART_ITEMS_MAX]
+            lists: dict[str, Any] = {name: tuple(item for kind, item in cut if kind == name) for name in _LISTS}
+            first = not start
+            parts.append(replace(self, **lists, snapshot=self.snapshot and first, lagged=self.lagged and first))
+        return parts
 
 
 class View(Protocol):
@@ -120,7 +127,7 @@ class AccountView:
             if known is None or known.event_sequence < order.event_sequence:
                 latest[order.order_id] = ledger.orders.get(order.order_id, order)
         moved: dict[int, Movement] = {}
-        for item in (*movements, *(item for item in ledger.withdrawals.values() if item.concerns(mine))):
+        for item in (*movements, *ledger.open_withdrawals(mine).values()):
             before = moved.get(item.create_sequence)
             if before is None or before.event_sequence < item.event_sequence:
                 moved[item.create_sequence] = item

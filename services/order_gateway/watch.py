@@ -53,7 +53,7 @@ class Watch:
         self._queue.clear()
         if self._due is not None:
             found, self._due = [replace(self.view.snapshot(), lagged=self._due)], None
-        return found or [Update(self.ledger.sequence)]
+        return found or [Update(self.ledger.sequence, final_through=self.ledger.final_through)]
 
     def tell(self, change: Change) -> None:
         """Notes what an event did to this account. Beyond QUEUE_UPDATES_MAX a fresh snapshot takes the place of all."""

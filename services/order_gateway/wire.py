@@ -58,7 +58,7 @@ def event_row(message: matching.StreamEventsResponse) -> model.EventRow:
         message.last_journal_sequence,
         time_ns,
         message.incarnation,
-        tuple(_event(event, time_ns) for event in events),
+        tuple([_event(event, time_ns) for event in events]),
     )
 
 
@@ -75,27 +75,27 @@ def _event(message: journal.Event, time_ns: int) -> model.Event:
 
 
 def _order_placed(message: journal.OrderPlaced, sequence: int, time_ns: int) -> model.OrderPlaced:
-    trades = tuple(_trade(trade) for trade in message.trades)
+    trades = tuple([_trade(trade) for trade in message.trades])
     m = message.order
-    order = Order(
-        order_id=m.order_id,
-        account_id=m.account_id,
-        market_id=m.market_id,
-        buys=m.side == journal.SIDE_BUY,
-        limit=m.type == journal.ORDER_TYPE_LIMIT,
-        time_in_force=TimeInForce(m.time_in_force),
-        post_only=m.post_only,
-        price_ticks=m.price_ticks,
-        quantity_lots=m.quantity_lots,
-        budget=int(m.budget or 0),
-        client_order_id=m.client_order_id,
-        maker_fee_ppm=m.maker_fee_ppm,
-        taker_fee_ppm=m.taker_fee_ppm,
-        filled_lots=m.filled_lots,
-        filled_quote=sum(trade.quote_amount for trade in trades),
-        state=OrderState(m.state),
-        cause=CancelCause(m.cancel_cause),
-        lock=int(m.lock_remaining or 0),
+    order = Order(  # in the order of its fields: naming 22 of them takes twice as long as all the rest
+        m.order_id,
+        m.account_id,
+        m.market_id,
+        m.side == journal.SIDE_BUY,
+        m.type == journal.ORDER_TYPE_LIMIT,
+        _TIMES[m.time_in_force],
+        m.post_only,
+        m.price_ticks,
+        m.quantity_lots,
+        int(m.budget or 0),
+        m.client_order_id,
+        m.maker_fee_ppm,
+        m.taker_fee_ppm,
+        m.filled_lots,
+        sum([trade.quote_amount for trade in trades]),
+        _STATES[m.state],
+        _CAUSES[m.cancel_cause],
+        int(m.lock_remaining or 0),
         create_sequence=sequence,
         create_ns=time_ns,
         event_sequence=sequence,
@@ -279,6 +279,14 @@ _COMMANDS: dict[type, Callable[[journal.Command, Any], None]] = {
 # OrderService.
 
 
+_SIDES = frozenset({order_pb.SIDE_BUY, order_pb.SIDE_SELL})
+_TYPES = frozenset({order_pb.ORDER_TYPE_LIMIT, order_pb.ORDER_TYPE_MARKET})
+# What Enum's own call looks up in three times the time, once for every event.
+_TIMES = {item.value: item for item in TimeInForce}
+_STATES = {item.value: item for item in OrderState}
+_CAUSES = {item.value: item for item in CancelCause}
+
+
 def placement(request: order_pb.PlaceOrderRequest, markets: Markets) -> Placement:
     """What a PlaceOrder asks for.
 
@@ -287,25 +295,26 @@ def placement(request: order_pb.PlaceOrderRequest, markets: Markets) -> Placemen
     """
     client_order_id(request.client_order_id, optional=True)
     market = named_market(request.market, markets)
-    if request.side not in {order_pb.SIDE_BUY, order_pb.SIDE_SELL}:
-        raise invalid("side", f"must be SIDE_BUY or SIDE_SELL, not {request.side}")
-    if request.type not in {order_pb.ORDER_TYPE_LIMIT, order_pb.ORDER_TYPE_MARKET}:
-        raise invalid("type", f"must be ORDER_TYPE_LIMIT or ORDER_TYPE_MARKET, not {request.type}")
-    buys, limit = request.side == order_pb.SIDE_BUY, request.type == order_pb.ORDER_TYPE_LIMIT
+    side, kind, post_only, price = request.side, request.type, request.post_only, request.price
+    if side not in _SIDES:
+        raise invalid("side", f"must be SIDE_BUY or SIDE_SELL, not {side}")
+    if kind not in _TYPES:
+        raise invalid("type", f"must be ORDER_TYPE_LIMIT or ORDER_TYPE_MARKET, not {kind}")
+    buys, limit = side == order_pb.SIDE_BUY, kind == order_pb.ORDER_TYPE_LIMIT
     time_in_force = _time_in_force(request.time_in_force, limit=limit)
-    if request.post_only and not (limit and time_in_force is TimeInForce.GTC):
+    if post_only and not (limit and time_in_force is TimeInForce.GTC):
         raise invalid("post_only", "is for limit orders that are GTC only")
-    if request.price and not limit:
+    if price and not limit:
         raise invalid("price", "must be empty for a market order")
     if request.quote_budget and (limit or not buys):
         raise invalid("quote_budget", "is for market buys only")
     quantity_lots = market.quantity_lots(request.quantity)
-    price_ticks = market.price_ticks(request.price) if limit else 0
+    price_ticks = market.price_ticks(price) if limit else 0
     if limit and market.quote_amount(price_ticks, quantity_lots) < market.notional_min:
         least = f"{market.quote.format(market.notional_min)} {market.quote.symbol}"
         raise Rejected(Reason.NOTIONAL_TOO_SMALL, f"price x quantity is below {least}", "quantity")
     budget = positive_amount(request.quote_budget, "quote_budget", market.quote) if request.quote_budget else None
-    return Placement(market, buys, limit, time_in_force, request.post_only, price_ticks, quantity_lots, budget)
+    return Placement(market, buys, limit, time_in_force, post_only, price_ticks, quantity_lots, budget)
 
 
 def client_order_id(text: str, *, optional: bool = False) -> str:
@@ -331,11 +340,12 @@ def named_market(symbol: str, markets: Markets) -> Market:
 def _time_in_force(number: int, *, limit: bool) -> TimeInForce:
     if number == order_pb.TIME_IN_FORCE_UNSPECIFIED:
         return TimeInForce.GTC if limit else TimeInForce.IOC
-    if number not in {item.value for item in TimeInForce}:
+    found = _TIMES.get(number)
+    if found is None:
         raise invalid("time_in_force", f"has no value {number}")
-    if number == order_pb.TIME_IN_FORCE_GTC and not limit:
+    if found is TimeInForce.GTC and not limit:
         raise invalid("time_in_force", "GTC is for limit orders only")
-    return TimeInForce(number)
+    return found
 
 
 def positive_amount(text: str, field: str, asset: Asset) -> int:

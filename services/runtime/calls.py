@@ -17,12 +17,12 @@ from prometheus_client import Counter, Histogram
 
 from services.errors import Reason, Rejected
 from services.runtime import db, log, metrics, roles
+from services.runtime.metadata import REQUEST_ID_KEY, RETRY_KEY
 from services.runtime.roles import Admitted
 from services.runtime.run import Closed, Closing
-from services.runtime.status import DETAILS_KEY, code_of, internal_error, status_of
+from services.runtime.status import DETAILS_KEY, code_of, internal_error, refusal_in, status_of
 
 ABORT_SECONDS_MAX = 1.0
-REQUEST_ID_KEY = "x-request-id"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behavior = Callable[[Any, Context], Any]
@@ -212,29 +212,37 @@ class _Requests:
     """The requests of a stream; one that does not parse is a refusal."""
 
     def __init__(self, requests: AsyncIterator[Any]) -> None:
-        self._next = requests.__aiter__().__anext__
+        self._requests = requests
+        self._next: Callable[[], Awaitable[Any]] | None = None
 
     def __aiter__(self) -> "_Requests":
         return self
 
     async def __anext__(self) -> Any:
+        if self._next is None:  # not before: grpcio complains of an iterator that is never asked
+            self._next = self._requests.__aiter__().__anext__
         return _parsed(await self._next())
 
 
 def status_for(error: Exception, what: str) -> status_pb2.Status:
-    """The status that answers a request which failed with `error`. A bug is logged here, with its stack.
+    """The status that answers a request which failed with `error`: see refusal_for."""
+    return status_of(refusal_for(error, what))
+
+
+def refusal_for(error: Exception, what: str) -> Rejected:
+    """What a caller hears whose request failed with `error`. A bug is logged here, with its stack.
 
     Args:
         error: a Rejected, what the runtime raises when it ends or a database fails, or a bug.
         what: the method, for the log.
     """
     if isinstance(error, Rejected):
-        return status_of(error)
+        return error
     if isinstance(error, Closed):
-        return status_of(Rejected(Reason.CLOSING))
+        return Rejected(Reason.CLOSING)
     if isinstance(error, db.Unavailable):
         logger.error("database unavailable", method=what, error=str(error))
-        return status_of(Rejected(Reason.UNAVAILABLE))
+        return Rejected(Reason.UNAVAILABLE)
     logger.error("bug", method=what, exc_info=error)
     return internal_error()
 
@@ -248,6 +256,9 @@ async def abort(context: Context, status: status_pb2.Status) -> None:
     """
     told = context.trailing_metadata() or ()  # it would be lost: abort puts its own in the place of what was set
     trailer = [*told, (DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, log.request_id.get())]
+    refusal = refusal_in(status)
+    if refusal is not None and refusal.retry_after_seconds and RETRY_KEY not in dict(told):
+        trailer.append((RETRY_KEY, str(refusal.retry_after_seconds)))
     try:
         async with asyncio.timeout(ABORT_SECONDS_MAX):
             await context.abort(code_of(status), status.message, tuple(trailer))
@@ -261,13 +272,15 @@ async def write_bounded(context: Context, message: Any, timeout_seconds: float) 
     """Writes one message to a stream whose reader may have stalled.
 
     Raises:
-        Rejected: LAGGED (RESOURCE_EXHAUSTED), when it was not taken in time.
+        Rejected: LAGGED (RESOURCE_EXHAUSTED), when it was not taken in time; UNAVAILABLE, when the reader has gone.
     """
     try:
         async with asyncio.timeout(timeout_seconds):
             await context.write(message)
     except TimeoutError:
         raise _lagged(timeout_seconds) from None
+    except grpc.aio.BaseError:
+        raise Rejected(Reason.UNAVAILABLE, "the reader has gone") from None
 
 
 def _lagged(seconds: float) -> Rejected:

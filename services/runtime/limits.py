@@ -2,7 +2,9 @@
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Annotated, Final
 
@@ -10,11 +12,11 @@ from pydantic import AfterValidator
 
 from services.buckets import NS_PER_SECOND, Buckets, Rate, Verdict
 from services.errors import Reason, Rejected
+from services.runtime.metadata import RETRY_KEY
 
 LIMIT_KEY: Final = "x-ratelimit-limit"
 REMAINING_KEY: Final = "x-ratelimit-remaining"
 RESET_KEY: Final = "x-ratelimit-reset"
-RETRY_KEY: Final = "retry-after"
 GENEROUS: Final = "100000/200000"
 """The default: more than one process can serve, so that nobody on a machine of his own is held back."""
 IPS_CACHED_MAX: Final = 10_000
@@ -83,13 +85,54 @@ class Limit:
         self._what, self._clock = what, clock
         self._buckets = Buckets(rate_of(rate))
 
-    def take(self, key: str, words: dict[str, str]) -> None:
-        """One more of `key`; `words` takes what the caller is told.
+    def take(self, key: str, words: dict[str, str], count: int = 1) -> None:
+        """So many more of `key`, all or none; `words` takes what the caller is told.
 
         Raises:
-            Rejected: RATE_LIMITED.
+            Rejected: RATE_LIMITED; TOO_LARGE for more than may ever come at once.
         """
-        verdict = self._buckets.hit(key, self._clock())
+        verdict = self._buckets.hit(key, self._clock(), count)
+        if count > verdict.limit:
+            raise Rejected(Reason.TOO_LARGE, f"{count} {self._what} at once, at most {verdict.limit} may come")
         words.update(told(verdict))
         if not verdict.taken:
-            raise Rejected(Reason.RATE_LIMITED, f"too many {self._what}; wait {seconds(verdict.retry_ns)} s")
+            wait_seconds = seconds(verdict.retry_ns)
+            what = f"too many {self._what}; wait {wait_seconds} s"
+            raise Rejected(Reason.RATE_LIMITED, what, retry_after_seconds=wait_seconds)
+
+
+class Open:
+    """What is open at once, of everybody and of each address.
+
+    Args:
+        what: as in "sockets", for the refusal.
+        total_max: of everybody.
+        per_ip_max: of one address, an IPv6 one counting for its network.
+    """
+
+    def __init__(self, what: str, total_max: int, per_ip_max: int) -> None:
+        self._what, self._total_max, self._per_ip_max = what, total_max, per_ip_max
+        self._by_ip: Counter[str] = Counter()
+        self._total = 0
+
+    @contextmanager
+    def one(self, peer: str) -> Iterator[None]:
+        """One more of an address, until the block ends.
+
+        Raises:
+            Rejected: OVERLOADED.
+        """
+        address = of_ip(peer)
+        if self._total >= self._total_max:
+            raise Rejected(Reason.OVERLOADED, f"{self._total_max} {self._what} are open already")
+        if self._by_ip[address] >= self._per_ip_max:
+            raise Rejected(Reason.OVERLOADED, f"{self._per_ip_max} {self._what} are open from this address already")
+        self._by_ip[address] += 1
+        self._total += 1
+        try:
+            yield
+        finally:
+            self._total -= 1
+            self._by_ip[address] -= 1
+            if not self._by_ip[address]:
+                del self._by_ip[address]

@@ -6,12 +6,12 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from services.runtime import certificates, log, reflection
-from services.runtime.calls import Calls, abort, received, status_for, write_bounded
+from services.runtime import log, reflection
+from services.runtime.calls import Calls, abort, received, refusal_for, status_for, write_bounded
 from services.runtime.config import Tls, host_port
 from services.runtime.roles import ADMITTED, Admitted, Role
 from services.runtime.run import Closing, StartError
-from services.runtime.status import code_of, refusal_in, rejected_from, status_from, status_of
+from services.runtime.status import code_of, number_of, refusal_in, rejected_from, status_from, status_of
 from services.runtime.streams import Backoff, reconnecting, stream_until
 
 __all__ = [
@@ -20,8 +20,10 @@ __all__ = [
     "abort",
     "code_of",
     "connect",
+    "number_of",
     "received",
     "reconnecting",
+    "refusal_for",
     "refusal_in",
     "rejected_from",
     "serves",
@@ -206,6 +208,8 @@ def check_exposure(address: str, tls: Tls | None, *, plaintext_anywhere: bool) -
         StartError: otherwise.
     """
     if tls is not None:
+        from services.runtime import certificates  # X.509 is a seventh of a second of CPU, and not for plain text
+
         certificates.check(tls, address)
     elif not (plaintext_anywhere or host_port(address).loopback):
         raise StartError(

@@ -154,7 +154,7 @@ def _verdict(work: asyncio.Task[None], *, late: bool) -> int:
     error = work.exception()
     if error is None:
         return EXIT_CRASHED if late else 0
-    leaves = list(_leaves(error))
+    leaves = list(leaves_of(error))
     for leaf in leaves:
         if isinstance(leaf, StartError):
             logger.error(str(leaf))
@@ -163,9 +163,10 @@ def _verdict(work: asyncio.Task[None], *, late: bool) -> int:
     return EXIT_CANNOT_START if all(isinstance(leaf, StartError) for leaf in leaves) else EXIT_CRASHED
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
+def leaves_of(error: BaseException) -> list[BaseException]:
+    """What really happened: the errors in a group of groups, in order; or the one that is no group."""
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+        return [leaf for inner in error.exceptions for leaf in leaves_of(inner)]
     return [error]
 
 

@@ -191,7 +191,11 @@ def _transact(connection: sqlite3.Connection, statements: Sequence[Statement]) -
     connection.execute("BEGIN IMMEDIATE")
     try:
         for statement in statements:
-            statement.check(connection.executemany(question_marks(statement.sql), statement.rows).rowcount)
+            sql = question_marks(statement.sql)
+            if len(statement.rows) == 1:  # which may be DDL: executemany takes none
+                statement.check(connection.execute(sql, statement.rows[0]).rowcount)
+            else:
+                connection.executemany(sql, statement.rows)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

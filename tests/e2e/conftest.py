@@ -79,7 +79,8 @@ async def market(clients: Clients) -> Traded:
     create = admin.CreateMarketRequest(market=made.pair, tick_size="0.01", lot_size="0.00001")
     await clients.admin.CreateMarket(create, metadata=ADMIN, timeout=20)
     for user, asset, amount in ((made.seller, base, "1000"), (made.buyer, "USD", "50000000")):
-        grant = admin.GrantFundsRequest(transfer_id=f"{base}-{asset}", user=user, asset=asset, amount=amount)
+        given = {"user": user, "asset": asset, "amount": amount, "reason": "a test"}
+        grant = admin.GrantFundsRequest(transfer_id=f"{base}-{asset}", **given)
 
         async def funded(grant: admin.GrantFundsRequest = grant) -> bool:
             try:

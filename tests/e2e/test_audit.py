@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from web3 import AsyncHTTPProvider, AsyncWeb3
 from services.cli.audit import EXIT_DIFFERENT, EXIT_EQUAL, Sources, audit
 from services.settler.contract import Chain, SettlementContract, Signer, load_abi
 from services.settler.deploy import DirectTransact
+from tests import processes
 from tests.e2e.conftest import Traded
 from tests.suite import ADMIN, Clients, Suite, until, user
 
@@ -36,17 +36,10 @@ GAS_LIMIT = 200_000
 SETTLED_SECONDS_MAX = 60.0
 
 
-async def audited(suite: Suite) -> tuple[int, str]:
+async def audited(suite: Suite, *options: str) -> tuple[int, str]:
     """Exit code and output of the command, in the environment of the exchange."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "services.cli.main", "audit"],
-        env=os.environ | suite.plan.env() | suite.env | {"COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    env = os.environ | suite.plan.env() | suite.env | {"COLUMNS": "200"}
+    done = await asyncio.to_thread(processes.run, [*processes.COMMAND, "audit", *options], env, 120)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -94,8 +87,14 @@ async def test_all_sides_agree(suite: Suite, clients: Clients, market: Traded) -
         transact = DirectTransact(contract.chain, Signer(WALLET_KEY))
         await transact(contract.address, contract.calldata("claim", token), GAS_LIMIT)
     await until(lambda: stands(pb.TRANSFER_STATE_DONE), SETTLED_SECONDS_MAX, "the claim is not journaled")
-    code, said = await audited(suite)
+    code, said = await audited(suite, "--json")
     assert code == EXIT_EQUAL, said
+    found = json.loads(said)
+    assert found["differences"] == []
+    assert {line["difference"] for part in found["comparisons"] for line in part["lines"]} == {"0"}
+    assert {name for part in found["comparisons"] for line in part["lines"] for name in line["amounts"]} == {
+        *("journal", "ledger", "postings", "engine", "chain"),
+    }
 
 
 async def _trade(clients: Clients, market: Traded) -> None:
@@ -113,6 +112,7 @@ TAMPERED = {
     "a balance": ("UPDATE balances SET total = '77' WHERE account_id = 1", "Balances as of event"),
     "a hold": ("UPDATE balances SET held = '77' WHERE account_id = 1001", "Held"),
     "a posting": (
+        "DROP TRIGGER postings_stays; "  # the owner of the tables may
         "DELETE FROM postings WHERE journal_sequence IN (SELECT MIN(journal_sequence) FROM postings)",
         "postings",
     ),
@@ -133,7 +133,7 @@ async def test_what_was_tampered_with_is_found(embedded: Suite, name: str, tmp_p
     copy = tmp_path / "gateway.sqlite"
     with sqlite3.connect(data / "gateway.sqlite") as live, sqlite3.connect(copy) as connection:
         live.backup(connection)
-        connection.execute(sql)
+        connection.executescript(sql)
     urls = (f"sqlite:///{data}/book.sqlite", f"sqlite:///{copy}", f"sqlite:///{data}/settler.sqlite")
     printed = io.StringIO()
     sources = Sources(*urls, 0, embedded.eth_url, "", load_abi(None))

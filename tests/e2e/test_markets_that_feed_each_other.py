@@ -10,9 +10,9 @@ import asyncio
 import itertools
 import random
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import grpc
 import pytest
 from clearbook.v1 import account_service_pb2 as accounts
 from clearbook.v1 import book_service_pb2 as book
@@ -22,7 +22,6 @@ from eth_typing import HexStr
 from web3 import HTTPProvider, Web3
 
 from services.errors import Reason
-from services.runtime import rpc
 from services.settler.contract import SettlementContract, account_key, load_abi
 from services.units import FixedPoint, format_fixed, format_plain
 from tests.suite import Clients, Suite, fresh, user
@@ -71,21 +70,20 @@ ROUND = ((PAIRS[0], True), (PAIRS[2], True), (PAIRS[1], False))
 ROUNDERS = 4
 ROUND_SIZE = 4
 """Times the orders of the others."""
+ORDERS_A_CALL = 9
 
 
-async def trade(clients: Clients, name: str, seed: int, trading: Trading) -> None:
-    """One account: a few large orders that rest, many that take; or one that goes round. One call at a time."""
-    rng = random.Random(seed)
-    rounds = itertools.cycle(ROUND) if seed < ROUNDERS else None
-    while trading.trades < trading.goal_trades:
-        if rounds is not None:
-            (pair, buys), rests = next(rounds), False
+def orders_of(rng: random.Random, turns: Iterator[tuple[Pair, bool]] | None) -> Iterator[orders.PlaceOrderRequest]:
+    """One account's: a few large ones that rest, many that take; or, with `turns`, those of one that goes round."""
+    while True:
+        if turns is not None:
+            (pair, buys), rests = next(turns), False
         else:
             pair, buys, rests = rng.choice(PAIRS), rng.random() < 0.5, rng.random() < 0.2
         away = rng.randint(1, pair.spread_ticks)
         ticks = pair.middle_ticks + (away if buys != rests else -away)
-        lots = rng.randint(1, pair.maker_lots if rests else pair.taker_lots) * (1 if rounds is None else ROUND_SIZE)
-        request = orders.PlaceOrderRequest(
+        lots = rng.randint(1, pair.maker_lots if rests else pair.taker_lots) * (1 if turns is None else ROUND_SIZE)
+        yield orders.PlaceOrderRequest(
             market=pair.name,
             side=orders.SIDE_BUY if buys else orders.SIDE_SELL,
             type=orders.ORDER_TYPE_LIMIT,
@@ -93,18 +91,26 @@ async def trade(clients: Clients, name: str, seed: int, trading: Trading) -> Non
             price=format_fixed(ticks, pair.price_decimals),
             quantity=format_plain(lots, pair.quantity_decimals),
         )
-        try:
-            answer = await clients.orders.PlaceOrder(request, metadata=user(name), timeout=CALL_SECONDS_MAX)
-        except grpc.aio.AioRpcError as error:
-            if rpc.rejected_from(error) is not Reason.INSUFFICIENT_FUNDS:
-                raise
-            trading.refused += 1
-            continue
-        trading.trades += len(answer.executions)
-        if pair.name == "ETH-BTC" and buys:
-            trading.paid_btc[name] += sum(
-                units(execution.price) * units(execution.quantity) // 10**DECIMALS for execution in answer.executions
-            )
+
+
+async def trade(clients: Clients, name: str, seed: int, trading: Trading) -> None:
+    """One account, one call at a time."""
+    source = orders_of(random.Random(seed), itertools.cycle(ROUND) if seed < ROUNDERS else None)
+    while trading.trades < trading.goal_trades:
+        several = list(itertools.islice(source, ORDERS_A_CALL))
+        request = orders.PlaceOrdersRequest(orders=several)
+        answer = await clients.orders.PlaceOrders(request, metadata=user(name), timeout=CALL_SECONDS_MAX)
+        for order, outcome in zip(several, answer.outcomes, strict=True):
+            if outcome.HasField("refusal"):
+                assert outcome.refusal.reason == Reason.INSUFFICIENT_FUNDS.name, outcome
+                trading.refused += 1
+                continue
+            trading.trades += len(outcome.placed.executions)
+            if order.market == "ETH-BTC" and order.side == orders.SIDE_BUY:
+                trading.paid_btc[name] += sum(
+                    units(execution.price) * units(execution.quantity) // 10**DECIMALS
+                    for execution in outcome.placed.executions
+                )
 
 
 def units(text: str) -> int:
@@ -115,14 +121,11 @@ def units(text: str) -> int:
 
 
 async def cancel_all(clients: Clients, name: str) -> None:
-    while True:
-        request = orders.ListOrdersRequest(open_only=True, page_size=500)
-        page = await clients.orders.ListOrders(request, metadata=user(name), timeout=CALL_SECONDS_MAX)
-        if not page.orders:
-            return
-        for order in page.orders:
-            cancel = orders.CancelOrderRequest(order_id=order.order_id)
-            await clients.orders.CancelOrder(cancel, metadata=user(name), timeout=CALL_SECONDS_MAX)
+    request = orders.CancelAllOrdersRequest()
+    await clients.orders.CancelAllOrders(request, metadata=user(name), timeout=CALL_SECONDS_MAX)
+    left = orders.ListOrdersRequest(open_only=True, page_size=1)
+    page = await clients.orders.ListOrders(left, metadata=user(name), timeout=CALL_SECONDS_MAX)
+    assert not page.orders
 
 
 async def last_trade(clients: Clients, market: str) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from clearbook.v1 import order_service_pb2 as orders
 
 from services.cli.clients import Clients
 from services.cli.replay import MIRROR, Replay
-from tests import generated_feed
+from tests import generated_feed, processes
 from tests.conftest import RECORDED
 from tests.generated_feed import Recording
 from tests.suite import Suite, fresh_symbol, user
@@ -41,8 +41,7 @@ def written(folder: Path, recording: Recording) -> Recording:
 def command(suite: Suite, *files: Path) -> subprocess.CompletedProcess[str]:
     """`clearbook replay`, as its user runs it."""
     addresses = ["--gateway", suite.gateway, "--publisher", suite.publisher]
-    argv = [sys.executable, "-m", "services.cli.main", "replay", *map(str, files), *addresses]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=280)
+    return processes.run([*processes.COMMAND, "replay", *map(str, files), *addresses], os.environ, 280)
 
 
 async def shown(suite: Suite, name: str) -> tuple[list[dict[str, str]], list[tuple[str, str, bool]]]:

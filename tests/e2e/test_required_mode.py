@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,19 +25,30 @@ from clearbook.v1 import admin_service_pb2 as admin
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
+from services.cli.welcome import welcome
+from tests import processes
 from tests.e2e.conftest import running
 from tests.identity_guide import run_guide
 from tests.suite import Clients, Suite, fresh
 from tests.transcript import ROOT
 
 ADMIN_TOKEN = "an-operators-token-" + "0" * 32
+SECRETS_KEY = "5e" * 32
 FRAME_SECONDS_MAX = 20.0
 ORDERS_AT_ONCE = 20
 MESSAGES_AT_ONCE = 50
 OPERATOR = (("authorization", f"Bearer {ADMIN_TOKEN}"),)
 ROUTE = "/api/v1/order"
+CURL = (
+    "import httpx, sys; from itertools import pairwise; given = list(pairwise(sys.argv));"
+    "headers = dict(value.split(': ') for option, value in given if option == '-H');"
+    "body, = (value for option, value in given if option == '-d');"
+    "print(httpx.post(next(part for part in sys.argv if part.startswith('http:')), content=body, headers=headers).text)"
+)
+"""A curl that every machine has. Quick to start: a signature is good for five seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +58,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         tmp_path_factory.mktemp("required"),
         CLEARBOOK_AUTH="required",
         CLEARBOOK_ADMIN_TOKEN=ADMIN_TOKEN,
-        CLEARBOOK_SECRETS_KEY="5e" * 32,
+        CLEARBOOK_SECRETS_KEY=SECRETS_KEY,
         CLEARBOOK_DEMO_FUNDS="1",
         LIMIT_ACCOUNT_ORDERS=f"1/{ORDERS_AT_ONCE}",
         LIMIT_IP_MESSAGES=f"10/{MESSAGES_AT_ONCE}",
@@ -56,6 +67,17 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         LOG_LEVEL="debug",
     )
     yield from running(made)
+    no_secret_is_in_a_log(made)
+
+
+def no_secret_is_in_a_log(suite: Suite) -> None:
+    """The last thing of all: what the tests here were given has left its traces, and every process has ended."""
+    logs = {path.name: path.read_text(errors="replace") for path in Path(suite.folder).glob("*.log")}
+    assert {"http.log", "gateway.log", "book.log"} <= logs.keys()
+    assert "CreateUserApiKey" in logs["gateway.log"]
+    for name, text in logs.items():
+        for secret in [ADMIN_TOKEN, SECRETS_KEY, *SECRETS]:
+            assert not secret or secret not in text, f"a secret is in {name}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +98,9 @@ class Key:
         """The parameters of session.logon."""
         params: dict[str, Any] = {"apiKey": self.key_id, "recvWindow": 5_000, "timestamp": now_ms()} | changed
         payload = "&".join(f"{name}={params[name]}" for name in sorted(params))
-        return params | {"signature": self.sign(payload.encode())}
+        signature = self.sign(payload.encode())
+        SECRETS.append(signature)
+        return params | {"signature": signature}
 
 
 def now_ms() -> int:
@@ -109,7 +133,8 @@ async def clients(suite: Suite) -> AsyncIterator[Clients]:
 
 @pytest.fixture
 async def http(suite: Suite) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=suite.http, timeout=30) as client:
+    headers = {"content-type": "application/json"}
+    async with httpx.AsyncClient(base_url=suite.http, timeout=30, headers=headers) as client:
         yield client
 
 
@@ -169,12 +194,15 @@ async def test_an_order_as_a_form(http: httpx.AsyncClient, clients: Clients) -> 
     key = await new_key(clients, fresh("former"))
     fields = json.loads(order(key.user)) | {"price": "10000.00", "amount": "0.001", "timestamp": now_ms()}
     form = "&".join(f"{name}={value}" for name, value in fields.items())
-    body = f"{form}&signature={key.sign(form.encode())}"
+    SECRETS.append(key.sign(form.encode()))
+    body = f"{form}&signature={SECRETS[-1]}"
     headers = {"X-MBX-APIKEY": key.key_id, "content-type": "application/x-www-form-urlencoded"}
     answer = await http.post(ROUTE, content=body, headers=headers)
     assert answer.status_code == 200, answer.text
     assert answer.json()["order_id"] == fields["order_id"]
     assert_refused(await http.post(ROUTE, content=body, headers=headers), 401, "UNAUTHENTICATED")
+    unsigned = await http.post(ROUTE, content=form, headers={"content-type": headers["content-type"]})
+    assert_refused(unsigned, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 @pytest.mark.parametrize(("number", "kind"), [(0, "HMAC_SHA256"), (1, "ED25519")])
@@ -185,15 +213,11 @@ async def test_the_guide_signs(suite: Suite, clients: Clients, tmp_path: Path, n
     if key.private is not None:
         pem = key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (tmp_path / "key.pem").write_bytes(pem)
-    curl = (  # quick to start: a signature is good for five seconds
-        "import httpx, sys; _, _, _, header, _, body, url = sys.argv; name, value = header.split(': ');"
-        "print(httpx.post(url, content=body, headers={name: value}).text)"
-    )
     done = await asyncio.to_thread(
         subprocess.run,
         ["bash", "-euc", 'curl() { "$PYTHON" -c "$CURL" "$@"; }\n' + script.replace("127.0.0.1:8000", suite.http[7:])],
         cwd=tmp_path,
-        env=os.environ | {"PYTHON": sys.executable, "CURL": curl,
+        env=os.environ | {"PYTHON": sys.executable, "CURL": CURL,
                           "KEY": key.key_id, "SECRET": key.secret, "USER_ID": key.user},
         capture_output=True,
         text=True,
@@ -256,6 +280,7 @@ async def test_the_key_is_good_from_its_own_addresses_only(http: httpx.AsyncClie
     user = fresh("homely")
     request = admin.CreateUserApiKeyRequest(user=user, key=asked)
     made = (await clients.admin.CreateUserApiKey(request, metadata=OPERATOR, timeout=20)).key
+    SECRETS.append(made.secret)
     for forwarded, status in (("", 401), ("203.0.113.9", 200), ("203.0.113.9, 198.51.100.1", 401), ("nonsense", 401)):
         headers = {"authorization": f"Bearer {made.secret}"} | ({"x-forwarded-for": forwarded} if forwarded else {})
         answer = await http.post(ROUTE, content=order(user), headers=headers)
@@ -282,14 +307,46 @@ async def test_headers(http: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [("https://app.example", True), ("https://evil.example", False)])
-async def test_other_peoples_pages(http: httpx.AsyncClient, origin: str, allowed: bool) -> None:
+async def test_other_peoples_pages(suite: Suite, http: httpx.AsyncClient, origin: str, allowed: bool) -> None:
     asked = {"origin": origin, "access-control-request-method": "POST",
              "access-control-request-headers": "x-mbx-apikey"}  # fmt: skip
     preflight = await http.options(ROUTE, headers=asked)
     assert (preflight.status_code == 200) is allowed
     answer = await http.get("/api/v1/orderbook/BTC-USD", headers={"origin": origin})
-    for headers in (preflight.headers, answer.headers):
+    posted = await http.post(ROUTE, content=order("alice"), headers={"origin": origin})
+    assert_refused(posted, *((401, "UNAUTHENTICATED") if allowed else (403, "ORIGIN_REFUSED", "origin")))
+    for headers in (preflight.headers, answer.headers, posted.headers):
         assert headers.get("access-control-allow-origin") == (origin if allowed else None)
+    url = f"ws://{suite.plan.http}/ws/marketdata"
+    if allowed:
+        async with connect(url, origin=Origin(origin)) as socket:
+            assert "orderbook_update" in str(await socket.recv())
+    else:
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(url, origin=Origin(origin))
+        assert (caught.value.response.status_code, json.loads(caught.value.response.body)["code"]) == (
+            403, "ORIGIN_REFUSED",
+        )  # fmt: skip
+
+
+async def test_what_up_says_works(suite: Suite, tmp_path: Path) -> None:
+    """The commands that `clearbook up` prints in required mode, as they are pasted."""
+    said = welcome(replace(suite.plan, open_mode=False, missing=()), 1.0)
+    script = "\n".join(line for line in said.splitlines() if re.match(r" {2}(export|alice=|/| {2}'|curl)", line))
+    env = os.environ | {"CLEARBOOK_ADMIN_TOKEN": ADMIN_TOKEN, "PYTHON": sys.executable, "CURL": CURL}
+    argv = ["bash", "-euc", 'curl() { "$PYTHON" -c "$CURL" "$@"; }\n' + script]
+    done = await asyncio.to_thread(
+        subprocess.run, argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith('{"message":"Order submitted successfully","order_id":"my-first"}\n'), done.stdout
+
+
+async def test_the_demo_says_what_it_lacks(suite: Suite) -> None:
+    argv = [*processes.COMMAND, "demo", "--gateway", suite.gateway, "--publisher", suite.publisher]
+    done = await asyncio.to_thread(processes.run, argv, os.environ, 60)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "CLEARBOOK_AUTH=required" in done.stderr
 
 
 # The socket.
@@ -422,18 +479,10 @@ async def test_a_message_that_is_too_large_ends_a_socket(socket: ClientConnectio
     assert socket.close_code == 1009
 
 
-def test_no_secret_is_in_a_log(suite: Suite) -> None:
-    """The last test here: the others have left their traces."""
-    logs = {path.name: path.read_text(errors="replace") for path in Path(suite.folder).glob("*.log")}
-    assert "http.log" in logs and "gateway.log" in logs
-    assert any(SECRETS)
-    for name, text in logs.items():
-        for secret in [ADMIN_TOKEN, *SECRETS]:
-            assert not secret or secret not in text, f"a secret is in {name}"
-
-
 def test_the_guide_to_identity(suite: Suite, tmp_path: Path) -> None:
     said = run_guide(suite, tmp_path, ADMIN_TOKEN)
     assert '"signed-1"' in said
     assert '"signed-2"' in said
     assert (tmp_path / "dora.pem").stat().st_mode & 0o777 == 0o600
+    given = [json.loads((tmp_path / name).read_text())["key"]["secret"] for name in ("token.json", "hmac.json")]
+    SECRETS.extend(given)

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.cli.chain_note import noted
 from tests.suite import PORT_NAMES, READY_SECONDS_MAX, four_in_a_row, free_ports, until
 from tests.transcript import curl
 
@@ -90,6 +91,7 @@ async def test_the_first_minute(tmp_path: Path) -> None:
         sell, look, buy = pasted(said)
         assert await curl(sell) == ACCEPTED
         assert await curl(look) == '{"bids":[],"asks":[{"price":30000.00,"amount":0.001}]}'
+        assert noted(tmp_path / "data") == f"http://127.0.0.1:{up.ports['devchain']}"
         before = up.children()
         assert set(before) == {"devchain", "book", "publisher", "gateway", "settler", "http"}
         os.kill(before["book"], signal.SIGKILL)
@@ -165,5 +167,5 @@ async def _missing(port: int) -> None:
         book = await client.get("/api/v1/orderbook/BTC-USD")
         assert (book.status_code, book.json()["code"], book.headers["retry-after"]) == (503, "UNAVAILABLE", "1")
         body = b'{"order_id":"1","user_id":"u","pair":"BTC-USD","order_type":"market","side":"buy","amount":1}'
-        order = await client.post("/api/v1/order", content=body)
+        order = await client.post("/api/v1/order", content=body, headers={"content-type": "application/json"})
         assert (order.status_code, order.json()["code"]) == (503, "UNAVAILABLE"), "it never left: nothing was taken"

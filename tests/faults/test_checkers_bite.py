@@ -22,9 +22,10 @@ PATIENCE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Planted:
-    """A fault: in this file, this text becomes that one."""
+    """A fault: in this file, which these processes read, this text becomes that one."""
 
     name: str
+    processes: tuple[str, ...]
     file: str
     old: str
     new: str
@@ -33,6 +34,7 @@ class Planted:
 FAULTS = [
     Planted(
         "the journal is not committed",
+        ("book",),
         "services/book/journal.py",
         "            await self._database.write([db.Statement(_APPEND, [values])])\n",
         "            if row.first_sequence < 150:\n"
@@ -40,18 +42,21 @@ FAULTS = [
     ),
     Planted(
         "nobody remembers a client_order_id",
+        ("gateway",),
         "services/order_gateway/orders.py",
         '        key = (account_id, client_order_id or f"cb-{secrets.token_hex(MADE_ID_BYTES)}")\n',
         '        key = (account_id, f"cb-{secrets.token_hex(MADE_ID_BYTES)}")\n',
     ),
     Planted(
         "a sell locks nothing",
+        ("book", "gateway"),
         "services/locks.py",
         "        return remaining_lots * base_per_lot\n",
         "        return 0\n",
     ),
     Planted(
         "fees are settled to another account",
+        ("settler",),
         "services/settler/batch.py",
         "FEES_ACCOUNT = 1\n",
         "FEES_ACCOUNT = 2\n",
@@ -64,7 +69,7 @@ def plant(fault: Planted, folder: Path) -> Path:
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("*.so"))
         else:
             shutil.copy(source, folder / part)
     file = folder / fault.file
@@ -106,7 +111,7 @@ async def test_a_planted_fault_is_found(fault: Planted, tmp_path: Path, monkeypa
     monkeypatch.setattr(witness, "GIVE_UP_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(checks, "SETTLED_SECONDS_MAX", PATIENCE_SECONDS)
     suite = Suite.embedded(tmp_path)
-    suite.code = plant(fault, tmp_path / "planted")
+    suite.code = dict.fromkeys(fault.processes, plant(fault, tmp_path / "planted"))
     try:
         await suite.start_all()
         with pytest.raises((AssertionError, TimeoutError, ExceptionGroup)):

@@ -1,7 +1,6 @@
 """The book as a process: killed, frozen, asked to end, all under load, and nothing that was seen is ever lost."""
 
 import asyncio
-import os
 import signal
 import sqlite3
 from collections.abc import AsyncIterator
@@ -14,6 +13,7 @@ from clearbook.internal.v1 import journal_pb2 as journal
 from clearbook.internal.v1 import matching_service_pb2 as pb
 
 from services.cli.verify import verify
+from tests import processes
 from tests.backends import Backends
 from tests.books import BookProcess, Gateway, events_in, events_of, eventually, stub_to
 
@@ -142,7 +142,7 @@ async def freeze_between_commits(book: BookProcess, path: Path) -> None:
     """SIGSTOP while the book holds no lock: frozen within a commit it would keep SQLite's, and nobody could lead."""
     for _ in range(FREEZES_MAX):
         book.child.send_signal(signal.SIGSTOP)
-        await asyncio.to_thread(os.waitid, os.P_PID, book.child.pid, os.WSTOPPED)
+        await eventually(lambda: processes.is_stopped(book.child.pid))
         with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")

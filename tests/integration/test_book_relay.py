@@ -137,7 +137,7 @@ async def test_no_broker_does_not_hold_up_matching_nor_the_end(url: str) -> None
 
 async def test_the_broker_is_killed_and_the_backlog_drains(url: str, own_backends: Backends) -> None:
     inbox = Inbox()
-    uri = own_backends.rabbitmq_uri
+    uri = await own_backends.new_vhost()
     async with running(settings(url, rabbitmq_uri=uri)) as book:
         first = await trade(book)
         async with asyncio.timeout(30):

@@ -82,19 +82,26 @@ async def test_accounts_money_fees_and_the_log(exchange: Exchange, shell: Shell)
     (account,) = await rows(shell, "accounts", "list", "--user", "carol")
     assert {b["asset"]: b["total"] for b in account["balances"]}["BTC"] == "102"
     table = (await run(shell, "admin", "accounts", "list", "--user", "carol")).splitlines()
-    assert table[0].split() == ["account", "user", "tier", "asset", "total", "available", "held", "unsettled"]
-    assert table[1].split()[1:5] == ["carol", "standard", "BTC", "102"]
+    assert table[0].split() == ["account", "user", "tier", "frozen", "asset", "total", "available", "held", "unsettled"]
+    assert table[1].split()[1:6] == ["carol", "standard", "-", "BTC", "102"]
+    assert "is frozen, 0 orders" in await run(shell, "admin", "accounts", "freeze", "carol", "--reason", "a court")
+    assert (await rows(shell, "accounts", "list", "--user", "carol"))[0]["freeze_reason"] == "a court"
+    assert await run(shell, "admin", "accounts", "unfreeze", "carol", "--reason", "over") == "carol is not frozen\n"
+    none = await run(shell, "admin", "accounts", "unlink-wallet", "carol", "--reason", "x", code=1)
+    assert "WALLET_NOT_FOUND" in none
     refusal = await run(shell, "admin", "credit", "nobody", "BTC", "1", "--reason", "x", code=1)
-    assert refusal.startswith("clearbook: AdjustBalanceRequest: ACCOUNT_NOT_FOUND") and refusal.count("\n") == 1
+    assert refusal == "clearbook: ACCOUNT_NOT_FOUND: no such user: nobody\n"
+    refusal = await run(shell, "admin", "debit", "carol", "BTC", "1", "--reason", "x", "--to", "carol", code=1)
+    assert refusal == "clearbook: INVALID_FIELD: --to must be another account than USER\n"
     assert [tier["tier"] for tier in await rows(shell, "fees", "list")] == ["standard", "gold"]
     assert await run(shell, "admin", "fees", "set", "carol", "gold") == "carol: gold\n"
     assert (await rows(shell, "accounts", "list", "--user", "carol"))[0]["fee_tier"] == "gold"
     log = await rows(shell, "audit", "list")
     assert [entry["method"] for entry in reversed(log)] == [
-        *("CreateAccount", "GrantFunds", "AdjustBalance", "AdjustBalance", "AdjustBalance", "AdjustBalance"),
-        "SetFeeTier",
+        *("CreateAccount", "GrantFunds", "AdjustBalance", "AdjustBalance", "AdjustBalance"),
+        *("FreezeAccount", "UnfreezeAccount", "UnlinkWallet", "AdjustBalance", "AdjustBalance", "SetFeeTier"),
     ]
-    assert [entry["outcome"] for entry in log][:2] == ["OK", "ACCOUNT_NOT_FOUND"]
+    assert [entry["outcome"] for entry in log][:3] == ["OK", "INVALID_FIELD", "ACCOUNT_NOT_FOUND"]
     assert {entry["user"] for entry in log} == {"admin"}
 
 
@@ -117,6 +124,8 @@ async def test_markets_withdrawals_and_keys(exchange: Exchange, shell: Shell, tm
     second, first = await rows(shell, "withdrawals", "list", "--state", "requested")
     assert "approved" in await run(shell, "admin", "withdrawals", "approve", first["withdrawal_id"])
     await run(shell, "admin", "withdrawals", "reject", second["withdrawal_id"], "--reason", "no")
+    unknown = await run(shell, "admin", "withdrawals", "list", "--state", "requestd", code=2)
+    assert "'requestd' is not one of" in unknown and "TRANSFER_STATE" not in unknown
     table = (await run(shell, "admin", "withdrawals", "list")).splitlines()
     assert [line.split()[2] for line in table] == ["state", "CANCELED", "APPROVED"]
     public = (await run(shell, "keys", "new", str(tmp_path / "alice.pem"))).strip()
@@ -125,7 +134,16 @@ async def test_markets_withdrawals_and_keys(exchange: Exchange, shell: Shell, tm
     made = (await run(shell, "admin", "keys", "create", "alice", "--scope", "trade", "--label", "bot")).split()
     assert made[0] == "key" and made[2] == "secret" and len(made[3]) > 20
     assert await run(shell, "admin", "keys", "revoke", made[1]) == f"key {made[1]} is revoked\n"
-    assert made[3] not in await run(shell, "admin", "audit", "list")
+    (newest, older) = await rows(shell, "keys", "list", "--user", "alice")
+    assert (newest["key"]["key_id"], bool(newest["key"]["revoke_time"]), older["key"]["kind"]) == (
+        made[1], True, "KEY_KIND_ED25519",
+    )  # fmt: skip
+    table = (await run(shell, "admin", "keys", "list")).splitlines()
+    assert [line.split()[:5] for line in table[1:]] == [
+        ["alice", made[1], "BEARER", "bot", "TRADE"], ["alice", own.split()[1], "ED25519", "READ", table[2].split()[4]],
+    ]  # fmt: skip
+    log = await run(shell, "admin", "audit", "list")
+    assert made[3] not in log and made[1] in log, "the key's id, not its secret"
 
 
 async def test_export(exchange: Exchange, shell: Shell, tmp_path: Path) -> None:
@@ -158,4 +176,12 @@ async def test_export(exchange: Exchange, shell: Shell, tmp_path: Path) -> None:
     assert out.read_text() == ",".join(TABLES["orders"].columns) + "\n"
     none = await run(shell, "export", "executions", "--user", "alice", "--end", "2020-01-01T00:00:00Z")
     assert none.count("\n") == 1
-    assert "market" in await run(shell, "export", "ledger", "--user", "alice", "--market", "BTC-USD", code=1)
+    unfit = await run(shell, "export", "ledger", "--user", "alice", "--market", "BTC-USD", code=1)
+    assert unfit == "clearbook: ledger cannot be told apart by --market\n"
+    before = out.read_text()
+    for file, who in ((out, "fees"), (tmp_path / "none.csv", "fees")):
+        assert "PERMISSION_DENIED" in await run(shell, "export", "orders", "--user", who, "--out", str(file), code=1)
+    assert (out.read_text(), [file.name for file in tmp_path.glob("*.csv*")]) == (before, ["orders.csv"])
+    assert not list(tmp_path.glob(".*")), "nothing half written is left"
+    await alice.place(limit("SELL", "40000.00", "0.1", "=1+1"))
+    assert ",'=1+1," in await run(shell, "export", "orders", "--user", "alice")

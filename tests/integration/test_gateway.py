@@ -452,16 +452,16 @@ async def test_a_halted_market_takes_cancels_only(exchange: Exchange) -> None:
 
 async def test_grants(exchange: Exchange) -> None:
     admin = exchange.user("admin")
-    grant = admin_pb.GrantFundsRequest(transfer_id="g 1", user="dave", asset="BTC", amount="2.5")
+    given = {"user": "dave", "asset": "BTC", "amount": "2.5", "reason": "a prize"}
+    grant = admin_pb.GrantFundsRequest(transfer_id="g 1", **given)
     answers = await asyncio.gather(*(admin.administer("GrantFunds", grant) for _ in range(5)))
     assert len({answer.settlement_sequence for answer in answers}) == 1
     assert (await admin.administer("GrantFunds", grant)) == answers[0]
     assert (await exchange.user("dave").balances())["BTC"] == ("102.5", "102.5", "0")
-    for change in ({"amount": "3"}, {"user": "erin"}, {"asset": "USD"}):
-        other = admin_pb.GrantFundsRequest(transfer_id="g 1", user="dave", asset="BTC", amount="2.5")
-        other.MergeFrom(admin_pb.GrantFundsRequest(**change))
+    for change in ({"amount": "3"}, {"user": "erin"}, {"asset": "USD"}, {"reason": "another"}):
+        other = admin_pb.GrantFundsRequest(transfer_id="g 1", **given | change)
         assert (await refused(admin.administer("GrantFunds", other)))[:2] == ("ALREADY_EXISTS", "ALREADY_EXISTS")
-    much = admin_pb.GrantFundsRequest(transfer_id="g2", user="dave", asset="BTC", amount="9000000000000")
+    much = admin_pb.GrantFundsRequest(transfer_id="g2", **given | {"amount": "9000000000000"})
     assert (await refused(admin.administer("GrantFunds", much)))[:2] == ("FAILED_PRECONDITION", "INSUFFICIENT_FUNDS")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -62,17 +63,19 @@ async def call(audit: Audit, outcome: Any, request: Any = REQUEST) -> Any:
 
 async def test_an_entry_before_and_its_outcome_after(database: Database) -> None:
     audit = Audit(database)
-    assert await call(audit, "answer") == "answer"
+    answer = pb.CreateAccountResponse(account_id="1001")
+    assert await call(audit, answer) is answer
     with pytest.raises(Rejected):
         await call(audit, Rejected(Reason.ALREADY_EXISTS))
     with pytest.raises(ZeroDivisionError):
         await call(audit, ZeroDivisionError())
     found = await audit.page(Page.of(10, ""))
     assert [(e.index, e.outcome) for e in found] == [(3, "INTERNAL"), (2, "ALREADY_EXISTS"), (1, "OK")]
+    assert [e.response for e in found] == ["", "", '{"account_id":"1001"}']
     first = found[-1]
     assert (first.user, first.key_id, first.peer, first.method) == ("olga", "key-1", "10.0.0.1", "CreateAsset")
     assert json.loads(first.request) == {"symbol": "SOL", "decimals": 9}
-    assert await call(Audit(database), "again") == "again", "another process goes on"
+    assert await call(Audit(database), answer) is answer, "another process goes on"
     assert [e.index for e in await audit.page(Page.of(10, ""))] == [4, 3, 2, 1]
 
 
@@ -111,8 +114,9 @@ async def test_what_cannot_be_written_is_not_carried_out(
     audit = Audit(Away(database, *faults))  # type: ignore[arg-type]
     carried_out = []
 
-    async def handler(*_: Any) -> None:
+    async def handler(*_: Any) -> pb.CreateAssetResponse:
         carried_out.append(1)
+        return pb.CreateAssetResponse()
 
     (method,) = audit.around([Method("s", "CreateAsset", Access.ADMIN, pb.CreateAssetRequest, handler)])
     assert method.handler is not None
@@ -124,14 +128,41 @@ async def test_what_cannot_be_written_is_not_carried_out(
     assert [e.index for e in await audit.page(Page.of(9, ""))] == indexes, "no gaps"
 
 
+async def test_who_leaves_while_it_is_written_holds_up_nobody(database: Database) -> None:
+    """A write goes on without its caller: the next entry may not take its place."""
+    audit, reached, go_on = Audit(database), asyncio.Event(), asyncio.Event()
+    write = database.write
+
+    async def slow(statements: list[Statement]) -> None:
+        reached.set()
+        await go_on.wait()
+        await write(statements)
+
+    database.write = slow  # type: ignore[method-assign,assignment]
+    answer = pb.CreateAssetResponse()
+    assert await audit.page(Page.of(1, "")) == []
+    left = asyncio.create_task(call(audit, answer))
+    await reached.wait()
+    database.write = write  # type: ignore[method-assign]
+    row = "1, 1, 'olga', '', '', 'CreateAsset', '{}', 'UNKNOWN', ''"
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    await database.write([Statement(f"INSERT INTO audit VALUES ({row})")])  # what was on its way arrives all the same
+    assert await call(audit, answer) is answer
+    assert [e.index for e in await audit.page(Page.of(9, ""))] == [2, 1]
+
+
 async def test_an_outcome_that_cannot_be_written_takes_nothing_back(database: Database) -> None:
     audit = Audit(Away(database, "", "before"))  # type: ignore[arg-type]
-    assert await call(audit, "done") == "done"
+    answer = pb.CreateAssetResponse()
+    assert await call(audit, answer) is answer
     assert [e.outcome for e in await audit.page(Page.of(1, ""))] == ["UNKNOWN"]
 
 
 TAMPERING = [
     "UPDATE audit SET outcome = 'OK' WHERE entry_index = 2",
+    "UPDATE audit SET response = '{}' WHERE entry_index = 2",
     "UPDATE audit SET outcome = 'OK', user_name = 'eve' WHERE entry_index = 1",
     "UPDATE audit SET request = '[]' WHERE entry_index = 1",
     "UPDATE audit SET entry_index = 7 WHERE entry_index = 1",
@@ -146,7 +177,7 @@ TAMPERING = [
 async def test_the_table_takes_nothing_back(database: Database) -> None:
     row = "1, 'olga', '', '', 'CreateAsset', '{}'"
     for index, outcome in ((1, "UNKNOWN"), (2, "NOT_FOUND")):
-        await database.write([Statement(f"INSERT INTO audit VALUES ({index}, {row}, '{outcome}')")])
+        await database.write([Statement(f"INSERT INTO audit VALUES ({index}, {row}, '{outcome}', '')")])
     before = await database.fetch("SELECT * FROM audit ORDER BY entry_index")
     for sql in TAMPERING:
         if database.dialect == "sqlite" and sql.startswith("TRUNCATE"):
@@ -178,7 +209,7 @@ async def exchange(tmp_path: Path) -> AsyncIterator[Exchange]:
         yield running
 
 
-READS = {"ListAccounts", "ListWithdrawals", "ListFeeTiers", "ListAuditEntries"}
+READS = {"ListAccounts", "ListWithdrawals", "ListFeeTiers", "ListAuditEntries", "ListUserApiKeys"}
 
 
 async def test_every_admin_method_is_in_the_log_but_those_that_read(exchange: Exchange) -> None:

@@ -16,6 +16,7 @@ from clearbook.v1 import account_service_pb2 as accounts
 from clearbook.v1 import order_service_pb2 as orders
 from google.rpc import status_pb2
 
+from services.order_gateway import forward as forwarder
 from services.runtime import rpc
 from services.runtime.status import refusal_in
 from tests import gateways
@@ -114,6 +115,26 @@ async def test_every_session_has_a_name_of_its_own(shim: Any) -> None:
         call.cancel()
         with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
             await call.read()
+
+
+async def test_sessions_of_a_user_are_limited(shim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarder, "SESSIONS_USER_MAX", 2)
+    first, second = (opened(shim, BALANCES, ALICE) for _ in range(2))
+    async with asyncio.timeout(20):
+        await first.read()
+        await second.read()
+        refusal = await refused(opened(shim, BALANCES, ALICE).read())
+        assert refusal == ("RESOURCE_EXHAUSTED", "TOO_MANY_SESSIONS", "")
+        other = opened(shim, BALANCES, {"x-clearbook-user": "bob"})
+        assert (await other.read()).session, "another user's are counted apart"
+        first.cancel()
+        while True:
+            again = opened(shim, BALANCES, ALICE)
+            with suppress(grpc.aio.AioRpcError):
+                assert (await again.read()).session
+                break
+    for call in (second, other, again):
+        call.cancel()
 
 
 async def test_callers_are_told_of_their_buckets(tmp_path: Path) -> None:

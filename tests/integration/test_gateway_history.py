@@ -123,8 +123,13 @@ async def test_lists_page_by_page(exchange: Exchange) -> None:
     assert await pages(alice.orders.ListExecutions, mine, "executions", alice) == [
         e for e in everything if e.order_id == order
     ]
-    theirs = pb.ListExecutionsRequest(order_id=order)
-    assert not (await bob.orders.ListExecutions(theirs, metadata=bob.metadata, timeout=15)).executions
+    for who, name in ((bob, order), (alice, str(int(order) + 1)), (bob, everything[0].trade_id)):
+        theirs = pb.ListExecutionsRequest(order_id=str(name))
+        answer = await refused(who.orders.ListExecutions(theirs, metadata=who.metadata, timeout=15))
+        assert answer == ("NOT_FOUND", "ORDER_NOT_FOUND", ""), "another's, or nobody's"
+    unfilled = (await alice.get(client_order_id="eth")).order.order_id
+    mine = pb.ListExecutionsRequest(page_size=1, order_id=unfilled)
+    assert await pages(alice.orders.ListExecutions, mine, "executions", alice) == []
     middle: Timestamp = everything[1].event_time
     for filters, expected in (
         ({"market": "ETH-USD"}, []),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
+from services.order_gateway import projection
 from services.order_gateway import store as store_module
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.model import (
@@ -21,13 +24,19 @@ from services.order_gateway.model import (
     EventBody,
     MarketChanged,
     MarketCreated,
+    MovementState,
     Order,
     OrderCanceled,
     OrderPlaced,
     OrderState,
+    RequestWithdrawal,
     Transfer,
     Transferred,
+    WithdrawalApproved,
+    WithdrawalCanceled,
+    WithdrawalRequested,
 )
+from services.order_gateway.projection import APPEND_ONLY
 from services.order_gateway.store import MIGRATIONS, Store
 from services.runtime.db import Conflict, Database, Statement, Unavailable
 from services.runtime.migrate import migrate
@@ -80,7 +89,7 @@ class Fold:
 
 
 def _now(value: Order, sequence: int) -> Order:
-    return replace(value, create_sequence=sequence, event_sequence=sequence)
+    return value._replace(create_sequence=sequence, event_sequence=sequence)
 
 
 SETUP: tuple[EventBody, ...] = (
@@ -139,10 +148,11 @@ async def test_a_market_halted_in_its_first_transaction_stays_halted(database: D
 async def test_questions(database: Database) -> None:
     store = (await traded(database)).store
     assert await store.order(7) is None
-    found_a = await store.order_by_client(ALICE, "a")
-    assert found_a is not None and found_a == await store.order(1)
+    found = await store.orders_by_client([(ALICE, "a"), (ALICE, "b"), (ALICE, "c")])
+    found_a = found.pop((ALICE, "a"))
+    assert found.keys() == {(ALICE, "c")} and found_a == await store.order(1)
     assert (found_a.filled_lots, found_a.filled_quote, found_a.lock) == (40, 120_000_000, 180_000_000)
-    assert await store.order_by_client(BOB, "a") is None
+    assert await store.orders_by_client([(BOB, "a")]) == {}
     (made,), (took,) = await store.executions(1), await store.executions(2)
     assert (made.is_maker, made.fee, took.is_maker, took.fee) == (True, 400, False, 240_000)
     assert await store.taken(1) == []
@@ -181,6 +191,56 @@ async def test_tokens_of_older_versions(database: Database) -> None:
     assert await store.tokens() == [("h", "alice", True, 7)]
     await store.drop_tokens()
     assert await store.tokens() == []
+
+
+TAMPERING = [
+    *(f"UPDATE {table} SET {column} = {column} + 1" for table, column in (
+        ("postings", "amount"), ("postings", "line"), ("executions", "fee"), ("moments", "time_ns"),
+        ("movements", "amount"), ("movements", "to_account_id"), ("movements", "create_ns"),
+    )),
+    "UPDATE movements SET state = 1 WHERE transfer_id = 't1'",
+    "UPDATE movements SET transfer_id = 't2' WHERE state = 1",
+    "UPDATE movements SET address = '' WHERE state = 1",
+    *(f"DELETE FROM {table}" for table in APPEND_ONLY),
+    *(f"TRUNCATE {table}" for table in APPEND_ONLY),
+]  # fmt: skip
+
+
+async def test_the_history_of_money_takes_nothing_back(database: Database) -> None:
+    fold = await traded(database)
+    asked = RequestWithdrawal("w", BOB, 1, 5, "0x" + "ab" * 20)
+    fold.say(WithdrawalRequested(77, asked))
+    await fold.flush()
+    before = await projection.digest(database)
+    for sql in TAMPERING:
+        if database.dialect == "sqlite" and sql.startswith("TRUNCATE"):
+            continue
+        with pytest.raises((sqlite3.IntegrityError, asyncpg.RaiseError), match="append-only"):
+            await database.write([Statement(sql)])
+    assert await projection.digest(database) == before
+    fold.say(WithdrawalApproved(77, asked, 6))
+    fold.say(WithdrawalRequested(78, replace(asked, transfer_id="w2")))
+    fold.say(WithdrawalCanceled(78, "no"))
+    await fold.flush()
+    found = await fold.store.withdrawal(78)
+    assert found is not None and (found.state, found.reason) == (MovementState.CANCELED, "no"), "states go on"
+    await projection.empty(database, fold.ledger.sequence)
+    assert not await database.fetch("SELECT * FROM postings") and not await database.fetch("SELECT * FROM movements")
+    await traded(database)
+    for sql in TAMPERING[:3]:
+        with pytest.raises((sqlite3.IntegrityError, asyncpg.RaiseError), match="append-only"):
+            await database.write([Statement(sql)])
+
+
+async def test_what_is_not_final_is_read_page_by_page(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    fold = await traded(database)
+    monkeypatch.setattr(store_module, "PAGE_ROWS", 3)
+    again = await Fold.load(database)
+    assert again.ledger.unsettled.sums() == fold.ledger.unsettled.sums()
+    assert again.ledger.balances == fold.ledger.balances
+    assert list(again.ledger.transfers) == list(fold.ledger.transfers)
+    monkeypatch.setattr(store_module, "UNSETTLED_TRANSFERS_MAX", 1)
+    assert [item.transfer_id for item in (await Fold.load(database)).ledger.transfers] == ["faucet:1002:BTC"]
 
 
 async def test_a_second_writer_is_told(database: Database) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,10 +15,12 @@ from clearbook.internal.v1 import forward_service_pb2_grpc as services
 from clearbook.v1 import account_service_pb2 as accounts
 from clearbook.v1 import order_service_pb2 as orders
 
-from gateway_http import feeds
+from gateway_http import feeds, stream
+from gateway_http import forward as forward_module
+from gateway_http.channels import Channels
 from gateway_http.feeds import Subscriber
 from gateway_http.forward import Forward
-from gateway_http.private import GET_SESSION, STREAM_ACCOUNT, Private, request_in
+from gateway_http.private import GET_SESSION, STREAM_ACCOUNT, Begun, Private, _has_begun, request_in
 from services.errors import Reason, Rejected
 from services.runtime import rpc
 from tests.suite import free_ports
@@ -89,9 +92,9 @@ class Socket:
 
 
 @asynccontextmanager
-async def shim(gateway: Gateway) -> AsyncIterator[Socket]:
+async def shim(gateway: Gateway, **options: Any) -> AsyncIterator[Socket]:
     (port,) = free_ports(1)
-    server = rpc.Server(f"127.0.0.1:{port}")
+    server = rpc.Server(f"127.0.0.1:{port}", **options)
     server.add(services.add_ForwardServiceServicer_to_server, gateway, "clearbook.internal.v1.ForwardService")
     await server.start()
     forward, out = Forward(f"127.0.0.1:{port}"), Subscriber()
@@ -119,8 +122,8 @@ async def test_the_account_is_sent_with_the_names_of_the_proto() -> None:
             "index": "9", "orders": [{"order_id": "5", "price": "30000.00"}],
         }}, "a heartbeat is not told"  # fmt: skip
         logon, stream = gateway.asked
-        assert (logon.signed.key_id, logon.signed.payload, logon.signed.signature, logon.signed.route) == (
-            "k1", b"apiKey=k1&timestamp=1", "ab", "WS session.logon",
+        assert (logon.signed.key_id, logon.signed.payload, logon.signed.signature) == (
+            "k1", b"apiKey=k1&timestamp=1", "ab",
         )  # fmt: skip
         assert (stream.method, dict(stream.metadata), stream.peer) == (
             STREAM_ACCOUNT, {"x-clearbook-session": "s1"}, "192.0.2.1",
@@ -189,6 +192,37 @@ async def test_what_ends_here_ends_at_the_gateway() -> None:
         assert not socket.private.ended.done(), "the client's own end is none to be told of"
 
 
+async def test_all_sockets_streams_are_carried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward_module, "Channels", partial(Channels, count=2))
+    gateway = Gateway()
+    gateway.script = [[SNAPSHOT, None] for _ in range(4)]
+    async with shim(gateway, concurrent_streams_max=2) as socket:
+        forward = socket.private._forward
+        streams = [forward.stream(STREAM_ACCOUNT, b"", {}, "") for _ in range(4)]
+        async with asyncio.timeout(10):
+            firsts = [await anext(stream) for stream in streams]
+        assert [first.response for first in firsts] == [SNAPSHOT.SerializeToString()] * 4
+        for stream in streams:
+            await stream.aclose()
+
+
+async def test_what_comes_when_nobody_waits_any_more_harms_nobody() -> None:
+    gateway = Gateway()
+    async with shim(gateway) as socket:
+        private = socket.private
+
+        async def late(begun: Begun) -> None:
+            begun.cancel()
+            _has_begun(begun, wire.ForwardStreamResponse())
+            raise Rejected(Reason.UNAVAILABLE)
+
+        with pytest.raises(asyncio.CancelledError):
+            await private._begin("late", late)
+        await asyncio.sleep(0)
+        assert not private.ended.done()
+        assert (await socket.ask("session.logon", **LOGON))["status"] == 200
+
+
 async def test_what_is_for_a_socket_alone_waits_for_room_and_goes_first() -> None:
     out = Subscriber()
     for number in range(feeds.FRAMES_WAITING_MAX):
@@ -201,3 +235,37 @@ async def test_what_is_for_a_socket_alone_waits_for_room_and_goes_first() -> Non
     await more
     told = [await out.next() for _ in range(feeds.FRAMES_WAITING_MAX + 1)]
     assert told == [f"word {number}" for number in range(1, feeds.FRAMES_WAITING_MAX)] + ["one more", "frame"]
+
+
+async def test_what_waits_for_a_socket_is_bounded_by_its_length_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "WORDS_CHARS_WAITING_MAX", 10)
+    out = Subscriber()
+    await out.say("x" * 50)
+    more = asyncio.create_task(out.say("y"))
+    await asyncio.sleep(0)
+    assert not more.done()
+    assert await out.next() == "x" * 50
+    await more
+    assert await out.next() == "y"
+
+
+class Heard:
+    """A socket's other end."""
+
+    def __init__(self) -> None:
+        self.words: list[dict[str, Any]] = []
+        self.closed: tuple[int, str] | None = None
+
+    async def send_text(self, text: str) -> None:
+        self.words.append(json.loads(text))
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed = code, reason
+
+
+async def test_who_may_come_again_is_told_when() -> None:
+    socket: Any = Heard()
+    await stream._end(socket, Rejected(Reason.OVERLOADED, "200 sockets are open from this address already"), 1008)
+    (last,) = socket.words
+    assert (last["type"], last["error"]["code"], last["error"]["retry_after"]) == ("closing", "OVERLOADED", 1)
+    assert socket.closed == (1008, "200 sockets are open from this address already")

@@ -85,7 +85,7 @@ async def test_live_rebuilt_and_restarted_are_the_same(url: str, tmp_path: Path)
 
 
 async def _damage(database: Database) -> None:
-    wrong = "UPDATE postings SET kind = 9 WHERE journal_sequence = (SELECT MAX(journal_sequence) FROM postings)"
+    wrong = "UPDATE prices SET price_ticks = price_ticks + 1"
     await database.write([Statement(wrong)])
 
 

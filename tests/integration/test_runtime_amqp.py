@@ -212,7 +212,7 @@ async def test_a_cut_connection_loses_nothing(uri: str, backends: Backends) -> N
 
 @pytest.mark.slow
 async def test_a_killed_broker_loses_nothing(own_backends: Backends) -> None:
-    uri = own_backends.rabbitmq_uri
+    uri = await own_backends.new_vhost()
     async with Publisher(uri, TOPOLOGY, window=16) as publisher, Consumer(uri, TOPOLOGY) as consumer:
         await publish_all(publisher, range(10))
         await asyncio.sleep(10)  # TOOLCHAIN: a quorum queue younger than that may lose what it confirmed

@@ -5,7 +5,7 @@ import io
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -43,6 +43,9 @@ class Echo:
                 except asyncio.CancelledError:
                     self.cancelled.set()
                     raise
+            case name if name in Reason.__members__:
+                context.set_trailing_metadata((("retry-after", "7"),) if name == "RATE_LIMITED" else ())
+                raise Rejected(Reason[name])
             case "id":
                 return StringValue(value=log.request_id.get())
         return StringValue(value=request.value)
@@ -138,6 +141,13 @@ async def failure(call: Any) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value
+
+
+async def test_whoever_may_come_again_is_told_when(channel: grpc.aio.Channel) -> None:
+    for reason in Reason:
+        trailer = dict((await failure(unary(channel)(StringValue(value=reason.name)))).trailing_metadata() or ())
+        wanted = "7" if reason is Reason.RATE_LIMITED else "1" if reason.http_status in {429, 503} else None
+        assert trailer.get("retry-after") == wanted, reason
 
 
 async def test_all_four_kinds_of_calls(channel: grpc.aio.Channel) -> None:
@@ -262,6 +272,15 @@ async def test_a_reader_that_vanishes_is_no_bug(start: Start, logged: io.StringI
     lines = [json.loads(line) for line in logged.getvalue().splitlines()]
     assert [line["code"] for line in lines if line["event"] == "rpc"] == ["CANCELLED"] * 5
     assert {line["event"] for line in lines} <= {"rpc", "listening"}
+
+
+async def test_what_is_written_to_nobody_is_no_bug_either() -> None:
+    class Gone:
+        async def write(self, _message: StringValue) -> None:
+            raise grpc.aio.BaseError
+
+    with pytest.raises(Rejected, match="has gone"):
+        await rpc.write_bounded(cast("Any", Gone()), StringValue(), 1.0)
 
 
 async def test_stopping_ends_streams_at_once_and_lets_calls_finish(start: Start, echo: Echo) -> None:

@@ -52,6 +52,10 @@ def copy_sources(to: Path) -> Path:
 
 def compile_or_reuse(root: Path) -> None:
     """Compiles a copy, unless these very sources were compiled here before: it takes most of a minute."""
+    if hatch_build.up_to_date(ROOT):
+        for path in hatch_build.shared_objects(ROOT):
+            shutil.copy(path, root / path.relative_to(ROOT))
+        return
     kept = ROOT / "build" / "tested-engine" / f"{sys.implementation.cache_tag}-{hatch_build.digest(root)}"
     if not kept.exists():
         made = hatch_build.compile_in_place(root)

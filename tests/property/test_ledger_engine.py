@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ from services.book import wire as book_wire
 from services.book.engine import Engine
 from services.command_ids import command_id_of
 from services.locks import lock
-from services.order_gateway import account, wire
+from services.order_gateway import account, check, wire
 from services.order_gateway.check import violations
 from services.order_gateway.ledger import Change, Ledger, Reservation
 from services.order_gateway.model import Execution, MovementState, Order, OrderPlaced
@@ -364,12 +363,47 @@ def _answer(change: Change) -> tuple[Order, list[Execution]]:
     return change.body.order, [item for item in change.effects.executions if not item.is_maker]
 
 
+FOUND_IN_SLICES: dict[str, Callable[[Ledger], None]] = {
+    "money out of nothing": lambda ledger: _changes(ledger, "total"),
+    "a hold that nothing asks for": lambda ledger: _changes(ledger, "held"),
+    "finality that no entry has": lambda ledger: _changes(ledger, "unsettled"),
+}
+
+
+def _changes(ledger: Ledger, field: str) -> None:
+    """One balance is wrong by one, of an account whose turn comes early."""
+    (balance, *_) = ledger.balances[ledger.holders[1]].values()
+    setattr(balance, field, getattr(balance, field) + 1)
+
+
+@pytest.mark.parametrize("fault", ["", *FOUND_IN_SLICES])
+def test_a_check_in_slices_finds_what_is_wrong_and_nothing_else(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exchange goes on between any two of its steps."""
+    monkeypatch.setattr(check, "STEP_ITEMS", 1)
+    found: list[list[str]] = []
+    for seed in range(1 if fault else 8):
+        exchange = Exchange(seed)
+        for _ in range(30):
+            exchange.step()
+        if fault:
+            monkeypatch.setattr(exchange, "check", lambda _change: None)  # which looks at all of it after each event
+            FOUND_IN_SLICES[fault](exchange.ledger)
+        moment = exchange.ledger.remember()
+        for lines in check.steps(exchange.ledger, moment):
+            found.append(lines)
+            if not fault or len(found) < 20:
+                exchange.step()
+        exchange.ledger.forget(moment)
+        assert len(found) > 40
+    assert any(found) == bool(fault)
+
+
 @pytest.mark.parametrize("fault", ["forgotten_lock", "wrong_fee", "self_made_money"])
 def test_a_planted_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks above count only if they can fail."""
     real, maker_after = account._exchange, account._maker_after
     if fault == "forgotten_lock":
-        forgets = lambda maker, *more: replace(maker_after(maker, *more), lock=maker.lock)  # noqa: E731
+        forgets = lambda maker, *more: maker_after(maker, *more)._replace(lock=maker.lock)  # noqa: E731
         monkeypatch.setattr(account, "_maker_after", forgets)
     elif fault == "wrong_fee":
         monkeypatch.setattr(account, "net_of_fee", lambda amount, ppm: (0, amount * ppm // 10**6))

@@ -47,14 +47,18 @@ def test_keys_do_not_know_of_each_other_and_are_bounded() -> None:
     assert len(buckets._full_ns) == 2
 
 
-@given(st.lists(st.integers(0, 2 * NS_PER_SECOND), max_size=60), st.sampled_from([1, 2, 5, 1_000]), st.integers(1, 8))
-def test_any_hits_are_those_of_a_bucket_that_fills_up(gaps_ns: list[int], per_second: int, burst: int) -> None:
+HITS = st.lists(st.tuples(st.integers(0, 2 * NS_PER_SECOND), st.integers(1, 3)), max_size=60)
+"""Nanoseconds since the last one, and how many come at once."""
+
+
+@given(HITS, st.sampled_from([1, 2, 5, 1_000]), st.integers(3, 8))
+def test_any_hits_are_those_of_a_bucket_that_fills_up(hits: list[tuple[int, int]], per_second: int, burst: int) -> None:
     buckets, tokens, now = Buckets(Rate(per_second, burst)), Fraction(burst), 0
-    for gap in gaps_ns:
-        now += gap
-        tokens = min(Fraction(burst), tokens + Fraction(gap * per_second, NS_PER_SECOND))
-        verdict = buckets.hit("k", now)
-        assert verdict.taken == (tokens >= 1)
-        tokens -= verdict.taken
+    for gap_ns, count in hits:
+        now += gap_ns
+        tokens = min(Fraction(burst), tokens + Fraction(gap_ns * per_second, NS_PER_SECOND))
+        verdict = buckets.hit("k", now, count)
+        assert verdict.taken == (tokens >= count)
+        tokens -= count * verdict.taken
         assert verdict.remaining == int(tokens)
-        assert verdict.retry_ns == (0 if verdict.taken else -(-(1 - tokens) * NS_PER_SECOND // per_second))
+        assert verdict.retry_ns == (0 if verdict.taken else -(-(count - tokens) * NS_PER_SECOND // per_second))

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from services.cli.audit import Sources
+from services.cli.chain_note import note
 from services.cli.main import app
 
-NAMES = ("DATABASE_URL", "CLEARBOOK_DATA", "BOOK_SHARD", "GATEWAY_ADDRESS", "PUBLISHER_ADDRESS")
+NAMES = ("DATABASE_URL", "CLEARBOOK_DATA", "BOOK_SHARD", "GATEWAY_ADDRESS", "PUBLISHER_ADDRESS", "ETH_TESTNET_URL")
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +80,29 @@ def test_where_the_exchange_is(
     monkeypatch.setattr("services.cli.demo.demo", trade)
     CliRunner().invoke(app, [command, *options, *([".env"] if command == "replay" else [])])
     assert asked == [expected]
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "options", "expected"),
+    [
+        ("", [], "http://127.0.0.1:8545"),
+        ("", ["--data", "kept"], "http://127.0.0.1:9999"),
+        ("CLEARBOOK_DATA=kept", [], "http://127.0.0.1:9999"),
+        ("CLEARBOOK_DATA=kept\nETH_TESTNET_URL=http://chain:1", [], "http://chain:1"),
+    ],
+)
+def test_which_chain_is_audited(
+    dotenv: str, options: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(".env").write_text(dotenv)
+    Path("kept").mkdir()
+    note(Path("kept"), "http://127.0.0.1:9999")
+    asked: list[tuple[str, bool]] = []
+
+    def audit(sources: Sources, _console: object, *, as_json: bool) -> int:
+        asked.append((sources.node_url, as_json))
+        return 0
+
+    monkeypatch.setattr("services.cli.audit.audit", audit)
+    run("audit", "--json", *options)
+    assert asked == [(expected, True)]

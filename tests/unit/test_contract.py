@@ -88,7 +88,6 @@ def refusal(call: Any, *args: Any) -> Refused:
 class TestRoles:
     ROWS = (
         ("list_token", (asset_key("ETH"), address(5))),
-        ("link_owner", (ALICE, USER)),
         ("set_settler", (STRANGER,)),
         ("set_paused", (True,)),
         ("offer_admin", (STRANGER,)),
@@ -126,11 +125,6 @@ class TestRoles:
 
     def test_no_contract_without_a_settler(self) -> None:
         assert refusal(Evm().deploy, "Clearbook", ADMIN, NOBODY).reason == "no settler"
-
-    def test_an_account_is_linked_once(self, world: World) -> None:
-        world.book.send(ADMIN, "link_owner", ALICE, USER)
-        assert world.book.get("owner", ALICE) == USER.lower()
-        assert refusal(world.book.send, ADMIN, "link_owner", ALICE, STRANGER).reason == "account is linked"
 
 
 class TestTokens:

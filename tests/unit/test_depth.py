@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.depth import Depth
 
@@ -107,3 +109,17 @@ def test_sweep(taker_buys: bool, lots: int, expected: tuple[int, int]) -> None:
 
 def test_sweep_of_an_empty_book_finds_nothing() -> None:
     assert Depth().sweep(BUY, 10) == (0, 0)
+
+
+@given(st.lists(st.integers(1, 30), max_size=20), st.integers(1, 30), st.integers(1, 12), st.booleans())
+def test_the_best_levels_change_with_those_among_them_only(prices: list[int], price: int, n: int, buys: bool) -> None:
+    depth = Depth()
+    for level in prices:
+        depth.rest(buys, level, 5)
+    before = depth.top(buys, n)
+    for lots in (7, 0):
+        depth.put(buys, price, lots)
+        changed, before = depth.top(buys, n) != before, depth.top(buys, n)
+        assert depth.among(buys, price, n) or not changed
+    depth.put(buys, price, 7)
+    assert depth.among(buys, price, n) == (price in dict(depth.top(buys, n)) or depth.count(buys) < n)

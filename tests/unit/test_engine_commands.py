@@ -246,6 +246,14 @@ def test_a_withdrawal_and_an_order_lock_together() -> None:
     assert session.engine.locks() == {(1001, 2): 7 + 3 * 10**11}
 
 
+def test_an_order_is_its_owners_to_cancel() -> None:
+    session = Session(setup())
+    placed = session.say(limit(1001, m.SIDE_BUY, 3, 1)).body
+    assert isinstance(placed, m.OrderPlaced)
+    for account_id, becomes in ((1002, m.Refused), (1001, m.OrderCanceled), (1001, m.Refused)):
+        assert isinstance(session.say(m.CancelOrder(account_id, placed.order.order_id)).body, becomes)
+
+
 def changed(before: bytes, engine: Engine) -> set[str]:
     old, new = json.loads(before), json.loads(engine.snapshot())
     return {field for field in new if old[field] != new[field]}

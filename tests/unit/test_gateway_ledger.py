@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from services.order_gateway import ledger as ledger_module
@@ -132,7 +130,7 @@ def test_loading_finds_holds_depth_and_client_ids_again() -> None:
     older = order(
         order_id=2, create_sequence=5, event_sequence=6, state=OrderState.CANCELED, lock=0, client_order_id="x"
     )
-    newer = replace(reused, client_order_id="x")
+    newer = reused._replace(client_order_id="x")
     loaded = snapshot((open_order, newer, older), held=180_000_000)
     book = Ledger(loaded)
     assert book.balance(ALICE, 2).held == 180_000_000
@@ -154,7 +152,7 @@ def snapshot(orders: tuple[object, ...], held: int) -> Snapshot:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", ["created", "negative", "held", "reserved", "lost order"])
+@pytest.mark.parametrize("fault", ["created", "negative", "held", "reserved", "lost order", "nobody's order"])
 def test_the_self_check_finds_what_is_planted(fault: str) -> None:
     book = ledger(alice_usd=400_000_000)
     Journal(book).say(RESTS)
@@ -169,6 +167,8 @@ def test_the_self_check_finds_what_is_planted(fault: str) -> None:
         mine.held -= 1
     elif fault == "reserved":
         mine.reserved = -1
-    else:
+    elif fault == "lost order":
         del book.open[1]
+    else:
+        del book.open_by_account[ALICE]
     assert violations(book)

@@ -47,7 +47,7 @@ async def test_a_look_that_is_overtaken_by_the_same_grant_grants_nothing_more() 
     journal, session = Journal(fold), Session(fold, gateway=1)
     session.open(1, 100)
     money = Money(fold, session, cast("Store", store), cast("Accounts", Known()), no_wallet)
-    asked = [asyncio.create_task(money.grant("g", "alice", BTC, 100, 5)) for _ in range(2)]
+    asked = [asyncio.create_task(money.grant("g", "alice", BTC, 100, "why", 5)) for _ in range(2)]
     (command,) = await asyncio.wait_for(session.batch(), 5)
     await _fold(journal, session, store, command)
     await asyncio.sleep(0)
@@ -57,7 +57,7 @@ async def test_a_look_that_is_overtaken_by_the_same_grant_grants_nothing_more() 
     later.cancel()
     assert later not in done, "a second Transfer was submitted"
     assert [task.result().settlement_sequence for task in asked] == [1, 1]
-    assert (await money.grant("g", "alice", BTC, 100, 1)).settlement_sequence == 1
+    assert (await money.grant("g", "alice", BTC, 100, "why", 1)).settlement_sequence == 1
     assert fold.balance(ALICE, BTC.asset_id).total == 100
     assert (fold.balance(2, BTC.asset_id).available, fold.balance(2, BTC.asset_id).reserved) == (900, 0)
 

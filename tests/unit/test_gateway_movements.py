@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.order_gateway import ledger as ledger_module
 from services.order_gateway import movements, transfer_ids, unsettled
 from services.order_gateway.account import Posting, PostingKind
 from services.order_gateway.check import violations
@@ -55,16 +56,12 @@ def test_deposited_is_owed_to_the_world_outside(number: int) -> None:
 
 OTHER = "0x" + "cd" * 20
 GOES: list[EventBody] = [REQUESTED, APPROVED]
-WAITS = (5, 0, 5, -5), MovementState.APPROVED
 LIVES: dict[str, tuple[list[EventBody], tuple[int, int, int, int], MovementState | None]] = {
     "requested": ([REQUESTED], (10, 5, 5, 0), MovementState.REQUESTED),
     "canceled": ([REQUESTED, CANCELED], (10, 0, 10, 0), None),
     "approved": ([REQUESTED, APPROVED], (5, 0, 5, -5), MovementState.APPROVED),
     "settled": ([REQUESTED, APPROVED, SettlementFinalized(9)], (5, 0, 5, 0), MovementState.APPROVED),
     "claimed": ([REQUESTED, APPROVED, SettlementFinalized(9), Claimed(WALLET, 1, 5)], (5, 0, 5, 0), None),
-    "claimed by another": ([*GOES, Claimed(OTHER, 1, 5)], *WAITS),
-    "claimed in another asset": ([*GOES, Claimed(WALLET, 2, 5)], *WAITS),
-    "claimed before it was settled": ([*GOES, Claimed(WALLET, 1, 4)], *WAITS),
 }  # fmt: skip
 
 
@@ -108,6 +105,10 @@ IMPOSSIBLE: dict[str, list[EventBody]] = {
     "approved with another amount": [REQUESTED, replace(APPROVED, request=replace(ASKED, amount=4))],
     "approved for another address": [REQUESTED, replace(APPROVED, request=replace(ASKED, address="0x" + "cd" * 20))],
     "more than there is": [WithdrawalRequested(77, replace(ASKED, amount=11))],
+    "claimed by another": [*GOES, Claimed(OTHER, 1, 5)],
+    "claimed in another asset": [*GOES, Claimed(WALLET, 2, 5)],
+    "claimed in part": [*GOES, Claimed(WALLET, 1, 4)],
+    "more claimed than there was": [*GOES, Claimed(WALLET, 1, 6)],
     "of nothing": [Transferred(Transfer("t", ALICE, BOB, 1, 0), 1)],
     "final before it was moved": [SettlementFinalized(9), REQUESTED, APPROVED],
     "finality that runs back": [SettlementFinalized(9), SettlementFinalized(9)],
@@ -173,6 +174,23 @@ def test_far_behind_finality_waits_for_the_end_of_a_run(monkeypatch: pytest.Monk
     assert settled(pending, 8) == {(ALICE, 1): 1}
     assert settled(pending, 19) == {(ALICE, 1): 18}
     assert pending.sums() == {(ALICE, 1): 11}
+
+
+def test_transfers_become_final_once_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = ledger(alice_btc=10)
+    say = Journal(book).say
+    for number in range(1, 5):
+        say(Transferred(Transfer(f"t{number}", ALICE, BOB, 1, 1), number))
+    for through, expected in ((2, ["t1", "t2"]), (3, ["t3"]), (9, ["t4"])):
+        final = say(SettlementFinalized(through)).effects.final
+        assert [item.transfer_id for item in final] == expected
+    assert not book.transfers
+    monkeypatch.setattr(ledger_module, "UNSETTLED_TRANSFERS_MAX", 2)
+    book = ledger(alice_btc=10)
+    say = Journal(book).say
+    for number in range(1, 5):
+        say(Transferred(Transfer(f"t{number}", ALICE, BOB, 1, 1), number))
+    assert [item.transfer_id for item in say(SettlementFinalized(9)).effects.final] == ["t3", "t4"], "the newest"
 
 
 def _faucet_owes(book: Ledger) -> None:

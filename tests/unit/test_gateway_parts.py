@@ -192,13 +192,12 @@ class TestWatch:
 
     def test_a_long_update_comes_in_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(views, "PART_ITEMS_MAX", 2)
-        orders = tuple(order(order_id=number) for number in range(5))
-        whole = Update(7, orders, (), ((1, Balance(5)),), snapshot=True, lagged=True)
+        orders = tuple(order(order_id=number) for number in range(4))
+        whole = Update(7, orders, (), ((1, Balance(5)), (2, Balance(6)), (3, Balance(7))), snapshot=True, lagged=True)
         parts = whole.parts()
-        assert [[o.order_id for o in part.orders] for part in parts] == [[0, 1], [2, 3], [4]]
-        assert [(part.snapshot, part.lagged, bool(part.balances)) for part in parts] == [
-            (True,) * 3,
-            (False,) * 3,
-            (False,) * 3,
-        ]
+        assert [[asset for asset, _ in part.balances] for part in parts] == [[1, 2], [3], [], []]
+        assert [[o.order_id for o in part.orders] for part in parts] == [[], [0], [1, 2], [3]]
+        assert [(part.snapshot, part.lagged) for part in parts] == [(True, True), *[(False, False)] * 3]
         assert Update(7).parts() == [Update(7)]
+        few = Update(7, orders[:2], snapshot=True)
+        assert few.parts() == [few]

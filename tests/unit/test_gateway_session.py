@@ -9,7 +9,19 @@ import pytest
 from services.errors import Reason, Rejected
 from services.order_gateway import session as session_module
 from services.order_gateway.ledger import Reservation
-from services.order_gateway.model import OpenAccount, Refused, Unrelated
+from services.order_gateway.model import (
+    ApproveWithdrawal,
+    CancelOrder,
+    CancelWithdrawal,
+    CommandBody,
+    OpenAccount,
+    PlaceOrder,
+    Refused,
+    RequestWithdrawal,
+    Transfer,
+    Unrelated,
+    WithdrawalRequested,
+)
 from services.order_gateway.session import Session, outcome
 from tests.unit.gateway_values import ALICE, BOB, Journal, ledger
 
@@ -56,6 +68,20 @@ async def test_what_comes_while_a_batch_is_on_its_way_goes_together_once_all_of_
     assert not waiting.done(), "half of the batch is on its way"
     session.landed(second.command_id)
     assert [c.command_id & 0xFF for c in await waiting] == [3, 4, 5]
+
+
+async def test_enough_commands_do_not_wait_for_the_last_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.order_gateway.session.BATCH_COMMANDS_ENOUGH", 3)
+    session = opened()
+    session.submit(BODY, ALICE)
+    assert len(await session.batch()) == 1
+    waiting = asyncio.create_task(session.batch())
+    for _ in range(2):
+        session.submit(BODY, ALICE)
+    await asyncio.sleep(0.01)
+    assert not waiting.done(), "two are not enough"
+    session.submit(BODY, ALICE)
+    assert len(await asyncio.wait_for(waiting, 5)) == 3
 
 
 async def test_a_batch_lets_in_what_comes_with_each_turn_of_the_loop_and_waits_for_no_more() -> None:
@@ -108,6 +134,34 @@ async def test_nothing_is_taken_or_reserved_without_a_session() -> None:
     session = Session(book, 1)
     assert reason(session, ALICE, Reservation(ALICE, 2, 5)) is Reason.NOT_TAKEN
     assert book.balance(ALICE, 2).reserved == 0
+
+
+ASKED = RequestWithdrawal("w", ALICE, 1, 5, "0x" + "ab" * 20)
+OF_A_FROZEN_ACCOUNT: list[tuple[CommandBody, int, bool]] = [
+    (PlaceOrder(ALICE, None, 0, "c", 0, 0), ALICE, False),  # type: ignore[arg-type]  # nobody looks into it here
+    (Transfer("t", ALICE, BOB, 1, 1), ALICE, False),
+    (ASKED, ALICE, False),
+    (ApproveWithdrawal(77), -1, False),
+    (CancelOrder(ALICE, 1), ALICE, True),
+    (CancelWithdrawal(77), ALICE, True),
+    (Transfer("a", ALICE, 5, 1, 1, "an operator's"), -1, True),
+    (Transfer("b", BOB, ALICE, 1, 1), BOB, True),
+    (ApproveWithdrawal(78), -1, True),
+]
+
+
+@pytest.mark.parametrize(("body", "on_behalf", "taken"), OF_A_FROZEN_ACCOUNT, ids=str)
+async def test_a_frozen_account_begins_nothing_new(body: CommandBody, on_behalf: int, taken: bool) -> None:
+    book = ledger(alice_btc=10)
+    Journal(book).say(WithdrawalRequested(77, ASKED))
+    session = Session(book, 1, is_frozen=lambda account_id: account_id == ALICE)
+    session.open(1, 10)
+    if taken:
+        session.submit(body, on_behalf)
+        return
+    with pytest.raises(Rejected) as caught:
+        session.submit(body, on_behalf)
+    assert caught.value.reason is Reason.ACCOUNT_FROZEN
 
 
 async def test_landing_releases_the_reservation_once() -> None:

@@ -218,7 +218,7 @@ def test_bad_requests_of_operators(read: Any, fields: Any, reason: str, field: s
         good = {"market": "BTC-USD", "tick_size": "0.01", "lot_size": "0.0001"}
         found = refusal(read, admin_pb.CreateMarketRequest(**good | fields), ASSETS)
     else:
-        good = {"transfer_id": "t 1", "user": "bob", "asset": "BTC", "amount": "1"}
+        good = {"transfer_id": "t 1", "user": "bob", "asset": "BTC", "amount": "1", "reason": "why"}
         found = refusal(read, admin_pb.GrantFundsRequest(**good | fields), ASSETS)
     assert found == (reason, field)
 
@@ -231,8 +231,8 @@ def test_good_requests_of_operators() -> None:
     assert (made.tick, made.lot, made.notional_min) == (MARKET.tick, MARKET.lot, MARKET.notional_min)
     zero = admin_pb.CreateMarketRequest(market="BTC-USD", tick_size="1", lot_size="1", notional_min="0")
     assert wire.new_market(zero, ASSETS).notional_min == 0
-    given = admin_pb.GrantFundsRequest(transfer_id="t 1", user="bob", asset="BTC", amount="1.5")
-    assert money_wire.grant(given, ASSETS) == (BTC, 150_000_000)
+    given = admin_pb.GrantFundsRequest(transfer_id="t 1", user="bob", asset="BTC", amount="1.5", reason="why")
+    assert money_wire.grant(given, ASSETS) == (BTC, 150_000_000, "why")
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ ERRORS = [
     (Rejected(Reason.UNAUTHENTICATED), 401, None),
     (Rejected(Reason.PERMISSION_DENIED), 403, None),
     (Rejected(Reason.OVERLOADED), 429, None),
+    (Rejected(Reason.RATE_LIMITED, "wait", retry_after_seconds=9), 429, None),
     (Rejected(Reason.NOT_TAKEN), 503, None),
     (Rejected(Reason.MALFORMED_REQUEST), 400, None),
 ]
@@ -141,11 +142,36 @@ def test_errors_have_one_shape(rejected: Rejected, status: int, field: str | Non
     assert code == status
     assert json.loads(raw) == {
         "code": rejected.reason.name,
-        "message": rejected.message,
+        "message": rejected.message.replace("client_order_id", "order_id"),
         "field": field,
         "request_id": "r1",
-    }
+    } | ({"retry_after": rejected.retry_after_seconds} if rejected.retry_after_seconds else {})
+    assert headers.get("retry-after") == (str(rejected.retry_after_seconds) if status in {429, 503} else None)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_whoever_may_come_again_is_told_when(reason: Reason) -> None:
+    status, _, headers = problem(Rejected(reason), "r1")
     assert ("retry-after" in headers) == (status in {429, 503})
+
+
+@pytest.mark.parametrize(
+    ("field", "message", "expected"),
+    [
+        ("client_order_id", "client_order_id must be short", "order_id must be short"),
+        ("client_order_id", "this client_order_id was used", "this order_id was used"),
+        ("x-clearbook-user", "the credential is not of the user in x-clearbook-user",
+         "the credential is not of the user in user_id"),
+        ("", "metadata x-clearbook-user is missing", "metadata user_id is missing"),
+        ("quantity", "quantity is not a multiple of the lot size", "amount is not a multiple of the lot size"),
+        ("quantity", "price x quantity is below 5 USD", "price x amount is below 5 USD"),
+        ("market", "market is missing", "pair is missing"),
+        ("market", "no such market: 'X'", "no such market: 'X'"),
+        ("price", "price must have at most 2 decimals", "price must have at most 2 decimals"),
+    ],
+)  # fmt: skip
+def test_texts_name_what_the_caller_typed(field: str, message: str, expected: str) -> None:
+    assert json.loads(problem(Rejected(Reason.INVALID_FIELD, message, field), "r1")[1])["message"] == expected
 
 
 def test_the_described_answers_of_an_order_are_all_that_there_can_be() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,22 +17,29 @@ from services.errors import Reason, Rejected
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.call import Call
 from services.order_gateway.gate import Gate
+from services.order_gateway.identity import authenticator, keyring
+from services.order_gateway.identity.addresses import networks_of
 from services.order_gateway.identity.authenticator import Authenticator
 from services.order_gateway.identity.failures import Failures
 from services.order_gateway.identity.issuer import Issuer
 from services.order_gateway.identity.key import Key, KeyKind
 from services.order_gateway.identity.key_store import KeyStore
 from services.order_gateway.identity.keyring import Keyring
+from services.order_gateway.identity.proof import Verify, nobodys, token_hash, verifier
 from services.order_gateway.identity.scopes import Scope
 from services.order_gateway.identity.secret_box import SecretsKey
 from services.order_gateway.identity.who import Caller, Identity
 from services.order_gateway.limits import Limits, LimitSettings
-from services.order_gateway.methods import Access
+from services.order_gateway.methods import Access, Method
+from services.order_gateway.service import _stream_call
+from services.runtime.db import Unavailable
 
 METHOD = "/clearbook.v1.OrderService/PlaceOrder"
 START_MS = 1_790_000_000_000
 LATER_MS = START_MS + 100_000
 PRIVATE = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+STRANGER = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
+FAILURES_MAX = 3
 
 
 class Stored:
@@ -36,11 +47,16 @@ class Stored:
 
     def __init__(self) -> None:
         self.keys: dict[str, Key] = {}
+        self.away = False
+        self.looks = 0
 
     async def live(self, _now_ns: int) -> tuple[list[Key], int]:
         return list(self.keys.values()), 0
 
     async def since(self, change: int) -> tuple[list[Key], int]:
+        self.looks += 1
+        if self.away:
+            raise Unavailable("away")
         return [], change
 
     async def drop_sessions_ended_before(self, _time_ns: int) -> None:
@@ -63,9 +79,9 @@ class Scene:
         self.stored = Stored()
         self.keyring = Keyring(cast("KeyStore", self.stored), SecretsKey("", folder, may_make=False), self.clock)
         self.authenticator = Authenticator(
-            self.keyring, Failures(lambda: 0, 100), open_mode=False, audience="clearbook", clock=self.clock
+            self.keyring, Failures(lambda: 0, FAILURES_MAX), open_mode=False, audience="clearbook", clock=self.clock
         )
-        limits = Limits(LimitSettings())
+        limits = Limits(LimitSettings(limit_ip_streams=2))
         accounts = cast("Accounts", Known())
         self.gate = Gate(self.authenticator, self.keyring, limits, accounts, lambda: True)
         self.nonces = 0
@@ -84,8 +100,13 @@ class Scene:
         self.nonces += 1
         stamped, nonce = str(timestamp_ms), str(self.nonces)
         payload = signing_payload(METHOD, "clearbook", stamped, "5000", nonce, request)
-        metadata = {"x-api-key": "k1", "x-timestamp": stamped, "x-recv-window": "5000", "x-nonce": nonce}
-        return Call(METHOD, metadata, changed.get("sent", request), PRIVATE.sign(payload))
+        key_id = changed.get("key_id", "k1")
+        metadata = {"x-api-key": key_id, "x-timestamp": stamped, "x-recv-window": "5000", "x-nonce": nonce}
+        signature = changed.get("by", PRIVATE).sign(payload)
+        return Call(METHOD, metadata, changed.get("sent", request), signature, peer="203.0.113.9")
+
+    def bearing(self, token: str) -> Call:
+        return Call(METHOD, {"authorization": f"Bearer {token}"}, peer="203.0.113.9")
 
     async def admits(self, call: Call, access: Access = Access.TRADE) -> str:
         """OK, or the reason why not."""
@@ -158,7 +179,7 @@ async def test_a_key_is_its_owners_to_revoke(scene: Scene, tmp_path: Path) -> No
     )
     for user, key_id in (("bob", "k1"), ("alice", "k2")):
         with pytest.raises(Rejected) as caught:
-            await issuer.revoke(key_id, user)
+            await issuer.revoke(key_id, user, alone=False)
         assert caught.value.reason is Reason.KEY_NOT_FOUND
     assert await scene.admits(scene.call(LATER_MS)) == "OK"
 
@@ -170,3 +191,144 @@ async def test_a_key_ends_at_its_time(bare: Scene) -> None:
     assert await scene.admits(scene.call(scene.now_ms)) == "OK"
     scene.now_ms = ends
     assert await scene.admits(scene.call(scene.now_ms)) == "UNAUTHENTICATED"
+
+
+# What is wrong is one answer, after the same work.
+
+WRONG: dict[str, Callable[[Scene], Call]] = {
+    "an unknown key": lambda s: s.call(LATER_MS, key_id="nobodys"),
+    "an unknown key, signed by a stranger": lambda s: s.call(LATER_MS, key_id="nobodys", by=STRANGER),
+    "signed by a stranger": lambda s: s.call(LATER_MS, by=STRANGER),
+    "for another body": lambda s: s.call(LATER_MS, b"one", sent=b"two"),
+    "stale": lambda s: s.call(LATER_MS - 6_000),
+    "from the future": lambda s: s.call(LATER_MS + 6_000),
+    "an expired key": lambda s: s.call(LATER_MS, key_id="expired"),
+    "a revoked key": lambda s: s.call(LATER_MS, key_id="revoked"),
+    "a key that is good elsewhere": lambda s: s.call(LATER_MS, key_id="elsewhere"),
+    "a key of another kind": lambda s: s.call(LATER_MS, key_id="bearer"),
+    "an unknown token": lambda s: s.bearing("unknown"),
+    "an expired token": lambda s: s.bearing("expired-token"),
+}
+MORE: dict[str, dict[str, Any]] = {
+    "expired": {"expire_ns": (LATER_MS - 10) * 10**6},
+    "revoked": {"revoke_ns": 7},
+    "elsewhere": {"networks": networks_of(["198.51.100.0/24"], "f")},
+    "bearer": {"kind": KeyKind.BEARER, "proof": token_hash("token")},
+    "expired-token": {"kind": KeyKind.BEARER, "proof": token_hash("expired-token"), "expire_ns": 6},
+}
+"""Keys beside k1, as they differ from it."""
+
+
+class Work:
+    """Counts what judging costs: verifications by kind, of real keys and of nobody's alike."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: Counter[KeyKind] = Counter()
+        monkeypatch.setattr(keyring, "verifier", lambda key, box: self._counted(key.kind, verifier(key, box)))
+        monkeypatch.setattr(
+            authenticator, "nobodys", lambda: {kind: self._counted(kind, one) for kind, one in nobodys().items()}
+        )
+
+    def _counted(self, kind: KeyKind, verify: Verify) -> Verify:
+        def counted(signature: bytes, payload: bytes) -> bool:
+            self.done[kind] += 1
+            return verify(signature, payload)
+
+        return counted
+
+
+@pytest.mark.parametrize("failures", [0, FAILURES_MAX], ids=["at first", "after too many"])
+@pytest.mark.parametrize("name", WRONG)
+async def test_one_answer_after_the_same_work(
+    name: str, failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "REFRESH_SECONDS_MIN", 0.0)
+    work = Work(monkeypatch)
+    scene = Scene(tmp_path)
+    await scene.load()
+    for key_id, changed in MORE.items():
+        scene.stored.keys[key_id] = replace(scene.stored.keys["k1"], key_id=key_id, **changed)
+    await scene.keyring.load()
+    for _ in range(failures):
+        scene.authenticator._failures.note("203.0.113.9")
+    answer = await scene.admits(WRONG[name](scene))
+    kind = KeyKind.BEARER if "token" in name else KeyKind.ED25519
+    if failures:
+        assert (answer, work.done, scene.stored.looks) == ("OVERLOADED", {kind: 1}, 0)
+    else:  # judged, the database looked into, and judged again
+        assert (answer, work.done, scene.stored.looks) == ("UNAUTHENTICATED", {kind: 2}, 1)
+
+
+@pytest.mark.parametrize(
+    ("wrong_before", "right", "answer"),
+    [
+        (0, True, "OK"),
+        (FAILURES_MAX, True, "OK"),
+        (10 * FAILURES_MAX, True, "OK"),
+        (0, False, "UNAUTHENTICATED"),
+        (FAILURES_MAX - 1, False, "UNAUTHENTICATED"),
+        (FAILURES_MAX, False, "OVERLOADED"),
+        (10 * FAILURES_MAX, False, "OVERLOADED"),
+    ],
+)
+async def test_who_shares_an_address_with_somebody_who_guesses(
+    scene: Scene, wrong_before: int, right: bool, answer: str
+) -> None:
+    for _ in range(wrong_before):
+        assert await scene.admits(scene.call(LATER_MS, by=STRANGER)) in {"UNAUTHENTICATED", "OVERLOADED"}
+    assert await scene.admits(scene.call(LATER_MS, by=PRIVATE if right else STRANGER)) == answer
+
+
+# Streams.
+
+
+async def test_an_expired_keys_streams_end_while_the_database_is_away(
+    bare: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "REFRESH_SECONDS", 0.01)
+    scene, ends = bare, LATER_MS + 10
+    await scene.load(ends * 10**6)
+    scene.stored.away = True
+    following = asyncio.create_task(scene.keyring.follow())
+    try:
+        with scene.keyring.stream("k1") as closing:
+            while scene.stored.looks < 2:
+                await asyncio.sleep(0)
+            assert not closing.is_set()
+            scene.now_ms = ends
+            await asyncio.wait_for(closing.wait(), 5)
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def endless(_who: object, _request: object, _seconds: float) -> AsyncIterator[int]:
+    while True:
+        yield 1
+
+
+async def test_streams_of_nobody_are_counted_by_address(scene: Scene) -> None:
+    method = Method("service", "Stream", Access.PUBLIC, None, streams=endless)
+    networks = {"one": "2001:db8::", "other": "2001:db8:0:1::"}
+    streams = []
+
+    async def opens(network: str, host: int) -> bool:
+        call = Call(METHOD, peer=f"{networks[network]}{host}")
+        stream = _stream_call(scene.gate, method, call, None)
+        streams.append(stream)
+        try:
+            return bool(await anext(stream) == 1)
+        except Rejected as rejected:
+            if rejected.reason is not Reason.OVERLOADED:
+                raise
+            return False
+
+    assert [await opens("one", host) for host in (1, 2, 3)] == [True, True, False]
+    assert await opens("other", 1)
+    known = await scene.gate.admit(scene.call(LATER_MS), Access.TRADE)
+    with scene.gate.while_open(Call(METHOD, peer="2001:db8::1"), known) as closing:
+        assert not closing.is_set(), "an account's streams are limited by account"
+    await streams[0].aclose()
+    assert await opens("one", 3)
+    for stream in streams:
+        await stream.aclose()

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from services.errors import Reason, Rejected
 from services.order_gateway.identity import addresses, scopes
 from services.order_gateway.identity.addresses import networks_of, welcomes
-from services.order_gateway.identity.failures import FAILURES_MS, IPS_MAX, Failures
+from services.order_gateway.identity.failures import FAILURES_MS, Failures
 from services.order_gateway.identity.scopes import Scope, allows
 from services.order_gateway.identity.secret_box import SecretBox, SecretsKey, WrongSecretsKey, checked_secrets_key
-from services.order_gateway.identity.sign_in import checked_address
+from services.order_gateway.identity.settings import IdentitySettings
 from services.order_gateway.identity.sign_in_message import SignInMessage, parse
+from services.order_gateway.identity.sign_ups import DAY_MS, SignUps
+from services.order_gateway.identity.tally import KEYS_MAX, Tally
 from services.runtime.peers import ip_of
 
 R, T, W, A = Scope.READ, Scope.TRADE, Scope.WITHDRAW, Scope.ADMIN
@@ -129,10 +131,61 @@ class TestFailures:
         failures.check("a")
 
     def test_memory_is_bounded(self) -> None:
-        failures = Failures(lambda: 0, per_ip_max=1)
-        for number in range(IPS_MAX + 10):
-            failures.note(str(number))
-        assert len(failures._by_ip) == IPS_MAX
+        tally = Tally(lambda: 0, window_ms=1, most=1)
+        for number in range(KEYS_MAX + 10):
+            tally.note(str(number))
+        assert len(tally) == KEYS_MAX
+
+
+class TestSignUps:
+    @pytest.mark.parametrize(
+        ("before", "ip", "refusal"),
+        [
+            # Who opened accounts before, who asks now, what is said
+            ("", "a", ""),
+            ("aa", "a", "too many new accounts from this address today; wait 86400 s"),
+            ("aa", "b", ""),
+            ("aab", "b", ""),
+            ("aabb", "c", "too many new accounts by sign-in today; wait 86400 s"),
+        ],
+    )
+    def test_so_many_in_a_day(self, before: str, ip: str, refusal: str) -> None:
+        now = [7]
+        sign_ups = SignUps(lambda: now[0], per_ip_max=2, per_day_max=4)
+        for one in before:
+            sign_ups.take(one)
+        if not refusal:
+            sign_ups.take(ip)
+            return
+        with pytest.raises(Rejected) as caught:
+            sign_ups.take(ip)
+        assert (caught.value.reason, caught.value.message) == (Reason.OVERLOADED, refusal)
+        now[0] += DAY_MS
+        sign_ups.take(ip)
+
+    def test_what_was_not_opened_does_not_count(self) -> None:
+        sign_ups = SignUps(lambda: 0, per_ip_max=1, per_day_max=1)
+        for _ in range(3):
+            sign_ups.take("a")
+            sign_ups.give_back("a")
+        sign_ups.take("b")
+
+
+@pytest.mark.parametrize(("token", "said"), [("x" * 31, "CLEARBOOK_ADMIN_TOKEN: must be at least 32 characters"),
+                                             ("x" * 32, ""), ("", "")])  # fmt: skip
+def test_the_operators_token_is_long_enough(
+    token: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLEARBOOK_ADMIN_TOKEN", token)
+    if not said:
+        assert IdentitySettings.load().clearbook_admin_token == token
+        return
+    with pytest.raises(SystemExit):
+        IdentitySettings.load()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(said)
+    assert token not in line
 
 
 class TestSecrets:
@@ -229,18 +282,3 @@ class TestSignInMessage:
         read = parse(changed)
         assert read is None or read.text() == changed
         assert (read == MESSAGE) == (changed == text)
-
-
-@pytest.mark.parametrize("text", [WALLET, WALLET.lower()])
-def test_addresses_of_wallets(text: str) -> None:
-    assert checked_address(text, "address") == WALLET
-
-
-@pytest.mark.parametrize(
-    "text", ["", WALLET[:-1], WALLET + "0", WALLET.upper(), WALLET.replace("5aA", "5AA"), "0X" + WALLET[2:].lower(),
-             "0x" + "g" * 40, "0x" + "１" * 40]
-)  # fmt: skip
-def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(Rejected) as caught:
-        checked_address(text, "address")
-    assert (caught.value.reason, caught.value.field) == (Reason.INVALID_FIELD, "address")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,10 +11,11 @@ from gateway_http import limits as http_limits
 from services.buckets import NS_PER_SECOND, Rate
 from services.errors import Reason, Rejected
 from services.order_gateway.call import Call
-from services.order_gateway.limits import PLACE_ORDER, Limits, LimitSettings
+from services.order_gateway.limits import ONE_REQUEST, Limits, LimitSettings, Weight
 from services.runtime.limits import of_ip, rate_of
 
 BALANCES = "/clearbook.v1.AccountService/ListBalances"
+ONE_ORDER = Weight(orders=1)
 
 
 @pytest.mark.parametrize(("text", "rate"), [("50/100", Rate(50, 100)), ("1/1", Rate(1, 1))])
@@ -62,7 +64,7 @@ class Clock:
         return self.now_ns
 
 
-def gateway_limits(clock: Clock, tmp_path: Path, **rates: str) -> Limits:
+def gateway_limits(clock: Clock, tmp_path: Path, **rates: Any) -> Limits:
     return Limits(LimitSettings(_env_file=tmp_path / "none", **rates), clock)  # type: ignore[call-arg]
 
 
@@ -70,20 +72,37 @@ def test_orders_and_other_requests_have_buckets_of_their_own(tmp_path: Path) -> 
     clock = Clock()
     limits = gateway_limits(clock, tmp_path, limit_account_orders="1/2", limit_account_requests="1/1")
     told = []
-    for method in (PLACE_ORDER, PLACE_ORDER, BALANCES):
-        call = Call(method)
-        limits.identified(call, "alice")
+    for weight in (ONE_ORDER, ONE_ORDER, ONE_REQUEST):
+        call = Call(BALANCES)
+        limits.identified(call, "alice", weight)
         told.append(tuple(call.trailer.values()))
     assert told == [("2", "1", "1"), ("2", "0", "2"), ("1", "0", "1")]
-    for method in (PLACE_ORDER, BALANCES):
-        call = Call(method)
+    for weight in (ONE_ORDER, ONE_REQUEST):
+        call = Call(BALANCES)
         with pytest.raises(Rejected) as caught:
-            limits.identified(call, "alice")
+            limits.identified(call, "alice", weight)
         assert caught.value.reason is Reason.RATE_LIMITED
         assert call.trailer["retry-after"] == "1"
-        limits.identified(Call(method), "bob")
+        limits.identified(Call(BALANCES), "bob", weight)
     clock.now_ns += NS_PER_SECOND
-    limits.identified(Call(PLACE_ORDER), "alice")
+    limits.identified(Call(BALANCES), "alice", ONE_ORDER)
+
+
+def test_orders_of_one_call_are_counted_all_or_none(tmp_path: Path) -> None:
+    limits = gateway_limits(Clock(), tmp_path, limit_account_orders="1/5")
+    for orders, reason, remaining in (
+        # of one call; why it is refused; what remains
+        (3, None, "2"),
+        (3, Reason.RATE_LIMITED, "2"),
+        (6, Reason.TOO_LARGE, None),
+        (2, None, "0"),
+    ):
+        call, answer = Call(BALANCES), None
+        try:
+            limits.identified(call, "alice", Weight(orders=orders))
+        except Rejected as rejected:
+            answer = rejected.reason
+        assert (answer, call.trailer.get("x-ratelimit-remaining")) == (reason, remaining), orders
 
 
 def test_an_address_counts_before_it_is_known_who_calls(tmp_path: Path) -> None:

@@ -12,6 +12,13 @@ def test_every_reason_goes_there_and_back(reason: Reason) -> None:
     refusal = refusal_in(status)
     assert refusal is not None
     assert (refusal.reason, refusal.message, refusal.field) == (reason, "why", "price")
+    assert refusal.retry_after_seconds == (1 if reason.http_status in {429, 503} else 0)
+
+
+def test_who_knows_better_when_to_come_again_says_so() -> None:
+    refusal = refusal_in(status_of(Rejected(Reason.OVERLOADED, retry_after_seconds=42)))
+    assert refusal is not None
+    assert refusal.retry_after_seconds == 42
 
 
 def test_a_message_is_bounded() -> None:
@@ -19,7 +26,7 @@ def test_a_message_is_bounded() -> None:
 
 
 def test_a_bug_is_internal() -> None:
-    status = internal_error()
+    status = status_of(internal_error())
     assert code_of(status) is grpc.StatusCode.INTERNAL
     assert status.message.startswith("internal error, request ")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.up import Plan, plan_from
+from services.cli.welcome import SECRETS, welcome
 
 PORTS = dict.fromkeys(("http", "gateway", "publisher", "book", "settler", "forward", "devchain", "metrics"), 1)
 
@@ -14,7 +15,7 @@ PORTS = dict.fromkeys(("http", "gateway", "publisher", "book", "settler", "forwa
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("ETH_TESTNET_URL", "CLEARBOOK_FAUCET", "CLEARBOOK_DATA"):
+    for name in ("ETH_TESTNET_URL", "CLEARBOOK_FAUCET", "CLEARBOOK_DATA", "CLEARBOOK_AUTH", *SECRETS):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -62,3 +63,25 @@ def test_where_the_data_are(dotenv: str, asked: Path | None, expected: str, tmp_
 
 def test_no_faucet_in_the_env_file_counts_too() -> None:
     assert plan("CLEARBOOK_FAUCET=0\n").env()["CLEARBOOK_FAUCET"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "says", "says_not"),
+    [
+        ("", ['"user_id": "bob"'], ["CLEARBOOK_AUTH", "Bearer", "not set"]),
+        (
+            "CLEARBOOK_AUTH=required",
+            ["CLEARBOOK_ADMIN_TOKEN is not set", "CLEARBOOK_SECRETS_KEY is not set"],
+            ["/api/v1/order"],
+        ),
+        (
+            "CLEARBOOK_AUTH=required\nCLEARBOOK_ADMIN_TOKEN=a-secret",
+            ["CLEARBOOK_SECRETS_KEY is not set", "keys create alice", "Bearer $alice"],
+            ["CLEARBOOK_ADMIN_TOKEN is not set", "a-secret", '"user_id": "bob"'],
+        ),
+    ],
+)
+def test_the_welcome_fits_the_mode(dotenv: str, says: list[str], says_not: list[str]) -> None:
+    said = welcome(plan(dotenv), 1.0)
+    assert [text for text in says if text not in said] == []
+    assert [text for text in says_not if text in said] == []

@@ -796,7 +796,7 @@ Global___StreamAccountRequest: _TypeAlias = StreamAccountRequest  # noqa: Y015
 @_typing.final
 class StreamAccountResponse(_message.Message):
     """The state first (snapshot, or what changed since the index asked for), then changes; a heartbeat holds neither. One journal entry's
-    changes are in one message, beyond 5,000 orders, executions or transfers in several.
+    changes are in one message, beyond 250 balances, orders, executions and transfers in several.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -809,6 +809,7 @@ class StreamAccountResponse(_message.Message):
     TRANSFERS_FIELD_NUMBER: _builtins.int
     LAGGED_FIELD_NUMBER: _builtins.int
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    SETTLED_THROUGH_FIELD_NUMBER: _builtins.int
     snapshot: _builtins.bool
     """True: this is the whole state (balances, open orders, open withdrawals); discard all before."""
     index: _builtins.int
@@ -819,6 +820,10 @@ class StreamAccountResponse(_message.Message):
     """The reader was too slow and missed changes: this is a fresh snapshot."""
     account_id: _builtins.str
     """The account that this is about, in a snapshot."""
+    settled_through: _builtins.int
+    """Executions and transfers with a settlement_sequence up to here are SETTLED, those of earlier messages too. 0: the rest of the same
+    follows in the next message.
+    """
     @_builtins.property
     def balances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Balance]:
         """Balances as they are now, without what requests under way set aside: all of them in a snapshot, then those that changed."""
@@ -833,7 +838,9 @@ class StreamAccountResponse(_message.Message):
 
     @_builtins.property
     def transfers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transfer]:
-        """Transfers as they are now; when a withdrawal's entry becomes FINAL, the withdrawal again, as SETTLED."""
+        """Transfers as they are now; when the entry of one becomes FINAL, the transfer again, as SETTLED. (Of more than 50,000 transfers of all
+        accounts that wait for that, settled_through tells of the oldest.)
+        """
 
     def __init__(
         self,
@@ -846,10 +853,11 @@ class StreamAccountResponse(_message.Message):
         transfers: _abc.Iterable[Global___Transfer] | None = ...,
         lagged: _builtins.bool = ...,
         account_id: _builtins.str = ...,
+        settled_through: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "balances", b"balances", "executions", b"executions", "index", b"index", "lagged", b"lagged", "orders", b"orders", "snapshot", b"snapshot", "transfers", b"transfers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "balances", b"balances", "executions", b"executions", "index", b"index", "lagged", b"lagged", "orders", b"orders", "settled_through", b"settled_through", "snapshot", b"snapshot", "transfers", b"transfers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -870,12 +878,15 @@ class ApiKey(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     LAST_USED_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    PARENT_KEY_ID_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Names it in requests (x-api-key, X-MBX-APIKEY)."""
     kind: Global___KeyKind.ValueType
     """How it proves itself."""
     label: _builtins.str
     """For people."""
+    parent_key_id: _builtins.str
+    """The key or session that it was made with (a user's first key: the operator's); empty: none, or not known."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[Global___Scope.ValueType]:
         """What it may do."""
@@ -912,10 +923,11 @@ class ApiKey(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         last_used_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        parent_key_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_used_time", b"last_used_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_ips", b"allowed_ips", "create_time", b"create_time", "expire_time", b"expire_time", "key_id", b"key_id", "kind", b"kind", "label", b"label", "last_used_time", b"last_used_time", "revoke_time", b"revoke_time", "scopes", b"scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_ips", b"allowed_ips", "create_time", b"create_time", "expire_time", b"expire_time", "key_id", b"key_id", "kind", b"kind", "label", b"label", "last_used_time", b"last_used_time", "parent_key_id", b"parent_key_id", "revoke_time", b"revoke_time", "scopes", b"scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1060,16 +1072,20 @@ class RevokeApiKeyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
+    KEEP_MADE_KEYS_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Which."""
+    keep_made_keys: _builtins.bool
+    """Leave the keys that were made with it: for a key that is replaced. Not for one that others may have: they may have made some."""
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
+        keep_made_keys: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_made_keys", b"keep_made_keys", "key_id", b"key_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1107,7 +1123,7 @@ class CreateSignInRequest(_message.Message):
 
     ADDRESS_FIELD_NUMBER: _builtins.int
     address: _builtins.str
-    """The wallet: 0x and 40 hexadecimal digits, in EIP-55 mixed case or all in lower case."""
+    """The wallet: 0x and 40 hexadecimal digits, in EIP-55 mixed case, or with all letters in one case."""
     def __init__(
         self,
         *,

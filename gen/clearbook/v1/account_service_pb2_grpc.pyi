@@ -58,7 +58,9 @@ class AccountServiceStub:
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListApiKeysRequest, _account_service_pb2.ListApiKeysResponse]
     """Lists the caller's keys, the revoked ones too, newest first."""
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.RevokeApiKeyRequest, _account_service_pb2.RevokeApiKeyResponse]
-    """Revokes a key at once; its open streams end within a second. Idempotent. Needs the scope TRADE."""
+    """Revokes a key at once, and with it all keys that were made with it, and with those; their open streams end within a second. Idempotent.
+    Needs the scope TRADE.
+    """
     CreateSignIn: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.CreateSignInRequest, _account_service_pb2.CreateSignInResponse]
     """Begins a sign-in by wallet: gives the message to sign (EIP-4361), with a nonce that is good once and for five minutes. For everybody."""
     SignIn: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.SignInRequest, _account_service_pb2.SignInResponse]
@@ -99,7 +101,9 @@ class AccountServiceAsyncStub(AccountServiceStub):
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListApiKeysRequest, _account_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists the caller's keys, the revoked ones too, newest first."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_account_service_pb2.RevokeApiKeyRequest, _account_service_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
-    """Revokes a key at once; its open streams end within a second. Idempotent. Needs the scope TRADE."""
+    """Revokes a key at once, and with it all keys that were made with it, and with those; their open streams end within a second. Idempotent.
+    Needs the scope TRADE.
+    """
     CreateSignIn: _aio.UnaryUnaryMultiCallable[_account_service_pb2.CreateSignInRequest, _account_service_pb2.CreateSignInResponse]  # type: ignore[assignment]
     """Begins a sign-in by wallet: gives the message to sign (EIP-4361), with a nonce that is good once and for five minutes. For everybody."""
     SignIn: _aio.UnaryUnaryMultiCallable[_account_service_pb2.SignInRequest, _account_service_pb2.SignInResponse]  # type: ignore[assignment]
@@ -203,7 +207,9 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _account_service_pb2.RevokeApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.RevokeApiKeyResponse, _abc.Awaitable[_account_service_pb2.RevokeApiKeyResponse]]:
-        """Revokes a key at once; its open streams end within a second. Idempotent. Needs the scope TRADE."""
+        """Revokes a key at once, and with it all keys that were made with it, and with those; their open streams end within a second. Idempotent.
+        Needs the scope TRADE.
+        """
 
     @_abc_1.abstractmethod
     def CreateSignIn(

@@ -169,6 +169,7 @@ class GrantFundsRequest(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     ASSET_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     transfer_id: _builtins.str
     """Idempotency key, 1 to 64 printable ASCII characters."""
     user: _builtins.str
@@ -177,6 +178,8 @@ class GrantFundsRequest(_message.Message):
     """What."""
     amount: _builtins.str
     """How much, a plain decimal string in whole units."""
+    reason: _builtins.str
+    """Why: 1 to 200 characters. The account's owner sees it."""
     def __init__(
         self,
         *,
@@ -184,10 +187,11 @@ class GrantFundsRequest(_message.Message):
         user: _builtins.str = ...,
         asset: _builtins.str = ...,
         amount: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "asset", b"asset", "transfer_id", b"transfer_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "asset", b"asset", "reason", b"reason", "transfer_id", b"transfer_id", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,12 +303,15 @@ class Account(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     BALANCES_FIELD_NUMBER: _builtins.int
     FEE_TIER_FIELD_NUMBER: _builtins.int
+    FREEZE_REASON_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Its number."""
     user: _builtins.str
     """The user's name."""
     fee_tier: _builtins.str
     """Its fee tier."""
+    freeze_reason: _builtins.str
+    """Why it is frozen; empty: it is not."""
     @_builtins.property
     def balances(self) -> _containers.RepeatedCompositeFieldContainer[_account_service_pb2.Balance]:
         """What it has."""
@@ -316,10 +323,11 @@ class Account(_message.Message):
         user: _builtins.str = ...,
         balances: _abc.Iterable[_account_service_pb2.Balance] | None = ...,
         fee_tier: _builtins.str = ...,
+        freeze_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "balances", b"balances", "fee_tier", b"fee_tier", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "balances", b"balances", "fee_tier", b"fee_tier", "freeze_reason", b"freeze_reason", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -352,6 +360,149 @@ class ListAccountsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAccountsResponse: _TypeAlias = ListAccountsResponse  # noqa: Y015
+
+@_typing.final
+class FreezeAccountRequest(_message.Message):
+    """Whose account to freeze."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CANCEL_ORDERS_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """The user's name."""
+    reason: _builtins.str
+    """Why: 1 to 200 characters. Operators see it in ListAccounts."""
+    cancel_orders: _builtins.bool
+    """True: its open orders are canceled too."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        cancel_orders: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_orders", b"cancel_orders", "reason", b"reason", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FreezeAccountRequest: _TypeAlias = FreezeAccountRequest  # noqa: Y015
+
+@_typing.final
+class FreezeAccountResponse(_message.Message):
+    """Frozen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANCELED_ORDERS_FIELD_NUMBER: _builtins.int
+    canceled_orders: _builtins.int
+    """How many of its open orders were canceled."""
+    def __init__(
+        self,
+        *,
+        canceled_orders: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canceled_orders", b"canceled_orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FreezeAccountResponse: _TypeAlias = FreezeAccountResponse  # noqa: Y015
+
+@_typing.final
+class UnfreezeAccountRequest(_message.Message):
+    """Whose account to unfreeze."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """The user's name."""
+    reason: _builtins.str
+    """Why: 1 to 200 characters, for the audit log."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnfreezeAccountRequest: _TypeAlias = UnfreezeAccountRequest  # noqa: Y015
+
+@_typing.final
+class UnfreezeAccountResponse(_message.Message):
+    """It is not frozen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnfreezeAccountResponse: _TypeAlias = UnfreezeAccountResponse  # noqa: Y015
+
+@_typing.final
+class UnlinkWalletRequest(_message.Message):
+    """Whose wallet to take away."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """The user's name."""
+    reason: _builtins.str
+    """Why: 1 to 200 characters, for the audit log."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlinkWalletRequest: _TypeAlias = UnlinkWalletRequest  # noqa: Y015
+
+@_typing.final
+class UnlinkWalletResponse(_message.Message):
+    """Unlinked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WALLET_ADDRESS_FIELD_NUMBER: _builtins.int
+    wallet_address: _builtins.str
+    """The wallet that was linked."""
+    def __init__(
+        self,
+        *,
+        wallet_address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["wallet_address", b"wallet_address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlinkWalletResponse: _TypeAlias = UnlinkWalletResponse  # noqa: Y015
 
 @_typing.final
 class AdjustBalanceRequest(_message.Message):
@@ -769,22 +920,112 @@ class CreateUserApiKeyResponse(_message.Message):
 Global___CreateUserApiKeyResponse: _TypeAlias = CreateUserApiKeyResponse  # noqa: Y015
 
 @_typing.final
+class ListUserApiKeysRequest(_message.Message):
+    """Asks for keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """Only this user's; empty: everybody's."""
+    page_size: _builtins.int
+    """1 to 500; 0: 100."""
+    page_token: _builtins.str
+    """From the previous answer; empty: the first page. Only good with the same filters."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUserApiKeysRequest: _TypeAlias = ListUserApiKeysRequest  # noqa: Y015
+
+@_typing.final
+class UserApiKey(_message.Message):
+    """A user's key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """Whose."""
+    @_builtins.property
+    def key(self) -> _account_service_pb2.ApiKey:
+        """As its owner sees it."""
+
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        key: _account_service_pb2.ApiKey | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserApiKey: _TypeAlias = UserApiKey  # noqa: Y015
+
+@_typing.final
+class ListUserApiKeysResponse(_message.Message):
+    """Keys, newest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty: no more."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserApiKey]:
+        """At most page_size."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___UserApiKey] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUserApiKeysResponse: _TypeAlias = ListUserApiKeysResponse  # noqa: Y015
+
+@_typing.final
 class RevokeUserApiKeyRequest(_message.Message):
     """Names a key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
+    KEEP_MADE_KEYS_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Which."""
+    keep_made_keys: _builtins.bool
+    """Leave the keys that were made with it: for a key that is replaced, or an operator who leaves in peace."""
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
+        keep_made_keys: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_made_keys", b"keep_made_keys", "key_id", b"key_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -847,6 +1088,7 @@ class AuditEntry(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """From 1, no gaps."""
     user: _builtins.str
@@ -861,6 +1103,8 @@ class AuditEntry(_message.Message):
     """The request as JSON, without secrets."""
     outcome: _builtins.str
     """OK, or the reason of the refusal. "UNKNOWN" until the outcome is known."""
+    response: _builtins.str
+    """What was answered, as JSON, without secrets: the id of a new key, for one. Empty unless the outcome is OK."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was asked."""
@@ -876,10 +1120,11 @@ class AuditEntry(_message.Message):
         method: _builtins.str = ...,
         request: _builtins.str = ...,
         outcome: _builtins.str = ...,
+        response: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "index", b"index", "key_id", b"key_id", "method", b"method", "outcome", b"outcome", "peer", b"peer", "request", b"request", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "index", b"index", "key_id", b"key_id", "method", b"method", "outcome", b"outcome", "peer", b"peer", "request", b"request", "response", b"response", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,6 +60,21 @@ class AdminServiceStub:
                 request_serializer=clearbook_dot_v1_dot_admin__service__pb2.ListAccountsRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ListAccountsResponse.FromString,
                 _registered_method=True)
+        self.FreezeAccount = channel.unary_unary(
+                '/clearbook.v1.AdminService/FreezeAccount',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.FreezeAccountRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.FreezeAccountResponse.FromString,
+                _registered_method=True)
+        self.UnfreezeAccount = channel.unary_unary(
+                '/clearbook.v1.AdminService/UnfreezeAccount',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.UnfreezeAccountRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.UnfreezeAccountResponse.FromString,
+                _registered_method=True)
+        self.UnlinkWallet = channel.unary_unary(
+                '/clearbook.v1.AdminService/UnlinkWallet',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.UnlinkWalletRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.UnlinkWalletResponse.FromString,
+                _registered_method=True)
         self.GrantFunds = channel.unary_unary(
                 '/clearbook.v1.AdminService/GrantFunds',
                 request_serializer=clearbook_dot_v1_dot_admin__service__pb2.GrantFundsRequest.SerializeToString,
@@ -99,6 +114,11 @@ class AdminServiceStub:
                 '/clearbook.v1.AdminService/CreateUserApiKey',
                 request_serializer=clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyResponse.FromString,
+                _registered_method=True)
+        self.ListUserApiKeys = channel.unary_unary(
+                '/clearbook.v1.AdminService/ListUserApiKeys',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.ListUserApiKeysRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ListUserApiKeysResponse.FromString,
                 _registered_method=True)
         self.RevokeUserApiKey = channel.unary_unary(
                 '/clearbook.v1.AdminService/RevokeUserApiKey',
@@ -146,6 +166,29 @@ class AdminServiceServicer:
 
     def ListAccounts(self, request, context):
         """Lists accounts with their balances, by account number.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FreezeAccount(self, request, context):
+        """Freezes a user's account: no new orders, transfers or withdrawals, and no approval of a withdrawal, until it is unfrozen; cancels go on.
+        Its open orders stay in the book unless cancel_orders is set. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnfreezeAccount(self, request, context):
+        """Lets a frozen account trade and withdraw again. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlinkWallet(self, request, context):
+        """Takes a user's wallet away: its sessions end, and it signs in to nothing until somebody links it again with a credential.
+        NOT_FOUND: the user has none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,8 +252,16 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListUserApiKeys(self, request, context):
+        """Lists keys of a user, or of all users, the revoked ones too, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevokeUserApiKey(self, request, context):
-        """Revokes any user's key. Idempotent.
+        """Revokes any user's key at once, and with it all keys that were made with it, and with those: also those that an operator's key has made
+        for users. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -251,6 +302,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ListAccountsRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_admin__service__pb2.ListAccountsResponse.SerializeToString,
             ),
+            'FreezeAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.FreezeAccount,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.FreezeAccountRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.FreezeAccountResponse.SerializeToString,
+            ),
+            'UnfreezeAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnfreezeAccount,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.UnfreezeAccountRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.UnfreezeAccountResponse.SerializeToString,
+            ),
+            'UnlinkWallet': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlinkWallet,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.UnlinkWalletRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.UnlinkWalletResponse.SerializeToString,
+            ),
             'GrantFunds': grpc.unary_unary_rpc_method_handler(
                     servicer.GrantFunds,
                     request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.GrantFundsRequest.FromString,
@@ -290,6 +356,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.CreateUserApiKey,
                     request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyResponse.SerializeToString,
+            ),
+            'ListUserApiKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUserApiKeys,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.ListUserApiKeysRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.ListUserApiKeysResponse.SerializeToString,
             ),
             'RevokeUserApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeUserApiKey,
@@ -438,6 +509,87 @@ class AdminService:
             '/clearbook.v1.AdminService/ListAccounts',
             clearbook_dot_v1_dot_admin__service__pb2.ListAccountsRequest.SerializeToString,
             clearbook_dot_v1_dot_admin__service__pb2.ListAccountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FreezeAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/FreezeAccount',
+            clearbook_dot_v1_dot_admin__service__pb2.FreezeAccountRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.FreezeAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnfreezeAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/UnfreezeAccount',
+            clearbook_dot_v1_dot_admin__service__pb2.UnfreezeAccountRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.UnfreezeAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnlinkWallet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/UnlinkWallet',
+            clearbook_dot_v1_dot_admin__service__pb2.UnlinkWalletRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.UnlinkWalletResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -654,6 +806,33 @@ class AdminService:
             '/clearbook.v1.AdminService/CreateUserApiKey',
             clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyRequest.SerializeToString,
             clearbook_dot_v1_dot_admin__service__pb2.CreateUserApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUserApiKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/ListUserApiKeys',
+            clearbook_dot_v1_dot_admin__service__pb2.ListUserApiKeysRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.ListUserApiKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

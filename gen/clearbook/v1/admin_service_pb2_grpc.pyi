@@ -43,6 +43,16 @@ class AdminServiceStub:
     """Opens a user's account. Idempotent."""
     ListAccounts: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAccountsRequest, _admin_service_pb2.ListAccountsResponse]
     """Lists accounts with their balances, by account number."""
+    FreezeAccount: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.FreezeAccountRequest, _admin_service_pb2.FreezeAccountResponse]
+    """Freezes a user's account: no new orders, transfers or withdrawals, and no approval of a withdrawal, until it is unfrozen; cancels go on.
+    Its open orders stay in the book unless cancel_orders is set. Idempotent.
+    """
+    UnfreezeAccount: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UnfreezeAccountRequest, _admin_service_pb2.UnfreezeAccountResponse]
+    """Lets a frozen account trade and withdraw again. Idempotent."""
+    UnlinkWallet: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UnlinkWalletRequest, _admin_service_pb2.UnlinkWalletResponse]
+    """Takes a user's wallet away: its sessions end, and it signs in to nothing until somebody links it again with a credential.
+    NOT_FOUND: the user has none.
+    """
     GrantFunds: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GrantFundsRequest, _admin_service_pb2.GrantFundsResponse]
     """Moves demo funds from the faucet to a user (whose account is opened if need be). Idempotent by transfer_id.
     FAILED_PRECONDITION: the faucet has not that much (yet).
@@ -63,8 +73,12 @@ class AdminServiceStub:
     """Lists the fee tiers."""
     CreateUserApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateUserApiKeyRequest, _admin_service_pb2.CreateUserApiKeyResponse]
     """Makes an API key for a user, operators among them. The secret is shown once."""
+    ListUserApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListUserApiKeysRequest, _admin_service_pb2.ListUserApiKeysResponse]
+    """Lists keys of a user, or of all users, the revoked ones too, newest first."""
     RevokeUserApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeUserApiKeyRequest, _admin_service_pb2.RevokeUserApiKeyResponse]
-    """Revokes any user's key. Idempotent."""
+    """Revokes any user's key at once, and with it all keys that were made with it, and with those: also those that an operator's key has made
+    for users. Idempotent.
+    """
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]
     """Lists what operators did, newest first. Append-only."""
 
@@ -83,6 +97,16 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Opens a user's account. Idempotent."""
     ListAccounts: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAccountsRequest, _admin_service_pb2.ListAccountsResponse]  # type: ignore[assignment]
     """Lists accounts with their balances, by account number."""
+    FreezeAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.FreezeAccountRequest, _admin_service_pb2.FreezeAccountResponse]  # type: ignore[assignment]
+    """Freezes a user's account: no new orders, transfers or withdrawals, and no approval of a withdrawal, until it is unfrozen; cancels go on.
+    Its open orders stay in the book unless cancel_orders is set. Idempotent.
+    """
+    UnfreezeAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UnfreezeAccountRequest, _admin_service_pb2.UnfreezeAccountResponse]  # type: ignore[assignment]
+    """Lets a frozen account trade and withdraw again. Idempotent."""
+    UnlinkWallet: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UnlinkWalletRequest, _admin_service_pb2.UnlinkWalletResponse]  # type: ignore[assignment]
+    """Takes a user's wallet away: its sessions end, and it signs in to nothing until somebody links it again with a credential.
+    NOT_FOUND: the user has none.
+    """
     GrantFunds: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GrantFundsRequest, _admin_service_pb2.GrantFundsResponse]  # type: ignore[assignment]
     """Moves demo funds from the faucet to a user (whose account is opened if need be). Idempotent by transfer_id.
     FAILED_PRECONDITION: the faucet has not that much (yet).
@@ -103,8 +127,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists the fee tiers."""
     CreateUserApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateUserApiKeyRequest, _admin_service_pb2.CreateUserApiKeyResponse]  # type: ignore[assignment]
     """Makes an API key for a user, operators among them. The secret is shown once."""
+    ListUserApiKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListUserApiKeysRequest, _admin_service_pb2.ListUserApiKeysResponse]  # type: ignore[assignment]
+    """Lists keys of a user, or of all users, the revoked ones too, newest first."""
     RevokeUserApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeUserApiKeyRequest, _admin_service_pb2.RevokeUserApiKeyResponse]  # type: ignore[assignment]
-    """Revokes any user's key. Idempotent."""
+    """Revokes any user's key at once, and with it all keys that were made with it, and with those: also those that an operator's key has made
+    for users. Idempotent.
+    """
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
     """Lists what operators did, newest first. Append-only."""
 
@@ -150,6 +178,34 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListAccountsResponse, _abc.Awaitable[_admin_service_pb2.ListAccountsResponse]]:
         """Lists accounts with their balances, by account number."""
+
+    @_abc_1.abstractmethod
+    def FreezeAccount(
+        self,
+        request: _admin_service_pb2.FreezeAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.FreezeAccountResponse, _abc.Awaitable[_admin_service_pb2.FreezeAccountResponse]]:
+        """Freezes a user's account: no new orders, transfers or withdrawals, and no approval of a withdrawal, until it is unfrozen; cancels go on.
+        Its open orders stay in the book unless cancel_orders is set. Idempotent.
+        """
+
+    @_abc_1.abstractmethod
+    def UnfreezeAccount(
+        self,
+        request: _admin_service_pb2.UnfreezeAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.UnfreezeAccountResponse, _abc.Awaitable[_admin_service_pb2.UnfreezeAccountResponse]]:
+        """Lets a frozen account trade and withdraw again. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def UnlinkWallet(
+        self,
+        request: _admin_service_pb2.UnlinkWalletRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.UnlinkWalletResponse, _abc.Awaitable[_admin_service_pb2.UnlinkWalletResponse]]:
+        """Takes a user's wallet away: its sessions end, and it signs in to nothing until somebody links it again with a credential.
+        NOT_FOUND: the user has none.
+        """
 
     @_abc_1.abstractmethod
     def GrantFunds(
@@ -220,12 +276,22 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes an API key for a user, operators among them. The secret is shown once."""
 
     @_abc_1.abstractmethod
+    def ListUserApiKeys(
+        self,
+        request: _admin_service_pb2.ListUserApiKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListUserApiKeysResponse, _abc.Awaitable[_admin_service_pb2.ListUserApiKeysResponse]]:
+        """Lists keys of a user, or of all users, the revoked ones too, newest first."""
+
+    @_abc_1.abstractmethod
     def RevokeUserApiKey(
         self,
         request: _admin_service_pb2.RevokeUserApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RevokeUserApiKeyResponse, _abc.Awaitable[_admin_service_pb2.RevokeUserApiKeyResponse]]:
-        """Revokes any user's key. Idempotent."""
+        """Revokes any user's key at once, and with it all keys that were made with it, and with those: also those that an operator's key has made
+        for users. Idempotent.
+        """
 
     @_abc_1.abstractmethod
     def ListAuditEntries(

@@ -164,6 +164,34 @@ CANCEL_CAUSE_BUDGET: CancelCause.ValueType  # 6
 """A market buy: what is left of the budget does not buy one lot more."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
+class _AckLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AckLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AckLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACK_LEVEL_UNSPECIFIED: _AckLevel.ValueType  # 0
+    """As RESULT."""
+    ACK_LEVEL_ACCEPTED: _AckLevel.ValueType  # 1
+    """That it was taken, and its ids."""
+    ACK_LEVEL_RESULT: _AckLevel.ValueType  # 2
+    """Where it stands and how much of it traded, too."""
+    ACK_LEVEL_FULL: _AckLevel.ValueType  # 3
+    """All that PlaceOrder and CancelOrder tell, too."""
+
+class AckLevel(_AckLevel, metaclass=_AckLevelEnumTypeWrapper):
+    """How much an answer of Trade tells of each order. Whatever the level, it comes when the outcome is durable."""
+
+ACK_LEVEL_UNSPECIFIED: AckLevel.ValueType  # 0
+"""As RESULT."""
+ACK_LEVEL_ACCEPTED: AckLevel.ValueType  # 1
+"""That it was taken, and its ids."""
+ACK_LEVEL_RESULT: AckLevel.ValueType  # 2
+"""Where it stands and how much of it traded, too."""
+ACK_LEVEL_FULL: AckLevel.ValueType  # 3
+"""All that PlaceOrder and CancelOrder tell, too."""
+Global___AckLevel: _TypeAlias = AckLevel  # noqa: Y015
+
 @_typing.final
 class PlaceOrderRequest(_message.Message):
     """An order to place. All numbers are plain decimal strings ("30000.00"): ASCII digits and at most one point."""
@@ -301,6 +329,420 @@ class CancelOrderResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelOrderResponse: _TypeAlias = CancelOrderResponse  # noqa: Y015
+
+@_typing.final
+class Refusal(_message.Message):
+    """Why one of several things was refused: what the status of a call of its own would have said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """A google.rpc.Code."""
+    reason: _builtins.str
+    """One of the reasons of docs/api.md, as in google.rpc.ErrorInfo."""
+    message: _builtins.str
+    """For a person."""
+    field: _builtins.str
+    """The field to blame, if one is."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "field", b"field", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+@_typing.final
+class PlaceOrdersRequest(_message.Message):
+    """Orders to place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderRequest]:
+        """1 to 500, 256 KiB at most."""
+
+    def __init__(
+        self,
+        *,
+        orders: _abc.Iterable[Global___PlaceOrderRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlaceOrdersRequest: _TypeAlias = PlaceOrdersRequest  # noqa: Y015
+
+@_typing.final
+class PlaceOrderOutcome(_message.Message):
+    """What became of one order of several."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACED_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def placed(self) -> Global___PlaceOrderResponse:
+        """What PlaceOrder would have answered. Of the executions of a whole call the first 5,000 are shown."""
+
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """Nothing was placed."""
+
+    def __init__(
+        self,
+        *,
+        placed: Global___PlaceOrderResponse | None = ...,
+        refusal: Global___Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "placed", b"placed", "refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "placed", b"placed", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["placed", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___PlaceOrderOutcome: _TypeAlias = PlaceOrderOutcome  # noqa: Y015
+
+@_typing.final
+class PlaceOrdersResponse(_message.Message):
+    """The outcomes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderOutcome]:
+        """One for each order, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___PlaceOrderOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlaceOrdersResponse: _TypeAlias = PlaceOrdersResponse  # noqa: Y015
+
+@_typing.final
+class CancelOrdersRequest(_message.Message):
+    """Names orders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancelOrderRequest]:
+        """1 to 500, 256 KiB at most."""
+
+    def __init__(
+        self,
+        *,
+        orders: _abc.Iterable[Global___CancelOrderRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOrdersRequest: _TypeAlias = CancelOrdersRequest  # noqa: Y015
+
+@_typing.final
+class CancelOrderOutcome(_message.Message):
+    """What became of one cancel of several."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANCELED_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def canceled(self) -> Global___CancelOrderResponse:
+        """What CancelOrder would have answered."""
+
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """Nothing was canceled."""
+
+    def __init__(
+        self,
+        *,
+        canceled: Global___CancelOrderResponse | None = ...,
+        refusal: Global___Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canceled", b"canceled", "outcome", b"outcome", "refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canceled", b"canceled", "outcome", b"outcome", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["canceled", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___CancelOrderOutcome: _TypeAlias = CancelOrderOutcome  # noqa: Y015
+
+@_typing.final
+class CancelOrdersResponse(_message.Message):
+    """The outcomes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancelOrderOutcome]:
+        """One for each order named, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___CancelOrderOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOrdersResponse: _TypeAlias = CancelOrdersResponse  # noqa: Y015
+
+@_typing.final
+class CancelAllOrdersRequest(_message.Message):
+    """Says which orders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKET_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    market: _builtins.str
+    """Only this market; empty: all."""
+    side: Global___Side.ValueType
+    """Only this side; unspecified: both."""
+    def __init__(
+        self,
+        *,
+        market: _builtins.str = ...,
+        side: Global___Side.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["market", b"market", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelAllOrdersRequest: _TypeAlias = CancelAllOrdersRequest  # noqa: Y015
+
+@_typing.final
+class CancelAllOrdersResponse(_message.Message):
+    """What was canceled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDERS_FIELD_NUMBER: _builtins.int
+    CANCELED_COUNT_FIELD_NUMBER: _builtins.int
+    canceled_count: _builtins.int
+    """How many were canceled."""
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Order]:
+        """The orders after they ended, oldest first: the first 5,000."""
+
+    def __init__(
+        self,
+        *,
+        orders: _abc.Iterable[Global___Order] | None = ...,
+        canceled_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canceled_count", b"canceled_count", "orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelAllOrdersResponse: _TypeAlias = CancelAllOrdersResponse  # noqa: Y015
+
+@_typing.final
+class TradeRequest(_message.Message):
+    """Cancels and orders of one request: at least one, together at most 500, 256 KiB at most."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CANCELS_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    ACK_FIELD_NUMBER: _builtins.int
+    CANCEL_ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.int
+    """The client's number of it, which its answer has too. Any number: it need not be unique."""
+    ack: Global___AckLevel.ValueType
+    """How much to tell of each."""
+    cancel_on_disconnect: _builtins.bool
+    """From this request on: when the stream ends, however it does, the orders that it placed and that are still open are canceled."""
+    @_builtins.property
+    def cancels(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancelOrderRequest]:
+        """Canceled first, in this order."""
+
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderRequest]:
+        """Placed then, in this order. One that needs to be found again has a client_order_id."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.int = ...,
+        cancels: _abc.Iterable[Global___CancelOrderRequest] | None = ...,
+        orders: _abc.Iterable[Global___PlaceOrderRequest] | None = ...,
+        ack: Global___AckLevel.ValueType = ...,
+        cancel_on_disconnect: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel_on_disconnect", b"cancel_on_disconnect", "cancels", b"cancels", "orders", b"orders", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradeRequest: _TypeAlias = TradeRequest  # noqa: Y015
+
+@_typing.final
+class TradeResponse(_message.Message):
+    """One or several answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TradeAnswer]:
+        """In the order of the requests."""
+
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___TradeAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradeResponse: _TypeAlias = TradeResponse  # noqa: Y015
+
+@_typing.final
+class TradeAnswer(_message.Message):
+    """What became of one request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CANCELS_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.int
+    """The request's."""
+    @_builtins.property
+    def cancels(self) -> _containers.RepeatedCompositeFieldContainer[Global___TradeOutcome]:
+        """One for each cancel, in the same order."""
+
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___TradeOutcome]:
+        """One for each order, in the same order."""
+
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """Set: nothing of the request was taken, and it has no outcomes."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.int = ...,
+        cancels: _abc.Iterable[Global___TradeOutcome] | None = ...,
+        orders: _abc.Iterable[Global___TradeOutcome] | None = ...,
+        refusal: Global___Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancels", b"cancels", "orders", b"orders", "refusal", b"refusal", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradeAnswer: _TypeAlias = TradeAnswer  # noqa: Y015
+
+@_typing.final
+class TradeOutcome(_message.Message):
+    """What became of one cancel or order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CANCEL_CAUSE_FIELD_NUMBER: _builtins.int
+    FILLED_QUANTITY_FIELD_NUMBER: _builtins.int
+    FILLED_QUOTE_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """Ours."""
+    client_order_id: _builtins.str
+    """The client's."""
+    state: Global___OrderState.ValueType
+    """From RESULT on: where the order stands."""
+    cancel_cause: Global___CancelCause.ValueType
+    """From RESULT on: why it ended, if canceled."""
+    filled_quantity: _builtins.str
+    """From RESULT on: traded so far."""
+    filled_quote: _builtins.str
+    """From RESULT on: quote asset traded so far, before fees."""
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """Set: nothing was done, and nothing else is set."""
+
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """FULL: the order as it is then."""
+
+    @_builtins.property
+    def executions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Execution]:
+        """FULL: what it traded when it was placed, oldest first. Of the executions of a whole request the first 5,000 are shown."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal | None = ...,
+        order_id: _builtins.str = ...,
+        client_order_id: _builtins.str = ...,
+        state: Global___OrderState.ValueType = ...,
+        cancel_cause: Global___CancelCause.ValueType = ...,
+        filled_quantity: _builtins.str = ...,
+        filled_quote: _builtins.str = ...,
+        order: Global___Order | None = ...,
+        executions: _abc.Iterable[Global___Execution] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_cause", b"cancel_cause", "client_order_id", b"client_order_id", "executions", b"executions", "filled_quantity", b"filled_quantity", "filled_quote", b"filled_quote", "order", b"order", "order_id", b"order_id", "refusal", b"refusal", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradeOutcome: _TypeAlias = TradeOutcome  # noqa: Y015
 
 @_typing.final
 class GetOrderRequest(_message.Message):
@@ -447,7 +889,7 @@ class ListExecutionsRequest(_message.Message):
     market: _builtins.str
     """Only this market; empty: all."""
     order_id: _builtins.str
-    """Only of this order; empty: of all."""
+    """Only of this order, NOT_FOUND if the caller has none of that id; empty: of all."""
     page_size: _builtins.int
     """1 to 500; 0: 100."""
     page_token: _builtins.str
@@ -540,7 +982,7 @@ class StreamOrdersResponse(_message.Message):
     JOURNAL_SEQUENCE_FIELD_NUMBER: _builtins.int
     LAGGED_FIELD_NUMBER: _builtins.int
     snapshot: _builtins.bool
-    """True for the first message: `orders` are all open orders; discard all before. Beyond 5,000 of them the others follow at once, in
+    """True for the first message: `orders` are all open orders; discard all before. Beyond 250 of them the others follow at once, in
     messages of changes.
     """
     journal_sequence: _builtins.int

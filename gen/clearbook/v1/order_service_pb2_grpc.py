@@ -46,6 +46,26 @@ class OrderServiceStub:
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.CancelOrderRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_order__service__pb2.CancelOrderResponse.FromString,
                 _registered_method=True)
+        self.PlaceOrders = channel.unary_unary(
+                '/clearbook.v1.OrderService/PlaceOrders',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.PlaceOrdersRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.PlaceOrdersResponse.FromString,
+                _registered_method=True)
+        self.CancelOrders = channel.unary_unary(
+                '/clearbook.v1.OrderService/CancelOrders',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.CancelOrdersRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.CancelOrdersResponse.FromString,
+                _registered_method=True)
+        self.CancelAllOrders = channel.unary_unary(
+                '/clearbook.v1.OrderService/CancelAllOrders',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersResponse.FromString,
+                _registered_method=True)
+        self.Trade = channel.stream_stream(
+                '/clearbook.v1.OrderService/Trade',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.TradeRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.TradeResponse.FromString,
+                _registered_method=True)
         self.GetOrder = channel.unary_unary(
                 '/clearbook.v1.OrderService/GetOrder',
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.GetOrderRequest.SerializeToString,
@@ -91,6 +111,44 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlaceOrders(self, request, context):
+        """Places up to 500 orders, each as PlaceOrder would, in the order given: funds are set aside for the first one first. Answers once
+        all outcomes are known, one for each order, in the same order. What is refused of one touches no other; sent again, each is
+        found by its own client_order_id. Every order counts for the rate limit; beyond it none is placed.
+        INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is placed then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelOrders(self, request, context):
+        """Cancels up to 500 open orders, each as CancelOrder would, in the order given. One outcome for each, in the same order.
+        INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is canceled then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelAllOrders(self, request, context):
+        """Cancels all open orders of the caller, perhaps in one market or of one side only: all that were placed before the call came,
+        answered or not. UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED: perhaps not all of them; call again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Trade(self, request_iterator, context):
+        """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
+        are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
+        a cancel of an order that is itself on its way goes when that one's outcome is known). What is on its way is bounded: beyond 1,024
+        orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED
+        within a second of the key's end, and with UNAVAILABLE (CLOSING) when the server closes. A broken stream leaves unknown what was
+        not answered: open a new one and send the same again, with the same client_order_ids; nothing is placed twice.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetOrder(self, request, context):
         """Returns one order of the caller. NOT_FOUND: no such order of the caller.
         """
@@ -131,6 +189,26 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.CancelOrder,
                     request_deserializer=clearbook_dot_v1_dot_order__service__pb2.CancelOrderRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_order__service__pb2.CancelOrderResponse.SerializeToString,
+            ),
+            'PlaceOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlaceOrders,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.PlaceOrdersRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.PlaceOrdersResponse.SerializeToString,
+            ),
+            'CancelOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelOrders,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.CancelOrdersRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.CancelOrdersResponse.SerializeToString,
+            ),
+            'CancelAllOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelAllOrders,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersResponse.SerializeToString,
+            ),
+            'Trade': grpc.stream_stream_rpc_method_handler(
+                    servicer.Trade,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.TradeRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.TradeResponse.SerializeToString,
             ),
             'GetOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOrder,
@@ -209,6 +287,114 @@ class OrderService:
             '/clearbook.v1.OrderService/CancelOrder',
             clearbook_dot_v1_dot_order__service__pb2.CancelOrderRequest.SerializeToString,
             clearbook_dot_v1_dot_order__service__pb2.CancelOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlaceOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.OrderService/PlaceOrders',
+            clearbook_dot_v1_dot_order__service__pb2.PlaceOrdersRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.PlaceOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.OrderService/CancelOrders',
+            clearbook_dot_v1_dot_order__service__pb2.CancelOrdersRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.CancelOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelAllOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.OrderService/CancelAllOrders',
+            clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Trade(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/clearbook.v1.OrderService/Trade',
+            clearbook_dot_v1_dot_order__service__pb2.TradeRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.TradeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,28 @@ class OrderServiceStub:
     """
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderRequest, _order_service_pb2.CancelOrderResponse]
     """Cancels one open order. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended already."""
+    PlaceOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.PlaceOrdersRequest, _order_service_pb2.PlaceOrdersResponse]
+    """Places up to 500 orders, each as PlaceOrder would, in the order given: funds are set aside for the first one first. Answers once
+    all outcomes are known, one for each order, in the same order. What is refused of one touches no other; sent again, each is
+    found by its own client_order_id. Every order counts for the rate limit; beyond it none is placed.
+    INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is placed then.
+    """
+    CancelOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrdersRequest, _order_service_pb2.CancelOrdersResponse]
+    """Cancels up to 500 open orders, each as CancelOrder would, in the order given. One outcome for each, in the same order.
+    INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is canceled then.
+    """
+    CancelAllOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelAllOrdersRequest, _order_service_pb2.CancelAllOrdersResponse]
+    """Cancels all open orders of the caller, perhaps in one market or of one side only: all that were placed before the call came,
+    answered or not. UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED: perhaps not all of them; call again.
+    """
+    Trade: _grpc.StreamStreamMultiCallable[_order_service_pb2.TradeRequest, _order_service_pb2.TradeResponse]
+    """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
+    are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
+    a cancel of an order that is itself on its way goes when that one's outcome is known). What is on its way is bounded: beyond 1,024
+    orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED
+    within a second of the key's end, and with UNAVAILABLE (CLOSING) when the server closes. A broken stream leaves unknown what was
+    not answered: open a new one and send the same again, with the same client_order_ids; nothing is placed twice.
+    """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]
     """Returns one order of the caller. NOT_FOUND: no such order of the caller."""
     ListOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]
@@ -69,6 +91,28 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderRequest, _order_service_pb2.CancelOrderResponse]  # type: ignore[assignment]
     """Cancels one open order. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended already."""
+    PlaceOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.PlaceOrdersRequest, _order_service_pb2.PlaceOrdersResponse]  # type: ignore[assignment]
+    """Places up to 500 orders, each as PlaceOrder would, in the order given: funds are set aside for the first one first. Answers once
+    all outcomes are known, one for each order, in the same order. What is refused of one touches no other; sent again, each is
+    found by its own client_order_id. Every order counts for the rate limit; beyond it none is placed.
+    INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is placed then.
+    """
+    CancelOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrdersRequest, _order_service_pb2.CancelOrdersResponse]  # type: ignore[assignment]
+    """Cancels up to 500 open orders, each as CancelOrder would, in the order given. One outcome for each, in the same order.
+    INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is canceled then.
+    """
+    CancelAllOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelAllOrdersRequest, _order_service_pb2.CancelAllOrdersResponse]  # type: ignore[assignment]
+    """Cancels all open orders of the caller, perhaps in one market or of one side only: all that were placed before the call came,
+    answered or not. UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED: perhaps not all of them; call again.
+    """
+    Trade: _aio.StreamStreamMultiCallable[_order_service_pb2.TradeRequest, _order_service_pb2.TradeResponse]  # type: ignore[assignment]
+    """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
+    are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
+    a cancel of an order that is itself on its way goes when that one's outcome is known). What is on its way is bounded: beyond 1,024
+    orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED
+    within a second of the key's end, and with UNAVAILABLE (CLOSING) when the server closes. A broken stream leaves unknown what was
+    not answered: open a new one and send the same again, with the same client_order_ids; nothing is placed twice.
+    """
     GetOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]  # type: ignore[assignment]
     """Returns one order of the caller. NOT_FOUND: no such order of the caller."""
     ListOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]  # type: ignore[assignment]
@@ -103,6 +147,52 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_order_service_pb2.CancelOrderResponse, _abc.Awaitable[_order_service_pb2.CancelOrderResponse]]:
         """Cancels one open order. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended already."""
+
+    @_abc_1.abstractmethod
+    def PlaceOrders(
+        self,
+        request: _order_service_pb2.PlaceOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.PlaceOrdersResponse, _abc.Awaitable[_order_service_pb2.PlaceOrdersResponse]]:
+        """Places up to 500 orders, each as PlaceOrder would, in the order given: funds are set aside for the first one first. Answers once
+        all outcomes are known, one for each order, in the same order. What is refused of one touches no other; sent again, each is
+        found by its own client_order_id. Every order counts for the rate limit; beyond it none is placed.
+        INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is placed then.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelOrders(
+        self,
+        request: _order_service_pb2.CancelOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.CancelOrdersResponse, _abc.Awaitable[_order_service_pb2.CancelOrdersResponse]]:
+        """Cancels up to 500 open orders, each as CancelOrder would, in the order given. One outcome for each, in the same order.
+        INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is canceled then.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelAllOrders(
+        self,
+        request: _order_service_pb2.CancelAllOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.CancelAllOrdersResponse, _abc.Awaitable[_order_service_pb2.CancelAllOrdersResponse]]:
+        """Cancels all open orders of the caller, perhaps in one market or of one side only: all that were placed before the call came,
+        answered or not. UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED: perhaps not all of them; call again.
+        """
+
+    @_abc_1.abstractmethod
+    def Trade(
+        self,
+        request_iterator: _MaybeAsyncIterator[_order_service_pb2.TradeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_order_service_pb2.TradeResponse], _abc.AsyncIterator[_order_service_pb2.TradeResponse]]:
+        """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
+        are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
+        a cancel of an order that is itself on its way goes when that one's outcome is known). What is on its way is bounded: beyond 1,024
+        orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED
+        within a second of the key's end, and with UNAVAILABLE (CLOSING) when the server closes. A broken stream leaves unknown what was
+        not answered: open a new one and send the same again, with the same client_order_ids; nothing is placed twice.
+        """
 
     @_abc_1.abstractmethod
     def GetOrder(

@@ -13,16 +13,11 @@ CHECKSUM_LEVELS = 10
 Levels = Iterable[tuple[int, int]]
 
 
-def checksum(asks: Levels, bids: Levels) -> int:
-    """CRC32 of a top ten.
+def text_of(levels: Levels) -> str:
+    """What one side puts into the text: its ten best levels at most, best first, as (price, quantity), see above."""
+    return "".join([f"{price}{quantity}" for price, quantity in levels])
 
-    Args:
-        asks: the ten best at most, best first, as (price, quantity) in counts of 10^-decimals of each.
-        bids: likewise.
 
-    Returns:
-        0 to 2^32 - 1; 0 for an empty book.
-    """
-    text = "".join([f"{price}{quantity}" for price, quantity in asks])
-    text += "".join([f"{price}{quantity}" for price, quantity in bids])
-    return crc32(text.encode("ascii"))
+def checksum(asks: str, bids: str) -> int:
+    """CRC32 of a top ten, from the texts of both sides: 0 to 2^32 - 1; 0 for an empty book."""
+    return crc32(f"{asks}{bids}".encode("ascii"))

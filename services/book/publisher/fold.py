@@ -6,7 +6,7 @@ its way and must not go on telling the world about it.
 
 from typing import NamedTuple
 
-from services.book.publisher.checksum import CHECKSUM_LEVELS, checksum
+from services.book.publisher.checksum import CHECKSUM_LEVELS, checksum, text_of
 from services.book.publisher.events import OrderEvent
 from services.depth import Depth
 from services.units import Market
@@ -56,7 +56,8 @@ class Fold:
         self.market = market
         self.depth = Depth()
         self.sequence = 0
-        self.checksum = checksum((), ())
+        self._texts: dict[bool, str | None] = {False: None, True: None}
+        self.checksum = self.top_checksum()
         self.time_ns = 0
         self.last_trade_id = 0
 
@@ -93,17 +94,25 @@ class Fold:
             touched[event.buys, event.price_ticks] = None
         assert touched, f"{self.market.symbol}: change {event.sequence} changes nothing"
         self.sequence, self.time_ns = event.sequence, time_ns
-        self.checksum = self.top_checksum()
+        for buys in {buys for buys, price in touched if self.depth.among(buys, price, CHECKSUM_LEVELS)}:
+            self._texts[buys] = None
+        if None in self._texts.values():
+            self.checksum = checksum(self._text(False), self._text(True))
         levels = [(buys, (price, self.depth.quantity(buys, price))) for buys, price in touched]
         bids = [level for buys, level in levels if buys]
         asks = [level for buys, level in levels if not buys]
         return Change(event.sequence, event.sequence - 1, bids, asks, self.checksum, time_ns, trades)
 
     def top_checksum(self) -> int:
-        """The checksum of the top ten as it stands."""
-        price, quantity = self.market.price_scaled, self.market.quantity_scaled
-        asks, bids = (
-            [(price(ticks), quantity(lots)) for ticks, lots in self.depth.top(buys, CHECKSUM_LEVELS)]
-            for buys in (False, True)
-        )
-        return checksum(asks, bids)
+        """The checksum of the top ten as it stands, however it came to be so."""
+        self._texts = {False: None, True: None}
+        return checksum(self._text(False), self._text(True))
+
+    def _text(self, buys: bool) -> str:
+        """What a side's top ten puts into the checksum: made anew when it has changed."""
+        text = self._texts[buys]
+        if text is None:
+            price, quantity = self.market.price_scaled, self.market.quantity_scaled
+            top = self.depth.top(buys, CHECKSUM_LEVELS)
+            text = self._texts[buys] = text_of((price(ticks), quantity(lots)) for ticks, lots in top)
+        return text

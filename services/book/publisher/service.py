@@ -2,9 +2,8 @@
 
 import base64
 import binascii
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import grpc
@@ -17,7 +16,7 @@ from services.book.publisher.subscriber import MESSAGES_AT_ONCE, Subscriber
 from services.book.publisher.topic import Topic
 from services.errors import Reason, Rejected
 from services.runtime import metrics
-from services.runtime.limits import of_ip
+from services.runtime.limits import Open
 from services.runtime.peers import ip_of
 from services.units import INT64_MAX
 
@@ -47,8 +46,7 @@ class BookService:
     ) -> None:
         """So many streams at once, of all readers and of one address."""
         self._board, self._store = board, store
-        self._subscriptions_max, self._ip_subscriptions_max = subscriptions_max, ip_subscriptions_max
-        self._subscriptions: Counter[str] = Counter()
+        self._subscriptions = Open("streams", subscriptions_max, ip_subscriptions_max)
         self.open = False
         """Whether the board has caught up with the book: until then everything is refused as UNAVAILABLE."""
 
@@ -149,22 +147,18 @@ class BookService:
 
     @contextmanager
     def _subscribed(self, kind: str, context: Context) -> Iterator[None]:
-        address = of_ip(ip_of(context.peer()))
-        if self._subscriptions.total() >= self._subscriptions_max:
-            _refused.inc()
-            raise Rejected(Reason.OVERLOADED, f"{self._subscriptions_max} streams are being read already")
-        if self._subscriptions[address] >= self._ip_subscriptions_max:
-            _refused.inc()
-            raise Rejected(Reason.OVERLOADED, "too many streams are read from this address")
-        self._subscriptions[address] += 1
-        _subscribers.labels(kind).inc()
-        try:
+        with self._counted(context), _subscribers.labels(kind).track_inprogress():
             yield
-        finally:
-            self._subscriptions[address] -= 1
-            if not self._subscriptions[address]:
-                del self._subscriptions[address]
-            _subscribers.labels(kind).dec()
+
+    @contextmanager
+    def _counted(self, context: Context) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._subscriptions.one(ip_of(context.peer())))
+            except Rejected:
+                _refused.inc()
+                raise
+            yield
 
 
 def _within(value: int, maximum: int, field: str) -> int:

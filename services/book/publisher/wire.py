@@ -112,16 +112,18 @@ def snapshot(fold: Fold, depth: int, lagged: bool, incarnation: str) -> bytes:
 
 def delta(market: Market, change: Change, previous_sequence: int, bids: list[Level], asks: list[Level]) -> bytes:
     """A change, as a stream's message. The levels are given: a stream with a depth tells others than the change's."""
-    return pb.StreamOrderBookResponse(
-        delta=pb.BookDelta(
-            sequence=change.sequence,
-            previous_sequence=previous_sequence,
-            bids=_levels(market, bids),
-            asks=_levels(market, asks),
-            checksum=change.checksum,
-            event_time=_time(change.time_ns),
-        )
-    ).SerializeToString()
+    response = pb.StreamOrderBookResponse()
+    message = response.delta  # filled in place: one is made for every event, and copies took half of the time
+    message.sequence, message.previous_sequence = change.sequence, previous_sequence
+    price, quantity = market.format_price, market.format_quantity
+    for ticks, lots in bids:
+        message.bids.add(price=price(ticks), quantity=quantity(lots))
+    for ticks, lots in asks:
+        message.asks.add(price=price(ticks), quantity=quantity(lots))
+    message.checksum = change.checksum
+    if change.time_ns:
+        message.event_time.seconds, message.event_time.nanos = divmod(change.time_ns, NS_PER_SECOND)
+    return response.SerializeToString()
 
 
 def chained(data: bytes, previous_sequence: int) -> bytes:

@@ -17,9 +17,8 @@ from services.order_gateway.identity.scopes import ACCOUNT_SCOPES, Scope
 from services.order_gateway.identity.signing import AHEAD_MS_MAX, API_KEY, Claim, grpc_claim, is_fresh, rest_claim
 from services.order_gateway.identity.who import ADMIN_USER, Identity, checked_user
 from services.runtime.limits import of_ip
+from services.runtime.metadata import AUTHORIZATION_KEY, USER_KEY
 
-USER_KEY = "x-clearbook-user"
-AUTHORIZATION_KEY = "authorization"
 NS_PER_MS = 10**6
 
 _BEARER = "bearer "
@@ -72,16 +71,18 @@ class Authenticator:
 
         Raises:
             Rejected: UNAUTHENTICATED, with one answer for whatever is wrong; PERMISSION_DENIED for a good credential
-                with another user's name; OVERLOADED for an address that has failed too often.
+                with another user's name; OVERLOADED for a wrong one from an address that has failed too often.
         """
         if not self.offers_credential(call):
             return self._named(call)
-        self._failures.check(of_ip(call.peer))
+        address = of_ip(call.peer)
         identity = self._judged(call)
-        if identity is None and await self._keyring.look_again():
+        # Who has failed too often has no look into the database: one judgement in memory is all that a failure costs.
+        if identity is None and not self._failures.too_many(address) and await self._keyring.look_again():
             identity = self._judged(call)
         if identity is None:
-            self._failures.note(of_ip(call.peer))
+            self._failures.check(address)
+            self._failures.note(address)
             raise Rejected(Reason.UNAUTHENTICATED)
         self._keyring.use(identity.key_id, self._clock())
         # The shim always names one, the documented user_id: acting for another than it says would surprise.

@@ -8,11 +8,13 @@ from typing import Self
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.identity.authenticator import Authenticator
 from services.order_gateway.identity.failures import Failures
+from services.order_gateway.identity.freezes import Freezes
 from services.order_gateway.identity.issuer import Issuer, bootstrap_key
 from services.order_gateway.identity.key_store import MIGRATIONS, KeyStore
 from services.order_gateway.identity.keyring import Keyring
 from services.order_gateway.identity.settings import SCHEMA, IdentitySettings
 from services.order_gateway.identity.sign_in import SignIns
+from services.order_gateway.identity.sign_ups import SignUps
 from services.order_gateway.store import Store
 from services.runtime import log
 from services.runtime.db import Database, Unavailable
@@ -30,18 +32,19 @@ class Desk:
         keyring: the keys that are good.
         issuer: makes and revokes keys.
         authenticator: who is calling.
+        freezes: whose accounts are frozen.
     """
 
-    def __init__(self, settings: IdentitySettings, store: KeyStore, clock: Callable[[], int]) -> None:
+    def __init__(self, settings: IdentitySettings, database: Database, clock: Callable[[], int]) -> None:
         self._settings, self._clock = settings, clock
         secrets_key = settings.secrets_key
-        self.store = store
+        self.store = store = KeyStore(database)
+        self.freezes = Freezes(database, clock)
         self.keyring = Keyring(store, secrets_key, clock)
         self.issuer = Issuer(store, self.keyring, secrets_key, clock)
-        self._failures = Failures(lambda: time.monotonic_ns() // 10**6, settings.auth_failures_max)
         self.authenticator = Authenticator(
             self.keyring,
-            self._failures,
+            Failures(_milliseconds, settings.auth_failures_max),
             open_mode=settings.open_mode,
             audience=settings.clearbook_audience,
             clock=clock,
@@ -62,7 +65,7 @@ class Desk:
         except (Unavailable, ValueError) as error:
             raise StartError(str(error)) from None
         async with database:
-            desk = cls(settings, KeyStore(database), clock)
+            desk = cls(settings, database, clock)
             yield desk
             try:
                 await desk.keyring.note_used()
@@ -70,7 +73,8 @@ class Desk:
                 logger.warning("the last use of keys is not noted", why=str(error))
 
     async def load(self, ledger_store: Store) -> None:
-        """Reads all keys, first of all those that older versions kept with the ledger. Raises StartError."""
+        """Reads all keys and freezes, first of all what older versions kept with the ledger. Raises StartError."""
+        await self.freezes.refresh()
         tokens = await ledger_store.tokens()
         if tokens:
             await self.issuer.adopt(tokens)
@@ -80,4 +84,11 @@ class Desk:
 
     def sign_ins(self, accounts: Accounts) -> SignIns:
         """Sign-in by wallet."""
-        return SignIns(self._settings.site, self.store, self.issuer, accounts, self._failures, self._clock)
+        settings = self._settings
+        failures = Failures(_milliseconds, settings.auth_failures_max)
+        sign_ups = SignUps(_milliseconds, settings.sign_ups_per_ip_max, settings.sign_ups_per_day_max)
+        return SignIns(settings.site, self.store, self.issuer, accounts, failures, sign_ups, self._clock)
+
+
+def _milliseconds() -> int:
+    return time.monotonic_ns() // 10**6

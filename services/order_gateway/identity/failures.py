@@ -1,15 +1,17 @@
-"""How often somebody may show a credential that is none, by address."""
+"""How often somebody may show a credential that is none, by address.
 
-from collections import OrderedDict
+Whoever shares an address with somebody who guesses must still get in: a credential is judged first, and only one that
+is not good is counted, and refused with fewer words once there are too many.
+"""
+
 from collections.abc import Callable
 
 from services.errors import Reason, Rejected
+from services.order_gateway.identity.tally import Tally
 
 FAILURES_PER_IP_MAX = 100
-"""In FAILURES_MS; then no credential from there is looked at until that time is over."""
+"""In FAILURES_MS."""
 FAILURES_MS = 60_000
-IPS_MAX = 100_000
-"""Remembered at once; the one that began first is forgotten for a new one."""
 
 
 class Failures:
@@ -17,11 +19,15 @@ class Failures:
 
     Args:
         clock: milliseconds, from anywhere, never back.
+        per_ip_max: in that time.
     """
 
     def __init__(self, clock: Callable[[], int], per_ip_max: int) -> None:
-        self._clock, self._per_ip_max = clock, per_ip_max
-        self._by_ip: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._tally = Tally(clock, FAILURES_MS, per_ip_max)
+
+    def too_many(self, ip: str) -> bool:
+        """Whether an address has failed too often."""
+        return self._tally.wait_seconds(ip) > 0
 
     def check(self, ip: str) -> None:
         """Refuses an address that has failed too often.
@@ -29,19 +35,11 @@ class Failures:
         Raises:
             Rejected: OVERLOADED, with the seconds to wait in its message.
         """
-        began, count = self._by_ip.get(ip, (0, 0))
-        wait_ms = began + FAILURES_MS - self._clock()
-        if count >= self._per_ip_max and wait_ms > 0:
-            seconds = -(-wait_ms // 1_000)
-            raise Rejected(Reason.OVERLOADED, f"too many wrong credentials from this address; wait {seconds} s")
+        seconds = self._tally.wait_seconds(ip)
+        if seconds:
+            what = f"too many wrong credentials from this address; wait {seconds} s"
+            raise Rejected(Reason.OVERLOADED, what, retry_after_seconds=seconds)
 
     def note(self, ip: str) -> None:
         """One more failure."""
-        now = self._clock()
-        began, count = self._by_ip.get(ip, (now, 0))
-        if now >= began + FAILURES_MS:
-            del self._by_ip[ip]
-            began, count = now, 0
-        self._by_ip[ip] = (began, count + 1)
-        if len(self._by_ip) > IPS_MAX:
-            self._by_ip.popitem(last=False)
+        self._tally.note(ip)

@@ -77,14 +77,14 @@ class Issuer:
                 raise Rejected(Reason.PERMISSION_DENIED, "the new key would outlive the credential", "expire_time")
         elif asking.key_id:
             raise Rejected(Reason.UNAUTHENTICATED)  # revoked since it was admitted
-        return await self._create(asking.user, asked, networks, expire_ns)
+        return await self._create(asking, asking.user, asked, networks, expire_ns)
 
-    async def create_for(self, user: str, asked: NewKey) -> Issued:
+    async def create_for(self, operator: Identity, user: str, asked: NewKey) -> Issued:
         """A key for any user, as an operator asks for it. Raises Rejected as `create` does."""
-        return await self._create(user, asked, asked.networks, asked.expire_ns)
+        return await self._create(operator, user, asked, asked.networks, asked.expire_ns)
 
     async def _create(
-        self, user: str, asked: NewKey, networks: tuple[addresses.Network, ...], expire_ns: int
+        self, asking: Identity, user: str, asked: NewKey, networks: tuple[addresses.Network, ...], expire_ns: int
     ) -> Issued:
         now = self._clock()
         if expire_ns and expire_ns <= now:
@@ -93,7 +93,9 @@ class Issuer:
             raise Rejected(Reason.INVALID_FIELD, "allowed_ips must be given for the scope WITHDRAW", "allowed_ips")
         key_id = secrets.token_hex(KEY_ID_BYTES)
         proof, secret = self._proof(key_id, asked)
-        key = Key(key_id, asked.kind, user, asked.label, asked.scopes, networks, proof, now, expire_ns)
+        key = Key(
+            key_id, asked.kind, user, asked.label, asked.scopes, networks, proof, now, expire_ns, parent=asking.key_id
+        )
         async with self._making:
             if len(self._keyring.live_of(user, KeyKind.ED25519, KeyKind.HMAC_SHA256, KeyKind.BEARER)) >= KEYS_MAX:
                 raise Rejected(Reason.TOO_MANY_KEYS, f"an account has at most {KEYS_MAX} live keys; revoke one")
@@ -113,31 +115,54 @@ class Issuer:
         return box.seal(secret.encode(), key_id), secret
 
     async def _keep(self, key: Key) -> None:
-        await self._store.add(key)
+        try:
+            await self._store.add(key)
+        except Conflict:  # what it is made with was revoked since it was admitted
+            raise Rejected(Reason.UNAUTHENTICATED) from None
         self._keyring.learn(key)
 
-    async def open_session(self, user: str, granted: frozenset[Scope], peer: str) -> Issued:
-        """A session of somebody who has signed in. One that may WITHDRAW is good from this address only."""
+    async def open_session(self, user: str, granted: frozenset[Scope], peer: str, made_with: str) -> Issued:
+        """A session of somebody who has signed in. One that may WITHDRAW is good from this address only.
+
+        Args:
+            user: who.
+            granted: what it may do.
+            peer: from where.
+            made_with: the id of the credential shown beside the wallet's signature; "" for none.
+
+        Raises:
+            Rejected: UNAUTHENTICATED: that credential has been revoked meanwhile.
+        """
         now = self._clock()
         networks = networks_of([peer], "peer") if Scope.WITHDRAW in granted else ()
         token = new_token()
         expire_ns = now + SESSION_SECONDS * NS_PER_SECOND
         key_id = secrets.token_hex(KEY_ID_BYTES)
         key = Key(
-            key_id, KeyKind.SESSION, user, "sign-in by wallet", granted, networks, token_hash(token), now, expire_ns
+            key_id,
+            KeyKind.SESSION,
+            user,
+            "sign-in by wallet",
+            granted,
+            networks,
+            token_hash(token),
+            now,
+            expire_ns,
+            parent=made_with,
         )
         async with self._making:
             await self._keep(key)
             for old in self._keyring.live_of(user, KeyKind.SESSION)[:-SESSIONS_MAX]:
-                await self._revoke(old.key_id)
+                await self._revoke(old.key_id, alone=True)  # nothing is wrong with it, nor with what it made
         return Issued(key, token)
 
-    async def revoke(self, key_id: str, user: str | None) -> Key:
-        """Revokes a key at once; the key as it is then. Idempotent.
+    async def revoke(self, key_id: str, user: str | None, *, alone: bool) -> Key:
+        """Revokes a key at once, with all that were made with it; the key as it is then. Idempotent.
 
         Args:
             key_id: which.
             user: whose it must be; None: anybody's.
+            alone: leave those that were made with it: for a key that is replaced, not lost.
 
         Raises:
             Rejected: KEY_NOT_FOUND, also for another's.
@@ -145,19 +170,22 @@ class Issuer:
         key = await self._store.key(key_id)
         if key is None or user not in {None, key.user}:
             raise Rejected(Reason.KEY_NOT_FOUND)
-        if not key.revoke_ns:
-            key = await self._revoke(key_id)
-        return self._keyring.as_used(key)
+        await self._revoke(key_id, alone=alone)
+        return self._keyring.as_used(await self._store.key(key_id) or key)
 
-    async def _revoke(self, key_id: str) -> Key:
-        await self._store.revoke(key_id, self._clock())
-        key = await self._store.key(key_id)
-        assert key is not None
-        self._keyring.learn(key)
-        return key
+    async def _revoke(self, key_id: str, *, alone: bool) -> None:
+        await self._store.revoke(key_id, self._clock(), alone=alone)
+        await self._keyring.refresh()
 
-    async def page(self, user: str, before_number: int, limit: int) -> list[Key]:
-        """Keys of a user, newest first, made before a number."""
+    async def end_sessions(self, user: str) -> None:
+        """Revokes all sessions of a user, those of other gateways too. Raises Unavailable."""
+        await self._keyring.refresh()
+        async with self._making:
+            for session in self._keyring.live_of(user, KeyKind.SESSION):
+                await self._revoke(session.key_id, alone=False)
+
+    async def page(self, user: str | None, before_number: int, limit: int) -> list[Key]:
+        """Keys of a user (None: of all), newest first, made before a number."""
         return [self._keyring.as_used(key) for key in await self._store.keys(user, before_number, limit)]
 
     async def adopt(self, tokens: Iterable[tuple[str, str, bool, int]]) -> None:

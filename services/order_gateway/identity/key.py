@@ -52,6 +52,7 @@ class Key:
         proof: ED25519: the public key; HMAC_SHA256: the sealed secret; else the SHA-256 of the token.
         create_ns: since the epoch, as all times here.
         number: the order in which keys were made, over all users.
+        parent: the id of the credential that it was made with; "" for none.
     """
 
     key_id: str
@@ -66,6 +67,7 @@ class Key:
     last_used_ns: int = NEVER_NS
     revoke_ns: int = NEVER_NS
     number: int = 0
+    parent: str = ""
 
     def live(self, now_ns: int) -> bool:
         """Whether it is neither revoked nor expired."""

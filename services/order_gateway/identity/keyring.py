@@ -5,6 +5,7 @@ when somebody shows what is not known here.
 """
 
 import asyncio
+import heapq
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,8 @@ class Keyring:
         self._held: dict[str, _Held] = {}
         self._by_proof: dict[bytes, str] = {}
         self._by_user: dict[str, set[str]] = {}
+        self._ends: list[tuple[int, str]] = []
+        """A heap: when which key expires."""
         self._change = 0
         self._used: set[str] = set()
         self._refreshing = asyncio.Lock()
@@ -88,6 +91,8 @@ class Keyring:
         elif held is None:
             self._held[key.key_id] = _Held(key, verifier(key, self._secrets_key), key.last_used_ns)
             self._by_user.setdefault(key.user, set()).add(key.key_id)
+            if key.expire_ns:
+                heapq.heappush(self._ends, (key.expire_ns, key.key_id))
             if not key.kind.signs:
                 self._by_proof[key.proof] = key.key_id
 
@@ -112,20 +117,24 @@ class Keyring:
                 self.learn(key)
             except WrongSecretsKey as wrong:  # made by a gateway that is configured otherwise
                 logger.warning("a key cannot be used here", why=str(wrong))
+
+    def drop_expired(self) -> None:
+        """Forgets the keys whose time is over: their streams end."""
         now = self._clock()
-        for held in [held for held in self._held.values() if not held.key.live(now)]:
-            self._drop(held)
+        while self._ends and self._ends[0][0] <= now:
+            _, key_id = heapq.heappop(self._ends)
+            if key_id in self._held:
+                self._drop(self._held[key_id])
 
     async def look_again(self) -> bool:
         """Reads what has changed for somebody who showed what is not known here; whether it has been read anew.
 
-        Bounded, so that guessing costs the database nothing.
+        All who ask within REFRESH_SECONDS_MIN wait for the same look, so that guessing costs the database nothing.
         """
         asked = asyncio.get_running_loop().time()
-        if asked - self._refreshed < REFRESH_SECONDS_MIN and not self._refreshing.locked():
-            return False
         async with self._refreshing:
             if self._refreshed < asked:
+                await asyncio.sleep(self._refreshed + REFRESH_SECONDS_MIN - asked)
                 try:
                     await self._refresh()
                 except Unavailable as error:
@@ -135,6 +144,17 @@ class Keyring:
 
     async def follow(self) -> None:
         """Stays in step, for ever. A database that is away leaves what is known, and is asked again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_time(), name="expiry of keys")
+            group.create_task(self._follow_database(), name="changes of keys")
+
+    async def _follow_time(self) -> None:
+        """Beside the database, which may be away, or take its time to answer."""
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            self.drop_expired()
+
+    async def _follow_database(self) -> None:
         loop = asyncio.get_running_loop()
         noted = loop.time()
         while True:
@@ -175,9 +195,9 @@ class Keyring:
         return sorted((key for key in mine if key.kind in kinds and key.live(now)), key=lambda key: key.create_ns)
 
     def use(self, key_id: str, now_ns: int) -> None:
-        """Notes that a key was used, to the minute."""
+        """Notes that a key was used, to the minute; in its first minute, when it was made."""
         held = self._held[key_id]
-        minute = now_ns - now_ns % NS_PER_MINUTE
+        minute = max(now_ns - now_ns % NS_PER_MINUTE, held.key.create_ns)
         if minute > held.used_ns:
             held.used_ns = minute
             self._used.add(key_id)

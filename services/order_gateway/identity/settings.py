@@ -7,11 +7,21 @@ from pydantic import AfterValidator, Field
 from services.order_gateway.identity.failures import FAILURES_PER_IP_MAX
 from services.order_gateway.identity.secret_box import SecretsKey, checked_secrets_key
 from services.order_gateway.identity.sign_in import Site
+from services.order_gateway.identity.sign_ups import SIGN_UPS_PER_DAY_MAX, SIGN_UPS_PER_IP_MAX
 from services.runtime.config import DatabaseSettings
 from services.runtime.db import sqlite_path
 
 SCHEMA = "identity"
 DEVELOPMENT_CHAIN_ID = 31_337
+ADMIN_TOKEN_CHARS_MIN = 32
+"""Nobody guesses 32 hexadecimal digits; and one that people can remember is one that others can guess."""
+
+
+def checked_admin_token(text: str) -> str:
+    """The operator's token as the setting has it. Raises ValueError."""
+    if text and len(text) < ADMIN_TOKEN_CHARS_MIN:
+        raise ValueError(f"must be at least {ADMIN_TOKEN_CHARS_MIN} characters (openssl rand -hex 32)")
+    return text
 
 
 class IdentitySettings(DatabaseSettings):
@@ -23,10 +33,14 @@ class IdentitySettings(DatabaseSettings):
     """What gRPC signatures are meant for: another one for each gateway that takes the same keys."""
     clearbook_secrets_key: Annotated[str, AfterValidator(checked_secrets_key)] = Field(default="", repr=False)
     """Encrypts HMAC secrets at rest. Unset in open mode: a file of our own in the data folder."""
-    clearbook_admin_token: str = Field(default="", repr=False)
+    clearbook_admin_token: Annotated[str, AfterValidator(checked_admin_token)] = Field(default="", repr=False)
     """The first operator's bearer token; it may do nothing but administer."""
     auth_failures_max: int = Field(default=FAILURES_PER_IP_MAX, ge=1)
-    """Wrong credentials of one address in a minute; then none from there is looked at until the minute is over."""
+    """Wrong credentials of one address in a minute, and wrong sign-ins; good credentials pass all the same."""
+    sign_ups_per_ip_max: int = Field(default=SIGN_UPS_PER_IP_MAX, ge=1)
+    """Accounts that strangers open by sign-in in a day, from one address."""
+    sign_ups_per_day_max: int = Field(default=SIGN_UPS_PER_DAY_MAX, ge=1)
+    """Accounts that strangers open by sign-in in a day, from everywhere."""
     identity_database_url: str = Field(default="", repr=False)
     """Where keys and wallets are, if not beside the gateway's own database: several gateways may share it."""
     sign_in_domain: str = Field(default="127.0.0.1:8000", pattern=r"^[A-Za-z0-9.:\[\]-]{1,253}$")

@@ -11,12 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from eth_account import Account
-from eth_account.messages import encode_defunct
-from eth_keys.exceptions import BadSignature
-from eth_utils.address import is_checksum_address, to_checksum_address
-from eth_utils.exceptions import ValidationError
-
 from services.errors import Reason, Rejected
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.identity.failures import Failures
@@ -25,12 +19,14 @@ from services.order_gateway.identity.key_store import KeyStore
 from services.order_gateway.identity.replays import Replays
 from services.order_gateway.identity.scopes import Scope
 from services.order_gateway.identity.sign_in_message import SignInMessage, parse
+from services.order_gateway.identity.sign_ups import SignUps
+from services.order_gateway.identity.wallet_signature import SIGNATURE_BYTES, signer
 from services.order_gateway.identity.who import Visitor
+from services.order_gateway.wallet_address import checksummed
 from services.runtime.limits import of_ip
 
 MESSAGE_SECONDS_MAX = 300
 """How long a message can be used."""
-SIGNATURE_BYTES = 65
 NONCE_BYTES = 8
 CODE_BYTES = 16
 NS_PER_SECOND, NS_PER_MS = 10**9, 10**6
@@ -62,7 +58,9 @@ class SignIns:
 
     Args:
         site: as the messages name it.
-        failures: counts wrong signatures by address: to look at one costs ten milliseconds.
+        failures: counts wrong signatures by address. To look at one costs ten milliseconds: unlike a key's, one from an
+            address that has failed too often is not looked at.
+        sign_ups: counts the accounts that strangers open.
         clock: nanoseconds since the epoch.
     """
 
@@ -73,10 +71,11 @@ class SignIns:
         issuer: Issuer,
         accounts: Accounts,
         failures: Failures,
+        sign_ups: SignUps,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._site, self._store, self._issuer, self._accounts = site, store, issuer, accounts
-        self._failures, self._clock = failures, clock
+        self._failures, self._sign_ups, self._clock = failures, sign_ups, clock
         self._secret = secrets.token_bytes(32)
         self._used = Replays()
 
@@ -86,7 +85,7 @@ class SignIns:
         Raises:
             Rejected: INVALID_FIELD: no address.
         """
-        wallet = checked_address(address, "address")
+        wallet = _wallet(address)
         now = self._clock() // NS_PER_SECOND
         expires = now + MESSAGE_SECONDS_MAX
         site = self._site
@@ -103,7 +102,8 @@ class SignIns:
 
         Raises:
             Rejected: UNAUTHENTICATED, with one answer for whatever is wrong; ALREADY_EXISTS: the wallet is another's,
-                or the account has another; PERMISSION_DENIED: the credential beside it may not link wallets.
+                or the account has another; PERMISSION_DENIED: the credential beside it may not link wallets, or an
+                operator took the wallet away; OVERLOADED: too many wrong ones, or too many new accounts.
         """
         asking = visitor.identity
         if asking is not None and not (asking.may(Scope.TRADE) and asking.may(Scope.WITHDRAW)):
@@ -116,14 +116,48 @@ class SignIns:
             self._failures.note(of_ip(visitor.peer))
             raise
         owner = await self._store.user_of(wallet)
+        if owner is None and asking is None and await self._store.was_unlinked(wallet):
+            raise Rejected(Reason.PERMISSION_DENIED, "an operator unlinked the wallet: link it again with a credential")
         user = asking.user if asking is not None else owner or wallet
-        account_id = await self._accounts.open(user, seconds)
+        account_id = await self._account(user, asking is None, visitor.peer, seconds)
         if (owner is None and not await self._store.link(wallet, user, self._clock())) or owner not in {None, user}:
             raise Rejected(Reason.ALREADY_EXISTS, "the wallet is another account's, or the account has another wallet")
         granted = frozenset({Scope.READ, Scope.TRADE})
         if owner is not None and visitor.peer:
             granted |= {Scope.WITHDRAW}
-        return Session(await self._issuer.open_session(user, granted, visitor.peer), user, account_id)
+        made_with = asking.key_id if asking is not None else ""
+        issued = await self._issuer.open_session(user, granted, visitor.peer, made_with)
+        if await self._store.user_of(wallet) != user:  # an operator took it away meanwhile, and ended its sessions
+            await self._issuer.revoke(issued.key.key_id, user, alone=False)
+            raise Rejected(Reason.UNAUTHENTICATED)
+        return Session(issued, user, account_id)
+
+    async def _account(self, user: str, stranger: bool, peer: str, seconds: float) -> int:
+        """The account, opened if need be: for strangers, only so many a day."""
+        if not stranger or self._accounts.has(user):
+            return await self._accounts.open(user, seconds)
+        address = of_ip(peer)
+        self._sign_ups.take(address)
+        try:
+            return await self._accounts.open(user, seconds)
+        except Rejected as rejected:
+            if rejected.reason is not Reason.DEADLINE:  # then it may be opened yet
+                self._sign_ups.give_back(address)
+            raise
+
+    async def unlink(self, user: str) -> str:
+        """Takes a user's wallet away and ends the user's sessions; the wallet, in lower case.
+
+        It signs in to nothing then, not even to an account of its own name, until somebody links it with a credential.
+
+        Raises:
+            Rejected: WALLET_NOT_FOUND.
+        """
+        wallet = await self._store.wallet_of(user)
+        if wallet is None or not await self._store.unlink(wallet, user, self._clock()):
+            raise Rejected(Reason.WALLET_NOT_FOUND)
+        await self._issuer.end_sessions(user)
+        return wallet
 
     def _signer(self, text: str, signature: bytes) -> str:
         """Who signed a message of ours, which is used up even if the signature is wrong: an address in lower case."""
@@ -136,29 +170,16 @@ class SignIns:
         expires_ms, now_ms = _milliseconds(message.expires_at), self._clock() // NS_PER_MS
         if now_ms >= expires_ms or not self._used.first(_USED, message.nonce.encode(), expires_ms, now_ms):
             raise Rejected(Reason.UNAUTHENTICATED)
-        if _recovered(text, signature) != message.address:
+        if signer(text, signature) != message.address:
             raise Rejected(Reason.UNAUTHENTICATED)
         return message.address.lower()
 
 
-def checked_address(text: str, field: str) -> str:
-    """A wallet's address in EIP-55 mixed case, given so or all in lower case. Raises Rejected: INVALID_FIELD."""
-    shape = len(text) == 42 and text.startswith("0x") and all(c in "0123456789abcdefABCDEF" for c in text[2:])
-    if not shape or not (text == text.lower() or is_checksum_address(text)):
-        raise Rejected(
-            Reason.INVALID_FIELD,
-            f"{field} must be 0x and 40 hexadecimal digits, in EIP-55 mixed case or all in lower case",
-            field,
-        )
-    return to_checksum_address(text)
-
-
-def _recovered(text: str, signature: bytes) -> str:
-    """Whose signature it is (EIP-191); "" for none."""
+def _wallet(text: str) -> str:
     try:
-        return str(Account.recover_message(encode_defunct(text=text), signature=signature))
-    except (BadSignature, ValidationError, ValueError):
-        return ""
+        return checksummed(text)
+    except ValueError as error:
+        raise Rejected(Reason.INVALID_FIELD, f"address {error}", "address") from None
 
 
 def _text(seconds: int) -> str:

@@ -9,6 +9,7 @@ from services.order_gateway.accounts import Accounts
 from services.order_gateway.admin import Admin
 from services.order_gateway.audit import Audit
 from services.order_gateway.history import History
+from services.order_gateway.identity.freezes import Freezes
 from services.order_gateway.identity.who import Identity, checked_user
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.methods import Access, Method
@@ -22,10 +23,17 @@ class AdminHandlers:
     """See the proto for what each method does."""
 
     def __init__(
-        self, ledger: Ledger, admin: Admin, accounts: Accounts, history: History, fees: Schedule, audit: Audit
+        self,
+        ledger: Ledger,
+        admin: Admin,
+        accounts: Accounts,
+        history: History,
+        fees: Schedule,
+        audit: Audit,
+        freezes: Freezes,
     ) -> None:
         self._ledger, self._admin, self._accounts = ledger, admin, accounts
-        self._history, self._fees, self._audit = history, fees, audit
+        self._history, self._fees, self._audit, self._freezes = history, fees, audit, freezes
 
     def methods(self) -> list[Method]:
         """The service's table."""
@@ -76,7 +84,10 @@ class AdminHandlers:
         shown = found[: page.size]
         tiers = {account_id: self._fees.tier(account_id).name for account_id, _ in shown}
         return pb.ListAccountsResponse(
-            accounts=[history_wire.account(*item, tiers[item[0]], self._ledger) for item in shown],
+            accounts=[
+                history_wire.account(*item, tiers[item[0]], self._freezes.reason(item[1]), self._ledger)
+                for item in shown
+            ],
             next_page_token=page.next_token(len(found), (shown[-1][0], 0) if shown else OLDEST),
         )
 

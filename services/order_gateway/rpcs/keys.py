@@ -3,7 +3,7 @@
 from clearbook.v1 import account_service_pb2 as pb
 from clearbook.v1 import admin_service_pb2 as admin_pb
 
-from services.order_gateway import keys_wire
+from services.order_gateway import keys_wire, money_wire
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.identity.issuer import Issued, Issuer
 from services.order_gateway.identity.key_store import KeyStore
@@ -31,7 +31,9 @@ class KeyHandlers:
             Method(ACCOUNTS, "SignIn", Access.ANYBODY, pb.SignInRequest, self.sign_in),
             Method(ACCOUNTS, "GetSession", Access.READ, pb.GetSessionRequest, self.session),
             Method(ADMIN, "CreateUserApiKey", Access.ADMIN, admin_pb.CreateUserApiKeyRequest, self.create_for),
+            Method(ADMIN, "ListUserApiKeys", Access.ADMIN, admin_pb.ListUserApiKeysRequest, self.keys, reads=True),
             Method(ADMIN, "RevokeUserApiKey", Access.ADMIN, admin_pb.RevokeUserApiKeyRequest, self.revoke_anybodys),
+            Method(ADMIN, "UnlinkWallet", Access.ADMIN, admin_pb.UnlinkWalletRequest, self.unlink),
         ]
 
     async def create(self, caller: Caller, request: pb.CreateApiKeyRequest, _seconds: float) -> pb.CreateApiKeyResponse:
@@ -50,7 +52,8 @@ class KeyHandlers:
 
     async def revoke(self, caller: Caller, request: pb.RevokeApiKeyRequest, _seconds: float) -> pb.RevokeApiKeyResponse:
         """RevokeApiKey."""
-        return pb.RevokeApiKeyResponse(key=keys_wire.api_key(await self._issuer.revoke(request.key_id, caller.user)))
+        key = await self._issuer.revoke(request.key_id, caller.user, alone=request.keep_made_keys)
+        return pb.RevokeApiKeyResponse(key=keys_wire.api_key(key))
 
     async def begin_sign_in(
         self, _nobody: None, request: pb.CreateSignInRequest, _seconds: float
@@ -81,19 +84,39 @@ class KeyHandlers:
         )
 
     async def create_for(
-        self, _operator: Identity, request: admin_pb.CreateUserApiKeyRequest, seconds: float
+        self, operator: Identity, request: admin_pb.CreateUserApiKeyRequest, seconds: float
     ) -> admin_pb.CreateUserApiKeyResponse:
         """CreateUserApiKey."""
         user = checked_user(request.user, "user")
         asked = keys_wire.new_key(request.key)
         await self._accounts.open(user, seconds)
-        return admin_pb.CreateUserApiKeyResponse(key=_created(await self._issuer.create_for(user, asked)))
+        return admin_pb.CreateUserApiKeyResponse(key=_created(await self._issuer.create_for(operator, user, asked)))
+
+    async def keys(
+        self, _operator: Identity, request: admin_pb.ListUserApiKeysRequest, _seconds: float
+    ) -> admin_pb.ListUserApiKeysResponse:
+        """ListUserApiKeys."""
+        page = Page.of(request.page_size, request.page_token, "user keys", request.user)
+        found = await self._issuer.page(request.user or None, page.after[0], page.limit)
+        shown = found[: page.size]
+        return admin_pb.ListUserApiKeysResponse(
+            keys=[admin_pb.UserApiKey(user=key.user, key=keys_wire.api_key(key)) for key in shown],
+            next_page_token=page.next_token(len(found), (shown[-1].number, 0) if shown else NEWEST),
+        )
+
+    async def unlink(
+        self, _operator: Identity, request: admin_pb.UnlinkWalletRequest, _seconds: float
+    ) -> admin_pb.UnlinkWalletResponse:
+        """UnlinkWallet."""
+        user = checked_user(request.user, "user")
+        money_wire.reason(request.reason)
+        return admin_pb.UnlinkWalletResponse(wallet_address=await self._sign_ins.unlink(user))
 
     async def revoke_anybodys(
         self, _operator: Identity, request: admin_pb.RevokeUserApiKeyRequest, _seconds: float
     ) -> admin_pb.RevokeUserApiKeyResponse:
         """RevokeUserApiKey."""
-        await self._issuer.revoke(request.key_id, None)
+        await self._issuer.revoke(request.key_id, None, alone=request.keep_made_keys)
         return admin_pb.RevokeUserApiKeyResponse()
 
 

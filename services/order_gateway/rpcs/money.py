@@ -70,9 +70,9 @@ class MoneyHandlers:
         self, _admin: Identity, request: admin_pb.GrantFundsRequest, seconds: float
     ) -> admin_pb.GrantFundsResponse:
         """GrantFunds."""
-        asset, amount = wire.grant(request, self._ledger.assets_by_symbol)
+        asset, amount, why = wire.grant(request, self._ledger.assets_by_symbol)
         user = checked_user(request.user, "user")
-        made = await self._money.grant(request.transfer_id, user, asset, amount, seconds)
+        made = await self._money.grant(request.transfer_id, user, asset, amount, why, seconds)
         return admin_pb.GrantFundsResponse(settlement_sequence=made.settlement_sequence)
 
     async def adjust(

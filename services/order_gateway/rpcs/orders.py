@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator
 from clearbook.v1 import order_service_pb2 as pb
 
 from services.order_gateway import history_wire, wire
+from services.order_gateway.cancels import Cancels
 from services.order_gateway.history import History
 from services.order_gateway.identity.who import Caller
 from services.order_gateway.ledger import Ledger
+from services.order_gateway.limits import Weight
 from services.order_gateway.methods import Access, Method
+from services.order_gateway.model import Wanted
 from services.order_gateway.orders import Orders
 from services.order_gateway.paging import NEWEST, Page
 from services.order_gateway.views import OrdersView
@@ -20,13 +23,14 @@ SERVICE = "clearbook.v1.OrderService"
 class OrderHandlers:
     """See the proto for what each method does."""
 
-    def __init__(self, ledger: Ledger, orders: Orders, history: History, watches: Watches) -> None:
-        self._ledger, self._orders, self._history, self._watches = ledger, orders, history, watches
+    def __init__(self, ledger: Ledger, orders: Orders, cancels: Cancels, history: History, watches: Watches) -> None:
+        self._ledger, self._orders, self._cancels = ledger, orders, cancels
+        self._history, self._watches = history, watches
 
     def methods(self) -> list[Method]:
         """The service's table."""
         return [
-            Method(SERVICE, "PlaceOrder", Access.TRADE, pb.PlaceOrderRequest, self.place),
+            Method(SERVICE, "PlaceOrder", Access.TRADE, pb.PlaceOrderRequest, self.place, weight=_one_order),
             Method(SERVICE, "CancelOrder", Access.TRADE, pb.CancelOrderRequest, self.cancel),
             Method(SERVICE, "GetOrder", Access.READ, pb.GetOrderRequest, self.get),
             Method(SERVICE, "ListOrders", Access.READ, pb.ListOrdersRequest, self.page),
@@ -38,12 +42,12 @@ class OrderHandlers:
         """PlaceOrder."""
         placement = wire.placement(request, self._ledger.markets_by_symbol)
         client_order_id = request.client_order_id or caller.identity.made_id
-        placed = await self._orders.place(caller.account_id, placement, client_order_id, seconds)
+        placed = await self._orders.place(caller.account_id, Wanted(placement, client_order_id), seconds)
         return wire.placed(placed.order, placed.executions, placement.market)
 
     async def cancel(self, caller: Caller, request: pb.CancelOrderRequest, seconds: float) -> pb.CancelOrderResponse:
         """CancelOrder."""
-        order = await self._orders.cancel(caller.account_id, wire.order_name(request), seconds)
+        order = await self._cancels.cancel(caller.account_id, wire.order_name(request), seconds)
         return pb.CancelOrderResponse(order=wire.order(order, self._ledger.markets[order.market_id]))
 
     async def get(self, caller: Caller, request: pb.GetOrderRequest, seconds: float) -> pb.GetOrderResponse:
@@ -69,13 +73,15 @@ class OrderHandlers:
         )
 
     async def executions(
-        self, caller: Caller, request: pb.ListExecutionsRequest, _seconds: float
+        self, caller: Caller, request: pb.ListExecutionsRequest, seconds: float
     ) -> pb.ListExecutionsResponse:
         """ListExecutions."""
         market_id = wire.market_filter(request.market, self._ledger.markets_by_symbol)
         order_id = wire.order_id(request.order_id) if request.order_id else None
         span = history_wire.span(request)
         page = Page.of(request.page_size, request.page_token, "executions", market_id, order_id, span)
+        if order_id is not None:
+            await self._orders.find(caller.account_id, order_id, seconds)
         found = await self._history.executions(caller.account_id, market_id, order_id, span, page)
         shown = found[: page.size]
         last = (shown[-1].event_sequence, shown[-1].trade_id) if shown else NEWEST
@@ -95,3 +101,7 @@ class OrderHandlers:
                 for update in await watch.updates():
                     for part in update.parts():
                         yield wire.stream_orders(part, self._ledger.markets)
+
+
+def _one_order(_request: pb.PlaceOrderRequest) -> Weight:
+    return Weight(orders=1)

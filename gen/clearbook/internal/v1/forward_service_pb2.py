@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+clearbook/internal/v1/forward_service.proto\x12\x15\x63learbook.internal.v1\"\xf2\x01\n\x0e\x46orwardRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x45\n\x08metadata\x18\x04 \x03(\x0b\x32\x33.clearbook.internal.v1.ForwardRequest.MetadataEntry\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12-\n\x06signed\x18\x06 \x01(\x0b\x32\x1d.clearbook.internal.v1.Signed\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"`\n\x06Signed\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\t\x12\r\n\x05route\x18\x04 \x01(\t\x12\x13\n\x0bquery_bytes\x18\x05 \x01(\r\"\xb5\x01\n\x0f\x46orwardResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x08response\x18\x02 \x01(\x0c\x12\x0e\n\x06status\x18\x03 \x01(\x0c\x12\x44\n\x07trailer\x18\x04 \x03(\x0b\x32\x33.clearbook.internal.v1.ForwardResponse.TrailerEntry\x1a.\n\x0cTrailerEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"N\n\x14\x46orwardStreamRequest\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.clearbook.internal.v1.ForwardRequest\":\n\x15\x46orwardStreamResponse\x12\x10\n\x08response\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\t2\xdc\x01\n\x0e\x46orwardService\x12\\\n\x07\x46orward\x12%.clearbook.internal.v1.ForwardRequest\x1a&.clearbook.internal.v1.ForwardResponse(\x01\x30\x01\x12l\n\rForwardStream\x12+.clearbook.internal.v1.ForwardStreamRequest\x1a,.clearbook.internal.v1.ForwardStreamResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+clearbook/internal/v1/forward_service.proto\x12\x15\x63learbook.internal.v1\"\xf2\x01\n\x0e\x46orwardRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x45\n\x08metadata\x18\x04 \x03(\x0b\x32\x33.clearbook.internal.v1.ForwardRequest.MetadataEntry\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12-\n\x06signed\x18\x06 \x01(\x0b\x32\x1d.clearbook.internal.v1.Signed\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"^\n\x06Signed\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\t\x12\x13\n\x0bquery_bytes\x18\x05 \x01(\rJ\x04\x08\x04\x10\x05R\x05route\"\xb5\x01\n\x0f\x46orwardResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x08response\x18\x02 \x01(\x0c\x12\x0e\n\x06status\x18\x03 \x01(\x0c\x12\x44\n\x07trailer\x18\x04 \x03(\x0b\x32\x33.clearbook.internal.v1.ForwardResponse.TrailerEntry\x1a.\n\x0cTrailerEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"N\n\x14\x46orwardStreamRequest\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.clearbook.internal.v1.ForwardRequest\":\n\x15\x46orwardStreamResponse\x12\x10\n\x08response\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\t2\xdc\x01\n\x0e\x46orwardService\x12\\\n\x07\x46orward\x12%.clearbook.internal.v1.ForwardRequest\x1a&.clearbook.internal.v1.ForwardResponse(\x01\x30\x01\x12l\n\rForwardStream\x12+.clearbook.internal.v1.ForwardStreamRequest\x1a,.clearbook.internal.v1.ForwardStreamResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,15 +40,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FORWARDREQUEST_METADATAENTRY']._serialized_start=266
   _globals['_FORWARDREQUEST_METADATAENTRY']._serialized_end=313
   _globals['_SIGNED']._serialized_start=315
-  _globals['_SIGNED']._serialized_end=411
-  _globals['_FORWARDRESPONSE']._serialized_start=414
-  _globals['_FORWARDRESPONSE']._serialized_end=595
-  _globals['_FORWARDRESPONSE_TRAILERENTRY']._serialized_start=549
-  _globals['_FORWARDRESPONSE_TRAILERENTRY']._serialized_end=595
-  _globals['_FORWARDSTREAMREQUEST']._serialized_start=597
-  _globals['_FORWARDSTREAMREQUEST']._serialized_end=675
-  _globals['_FORWARDSTREAMRESPONSE']._serialized_start=677
-  _globals['_FORWARDSTREAMRESPONSE']._serialized_end=735
-  _globals['_FORWARDSERVICE']._serialized_start=738
-  _globals['_FORWARDSERVICE']._serialized_end=958
+  _globals['_SIGNED']._serialized_end=409
+  _globals['_FORWARDRESPONSE']._serialized_start=412
+  _globals['_FORWARDRESPONSE']._serialized_end=593
+  _globals['_FORWARDRESPONSE_TRAILERENTRY']._serialized_start=547
+  _globals['_FORWARDRESPONSE_TRAILERENTRY']._serialized_end=593
+  _globals['_FORWARDSTREAMREQUEST']._serialized_start=595
+  _globals['_FORWARDSTREAMREQUEST']._serialized_end=673
+  _globals['_FORWARDSTREAMRESPONSE']._serialized_start=675
+  _globals['_FORWARDSTREAMRESPONSE']._serialized_end=733
+  _globals['_FORWARDSERVICE']._serialized_start=736
+  _globals['_FORWARDSERVICE']._serialized_end=956
 # @@protoc_insertion_point(module_scope)

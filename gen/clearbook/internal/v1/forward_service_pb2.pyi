@@ -86,14 +86,15 @@ Global___ForwardRequest: _TypeAlias = ForwardRequest  # noqa: Y015
 
 @_typing.final
 class Signed(_message.Message):
-    """A signature of Binance's scheme, as the caller gave it. The shim checks nothing of it."""
+    """A signature of Binance's scheme, as the caller gave it. The shim checks nothing of it. The scheme signs parameters and body, not the
+    route: what keeps a signature from being used twice, on whatever route, is that its payload is good once.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_ID_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
-    ROUTE_FIELD_NUMBER: _builtins.int
     QUERY_BYTES_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """The key's id (X-MBX-APIKEY)."""
@@ -101,8 +102,6 @@ class Signed(_message.Message):
     """The signed bytes as they were sent: the query without its signature parameter, then the body."""
     signature: _builtins.str
     """The signature as text: hexadecimal for HMAC, base64 for Ed25519."""
-    route: _builtins.str
-    """HTTP method and path, for example "POST /api/v1/order"; "WS session.logon" for a logon. Goes to the audit of failures."""
     query_bytes: _builtins.int
     """How many of payload's bytes are of the query; the rest is the body. Where one ends and the other begins, the bytes do not tell."""
     def __init__(
@@ -111,12 +110,11 @@ class Signed(_message.Message):
         key_id: _builtins.str = ...,
         payload: _builtins.bytes = ...,
         signature: _builtins.str = ...,
-        route: _builtins.str = ...,
         query_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "payload", b"payload", "query_bytes", b"query_bytes", "route", b"route", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "payload", b"payload", "query_bytes", b"query_bytes", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

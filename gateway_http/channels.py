@@ -1,0 +1,41 @@
+"""Connections for calls that last: as many as it takes that every one of them is carried at once.
+
+A connection carries rpc.CONCURRENT_STREAMS_MAX calls; one more would wait for another to end, and say nothing of it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import grpc
+
+from gateway_http.limits import SOCKETS_MAX
+from services.runtime import rpc
+
+STREAMS_SOCKET_MAX: Final = 2
+"""Of one socket: its session, and its account."""
+CHANNELS: Final = -(-SOCKETS_MAX * STREAMS_SOCKET_MAX // rpc.CONCURRENT_STREAMS_MAX)
+
+
+class Channels:
+    """Connections to one server. Each is made when it is first used."""
+
+    def __init__(self, make: Callable[[], grpc.aio.Channel], count: int = CHANNELS) -> None:
+        """`make`: a channel of its own connection; `count`: how many."""
+        self._channels = [make() for _ in range(count)]
+        self._calls = [0] * count
+
+    @contextmanager
+    def one(self) -> Iterator[grpc.aio.Channel]:
+        """The connection with the fewest calls, which carries one more until the block ends."""
+        place = min(range(len(self._calls)), key=self._calls.__getitem__)
+        self._calls[place] += 1
+        try:
+            yield self._channels[place]
+        finally:
+            self._calls[place] -= 1
+
+    async def close(self) -> None:
+        """Ends all calls."""
+        for channel in self._channels:
+            await channel.close()

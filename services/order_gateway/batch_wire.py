@@ -1,0 +1,105 @@
+"""Several orders in one call: each judged by itself on the way in, answered by itself on the way out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from clearbook.v1 import order_service_pb2 as pb
+
+from services.errors import Reason, Rejected
+from services.order_gateway import wire
+from services.order_gateway.model import Order, Placed, Wanted
+from services.order_gateway.wire import Markets
+from services.runtime.status import MESSAGE_CHARS_MAX, number_of
+from services.units import Market
+
+ORDERS_PER_CALL_MAX = 500
+BYTES_PER_CALL_MAX = 256 * 1024
+EXECUTIONS_PER_CALL_MAX = 5_000
+"""In the answer to one call, the first ones: more might not fit into a message."""
+CANCELED_SHOWN_MAX = 5_000
+"""In the answer to CancelAllOrders, the oldest ones: more might not fit into a message."""
+
+
+def check_size(request: pb.PlaceOrdersRequest | pb.CancelOrdersRequest) -> None:
+    """Refuses a call of none (INVALID_FIELD) or of too many orders, or of too many bytes (TOO_LARGE)."""
+    count, size = len(request.orders), request.ByteSize()
+    if not count:
+        raise wire.invalid("orders", "is empty")
+    if count > ORDERS_PER_CALL_MAX:
+        raise Rejected(Reason.TOO_LARGE, f"{count} orders, at most {ORDERS_PER_CALL_MAX} in one call", "orders")
+    if size > BYTES_PER_CALL_MAX:
+        raise Rejected(Reason.TOO_LARGE, f"{size} bytes, at most {BYTES_PER_CALL_MAX} in one call", "orders")
+
+
+def wanted(orders: Iterable[pb.PlaceOrderRequest], made_id: str, markets: Markets) -> list[Wanted | Rejected]:
+    """What each asks for, or what is wrong with it.
+
+    Args:
+        orders: as they came.
+        made_id: an id made of the whole request, for those without one of their own; "": there is none.
+        markets: by symbol.
+    """
+    return [_wanted(order, f"{made_id}-{place}" if made_id else "", markets) for place, order in enumerate(orders)]
+
+
+def _wanted(request: pb.PlaceOrderRequest, made_id: str, markets: Markets) -> Wanted | Rejected:
+    try:
+        return Wanted(wire.placement(request, markets), request.client_order_id or made_id)
+    except Rejected as rejected:
+        return rejected
+
+
+def names(orders: Iterable[pb.CancelOrderRequest]) -> list[int | str | Rejected]:
+    """Which order each names, or what is wrong with it."""
+    return [_name(order) for order in orders]
+
+
+def _name(request: pb.CancelOrderRequest) -> int | str | Rejected:
+    try:
+        return wire.order_name(request)
+    except Rejected as rejected:
+        return rejected
+
+
+def buys_only(side: int) -> bool | None:
+    """Whether only buys (True) or only sells (False) are meant; None: both."""
+    if side not in {pb.SIDE_UNSPECIFIED, pb.SIDE_BUY, pb.SIDE_SELL}:
+        raise wire.invalid("side", f"has no value {side}")
+    return None if side == pb.SIDE_UNSPECIFIED else side == pb.SIDE_BUY
+
+
+def refusal(rejected: Rejected) -> pb.Refusal:
+    """Why one of several was refused."""
+    reason, message = rejected.reason, rejected.message[:MESSAGE_CHARS_MAX]
+    return pb.Refusal(code=number_of(reason), reason=reason.name, message=message, field=rejected.field)
+
+
+def placed(outcomes: Sequence[Placed | Rejected], markets: Mapping[int, Market]) -> pb.PlaceOrdersResponse:
+    """The answer to PlaceOrders."""
+    response, room = pb.PlaceOrdersResponse(), EXECUTIONS_PER_CALL_MAX
+    for outcome in outcomes:
+        message = response.outcomes.add()
+        if isinstance(outcome, Rejected):
+            message.refusal.CopyFrom(refusal(outcome))
+        else:
+            executions = outcome.executions[:room]
+            room -= len(executions)
+            message.placed.CopyFrom(wire.placed(outcome.order, executions, markets[outcome.order.market_id]))
+    return response
+
+
+def canceled(outcomes: Sequence[Order | Rejected], markets: Mapping[int, Market]) -> pb.CancelOrdersResponse:
+    """The answer to CancelOrders."""
+    response = pb.CancelOrdersResponse()
+    for outcome in outcomes:
+        message = response.outcomes.add()
+        if isinstance(outcome, Rejected):
+            message.refusal.CopyFrom(refusal(outcome))
+        else:
+            message.canceled.order.CopyFrom(wire.order(outcome, markets[outcome.market_id]))
+    return response
+
+
+def all_canceled(orders: Sequence[Order], markets: Mapping[int, Market]) -> pb.CancelAllOrdersResponse:
+    """The answer to CancelAllOrders."""
+    shown = [wire.order(order, markets[order.market_id]) for order in orders[:CANCELED_SHOWN_MAX]]
+    return pb.CancelAllOrdersResponse(orders=shown, canceled_count=len(orders))

@@ -1,0 +1,121 @@
+"""Cancels: of one order, of several, of all that are open."""
+
+import asyncio
+from collections.abc import Sequence, Set
+from functools import partial
+
+from services.errors import Reason, Rejected
+from services.order_gateway.ledger import Change, Ledger
+from services.order_gateway.model import CancelOrder, Order
+from services.order_gateway.orders import Orders
+from services.order_gateway.outcomes import answer, give, heard, outcomes, promised
+from services.order_gateway.session import Session, refusal
+
+PAGE_ORDERS = 500
+"""Cancels of one account on their way at once, when all its orders are canceled."""
+
+
+class Cancels:
+    """Ends open orders at their owner's wish.
+
+    Args:
+        ledger: the fold.
+        session: the way into the book.
+        orders: knows them by name.
+    """
+
+    def __init__(self, ledger: Ledger, session: Session, orders: Orders) -> None:
+        self._ledger, self._session, self._orders = ledger, session, orders
+        self._tasks: set[asyncio.Task[Order]] = set()
+
+    async def cancel(self, account_id: int, name: int | str, seconds: float) -> Order:
+        """Cancels an open order, named by our id or the client's; the order after it ended.
+
+        Raises:
+            Rejected: ORDER_NOT_FOUND, ORDER_ENDED, OVERLOADED, NOT_TAKEN, DEADLINE.
+        """
+        (ended,) = self.begin(account_id, [name], seconds)
+        return await answer(ended, seconds)
+
+    def begin(self, account_id: int, names: Sequence[int | str], seconds: float) -> "list[asyncio.Future[Order]]":
+        """Puts cancels on their way, in their order; each will be what `cancel` returns, or raise what it raises.
+
+        An order whose own outcome is not known yet, or which only the database knows, is found first: that cancel goes
+        later.
+        """
+        found = [self._orders.at_hand(account_id, name) for name in names]
+        return [
+            self._submit(account_id, order) if order is not None else self._spawn(account_id, name, seconds)
+            for name, order in zip(names, found, strict=True)
+        ]
+
+    async def cancel_all(
+        self, account_id: int, market_id: int | None, buys: bool | None, seconds: float
+    ) -> list[Order]:
+        """Cancels all open orders, perhaps of one market or side only; those that it ended, oldest first.
+
+        Orders that were on their way when it was called are among them.
+
+        Raises:
+            Rejected: OVERLOADED, NOT_TAKEN, DEADLINE: perhaps not all were canceled; the same again ends the rest.
+        """
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + seconds
+        await outcomes(self._orders.in_flight(account_id), seconds)
+        mine = self._ledger.open_orders(account_id).values()
+        chosen = [item for item in mine if market_id in {None, item.market_id} and buys in {None, item.buys}]
+        return await self._cancel_open(account_id, [order.order_id for order in chosen], max(give_up - clock(), 0))
+
+    async def cancel_these(self, account_id: int, order_ids: Set[int], seconds: float) -> list[Order]:
+        """The same for those of some orders that are open."""
+        chosen = [order_id for order_id in self._ledger.open_orders(account_id) if order_id in order_ids]
+        return await self._cancel_open(account_id, chosen, seconds)
+
+    async def _cancel_open(self, account_id: int, chosen: Sequence[int], seconds: float) -> list[Order]:
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + seconds
+        canceled: list[Order] = []
+        for start in range(0, len(chosen), PAGE_ORDERS):
+            seconds_left = max(give_up - clock(), 0)
+            page = self.begin(account_id, chosen[start : start + PAGE_ORDERS], seconds_left)
+            for outcome in await outcomes(page, seconds_left):
+                if isinstance(outcome, Order):
+                    canceled.append(outcome)
+                elif not (isinstance(outcome, Rejected) and outcome.reason is Reason.ORDER_ENDED):
+                    raise outcome
+        return canceled
+
+    def _submit(self, account_id: int, order: Order) -> "asyncio.Future[Order]":
+        ended: asyncio.Future[Order] = promised()
+        command = CancelOrder(account_id, order.order_id)
+        try:
+            if not order.is_open:
+                raise _has_ended(order)
+            self._session.submit(command, account_id, landing=partial(self._landed, order, ended))
+        except Rejected as rejected:
+            give(ended, rejected)
+        return ended
+
+    def _landed(self, order: Order, ended: "asyncio.Future[Order]", found: Change | Rejected) -> None:
+        if isinstance(found, Rejected):
+            return give(ended, found)
+        refused = refusal(found)
+        if refused is not None and refused.reason is Reason.ORDER_NOT_FOUND:
+            # It ended while the cancel was on its way.
+            refused = _has_ended(self._ledger.orders.get(order.order_id, order))
+        return give(ended, found.effects.orders[-1] if refused is None else refused)
+
+    def _spawn(self, account_id: int, name: int | str, seconds: float) -> "asyncio.Future[Order]":
+        task = asyncio.create_task(self._find_and_cancel(account_id, name, seconds))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(heard)
+        return task
+
+    async def _find_and_cancel(self, account_id: int, name: int | str, seconds: float) -> Order:
+        order = await self._orders.find(account_id, name, seconds)
+        return await answer(self._submit(account_id, order), seconds)
+
+
+def _has_ended(order: Order) -> Rejected:
+    return Rejected(Reason.ORDER_ENDED, f"order {order.order_id} is {order.state.name} already")

@@ -1,0 +1,77 @@
+"""Cancel on disconnect: orders whose stream has ended are canceled, however long it takes to reach the book."""
+
+import asyncio
+from collections.abc import Sequence
+
+from services.errors import Rejected
+from services.order_gateway.call import ANSWER_SECONDS_MAX
+from services.order_gateway.cancels import Cancels
+from services.order_gateway.model import Placed
+from services.order_gateway.outcomes import outcomes
+from services.runtime import log, metrics
+from services.runtime.db import Unavailable
+from services.runtime.streams import Backoff
+
+_left = metrics.gauge("gateway_disconnects", "Ended streams whose orders are being canceled.")
+_canceled = metrics.counter("gateway_disconnect_cancels", "Orders canceled because their stream ended.")
+
+logger = log.get("disconnects")
+
+
+class Disconnects:
+    """Cleans up after streams.
+
+    Args:
+        cancels: ends the orders.
+    """
+
+    def __init__(self, cancels: Cancels) -> None:
+        self._cancels = cancels
+        self._ended: asyncio.Queue[tuple[int, set[int], Sequence[asyncio.Future[Placed]]]] = asyncio.Queue()
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def leave(self, account_id: int, order_ids: set[int], pending: "Sequence[asyncio.Future[Placed]]") -> None:
+        """A stream has ended: what it placed, and what it has on its way, is to be canceled."""
+        self._busy += 1
+        self._idle.clear()
+        _left.set(self._busy)
+        self._ended.put_nowait((account_id, order_ids, pending))
+
+    async def run(self) -> None:
+        """Cancels what is left, for ever; each stream's orders apart."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(self._clean_up(*await self._ended.get()), name="cancel on disconnect")
+
+    async def finish(self, seconds: float) -> None:
+        """Returns when nothing is left to cancel, or after so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            logger.warning("orders of ended streams stay open", streams=self._busy)
+
+    async def _clean_up(
+        self, account_id: int, order_ids: set[int], pending: "Sequence[asyncio.Future[Placed]]"
+    ) -> None:
+        try:
+            found = await outcomes(pending, ANSWER_SECONDS_MAX)
+            order_ids |= {placed.order.order_id for placed in found if isinstance(placed, Placed)}
+            backoff = Backoff()
+            while True:
+                try:
+                    canceled = await self._cancels.cancel_these(account_id, order_ids, ANSWER_SECONDS_MAX)
+                    break
+                except (Rejected, Unavailable) as error:
+                    delay = backoff.next_seconds()
+                    logger.warning("orders of an ended stream are open yet", account=account_id, why=str(error))
+                    await asyncio.sleep(delay)
+            _canceled.inc(len(canceled))
+            logger.info("canceled on disconnect", account=account_id, orders=len(canceled))
+        finally:
+            self._busy -= 1
+            _left.set(self._busy)
+            if not self._busy:
+                self._idle.set()

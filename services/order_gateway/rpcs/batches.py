@@ -1,0 +1,82 @@
+"""OrderService: several orders in one call."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TypeVar
+
+from clearbook.v1 import order_service_pb2 as pb
+
+from services.errors import Rejected
+from services.order_gateway import batch_wire, wire
+from services.order_gateway.cancels import Cancels
+from services.order_gateway.identity.who import Caller
+from services.order_gateway.ledger import Ledger
+from services.order_gateway.limits import Weight
+from services.order_gateway.methods import Access, Method
+from services.order_gateway.orders import Orders
+from services.order_gateway.outcomes import outcomes
+from services.order_gateway.rpcs.orders import SERVICE
+from services.runtime import rpc
+
+T = TypeVar("T")
+
+
+class BatchHandlers:
+    """See the proto for what each method does."""
+
+    def __init__(self, ledger: Ledger, orders: Orders, cancels: Cancels) -> None:
+        self._ledger, self._orders, self._cancels = ledger, orders, cancels
+
+    def methods(self) -> list[Method]:
+        """Rows of the service's table."""
+        return [
+            Method(SERVICE, "PlaceOrders", Access.TRADE, pb.PlaceOrdersRequest, self.place, weight=_placed),
+            Method(SERVICE, "CancelOrders", Access.TRADE, pb.CancelOrdersRequest, self.cancel, weight=_canceled),
+            Method(SERVICE, "CancelAllOrders", Access.TRADE, pb.CancelAllOrdersRequest, self.cancel_all),
+        ]
+
+    async def place(self, caller: Caller, request: pb.PlaceOrdersRequest, seconds: float) -> pb.PlaceOrdersResponse:
+        """PlaceOrders."""
+        batch_wire.check_size(request)
+        asked = batch_wire.wanted(request.orders, caller.identity.made_id, self._ledger.markets_by_symbol)
+        good = [item for item in asked if not isinstance(item, Rejected)]
+        begun = iter(await self._orders.begin(caller.account_id, good))
+        found = await told([item if isinstance(item, Rejected) else next(begun) for item in asked], seconds)
+        return batch_wire.placed(found, self._ledger.markets)
+
+    async def cancel(self, caller: Caller, request: pb.CancelOrdersRequest, seconds: float) -> pb.CancelOrdersResponse:
+        """CancelOrders."""
+        batch_wire.check_size(request)
+        asked = batch_wire.names(request.orders)
+        good = [item for item in asked if not isinstance(item, Rejected)]
+        begun = iter(self._cancels.begin(caller.account_id, good, seconds))
+        found = await told([item if isinstance(item, Rejected) else next(begun) for item in asked], seconds)
+        return batch_wire.canceled(found, self._ledger.markets)
+
+    async def cancel_all(
+        self, caller: Caller, request: pb.CancelAllOrdersRequest, seconds: float
+    ) -> pb.CancelAllOrdersResponse:
+        """CancelAllOrders."""
+        market_id = wire.market_filter(request.market, self._ledger.markets_by_symbol)
+        buys = batch_wire.buys_only(request.side)
+        ended = await self._cancels.cancel_all(caller.account_id, market_id, buys, seconds)
+        return batch_wire.all_canceled(ended, self._ledger.markets)
+
+
+async def told(items: "Sequence[asyncio.Future[T] | Rejected]", seconds: float) -> list[T | Rejected]:
+    """What the caller hears of each: what it became, or why not."""
+    pending: list[asyncio.Future[T]] = [item for item in items if not isinstance(item, Rejected)]
+    known = await outcomes(pending, seconds)
+    rest = iter(known)
+    found = (item if isinstance(item, Rejected) else next(rest) for item in items)
+    return [rpc.refusal_for(item, SERVICE) if isinstance(item, Exception) else item for item in found]
+
+
+def _placed(request: pb.PlaceOrdersRequest) -> Weight:
+    """Each order counts."""
+    return Weight(orders=len(request.orders)) if request.orders else Weight(requests=1)
+
+
+def _canceled(request: pb.CancelOrdersRequest) -> Weight:
+    """Each cancel counts as a request of its own."""
+    return Weight(requests=max(1, len(request.orders)))

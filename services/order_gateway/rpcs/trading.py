@@ -1,0 +1,196 @@
+"""OrderService.Trade: a stream for order entry.
+
+Requests are taken one after the other, and answered one after the other once their outcomes are known; many may be on
+their way. Answers that are ready together travel in one message, for messages are what costs.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from clearbook.v1 import order_service_pb2 as pb
+
+from services.errors import Reason, Rejected
+from services.order_gateway import batch_wire, trade_wire
+from services.order_gateway.call import ANSWER_SECONDS_MAX
+from services.order_gateway.cancels import Cancels
+from services.order_gateway.disconnects import Disconnects
+from services.order_gateway.identity.who import Caller
+from services.order_gateway.ledger import Ledger
+from services.order_gateway.limits import Weight
+from services.order_gateway.methods import Access, Count, Method, Write
+from services.order_gateway.model import Order, Placed
+from services.order_gateway.orders import Orders
+from services.order_gateway.rpcs.batches import told
+from services.order_gateway.rpcs.orders import SERVICE
+from services.runtime import metrics
+
+IN_FLIGHT_ORDERS_MAX = 1_024
+"""Cancels and orders of one stream that are not answered yet; beyond them nothing more is read."""
+STREAMS_ACCOUNT_MAX = 32
+"""Of one account at once."""
+TRACKED_ORDERS_MAX = 10_000
+"""Of a stream that cancels on disconnect: beyond so many orders, those that ended are forgotten."""
+
+_requests = metrics.counter("gateway_trade_requests", "Requests on Trade streams.")
+_responses = metrics.counter("gateway_trade_responses", "Messages that answered them.")
+
+
+class TradingHandlers:
+    """See the proto."""
+
+    def __init__(self, ledger: Ledger, orders: Orders, cancels: Cancels, disconnects: Disconnects) -> None:
+        self.ledger, self.orders, self.cancels, self.disconnects = ledger, orders, cancels, disconnects
+        self._open: Counter[int] = Counter()
+
+    def methods(self) -> list[Method]:
+        """A row of the service's table."""
+        return [Method(SERVICE, "Trade", Access.TRADE, pb.TradeRequest, talks=self.trade)]
+
+    async def trade(self, caller: Caller, requests: AsyncIterator[pb.TradeRequest], count: Count, write: Write) -> None:
+        """Trade. Raises Rejected: OVERLOADED beyond STREAMS_ACCOUNT_MAX."""
+        account_id = caller.account_id
+        if self._open[account_id] >= STREAMS_ACCOUNT_MAX:
+            raise Rejected(Reason.OVERLOADED, f"{STREAMS_ACCOUNT_MAX} streams of this account are open already")
+        stream = _Stream(self, caller, count, write)
+        self._open[account_id] += 1
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(stream.answer(), name="trade answers")
+                async for request in requests:
+                    await stream.take(request)
+                stream.end()
+        finally:
+            stream.leave()
+            self._open[account_id] -= 1
+            if not self._open[account_id]:
+                del self._open[account_id]
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A request on its way; or, refused as a whole, only waiting for its turn to be answered."""
+
+    request_id: int
+    ack: int
+    cancels: "list[asyncio.Future[Order] | Rejected]"
+    orders: "list[asyncio.Future[Placed] | Rejected]"
+    refusal: Rejected | None
+    give_up: float
+    """When outcomes that are not known are DEADLINE, in the loop's time."""
+    tracked: bool
+    """What it places is canceled when the stream ends."""
+
+    @property
+    def size(self) -> int:
+        """What it counts for among all that is in flight: a refused one has no items, and yet waits for its reader."""
+        return max(1, len(self.cancels) + len(self.orders))
+
+    @property
+    def done(self) -> bool:
+        return all(isinstance(item, Rejected) or item.done() for item in (*self.cancels, *self.orders))
+
+
+class _Stream:
+    """One call of Trade."""
+
+    def __init__(self, handlers: TradingHandlers, caller: Caller, count: Count, write: Write) -> None:
+        self._handlers, self._caller, self._count, self._write = handlers, caller, count, write
+        self._clock = asyncio.get_running_loop().time
+        self._pending: deque[_Pending] = deque()
+        self._in_flight = 0
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._ended = False
+        self._cancels_on_disconnect = False
+        self._placed: set[int] = set()
+
+    # In.
+
+    async def take(self, request: pb.TradeRequest) -> None:
+        """Puts a request on its way, once there is room for it."""
+        _requests.inc()
+        self._cancels_on_disconnect |= request.cancel_on_disconnect
+        while self._in_flight and self._in_flight + trade_wire.items(request) > IN_FLIGHT_ORDERS_MAX:
+            self._room.clear()
+            await self._room.wait()
+        give_up = self._clock() + ANSWER_SECONDS_MAX
+        pending = _Pending(request.request_id, request.ack, [], [], None, give_up, self._cancels_on_disconnect)
+        try:
+            trade_wire.check(request)
+            self._count(Weight(orders=len(request.orders), requests=len(request.cancels)))
+            await self._begin(request, pending)
+        except Rejected as rejected:
+            pending.refusal = rejected
+        self._in_flight += pending.size
+        self._pending.append(pending)
+        self._news.set()
+
+    async def _begin(self, request: pb.TradeRequest, pending: _Pending) -> None:
+        handlers, account_id = self._handlers, self._caller.account_id
+        names = batch_wire.names(request.cancels)
+        good_names = [name for name in names if not isinstance(name, Rejected)]
+        ended = iter(handlers.cancels.begin(account_id, good_names, ANSWER_SECONDS_MAX))
+        pending.cancels = [name if isinstance(name, Rejected) else next(ended) for name in names]
+        wanted = batch_wire.wanted(request.orders, "", handlers.ledger.markets_by_symbol)
+        good = [item for item in wanted if not isinstance(item, Rejected)]
+        placed = iter(await handlers.orders.begin(account_id, good) if good else [])
+        pending.orders = [item if isinstance(item, Rejected) else next(placed) for item in wanted]
+
+    def end(self) -> None:
+        """No more requests will come: `answer` returns when all are answered."""
+        self._ended = True
+        self._news.set()
+
+    # Out.
+
+    async def answer(self) -> None:
+        """Writes answers, in the order of the requests."""
+        while True:
+            while not self._pending:
+                if self._ended:
+                    return
+                self._news.clear()
+                await self._news.wait()
+            response, size = await self._ready()
+            _responses.inc()
+            await self._write(response)
+            self._in_flight -= size
+            self._room.set()
+
+    async def _ready(self) -> tuple[pb.TradeResponse, int]:
+        """The answer to the oldest request, when it is known, and to those after it known by then; their size."""
+        response, size, executions = pb.TradeResponse(), 0, 0
+        while self._pending and (not response.answers or self._pending[0].done):
+            pending = self._pending[0]
+            left = max(pending.give_up - self._clock(), 0)
+            cancels, orders = await told(pending.cancels, left), await told(pending.orders, left)
+            more = executions + trade_wire.executions(orders)
+            if response.answers and not trade_wire.fits(size + pending.size, more):
+                break
+            self._pending.popleft()
+            size, executions = size + pending.size, more
+            self._note(pending, orders)
+            if pending.refusal is not None:
+                trade_wire.add_refusal(response, pending.request_id, pending.refusal)
+            else:
+                markets = self._handlers.ledger.markets
+                trade_wire.add_answer(response, pending.request_id, pending.ack, cancels, orders, markets)
+        return response, size
+
+    # After it.
+
+    def _note(self, pending: _Pending, orders: list[Placed | Rejected]) -> None:
+        """Remembers what may have to be canceled."""
+        if not pending.tracked:
+            return
+        self._placed.update(placed.order.order_id for placed in orders if isinstance(placed, Placed))
+        if len(self._placed) > TRACKED_ORDERS_MAX:
+            self._placed &= self._handlers.ledger.open_orders(self._caller.account_id).keys()
+
+    def leave(self) -> None:
+        """The stream has ended."""
+        if self._cancels_on_disconnect:
+            tracked = [pending for pending in self._pending if pending.tracked]
+            flying = [item for pending in tracked for item in pending.orders if not isinstance(item, Rejected)]
+            self._handlers.disconnects.leave(self._caller.account_id, self._placed, flying)
