@@ -27,12 +27,18 @@ PLACED = (
 """What a row says of an order's PlaceOrder: the fields that its book and its terms do not."""
 
 
+class Outdated(Exception):
+    """A snapshot of an older format that lacks what cannot be known from it: the journal has it all."""
+
+
 def of_today(data: Any) -> dict[str, Any]:
     """A snapshot's state in today's format. What is of no known format comes back as it is, what is no state empty.
 
-    Format 1 knew no withdrawals, and had no account `adjustments`; format 2 knew no order with terms.
+    Format 1 knew no withdrawals, and had no account `adjustments`; format 2 knew no order with terms, and not what the
+    last trades' prices were: where there was a trade its state is not enough to go on from.
 
     Raises:
+        Outdated: it lacks what cannot be known from it.
         ValueError: a user has the name of that account.
     """
     state: dict[str, Any] = data if isinstance(data, dict) else {}
@@ -51,6 +57,8 @@ def _from_1(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_2(state: dict[str, Any]) -> dict[str, Any]:
+    if any(book["last_trade_id"] > 0 for book in state["books"]):
+        raise Outdated("it does not say at what price the last trades were")
     return state | {"format": 3, "books": [_book_from_2(book) for book in state["books"]]}
 
 

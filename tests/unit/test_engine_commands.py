@@ -9,9 +9,10 @@ import pytest
 
 from services.book import model as m
 from services.book.engine import SNAPSHOT_FORMAT, Engine
+from services.book.snapshot import Outdated
 from services.command_ids import SESSION_COMMANDS_MAX, command_id_of
 from services.units import INT64_MAX
-from tests.snapshots import of_format_1
+from tests.snapshots import of_format_1, of_format_2
 
 OPEN, HALTED = m.MARKET_STATE_OPEN, m.MARKET_STATE_HALTED
 BTC, USD = m.Asset(1, "BTC", 8), m.Asset(2, "USD", 18)
@@ -516,6 +517,15 @@ class TestSnapshot:
         restored = Engine.restore(of_format_1(engine))
         restored.validate()
         assert restored.snapshot() == engine.snapshot()
+
+    def test_one_of_format_2_is_too_old_once_there_was_a_trade(self) -> None:
+        session = Session(setup())
+        session.say(limit(1001, m.SIDE_BUY, 99, 2))
+        restored = Engine.restore(of_format_2(session.engine))
+        assert restored.snapshot() == session.engine.snapshot()
+        session.say(limit(1002, m.SIDE_SELL, 99, 1))
+        with pytest.raises(Outdated):
+            Engine.restore(of_format_2(session.engine))
 
     def test_one_of_format_1_with_a_user_called_adjustments_is_refused(self) -> None:
         engine = setup()
