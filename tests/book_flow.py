@@ -91,8 +91,8 @@ class Flow:
     def _command(self) -> m.Command:
         pick, r = self.random.random(), self.random
         if pick < 0.3 and (mine := list(self.engine.orders.values())):
-            order = r.choice(mine).order
-            return self._numbered(m.CancelOrder(order.account_id, order.order_id))
+            order = r.choice(mine)
+            return self._numbered(m.CancelOrder(order.place.account_id, order.order_id))
         account, market_id, side = (
             r.choice([1001, 1002, 1003]),
             r.choice([1, 1, 2]),
