@@ -605,7 +605,7 @@ class NaiveEngine:
             self.entry_over(market, order_id)
             self.part(market, order_id)
             return
-        before = copy.deepcopy((market, self.settlements, self.steps, self.levels, self.hides))
+        before = self.saved(market)
         start = left
         left, lost, cause, trades = self.sweep(market, place, left)
         at_once = sum(trade.quantity_lots for trade in trades)
@@ -632,6 +632,15 @@ class NaiveEngine:
             self.entry_over(market, order_id)
         if cause or not left or trades:
             self.part(market, order_id)
+
+    def saved(
+        self, market: NaiveMarket
+    ) -> tuple[NaiveMarket, int, list[m.OrderChanged], set[tuple[int, int, int]], bool]:
+        """All that an order may change. Messages are never changed, so they stay the same ones."""
+        orders = [*self.all_of(market), *(each for group in [*market.groups, *market.over] for each in group.exits)]
+        messages = [market.market, *(each.place for each in orders)]
+        copied = copy.deepcopy(market, {id(message): message for message in messages})
+        return copied, self.settlements, list(self.steps), set(self.levels), self.hides
 
     def stay(self, market: NaiveMarket, order_id: int, place: m.PlaceOrder, left: int, known: Resting | None) -> None:
         """Before the market opens an order rests without a trade, or cannot."""

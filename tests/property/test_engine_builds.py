@@ -27,6 +27,7 @@ SAME_TESTS = (
     "tests/unit/test_locks.py",
     "tests/unit/test_units.py",
     "tests/unit/test_engine_commands.py",
+    "tests/unit/test_engine_bounds.py",
     "tests/unit/test_engine_scenarios.py",
     "tests/property/test_engine_naive.py",
 )
