@@ -160,7 +160,7 @@ class Hops:
             found = batch_wire.wanted(request.orders, "", self.ledger.markets_by_symbol)
             wanted = [item for item in found if not isinstance(item, Exception)]
         with self.hop("gateway: identify, hold, number"):
-            promises = await self.orders.begin(self.account_id, wanted)
+            promises = self.orders.begin(self.account_id, wanted).promises
         with self.hop("gateway: commands to the book"):
             submitted = await self._submit()
         with self.hop("book: parse commands"):

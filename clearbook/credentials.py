@@ -1,6 +1,6 @@
 """Who is calling: credentials for gRPC, and a channel that adds them to every call.
 
-    channel = with_credential(grpc.aio.insecure_channel("127.0.0.1:50051"), Ed25519(key_id, private_key))
+    channel = with_credential(grpc.aio.insecure_channel("127.0.0.1:50051"), Ed25519.from_pem(key_id, "dora.pem"))
     await OrderServiceStub(channel).GetOrder(GetOrderRequest(order_id="1"))
 
 A signature covers the very bytes that are sent: protobuf may write one message in more than one way, so the message is
@@ -12,10 +12,13 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from pathlib import Path
+from typing import Any, Protocol, Self, cast
 
 import grpc
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 RECV_WINDOW_MS = 5_000
 """How long after its signing a request is good: at most 60,000."""
@@ -92,6 +95,24 @@ class Ed25519(_Signing):
         self, key_id: str, private_key: bytes, *, audience: str = AUDIENCE, recv_window_ms: int = RECV_WINDOW_MS
     ) -> None:
         super().__init__(key_id, Ed25519PrivateKey.from_private_bytes(private_key).sign, audience, recv_window_ms)
+
+    @classmethod
+    def from_pem(
+        cls, key_id: str, file: Path | str, *, audience: str = AUDIENCE, recv_window_ms: int = RECV_WINDOW_MS
+    ) -> Self:
+        """The key in a file, as `clearbook keys new` or `openssl genpkey -algorithm ed25519` writes it.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it holds no Ed25519 private key, or one that a passphrase protects.
+        """
+        try:
+            key = load_pem_private_key(Path(file).read_bytes(), password=None)
+        except (TypeError, UnsupportedAlgorithm) as error:
+            raise ValueError(f"{file}: {error}") from None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise ValueError(f"{file} holds no Ed25519 private key")  # noqa: TRY004 - of the file, not of an argument
+        return cls(key_id, key.private_bytes_raw(), audience=audience, recv_window_ms=recv_window_ms)
 
 
 class Hmac(_Signing):

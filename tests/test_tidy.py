@@ -61,6 +61,7 @@ PURE = BASE | {
     "services.order_gateway.identity.replays",
     "services.order_gateway.identity.scopes",
     "services.order_gateway.identity.sign_in_message",
+    "services.order_gateway.identity.sign_in_counts",
     "services.order_gateway.identity.sign_ups",
     "services.order_gateway.identity.signing",
     "services.order_gateway.identity.tally",

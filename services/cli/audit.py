@@ -129,7 +129,11 @@ def audit(sources: Sources, console: Console, *, as_json: bool = False) -> int:
 async def _audit(sources: Sources) -> Sheet:
     for url in (sources.book_url, sources.gateway_url):
         check_exists(url)
-    chain = await Chain.connect(sources.node_url)
+    try:
+        chain = await Chain.connect(sources.node_url)
+    except CHAIN_FAILURES as error:
+        hint = "an embedded exchange's runs with `clearbook up`"
+        raise AuditFailed(f"the chain at {sources.node_url} does not answer ({hint}): {error}") from None
     try:
         contract = await SettlementContract.on(chain, await _address(sources), sources.abi)
         # In this order: what a side says has then happened for all that are asked after it.

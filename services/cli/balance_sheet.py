@@ -28,6 +28,8 @@ CLASSES = {
 }
 USERS = "users"
 DIFFERENCES_SHOWN_MAX = 50
+TABLE_COLUMNS_MAX = 1_000
+"""Characters: far more than any number has digits."""
 
 Amounts = Mapping[Any, int]
 """Base units by (account_id, or the address of a wallet, and asset_id)."""
@@ -72,7 +74,7 @@ class Comparison:
 
     def table(self, assets: Mapping[int, Asset]) -> Table:
         """The lines, for people."""
-        numbers = [Column(name, overflow="fold") for name in [*self.sides, "difference"]]  # never cut
+        numbers = [Column(name, no_wrap=True) for name in [*self.sides, "difference"]]
         table = Table("asset", "accounts", *numbers, title=self.title, title_justify="left")
         for symbol, class_name, amounts, off in self.lines(assets):
             table.add_row(symbol, class_name, *amounts.values(), off or "0", style="red" if off else None)
@@ -94,7 +96,9 @@ class Sheet:
     def show(self, console: Console) -> None:
         """Prints everything for people."""
         for comparison in self.comparisons:
-            console.print(comparison.table(self.assets))
+            table = comparison.table(self.assets)
+            width = console.measure(table, options=console.options.update(max_width=TABLE_COLUMNS_MAX)).maximum
+            console.print(table, width=max(width, console.width), crop=False, no_wrap=True)  # numbers stay whole
         wrong = self.differences()
         for line in wrong[:DIFFERENCES_SHOWN_MAX]:
             console.print(line, style="red", soft_wrap=True)

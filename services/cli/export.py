@@ -19,6 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.cli.calls import connected
 from services.cli.cells import csv_cell
+from services.cli.clients import GREETING_SECONDS_MAX, RETRY_SECONDS_MAX
 from services.runtime.run import StartError
 
 PAGE_ROWS: Final = 500
@@ -118,7 +119,8 @@ async def export(kind: str, user: str, filters: dict[str, Any], out: IO[str], ga
     async with connected(user, gateway) as (clients, who):
         method = getattr(getattr(clients, table.service), table.rpc)
         while True:
-            page = await clients.call(method, request, who)
+            seconds = RETRY_SECONDS_MAX if request.page_token else GREETING_SECONDS_MAX
+            page = await clients.call(method, request, who, seconds_max=seconds)
             found = getattr(page, table.field)
             if not request.page_token:
                 writer.writerow(table.columns)  # not before: what is refused writes nothing

@@ -167,7 +167,7 @@ def audit(
     shard: Shard = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object; amounts in whole units.")] = False,
 ) -> None:
-    """Compare journal, ledger and chain, and print the balance sheet. Reads only; the exchange may run.
+    """Compare journal, ledger and chain, and print the balance sheet. Reads only; the chain must run.
 
     The chain is that of ETH_TESTNET_URL, or what `clearbook up` last ran on these data.
     """
@@ -266,7 +266,7 @@ def demo(
 @app.command()
 def export(
     kind: Annotated[str, typer.Argument(help="orders, executions, ledger or transfers.")],
-    user: Annotated[str, typer.Option(help="Who is calling, in open mode; else CLEARBOOK_TOKEN's owner.")] = "",
+    user: Annotated[str, typer.Option(help="Who is calling: in open mode anybody, else CLEARBOOK_TOKEN's owner.")] = "",
     out: Annotated[Path | None, typer.Option(help="A file; else standard output.")] = None,
     market: Annotated[str, typer.Option(help="Only this market: orders, executions.")] = "",
     asset: Annotated[str, typer.Option(help="Only this asset: ledger, transfers.")] = "",

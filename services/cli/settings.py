@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from services.cli.clients import Metadata
+from services.cli.clients import ADMIN, Metadata
 from services.cli.clients import user as open_mode
 from services.order_gateway.volumes import VOLUME_ASSET
 from services.runtime.config import SHARD_MAX, Address, DatabaseSettings, PublicClientSettings, TlsSettings
@@ -20,8 +20,14 @@ class ClientSettings(PublicClientSettings):
     """The bearer token to show; empty: open mode."""
 
     def who(self, user: str) -> Metadata:
-        """The metadata that says who is calling: the token's owner, or in open mode `user`."""
-        return ((AUTHORIZATION_KEY, f"Bearer {self.clearbook_token}"),) if self.clearbook_token else open_mode(user)
+        """The metadata that says who is calling: the token's owner, or in open mode `user`, the operator if empty.
+
+        A user who is named beside a token must be its owner: the gateway refuses anybody else.
+        """
+        if not self.clearbook_token:
+            return open_mode(user) if user else ADMIN
+        token = (AUTHORIZATION_KEY, f"Bearer {self.clearbook_token}")
+        return (token, *open_mode(user)) if user else (token,)
 
 
 class HealthSettings(TlsSettings, PublicClientSettings):

@@ -1,6 +1,7 @@
 """What `clearbook up` says once everything answers: the addresses, and a first order to paste."""
 
 import importlib.util
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,7 +17,7 @@ SECRETS: Final = {
 }
 """What required mode asks for, and what is true without it."""
 _ORDER: Final = """-H 'content-type: application/json' -d \\
-    '{"order_id": "my-first", "user_id": "%s", "pair": "BTC-USD", "order_type": "%s", "side": "%s", %s"amount": 0.001}'"""  # noqa: E501 (lines to paste)
+    '{"order_id": "%s", "user_id": "%s", "pair": "BTC-USD", "order_type": "%s", "side": "%s", %s"amount": 0.001}'"""
 
 
 def welcome(plan: "Plan", seconds: float) -> str:
@@ -40,8 +41,13 @@ def engine_build() -> str:
     return "interpreted" if spec is None or (spec.origin or "").endswith(".py") else "compiled"
 
 
+def _order(who: str, kind: str, side: str, price: str = "") -> str:
+    """Under an id of its own: the exchange goes on from before, and an id that it knows is no new order."""
+    return _ORDER % (f"{who}-{secrets.token_hex(3)}", who, kind, side, price)
+
+
 def _sell(who: str) -> str:
-    return _ORDER % (who, "limit", "sell", '"price": 30000.00, ')
+    return _order(who, "limit", "sell", '"price": 30000.00, ')
 
 
 def _by_name(curl: str, url: str) -> str:
@@ -50,7 +56,7 @@ def _by_name(curl: str, url: str) -> str:
 
   {curl} {url}/api/v1/order {_sell("alice")}
   {curl} {url}/api/v1/orderbook/BTC-USD
-  {curl} {url}/api/v1/order {_ORDER % ("bob", "market", "buy", "")}
+  {curl} {url}/api/v1/order {_order("bob", "market", "buy")}
 """
 
 

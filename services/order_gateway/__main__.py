@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.admin import Admin
 from services.order_gateway.audit import Audit
+from services.order_gateway.batch_wire import ORDERS_PER_CALL_MAX
 from services.order_gateway.cancels import Cancels
 from services.order_gateway.disconnects import Disconnects
 from services.order_gateway.executions import Executions
@@ -54,6 +55,7 @@ from services.runtime.config import (
     host_port,
 )
 from services.runtime.db import Database, Unavailable
+from services.runtime.limits import rate_of
 from services.runtime.migrate import migrate
 from services.runtime.roles import Role
 from services.runtime.run import Closing, StartError, freeze_gc, run
@@ -92,7 +94,8 @@ class GatewaySettings(LogSettings, IdentitySettings, LimitSettings, TlsSettings,
     settler_address: Address = "127.0.0.1:50062"
     metrics_port: int = 9103
     gateway_number: int = Field(default=1, ge=1, le=GATEWAY_NUMBER_MAX)
-    """Of this process alone among all that submit to one book."""
+    """Of what this process submits. A book takes commands from one gateway at a time: another one that starts ends it,
+    whatever its number."""
     clearbook_open_bind: bool = False
     """Let everybody who can reach us be whoever they say."""
     clearbook_demo_funds: bool | None = None
@@ -130,6 +133,18 @@ class GatewaySettings(LogSettings, IdentitySettings, LimitSettings, TlsSettings,
                 raise StartError(
                     f"CLEARBOOK_AUTH=open on {address} would let everybody who can reach it act as anybody: listen on "
                     "127.0.0.1, set CLEARBOOK_AUTH=required, or say CLEARBOOK_OPEN_BIND=1"
+                )
+
+    def check_limits(self) -> None:
+        """Raises StartError if a call as large as we say were never taken, however long its caller waits."""
+        for name, text in (
+            ("LIMIT_ACCOUNT_ORDERS", self.limit_account_orders),
+            ("LIMIT_ACCOUNT_REQUESTS", self.limit_account_requests),
+        ):
+            if rate_of(text).burst < ORDERS_PER_CALL_MAX:
+                raise StartError(
+                    f"{name}={text} would refuse a call of {ORDERS_PER_CALL_MAX} orders for ever: let at least "
+                    f"{ORDERS_PER_CALL_MAX} come at once, as 50/{ORDERS_PER_CALL_MAX}"
                 )
 
 
@@ -310,6 +325,7 @@ class Gateway:
 async def main(closing: Closing) -> None:
     """Runs the gateway as the environment says."""
     settings = GatewaySettings.load()
+    settings.check_limits()
     log.configure("gateway", settings.log_level)
     async with await metrics.serve(settings.metrics_port, settings.metrics_host):
         await Gateway(settings).run(closing)

@@ -1,8 +1,8 @@
 """The audit log: what operators ask for, written before it is carried out, and what came of it, after.
 
 It lies around the table of methods, not in any of them: an operator's method that changes something cannot be called
-without its entry. If the process dies in between, or the caller leaves, the entry keeps the outcome UNKNOWN. The table
-itself refuses every change but that of an unknown outcome.
+without its entry. If the process dies in between, or the caller leaves while it is carried out, the entry keeps the
+outcome UNKNOWN. The table itself refuses every change but that of an unknown outcome.
 """
 
 import asyncio
@@ -66,6 +66,7 @@ class Audit:
         self._last: int | None = None
         """The last entry's index; None: not known for sure."""
         self._order = asyncio.Lock()
+        self._endings = set[asyncio.Task[None]]()
 
     def around(self, methods: Iterable[Method]) -> list[Method]:
         """The same table, with the handlers of what is audited behind the log."""
@@ -125,7 +126,14 @@ class Audit:
         return self._last + 1
 
     async def _end(self, index: int, outcome: str, response: str = "") -> None:
-        """Writes what came of it. What was carried out stays so, whether this can be written or not."""
+        """Writes what came of it, even if the caller leaves meanwhile."""
+        ending = asyncio.create_task(self._write_end(index, outcome, response))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        await asyncio.shield(ending)
+
+    async def _write_end(self, index: int, outcome: str, response: str) -> None:
+        """What was carried out stays so, whether this can be written or not."""
         try:
             await self._database.write([Statement(_END, [(index, outcome, response)], expect=1)])
         except Unavailable as error:
@@ -136,7 +144,9 @@ class Audit:
 
 def as_json(message: Message) -> str:
     """A request or an answer for the log: without secrets, and cut off where it is very long."""
-    fields = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    fields = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
     text = json.dumps(_shown(fields), separators=(",", ":"))
     return text if len(text) <= REQUEST_CHARS_MAX else text[:REQUEST_CHARS_MAX] + "…"
 

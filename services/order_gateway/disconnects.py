@@ -1,13 +1,16 @@
-"""Cancel on disconnect: orders whose stream has ended are canceled, however long it takes to reach the book."""
+"""Cancel on disconnect: orders whose stream has ended are canceled, however long it takes to reach the book.
+
+What is on its way is waited for without a bound: a promise forgotten is an order that stays open. That ends by itself:
+sooner or later the fold tells what became of each command, or that a lost session never took it.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from services.errors import Rejected
 from services.order_gateway.call import ANSWER_SECONDS_MAX
 from services.order_gateway.cancels import Cancels
 from services.order_gateway.model import Placed
-from services.order_gateway.outcomes import outcomes
 from services.runtime import log, metrics
 from services.runtime.db import Unavailable
 from services.runtime.streams import Backoff
@@ -16,6 +19,11 @@ _left = metrics.gauge("gateway_disconnects", "Ended streams whose orders are bei
 _canceled = metrics.counter("gateway_disconnect_cancels", "Orders canceled because their stream ended.")
 
 logger = log.get("disconnects")
+
+
+def placed_ids(known: "Iterable[asyncio.Future[Placed]]") -> set[int]:
+    """The orders among outcomes that are known; the others were refused."""
+    return {outcome.result().order.order_id for outcome in known if outcome.exception() is None}
 
 
 class Disconnects:
@@ -57,21 +65,27 @@ class Disconnects:
         self, account_id: int, order_ids: set[int], pending: "Sequence[asyncio.Future[Placed]]"
     ) -> None:
         try:
-            found = await outcomes(pending, ANSWER_SECONDS_MAX)
-            order_ids |= {placed.order.order_id for placed in found if isinstance(placed, Placed)}
-            backoff = Backoff()
-            while True:
-                try:
-                    canceled = await self._cancels.cancel_these(account_id, order_ids, ANSWER_SECONDS_MAX)
-                    break
-                except (Rejected, Unavailable) as error:
-                    delay = backoff.next_seconds()
-                    logger.warning("orders of an ended stream are open yet", account=account_id, why=str(error))
-                    await asyncio.sleep(delay)
-            _canceled.inc(len(canceled))
-            logger.info("canceled on disconnect", account=account_id, orders=len(canceled))
+            await self._cancel(account_id, order_ids)
+            if pending:
+                await asyncio.wait(pending)
+                await self._cancel(account_id, placed_ids(pending))
         finally:
             self._busy -= 1
             _left.set(self._busy)
             if not self._busy:
                 self._idle.set()
+
+    async def _cancel(self, account_id: int, order_ids: set[int]) -> None:
+        """Cancels those that are open, tried until it is done."""
+        backoff = Backoff()
+        while True:
+            try:
+                canceled = await self._cancels.cancel_these(account_id, order_ids, ANSWER_SECONDS_MAX)
+                break
+            except (Rejected, Unavailable) as error:
+                delay = backoff.next_seconds()
+                logger.warning("orders of an ended stream are open yet", account=account_id, why=str(error))
+                await asyncio.sleep(delay)
+        if canceled:
+            _canceled.inc(len(canceled))
+            logger.info("canceled on disconnect", account=account_id, orders=len(canceled))

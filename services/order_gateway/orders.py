@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.errors import Reason, Rejected
 from services.locks import lock
@@ -29,6 +29,18 @@ SEEN_LOAD_ROWS_MAX = 200_000
 MADE_ID_BYTES = 15
 PLACED_EXECUTIONS_MAX = 1_000
 """In the answer to a PlaceOrder, the first ones: more might not fit into a message."""
+
+
+class Begun(NamedTuple):
+    """Orders on their way.
+
+    Attributes:
+        promises: of each, in their order.
+        look_up: while it goes on, none of them has been submitted: what is to come after them waits. None: they have.
+    """
+
+    promises: "list[asyncio.Future[Placed]]"
+    look_up: "asyncio.Task[None] | None"
 
 
 class _Attempt:
@@ -75,14 +87,14 @@ class Orders:
             Rejected: CLIENT_ORDER_ID_REUSED, INSUFFICIENT_FUNDS, EMPTY_BOOK, MARKET_HALTED, TOO_MANY_OPEN_ORDERS,
                 OVERLOADED, NOT_TAKEN; DEADLINE, after which the same request finds out.
         """
-        (placed,) = await self.begin(account_id, [wanted])
+        (placed,) = self.begin(account_id, [wanted]).promises
         return await answer(placed, seconds)
 
-    async def begin(self, account_id: int, several: Sequence[Wanted]) -> "list[asyncio.Future[Placed]]":
+    def begin(self, account_id: int, several: Sequence[Wanted]) -> Begun:
         """Puts orders on their way, in their order; each will be what `place` returns, or raise what it raises.
 
-        Nothing is waited for but the database, and that only where an id may have been used by an order that memory
-        let go. So all others of one call go to the book in one message.
+        They go to the book in one message, at once unless an id may have been used by an order that memory let go:
+        then all of them wait for the database first.
         """
         promises, new, unsure = list["asyncio.Future[Placed]"](), list[_Attempt](), list[_Attempt]()
         for placement, client_order_id in several:
@@ -95,10 +107,9 @@ class Orders:
                     unsure.append(attempt)
             promises.append(attempt.done)
         if unsure:
-            await asyncio.shield(self._spawn(self._look_up(new, unsure)))
-        else:
-            self._fly_all(new)
-        return promises
+            return Begun(promises, self._spawn(self._look_up(new, unsure)))
+        self._fly_all(new)
+        return Begun(promises, None)
 
     def _found(self, key: tuple[int, str], placement: Placement) -> _Attempt | None:
         """What answers a request whose id is taken, as far as memory knows; None: it may be free."""

@@ -83,22 +83,24 @@ class Limit:
 
     def __init__(self, what: str, rate: str, clock: Callable[[], int]) -> None:
         self._what, self._clock = what, clock
+        self._burst = rate_of(rate).burst
         self._buckets = Buckets(rate_of(rate))
 
     def take(self, key: str, words: dict[str, str], count: int = 1) -> None:
         """So many more of `key`, all or none; `words` takes what the caller is told.
 
         Raises:
-            Rejected: RATE_LIMITED; TOO_LARGE for more than may ever come at once.
+            Rejected: RATE_LIMITED; TOO_LARGE for more than may ever come at once, which counts as one.
         """
-        verdict = self._buckets.hit(key, self._clock(), count)
-        if count > verdict.limit:
-            raise Rejected(Reason.TOO_LARGE, f"{count} {self._what} at once, at most {verdict.limit} may come")
+        too_large = count > self._burst
+        verdict = self._buckets.hit(key, self._clock(), 1 if too_large else count)
         words.update(told(verdict))
         if not verdict.taken:
             wait_seconds = seconds(verdict.retry_ns)
             what = f"too many {self._what}; wait {wait_seconds} s"
             raise Rejected(Reason.RATE_LIMITED, what, retry_after_seconds=wait_seconds)
+        if too_large:
+            raise Rejected(Reason.TOO_LARGE, f"{count} {self._what} at once, at most {self._burst} may come")
 
 
 class Open:

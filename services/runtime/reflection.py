@@ -15,7 +15,7 @@ def add(services: Iterable[str], server: grpc.aio.Server) -> None:
     """Lets clients ask `server` for the descriptors of `services` (full names) and of reflection itself."""
     _describe_v1()
     names = [*services, f"{V1}.ServerReflection", f"{V1ALPHA}.ServerReflection"]
-    servicer: Any = reflection.aio.ReflectionServicer(names)
+    servicer: Any = reflection.aio.ReflectionServicer(names, pool=_Pool())
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
@@ -24,6 +24,24 @@ def add(services: Iterable[str], server: grpc.aio.Server) -> None:
     )
     v1 = grpc.method_handlers_generic_handler(f"{V1}.ServerReflection", {"ServerReflectionInfo": handler})
     server.add_generic_rpc_handlers((v1,))
+
+
+class _Pool:
+    """The default pool, in which methods are found by name too: protobuf's own finds everything but them."""
+
+    def FindFileContainingSymbol(self, name: str) -> Any:  # noqa: N802 - DescriptorPool's
+        pool = descriptor_pool.Default()
+        try:
+            return pool.FindFileContainingSymbol(name)
+        except KeyError:
+            service, _, method = name.rpartition(".")
+            found = pool.FindServiceByName(service)
+            if method not in found.methods_by_name:
+                raise
+            return found.file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(descriptor_pool.Default(), name)
 
 
 def _describe_v1() -> None:

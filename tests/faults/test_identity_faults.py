@@ -29,7 +29,7 @@ FAULTS = [
     Fault(
         "anybody may revoke a key",
         f"{IDENTITY}/issuer.py",
-        "if key is None or user not in {None, key.user}:",
+        "if key is None or user != key.user:",
         "if key is None:",
         f"{GATE}::test_a_key_is_its_owners_to_revoke",
     ),

@@ -153,6 +153,30 @@ async def test_who_leaves_while_it_is_written_holds_up_nobody(database: Database
     assert [e.index for e in await audit.page(Page.of(9, ""))] == [2, 1]
 
 
+async def test_who_leaves_while_the_outcome_is_written_leaves_it_known(database: Database) -> None:
+    audit, reached, go_on, written = Audit(database), asyncio.Event(), asyncio.Event(), asyncio.Event()
+    write = database.write
+
+    async def slow(statements: list[Statement]) -> None:
+        if (await audit.page(Page.of(1, ""))) != []:
+            reached.set()
+            await go_on.wait()
+        await write(statements)
+        if reached.is_set():
+            written.set()
+
+    database.write = slow  # type: ignore[method-assign,assignment]
+    left = asyncio.create_task(call(audit, pb.CreateAssetResponse()))
+    async with asyncio.timeout(5):
+        await reached.wait()
+        left.cancel()
+        await asyncio.wait([left])
+        assert left.cancelled()
+        go_on.set()
+        await written.wait()
+    assert [e.outcome for e in await audit.page(Page.of(1, ""))] == ["OK"]
+
+
 async def test_an_outcome_that_cannot_be_written_takes_nothing_back(database: Database) -> None:
     audit = Audit(Away(database, "", "before"))  # type: ignore[arg-type]
     answer = pb.CreateAssetResponse()
@@ -195,7 +219,14 @@ def test_requests_without_secrets_and_of_a_length() -> None:
     )
     assert json.loads(as_json(made)) == {
         "user": "alice",
-        "key": {"label": "bot", "public_key": "AQI=", "expire_time": "1970-01-01T00:00:01Z"},
+        "key": {
+            "kind": "KEY_KIND_UNSPECIFIED",
+            "scopes": [],
+            "label": "bot",
+            "public_key": "AQI=",
+            "allowed_ips": [],
+            "expire_time": "1970-01-01T00:00:01Z",
+        },
     }
     shown = audit_module._shown({"a": [{"token": "x", "b": 1}], "secret": {"deep": "y"}})
     assert shown == {"a": [{"token": audit_module.HIDDEN, "b": 1}], "secret": audit_module.HIDDEN}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from clearbook.v1 import account_service_pb2 as pb
@@ -124,3 +124,33 @@ async def test_what_another_gateway_froze_is_frozen_here(
     with pytest.raises(Unavailable):
         await mine.freeze("bob", "the database is closed")
     assert mine.reason("bob"), "rather frozen than not, until the database says otherwise"
+
+
+async def test_a_freeze_is_in_force_while_the_database_is_read() -> None:
+    class Slow:
+        """Answers a look when it is told to, with what it knew when asked."""
+
+        def __init__(self) -> None:
+            self.asked, self.answers, self.written = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def fetch(self, _query: str) -> list[tuple[str, str]]:
+            self.asked.set()
+            await self.answers.wait()
+            return []
+
+        async def write(self, _statements: object) -> None:
+            await self.written.wait()
+
+    slow = Slow()
+    freezes = Freezes(cast("Database", slow))
+    looking = asyncio.create_task(freezes.refresh())
+    await slow.asked.wait()
+    freezing = asyncio.create_task(freezes.freeze("alice", "a court order"))
+    await asyncio.sleep(0)
+    assert freezes.reason("alice"), "at once"
+    slow.answers.set()
+    await looking
+    assert freezes.reason("alice"), "what was read before it does not count"
+    slow.written.set()
+    await freezing
+    assert freezes.reason("alice")

@@ -24,8 +24,9 @@ from google.protobuf.descriptor import Descriptor
 from clearbook.credentials import Bearer, User, signing_payload
 from services.order_gateway.identity import issuer
 from services.order_gateway.identity.addresses import networks_of
+from services.order_gateway.identity.issuer import bootstrap_key
 from services.order_gateway.identity.key import Key, KeyKind
-from services.order_gateway.identity.key_store import MIGRATIONS, KeyStore
+from services.order_gateway.identity.key_store import MIGRATIONS, KeyStore, Link
 from services.order_gateway.identity.proof import token_hash
 from services.order_gateway.identity.scopes import Scope
 from services.order_gateway.identity.settings import SCHEMA
@@ -325,7 +326,7 @@ async def test_a_key_is_revoked_with_all_that_were_made_with_it(exchange: Exchan
             grandchild = await make(thief, HMAC, TRADE)
         parents = {key.key_id: key.parent_key_id for key in (await listed(alice)).values()}
         assert parents == {
-            owned.key_id: "bootstrap",
+            owned.key_id: bootstrap_key(keys.ADMIN_TOKEN).key_id,
             leaked.key_id: owned.key_id,
             child.key_id: leaked.key_id,
             grandchild.key_id: child.key_id,
@@ -341,6 +342,46 @@ async def test_a_key_is_revoked_with_all_that_were_made_with_it(exchange: Exchan
             assert await revoked_with(leaked) == {leaked.key_id, child.key_id, grandchild.key_id}
             assert await _ends(stream) < REVOKED_SECONDS_MAX
             assert (await refused(make(thief, BEARER)))[0] == "UNAUTHENTICATED"
+
+
+async def test_an_operators_key_makes_no_operator_beyond_itself(exchange: Exchange, operator: Operator) -> None:
+    port = exchange.gateway.port
+    near = await operator.key("oscar", BEARER, ADMIN, allowed_ips=[HERE], **NEAR)
+    async with signing(port, near) as client:
+        oscar = Operator(client)
+        for beyond, field in (({"allowed_ips": ["0.0.0.0/0"]}, "allowed_ips"), (FAR, "expire_time")):
+            assert (await refused(oscar.key("mallory", BEARER, ADMIN, **beyond)))[1:] == ("PERMISSION_DENIED", field)
+        made = await oscar.key("otto", BEARER, ADMIN)
+        users = await oscar.key("alice", BEARER, TRADE)
+    async with signing(port, made) as otto:
+        answer = await otto.administer("ListUserApiKeys", admin_pb.ListUserApiKeysRequest())
+    limits = {item.key.key_id: (list(item.key.allowed_ips), item.key.HasField("expire_time")) for item in answer.keys}
+    assert limits[made.key_id] == ([HERE], True), "taken from the one that asked"
+    assert limits[users.key_id] == ([], False), "of users' keys an operator decides"
+
+
+async def test_all_that_an_operators_token_has_made_is_revoked_by_its_id(tmp_path: Path) -> None:
+    """The token leaked: the next start has another one, and then the family of the old one goes."""
+    old, new = keys.ADMIN_TOKEN, "the-next-operators-token-of-the-tests"
+    async with gateways.exchange(tmp_path, **keys.REQUIRED) as exchange:
+        async with keys.operating(exchange.gateway.port) as operator:
+            made = await operator.key("mallory", BEARER, ADMIN)
+        async with signing(exchange.gateway.port, made) as mallory:
+            child = await Operator(mallory).key("alice", BEARER, TRADE)
+    changed = {**keys.REQUIRED, "clearbook_admin_token": new}
+    async with gateways.exchange(tmp_path, fund=False, **changed) as exchange:
+        port = exchange.gateway.port
+        async with signing(port, Bearer(new)) as client:
+            operator = Operator(client)
+            kept = await operator.key("alice", BEARER, TRADE)
+            for unknown in (bootstrap_key("x").key_id, ""):
+                assert (await refused(operator.revoke(unknown)))[1] == "KEY_NOT_FOUND"
+            await operator.revoke(bootstrap_key(old).key_id)
+        for held, good in ((made, False), (child, False), (kept, True)):
+            async with signing(port, held) as client:
+                asked = client.accounts.GetSession(pb.GetSessionRequest())
+                code = "OK" if good and await asked else (await refused(asked))[0]
+                assert code == ("OK" if good else "UNAUTHENTICATED")
 
 
 # Restarts, and two gateways.
@@ -524,6 +565,36 @@ async def test_a_wallet_is_linked_to_the_account_of_a_credential(exchange: Excha
         assert (await alice.accounts.CreateWithdrawal(ask)).transfer.address == wallet.address.lower()
 
 
+async def test_a_wallet_goes_with_the_key_that_linked_it(exchange: Exchange, operator: Operator) -> None:
+    port, theirs, mine = exchange.gateway.port, Account.create(), Account.create()
+    full = (TRADE, WITHDRAW)
+    owned = await operator.key("alice", ED25519, *full, allowed_ips=[HERE])
+    async with signing(port, owned) as alice, nobody_at(port) as nobody:
+        leaked = await make(alice, BEARER, *full, **NEAR)
+        async with signing(port, leaked) as thief:
+            first = await sign_in(thief, theirs)
+            assert first.expire_time == NEAR["expire_time"], "no longer than the key that asks"
+            async with signing(port, Bearer(first.token)) as linking:
+                found = await listed(linking)
+                who = await linking.accounts.GetSession(pb.GetSessionRequest())
+                assert list(found[who.key_id].allowed_ips) == [HERE]
+        later = await sign_in(nobody, theirs)
+        assert later.user == "alice"
+        async with signing(port, Bearer(later.token)) as thief:
+            stream, made = await _opened(thief), await make(thief, BEARER, TRADE)
+            revoke = pb.RevokeApiKeyRequest(key_id=leaked.key_id, keep_made_keys=True)
+            await alice.accounts.RevokeApiKey(revoke)
+            await sign_in(nobody, theirs)  # the key was replaced, the wallet kept
+            await alice.accounts.RevokeApiKey(pb.RevokeApiKeyRequest(key_id=leaked.key_id))
+            assert await _ends(stream) < REVOKED_SECONDS_MAX
+            assert (await refused(thief.balances()))[0] == "UNAUTHENTICATED"
+        async with signing(port, made) as thief:
+            assert (await refused(thief.balances()))[0] == "UNAUTHENTICATED"
+        assert (await refused(sign_in(nobody, theirs)))[0] == "PERMISSION_DENIED"
+        assert (await alice.accounts.GetSession(pb.GetSessionRequest())).wallet_address == ""
+        assert (await sign_in(alice, mine)).user == "alice", "there is room for the owner's"
+
+
 def signed(wallet: LocalAccount, message: str) -> pb.SignInRequest:
     signature = bytes(wallet.sign_message(encode_defunct(text=message)).signature)
     return pb.SignInRequest(message=message, signature=signature)
@@ -555,16 +626,16 @@ async def test_sign_ins_that_are_none(exchange: Exchange) -> None:
         assert (await refused(nobody.accounts.SignIn(good)))[0] == "UNAUTHENTICATED", "used up"
         tried = await begin(nobody, wallet)
         assert (await refused(nobody.accounts.SignIn(signed(THIEF, tried.message))))[0] == "UNAUTHENTICATED"
-        assert (await refused(nobody.accounts.SignIn(tried)))[0] == "UNAUTHENTICATED", "used up by the wrong one"
+        assert (await nobody.accounts.SignIn(tried)).user == wallet.address.lower(), "no other's to use up"
         assert (await refused(nobody.accounts.CreateSignIn(pb.CreateSignInRequest(address="0x1"))))[2] == "address"
         async with signing(port, Bearer("wrong")) as stranger:
             assert (await refused(sign_in(stranger, wallet)))[0] == "UNAUTHENTICATED", "a credential shown must be good"
 
 
 async def test_sign_ins_are_counted_by_address(tmp_path: Path) -> None:
-    """Those that open an account, and those that are wrong."""
+    """Those that open an account, those that are wrong, and all of them."""
     wallet: LocalAccount = Account.create()
-    limited = {**keys.REQUIRED, "auth_failures_max": 2, "sign_ups_per_ip_max": 1}
+    limited = {**keys.REQUIRED, "auth_failures_max": 2, "sign_ups_per_ip_max": 1, "sign_ins_per_ip_max": 5}
     async with gateways.exchange(tmp_path, **limited) as exchange, nobody_at(exchange.gateway.port) as nobody:
         mine = await sign_in(nobody, wallet)
         assert (await refused(sign_in(nobody, THIEF)))[:2] == ("RESOURCE_EXHAUSTED", "OVERLOADED")
@@ -573,6 +644,20 @@ async def test_sign_ins_are_counted_by_address(tmp_path: Path) -> None:
         for code in ("UNAUTHENTICATED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED"):
             wrong = signed(THIEF, (await begin(nobody, wallet)).message)
             assert (await refused(nobody.accounts.SignIn(wrong)))[0] == code
+
+
+async def test_sign_ins_are_counted_by_wallet(tmp_path: Path) -> None:
+    wallet: LocalAccount = Account.create()
+    limited = {**keys.REQUIRED, "sign_ins_per_wallet_max": 2, "sign_ins_per_ip_max": 5}
+    async with gateways.exchange(tmp_path, **limited) as exchange, nobody_at(exchange.gateway.port) as nobody:
+        wrong = signed(THIEF, (await begin(nobody, wallet)).message)
+        assert (await refused(nobody.accounts.SignIn(wrong)))[0] == "UNAUTHENTICATED", "does not count for the wallet"
+        await sign_in(nobody, wallet)
+        await sign_in(nobody, wallet)
+        code, _, _ = await refused(sign_in(nobody, wallet))
+        assert code == "RESOURCE_EXHAUSTED"
+        await sign_in(nobody, THIEF)
+        assert (await refused(sign_in(nobody, Account.create())))[0] == "RESOURCE_EXHAUSTED", "right ones count, too"
 
 
 async def test_only_so_many_sessions_live(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -652,12 +737,19 @@ async def test_the_store_gives_back_what_it_keeps(tmp_path: Path, server: Backen
         assert used is not None
         assert used.last_used_ns == 60
         assert used.networks == made[2].networks
-        assert await store.link("0xab", "alice", 1)
-        assert await store.link("0xab", "alice", 2)
-        assert not await store.link("0xab", "bob", 3)
-        assert not await store.link("0xcd", "alice", 4)
-        assert (await store.user_of("0xab"), await store.wallet_of("alice")) == ("alice", "0xab")
-        assert (await store.user_of("0xcd"), await store.wallet_of("bob")) == (None, None)
+        assert not await store.link("0xab", Link("alice", "c2"), 1), "it has been revoked"
+        assert await store.link("0xab", Link("alice", "d1"), 1)
+        assert await store.link("0xab", Link("alice", ""), 2)
+        assert not await store.link("0xab", Link("bob", ""), 3)
+        assert not await store.link("0xcd", Link("alice", ""), 4)
+        assert await store.link("0xef", Link("carol", ""), 5)
+        assert (await store.link_of("0xab"), await store.wallet_of("alice")) == (Link("alice", "d1"), "0xab")
+        assert (await store.link_of("0xcd"), await store.wallet_of("bob")) == (None, None)
+        await store.revoke("d1", 103, alone=True)
+        assert await store.wallet_of("alice") == "0xab", "replaced, not lost"
+        await store.revoke("k1", 104, alone=False)
+        assert (await store.link_of("0xab"), await store.was_unlinked("0xab")) == (None, True)
+        assert (await store.link_of("0xef"), await store.was_unlinked("0xef")) == (Link("carol", ""), False)
 
 
 def _key(key_id: str, expire_ns: int) -> Key:

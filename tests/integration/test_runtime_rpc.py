@@ -333,6 +333,9 @@ async def test_reflection_lists_and_describes_itself(channel: grpc.aio.Channel, 
         if name != SERVICE:  # which has no descriptor: it was made by hand
             await call.write(request(file_containing_symbol=name))
             assert (await call.read()).file_descriptor_response.file_descriptor_proto
+    for name in (method[1:].replace("/", "."), f"{SERVICE}.NoSuchMethod"):
+        await call.write(request(file_containing_symbol=name))
+        assert bool((await call.read()).file_descriptor_response.file_descriptor_proto) is name.endswith("Info")
     await call.done_writing()
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from services.cli.audit import Sources
 from services.cli.chain_note import note
 from services.cli.main import app
+from services.cli.settings import ClientSettings
 
 NAMES = ("DATABASE_URL", "CLEARBOOK_DATA", "BOOK_SHARD", "GATEWAY_ADDRESS", "PUBLISHER_ADDRESS", "ETH_TESTNET_URL")
 
@@ -80,6 +81,22 @@ def test_where_the_exchange_is(
     monkeypatch.setattr("services.cli.demo.demo", trade)
     CliRunner().invoke(app, [command, *options, *([".env"] if command == "replay" else [])])
     assert asked == [expected]
+
+
+TOKEN, USER = ("authorization", "Bearer t"), "x-clearbook-user"
+
+
+@pytest.mark.parametrize(
+    ("token", "user", "expected"),
+    [
+        ("", "", ((USER, "admin"),)),
+        ("", "alice", ((USER, "alice"),)),
+        ("t", "", (TOKEN,)),
+        ("t", "alice", (TOKEN, (USER, "alice"))),  # which the gateway refuses if the token is not alice's
+    ],
+)
+def test_who_calls(token: str, user: str, expected: tuple[tuple[str, str], ...]) -> None:
+    assert ClientSettings.load(clearbook_token=token).who(user) == expected
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from services.order_gateway.limits import Limits, LimitSettings
 from services.order_gateway.methods import Access, Method
 from services.order_gateway.service import _stream_call
 from services.runtime.db import Unavailable
+from tests.books import eventually
 
 METHOD = "/clearbook.v1.OrderService/PlaceOrder"
 START_MS = 1_790_000_000_000
@@ -49,6 +50,12 @@ class Stored:
         self.keys: dict[str, Key] = {}
         self.away = False
         self.looks = 0
+        self.dropped_before_ns = 0
+        self.news: list[Key] = []
+        """What the next look finds."""
+        self.answers = asyncio.Event()
+        """Cleared: whoever looks waits."""
+        self.answers.set()
 
     async def live(self, _now_ns: int) -> tuple[list[Key], int]:
         return list(self.keys.values()), 0
@@ -57,10 +64,12 @@ class Stored:
         self.looks += 1
         if self.away:
             raise Unavailable("away")
-        return [], change
+        found, self.news = self.news, []
+        await self.answers.wait()
+        return found, change
 
-    async def drop_sessions_ended_before(self, _time_ns: int) -> None:
-        pass
+    async def drop_sessions_ended_before(self, time_ns: int) -> None:
+        self.dropped_before_ns = time_ns
 
     async def key(self, key_id: str) -> Key | None:
         return self.keys.get(key_id)
@@ -105,8 +114,8 @@ class Scene:
         signature = changed.get("by", PRIVATE).sign(payload)
         return Call(METHOD, metadata, changed.get("sent", request), signature, peer="203.0.113.9")
 
-    def bearing(self, token: str) -> Call:
-        return Call(METHOD, {"authorization": f"Bearer {token}"}, peer="203.0.113.9")
+    def bearing(self, token: str, peer: str = "203.0.113.9") -> Call:
+        return Call(METHOD, {"authorization": f"Bearer {token}"}, peer=peer)
 
     async def admits(self, call: Call, access: Access = Access.TRADE) -> str:
         """OK, or the reason why not."""
@@ -279,6 +288,46 @@ async def test_who_shares_an_address_with_somebody_who_guesses(
     assert await scene.admits(scene.call(LATER_MS, by=PRIVATE if right else STRANGER)) == answer
 
 
+async def test_a_key_made_while_the_database_is_read_is_good(scene: Scene) -> None:
+    """It is shown before that look has ended, which began before the key was there."""
+    scene.stored.answers.clear()
+    looking = asyncio.create_task(scene.keyring.refresh())
+    while not scene.stored.looks:
+        await asyncio.sleep(0)
+    made = replace(scene.stored.keys["k1"], key_id="k2", user="bob", kind=KeyKind.BEARER, proof=token_hash("new"))
+    scene.stored.news = [made]
+    asking = asyncio.create_task(scene.gate.admit(scene.bearing("new"), Access.TRADE))
+    await asyncio.sleep(0)
+    scene.stored.answers.set()
+    await looking
+    found = await asking
+    assert isinstance(found, Caller)
+    assert found.identity.key_id == "k2"
+    assert scene.stored.looks == 2
+
+
+async def test_who_guesses_while_the_database_hangs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All wait for one look, which has an end; of one address only so many wait."""
+    monkeypatch.setattr(keyring, "LOOK_SECONDS_MAX", 0.3)
+    monkeypatch.setattr(keyring, "REFRESH_SECONDS_MIN", 0.0)
+    scene.stored.answers.clear()
+    peers = ["203.0.113.9"] * (FAILURES_MAX + 2) + ["198.51.100.1"] * 2
+    answers = await asyncio.wait_for(
+        asyncio.gather(*(scene.admits(scene.bearing("wrong", peer)) for peer in peers)), 0.3 * 3
+    )
+    assert answers == ["UNAUTHENTICATED"] * FAILURES_MAX + ["OVERLOADED"] * 2 + ["UNAUTHENTICATED"] * 2
+    assert scene.stored.looks == 1
+    assert await scene.admits(scene.call(LATER_MS)) == "OK", "who is known does not wait"
+
+
+async def test_what_the_database_knows_was_no_failure(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyring, "REFRESH_SECONDS_MIN", 0.0)
+    for number in range(FAILURES_MAX + 1):
+        proof = token_hash(str(number))
+        scene.stored.news = [replace(scene.stored.keys["k1"], key_id=f"n{number}", kind=KeyKind.BEARER, proof=proof)]
+        assert await scene.gate.admit(scene.bearing(str(number)), Access.TRADE)
+
+
 # Streams.
 
 
@@ -305,6 +354,22 @@ async def test_an_expired_keys_streams_end_while_the_database_is_away(
 async def endless(_who: object, _request: object, _seconds: float) -> AsyncIterator[int]:
     while True:
         yield 1
+
+
+async def test_sessions_that_ended_long_ago_are_dropped_while_it_runs(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "REFRESH_SECONDS", 0.01)
+    monkeypatch.setattr(keyring, "DROP_SECONDS", 0.02)
+    scene.now_ms += 5_000
+    kept_from_ns = scene.clock() - keyring.SESSIONS_KEPT_NS
+    assert scene.stored.dropped_before_ns < kept_from_ns, "at the start"
+    following = asyncio.create_task(scene.keyring.follow())
+    try:
+        await eventually(lambda: scene.stored.dropped_before_ns == kept_from_ns)
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
 async def test_streams_of_nobody_are_counted_by_address(scene: Scene) -> None:

@@ -16,6 +16,7 @@ from services.order_gateway.identity.failures import FAILURES_MS, Failures
 from services.order_gateway.identity.scopes import Scope, allows
 from services.order_gateway.identity.secret_box import SecretBox, SecretsKey, WrongSecretsKey, checked_secrets_key
 from services.order_gateway.identity.settings import IdentitySettings
+from services.order_gateway.identity.sign_in_counts import SignInCounts
 from services.order_gateway.identity.sign_in_message import SignInMessage, parse
 from services.order_gateway.identity.sign_ups import DAY_MS, SignUps
 from services.order_gateway.identity.tally import KEYS_MAX, Tally
@@ -169,6 +170,35 @@ class TestSignUps:
             sign_ups.take("a")
             sign_ups.give_back("a")
         sign_ups.take("b")
+
+
+class TestSignInCounts:
+    @pytest.mark.parametrize(
+        ("before", "asks", "refusal"),
+        [
+            # (address, wallet) that signed in before, who asks now, what is said
+            ([], ("a", "w"), ""),
+            ([("a", "w"), ("a", "x")], ("a", "y"), "too many sign-ins from this address; wait 60 s"),
+            ([("a", "w"), ("a", "x")], ("b", "w"), ""),
+            ([("a", "w"), ("b", "w"), ("c", "w")], ("d", "w"), "too many sign-ins of this wallet today; wait 86400 s"),
+            ([("a", "w"), ("b", "w"), ("c", "w")], ("d", "x"), ""),
+        ],
+    )
+    def test_so_many(self, before: list[tuple[str, str]], asks: tuple[str, str], refusal: str) -> None:
+        counts = SignInCounts(lambda: 7, per_ip_max=2, per_wallet_max=3)
+
+        def sign_in(ip: str, wallet: str) -> None:
+            counts.from_address(ip)
+            counts.of_wallet(wallet)
+
+        for one in before:
+            sign_in(*one)
+        if not refusal:
+            sign_in(*asks)
+            return
+        with pytest.raises(Rejected) as caught:
+            sign_in(*asks)
+        assert (caught.value.reason, caught.value.message) == (Reason.OVERLOADED, refusal)
 
 
 @pytest.mark.parametrize(("token", "said"), [("x" * 31, "CLEARBOOK_ADMIN_TOKEN: must be at least 32 characters"),

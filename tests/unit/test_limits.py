@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 from gateway_http import limits as http_limits
 from services.buckets import NS_PER_SECOND, Rate
 from services.errors import Reason, Rejected
+from services.order_gateway import __main__ as gateway
 from services.order_gateway.call import Call
 from services.order_gateway.limits import ONE_REQUEST, Limits, LimitSettings, Weight
 from services.runtime.limits import of_ip, rate_of
+from services.runtime.run import Closing, StartError
+from tests.transcript import ROOT
 
 BALANCES = "/clearbook.v1.AccountService/ListBalances"
 ONE_ORDER = Weight(orders=1)
@@ -37,6 +41,23 @@ def test_a_wrong_rate_is_one_line_that_names_it(
     with pytest.raises(SystemExit):
         LimitSettings.load()
     assert capsys.readouterr().err.startswith("LIMIT_ACCOUNT_ORDERS: must be")
+
+
+@pytest.mark.parametrize("name", ["LIMIT_ACCOUNT_ORDERS", "LIMIT_ACCOUNT_REQUESTS"])
+async def test_no_gateway_starts_with_limits_that_a_full_call_never_passes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, "50/499")
+    with pytest.raises(StartError, match=f"{name}=50/499"):
+        await gateway.main(Closing())
+
+
+def test_a_full_call_passes_the_limits_of_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    limits = re.findall(r"\$\{(LIMIT_ACCOUNT_[A-Z]+):-([^}]+)\}", (ROOT / "compose.yaml").read_text())
+    assert len(limits) == 2
+    gateway.GatewaySettings.load(**{name.lower(): rate for name, rate in limits}).check_limits()
 
 
 @pytest.mark.parametrize(
@@ -94,8 +115,9 @@ def test_orders_of_one_call_are_counted_all_or_none(tmp_path: Path) -> None:
         # of one call; why it is refused; what remains
         (3, None, "2"),
         (3, Reason.RATE_LIMITED, "2"),
-        (6, Reason.TOO_LARGE, None),
-        (2, None, "0"),
+        (6, Reason.TOO_LARGE, "1"),  # counts as one: to ask for what never comes is not free
+        (1, None, "0"),
+        (6, Reason.RATE_LIMITED, "0"),
     ):
         call, answer = Call(BALANCES), None
         try:

@@ -184,8 +184,8 @@ class AccountServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """Revokes a key at once, and with it all keys that were made with it, and with those; their open streams end within a second. Idempotent.
-        Needs the scope TRADE.
+        """Revokes a key at once, and with it all keys that were made with it, and with those; their open streams end within a second. Wallets that
+        any of them linked are unlinked. Idempotent. Needs the scope TRADE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

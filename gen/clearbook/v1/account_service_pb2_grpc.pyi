@@ -58,8 +58,8 @@ class AccountServiceStub:
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListApiKeysRequest, _account_service_pb2.ListApiKeysResponse]
     """Lists the caller's keys, the revoked ones too, newest first."""
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.RevokeApiKeyRequest, _account_service_pb2.RevokeApiKeyResponse]
-    """Revokes a key at once, and with it all keys that were made with it, and with those; their open streams end within a second. Idempotent.
-    Needs the scope TRADE.
+    """Revokes a key at once, and with it all keys that were made with it, and with those; their open streams end within a second. Wallets that
+    any of them linked are unlinked. Idempotent. Needs the scope TRADE.
     """
     CreateSignIn: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.CreateSignInRequest, _account_service_pb2.CreateSignInResponse]
     """Begins a sign-in by wallet: gives the message to sign (EIP-4361), with a nonce that is good once and for five minutes. For everybody."""
@@ -101,8 +101,8 @@ class AccountServiceAsyncStub(AccountServiceStub):
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListApiKeysRequest, _account_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists the caller's keys, the revoked ones too, newest first."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_account_service_pb2.RevokeApiKeyRequest, _account_service_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
-    """Revokes a key at once, and with it all keys that were made with it, and with those; their open streams end within a second. Idempotent.
-    Needs the scope TRADE.
+    """Revokes a key at once, and with it all keys that were made with it, and with those; their open streams end within a second. Wallets that
+    any of them linked are unlinked. Idempotent. Needs the scope TRADE.
     """
     CreateSignIn: _aio.UnaryUnaryMultiCallable[_account_service_pb2.CreateSignInRequest, _account_service_pb2.CreateSignInResponse]  # type: ignore[assignment]
     """Begins a sign-in by wallet: gives the message to sign (EIP-4361), with a nonce that is good once and for five minutes. For everybody."""
@@ -207,8 +207,8 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _account_service_pb2.RevokeApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.RevokeApiKeyResponse, _abc.Awaitable[_account_service_pb2.RevokeApiKeyResponse]]:
-        """Revokes a key at once, and with it all keys that were made with it, and with those; their open streams end within a second. Idempotent.
-        Needs the scope TRADE.
+        """Revokes a key at once, and with it all keys that were made with it, and with those; their open streams end within a second. Wallets that
+        any of them linked are unlinked. Idempotent. Needs the scope TRADE.
         """
 
     @_abc_1.abstractmethod

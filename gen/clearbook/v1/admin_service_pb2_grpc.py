@@ -261,7 +261,8 @@ class AdminServiceServicer:
 
     def RevokeUserApiKey(self, request, context):
         """Revokes any user's key at once, and with it all keys that were made with it, and with those: also those that an operator's key has made
-        for users. Idempotent.
+        for users. Wallets that any of them linked are unlinked. By the id of an operator's token from the configuration: all that it has made.
+        Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -77,7 +77,8 @@ class AdminServiceStub:
     """Lists keys of a user, or of all users, the revoked ones too, newest first."""
     RevokeUserApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeUserApiKeyRequest, _admin_service_pb2.RevokeUserApiKeyResponse]
     """Revokes any user's key at once, and with it all keys that were made with it, and with those: also those that an operator's key has made
-    for users. Idempotent.
+    for users. Wallets that any of them linked are unlinked. By the id of an operator's token from the configuration: all that it has made.
+    Idempotent.
     """
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]
     """Lists what operators did, newest first. Append-only."""
@@ -131,7 +132,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists keys of a user, or of all users, the revoked ones too, newest first."""
     RevokeUserApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeUserApiKeyRequest, _admin_service_pb2.RevokeUserApiKeyResponse]  # type: ignore[assignment]
     """Revokes any user's key at once, and with it all keys that were made with it, and with those: also those that an operator's key has made
-    for users. Idempotent.
+    for users. Wallets that any of them linked are unlinked. By the id of an operator's token from the configuration: all that it has made.
+    Idempotent.
     """
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEntriesRequest, _admin_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
     """Lists what operators did, newest first. Append-only."""
@@ -290,7 +292,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RevokeUserApiKeyResponse, _abc.Awaitable[_admin_service_pb2.RevokeUserApiKeyResponse]]:
         """Revokes any user's key at once, and with it all keys that were made with it, and with those: also those that an operator's key has made
-        for users. Idempotent.
+        for users. Wallets that any of them linked are unlinked. By the id of an operator's token from the configuration: all that it has made.
+        Idempotent.
         """
 
     @_abc_1.abstractmethod

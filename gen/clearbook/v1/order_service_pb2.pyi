@@ -594,7 +594,9 @@ class TradeRequest(_message.Message):
     ack: Global___AckLevel.ValueType
     """How much to tell of each."""
     cancel_on_disconnect: _builtins.bool
-    """From this request on: when the stream ends, however it does, the orders that it placed and that are still open are canceled."""
+    """From this request on: when the stream ends, however it does, the orders that it placed and that are still open are canceled, also
+    those on their way then, once they are placed. (Not by a server that is killed, or that closes while the book is away for 5 s.)
+    """
     @_builtins.property
     def cancels(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancelOrderRequest]:
         """Canceled first, in this order."""

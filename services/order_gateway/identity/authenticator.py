@@ -75,19 +75,26 @@ class Authenticator:
         """
         if not self.offers_credential(call):
             return self._named(call)
-        address = of_ip(call.peer)
-        identity = self._judged(call)
-        # Who has failed too often has no look into the database: one judgement in memory is all that a failure costs.
-        if identity is None and not self._failures.too_many(address) and await self._keyring.look_again():
-            identity = self._judged(call)
-        if identity is None:
-            self._failures.check(address)
-            self._failures.note(address)
-            raise Rejected(Reason.UNAUTHENTICATED)
+        identity = self._judged(call) or await self._judged_anew(call)
         self._keyring.use(identity.key_id, self._clock())
         # The shim always names one, the documented user_id: acting for another than it says would surprise.
         if call.metadata.get(USER_KEY) not in {None, "", identity.user}:
             raise Rejected(Reason.PERMISSION_DENIED, f"the credential is not of the user in {USER_KEY}", USER_KEY)
+        return identity
+
+    async def _judged_anew(self, call: Call) -> Identity:
+        """Who shows a credential that is not known here, once the database has been asked.
+
+        Who has failed too often has no look into it: one judgement in memory is all that a failure costs. It counts as
+        a failure before the look: of one address only so many wait, however long the database takes.
+        """
+        address = of_ip(call.peer)
+        self._failures.check(address)
+        self._failures.note(address)
+        identity = self._judged(call) if await self._keyring.look_again() else None
+        if identity is None:
+            raise Rejected(Reason.UNAUTHENTICATED)
+        self._failures.take_back(address)
         return identity
 
     def _named(self, call: Call) -> Identity:

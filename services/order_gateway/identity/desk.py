@@ -14,6 +14,7 @@ from services.order_gateway.identity.key_store import MIGRATIONS, KeyStore
 from services.order_gateway.identity.keyring import Keyring
 from services.order_gateway.identity.settings import SCHEMA, IdentitySettings
 from services.order_gateway.identity.sign_in import SignIns
+from services.order_gateway.identity.sign_in_counts import SignInCounts
 from services.order_gateway.identity.sign_ups import SignUps
 from services.order_gateway.store import Store
 from services.runtime import log
@@ -87,7 +88,8 @@ class Desk:
         settings = self._settings
         failures = Failures(_milliseconds, settings.auth_failures_max)
         sign_ups = SignUps(_milliseconds, settings.sign_ups_per_ip_max, settings.sign_ups_per_day_max)
-        return SignIns(settings.site, self.store, self.issuer, accounts, failures, sign_ups, self._clock)
+        counts = SignInCounts(_milliseconds, settings.sign_ins_per_ip_max, settings.sign_ins_per_wallet_max)
+        return SignIns(settings.site, self.store, self.issuer, accounts, failures, counts, sign_ups, self._clock)
 
 
 def _milliseconds() -> int:

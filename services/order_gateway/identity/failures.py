@@ -6,7 +6,6 @@ is not good is counted, and refused with fewer words once there are too many.
 
 from collections.abc import Callable
 
-from services.errors import Reason, Rejected
 from services.order_gateway.identity.tally import Tally
 
 FAILURES_PER_IP_MAX = 100
@@ -25,21 +24,18 @@ class Failures:
     def __init__(self, clock: Callable[[], int], per_ip_max: int) -> None:
         self._tally = Tally(clock, FAILURES_MS, per_ip_max)
 
-    def too_many(self, ip: str) -> bool:
-        """Whether an address has failed too often."""
-        return self._tally.wait_seconds(ip) > 0
-
     def check(self, ip: str) -> None:
         """Refuses an address that has failed too often.
 
         Raises:
             Rejected: OVERLOADED, with the seconds to wait in its message.
         """
-        seconds = self._tally.wait_seconds(ip)
-        if seconds:
-            what = f"too many wrong credentials from this address; wait {seconds} s"
-            raise Rejected(Reason.OVERLOADED, what, retry_after_seconds=seconds)
+        self._tally.check(ip, "wrong credentials from this address")
 
     def note(self, ip: str) -> None:
         """One more failure."""
         self._tally.note(ip)
+
+    def take_back(self, ip: str) -> None:
+        """What was noted was none after all."""
+        self._tally.take_back(ip)

@@ -35,12 +35,15 @@ class Freezes:
         self._reasons: dict[str, str] = {}
         self._order = asyncio.Lock()
         """So that what was read before a change is not believed after it."""
+        self._unwritten = 0
+        """Freezes in force that the database has not been told yet."""
 
     async def refresh(self) -> None:
         """Reads all of them. Raises Unavailable."""
         async with self._order:
             rows = await self._database.fetch("SELECT user_name, reason FROM freezes")
-            self._reasons = {row[0]: row[1] for row in rows}
+            if not self._unwritten:  # else the next look will do
+                self._reasons = {row[0]: row[1] for row in rows}
 
     async def follow(self) -> None:
         """Stays in step, for ever. A database that is away leaves what is known, and is asked again."""
@@ -56,10 +59,15 @@ class Freezes:
         return self._reasons.get(user, "")
 
     async def freeze(self, user: str, reason: str) -> None:
-        """Freezes a user, or gives another reason. In force and durable on return. Raises Unavailable."""
-        async with self._order:
-            self._reasons[user] = reason  # at once; should the write fail, the next look at the database decides
-            await self._database.write([Statement(_FREEZE, [(user, reason, self._clock())])])
+        """Freezes a user, or gives another reason. In force at once, durable on return. Raises Unavailable."""
+        self._reasons[user] = reason  # a look that is under way may take its time
+        self._unwritten += 1
+        try:
+            async with self._order:
+                self._reasons[user] = reason  # should the write fail, the next look at the database decides
+                await self._database.write([Statement(_FREEZE, [(user, reason, self._clock())])])
+        finally:
+            self._unwritten -= 1
 
     async def unfreeze(self, user: str) -> None:
         """Lets a user go on. Durable on return. Raises Unavailable."""

@@ -5,7 +5,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.errors import Reason, Rejected
 from services.order_gateway.identity import addresses, scopes
@@ -26,8 +26,8 @@ SESSIONS_MAX = 20
 SESSION_SECONDS = 24 * 3600
 KEY_ID_BYTES = 8
 NS_PER_SECOND = 10**9
-BOOTSTRAP_KEY_ID = "bootstrap"
-"""The first operator's token, from the configuration."""
+BOOTSTRAP_PREFIX, BOOTSTRAP_HASH_BYTES = "bootstrap-", 4
+"""Of the id of the first operator's token, from the configuration: another token's keys are another family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +64,45 @@ class Issuer:
         """
         if not scopes.all_within(asked.scopes, asking.scopes):
             raise Rejected(Reason.PERMISSION_DENIED, "the new key would do what the credential may not", "scopes")
-        networks, expire_ns = asked.networks, asked.expire_ns
-        mine = self._keyring.get(asking.key_id)
-        if mine is not None:
-            networks = networks or mine.networks
-            if not addresses.all_within(networks, mine.networks):
-                raise Rejected(
-                    Reason.PERMISSION_DENIED, "the new key would be good where the credential is not", "allowed_ips"
-                )
-            expire_ns = expire_ns or mine.expire_ns
-            if mine.expire_ns and expire_ns > mine.expire_ns:
-                raise Rejected(Reason.PERMISSION_DENIED, "the new key would outlive the credential", "expire_time")
-        elif asking.key_id:
-            raise Rejected(Reason.UNAUTHENTICATED)  # revoked since it was admitted
-        return await self._create(asking, asking.user, asked, networks, expire_ns)
+        return await self._create(asking, asking.user, self._within(asking, asked))
 
     async def create_for(self, operator: Identity, user: str, asked: NewKey) -> Issued:
-        """A key for any user, as an operator asks for it. Raises Rejected as `create` does."""
-        return await self._create(operator, user, asked, asked.networks, asked.expire_ns)
+        """A key for any user, as an operator asks for it: an operator's lies within the one that asks.
 
-    async def _create(
-        self, asking: Identity, user: str, asked: NewKey, networks: tuple[addresses.Network, ...], expire_ns: int
-    ) -> Issued:
-        now = self._clock()
+        Raises:
+            Rejected: as `create` does.
+        """
+        return await self._create(
+            operator, user, self._within(operator, asked) if Scope.ADMIN in asked.scopes else asked
+        )
+
+    def _within(self, asking: Identity, asked: NewKey) -> NewKey:
+        """What is asked for, with the networks and the expiry of the asking credential where they are left open.
+
+        Raises:
+            Rejected: PERMISSION_DENIED: they lie beyond it; UNAUTHENTICATED: it has been revoked since it was admitted.
+        """
+        mine = self._mine(asking)
+        if mine is None:
+            return asked
+        networks, expire_ns = asked.networks or mine.networks, asked.expire_ns or mine.expire_ns
+        if not addresses.all_within(networks, mine.networks):
+            raise Rejected(
+                Reason.PERMISSION_DENIED, "the new key would be good where the credential is not", "allowed_ips"
+            )
+        if mine.expire_ns and expire_ns > mine.expire_ns:
+            raise Rejected(Reason.PERMISSION_DENIED, "the new key would outlive the credential", "expire_time")
+        return replace(asked, networks=networks, expire_ns=expire_ns)
+
+    def _mine(self, asking: Identity) -> Key | None:
+        """The credential that asks; None where a name was all. Raises Rejected: UNAUTHENTICATED: it is gone."""
+        mine = self._keyring.get(asking.key_id)
+        if mine is None and asking.key_id:
+            raise Rejected(Reason.UNAUTHENTICATED)
+        return mine
+
+    async def _create(self, asking: Identity, user: str, asked: NewKey) -> Issued:
+        now, networks, expire_ns = self._clock(), asked.networks, asked.expire_ns
         if expire_ns and expire_ns <= now:
             raise Rejected(Reason.INVALID_FIELD, "expire_time must be in the future", "expire_time")
         if Scope.WITHDRAW in asked.scopes and not networks:
@@ -114,29 +130,35 @@ class Issuer:
             raise Rejected(Reason.NO_SECRETS_KEY)
         return box.seal(secret.encode(), key_id), secret
 
-    async def _keep(self, key: Key) -> None:
+    async def _keep(self, key: Key, *, parent_lives: bool = True) -> None:
         try:
-            await self._store.add(key)
+            await self._store.add(key, parent_lives=parent_lives)
         except Conflict:  # what it is made with was revoked since it was admitted
             raise Rejected(Reason.UNAUTHENTICATED) from None
         self._keyring.learn(key)
 
-    async def open_session(self, user: str, granted: frozenset[Scope], peer: str, made_with: str) -> Issued:
+    async def open_session(
+        self, user: str, granted: frozenset[Scope], peer: str, asking: Identity | None, linked_by: str
+    ) -> Issued:
         """A session of somebody who has signed in. One that may WITHDRAW is good from this address only.
 
         Args:
             user: who.
             granted: what it may do.
             peer: from where.
-            made_with: the id of the credential shown beside the wallet's signature; "" for none.
+            asking: the credential shown beside the wallet's signature, whose networks and expiry hold for the session.
+            linked_by: what linked the wallet: without another credential the session ends with it.
 
         Raises:
-            Rejected: UNAUTHENTICATED: that credential has been revoked meanwhile.
+            Rejected: UNAUTHENTICATED: the credential that asks has been revoked meanwhile.
         """
         now = self._clock()
         networks = networks_of([peer], "peer") if Scope.WITHDRAW in granted else ()
         token = new_token()
         expire_ns = now + SESSION_SECONDS * NS_PER_SECOND
+        mine = self._mine(asking) if asking is not None else None
+        if mine is not None:
+            networks, expire_ns = networks or mine.networks, min(expire_ns, mine.expire_ns or expire_ns)
         key_id = secrets.token_hex(KEY_ID_BYTES)
         key = Key(
             key_id,
@@ -148,30 +170,41 @@ class Issuer:
             token_hash(token),
             now,
             expire_ns,
-            parent=made_with,
+            parent=asking.key_id if asking is not None else linked_by,
         )
         async with self._making:
-            await self._keep(key)
+            # What linked the wallet may have been replaced since, and the wallet kept.
+            await self._keep(key, parent_lives=asking is not None)
             for old in self._keyring.live_of(user, KeyKind.SESSION)[:-SESSIONS_MAX]:
                 await self._revoke(old.key_id, alone=True)  # nothing is wrong with it, nor with what it made
         return Issued(key, token)
 
-    async def revoke(self, key_id: str, user: str | None, *, alone: bool) -> Key:
+    async def revoke(self, key_id: str, user: str, *, alone: bool) -> Key:
         """Revokes a key at once, with all that were made with it; the key as it is then. Idempotent.
 
         Args:
             key_id: which.
-            user: whose it must be; None: anybody's.
+            user: whose it must be.
             alone: leave those that were made with it: for a key that is replaced, not lost.
 
         Raises:
             Rejected: KEY_NOT_FOUND, also for another's.
         """
         key = await self._store.key(key_id)
-        if key is None or user not in {None, key.user}:
+        if key is None or user != key.user:
             raise Rejected(Reason.KEY_NOT_FOUND)
         await self._revoke(key_id, alone=alone)
         return self._keyring.as_used(await self._store.key(key_id) or key)
+
+    async def revoke_anybodys(self, key_id: str, *, alone: bool) -> None:
+        """Revokes a key as `revoke` does; of an operator's token, which no database has, all that were made with it.
+
+        Raises:
+            Rejected: KEY_NOT_FOUND.
+        """
+        if await self._store.key(key_id) is None and (alone or not await self._store.has_made(key_id)):
+            raise Rejected(Reason.KEY_NOT_FOUND)
+        await self._revoke(key_id, alone=alone)
 
     async def _revoke(self, key_id: str, *, alone: bool) -> None:
         await self._store.revoke(key_id, self._clock(), alone=alone)
@@ -204,13 +237,14 @@ class Issuer:
 
 def bootstrap_key(token: str) -> Key:
     """The first operator's key: nothing but ADMIN, kept nowhere."""
+    proof = token_hash(token)
     return Key(
-        BOOTSTRAP_KEY_ID,
+        BOOTSTRAP_PREFIX + proof[:BOOTSTRAP_HASH_BYTES].hex(),
         KeyKind.BEARER,
         ADMIN_USER,
         "CLEARBOOK_ADMIN_TOKEN",
         frozenset({Scope.ADMIN}),
         (),
-        token_hash(token),
+        proof,
         NEVER_NS,
     )

@@ -5,6 +5,7 @@ number has missed nothing before it, in whatever order transactions commit.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -30,20 +31,37 @@ _REVOKE = (
     f"UPDATE api_keys SET revoke_ns = $2, change = {_THIS_CHANGE} "  # noqa: S608
     f"WHERE key_id = $1 AND revoke_ns = {NEVER_NS}"
 )
-_REVOKE_ALL = (
-    "WITH RECURSIVE made (key_id) AS (SELECT key_id FROM api_keys WHERE key_id = $1 UNION "  # noqa: S608
+_FAMILY = (
+    "WITH RECURSIVE made (key_id) AS (SELECT key_id FROM api_keys WHERE key_id = $1 OR parent = $1 UNION "
     "SELECT api_keys.key_id FROM api_keys JOIN made ON api_keys.parent = made.key_id) "
-    f"UPDATE api_keys SET revoke_ns = $2, change = {_THIS_CHANGE} "
+)
+_REVOKE_ALL = (
+    f"{_FAMILY}UPDATE api_keys SET revoke_ns = $2, change = {_THIS_CHANGE} "  # noqa: S608
     f"WHERE revoke_ns = {NEVER_NS} AND key_id IN (SELECT key_id FROM made)"
 )
 _USED = "UPDATE api_keys SET last_used_ns = $2 WHERE key_id = $1 AND last_used_ns < $2"
 _DROP_OLD = "DELETE FROM api_keys WHERE kind = $1 AND expire_ns <> 0 AND expire_ns < $2"
-_LINK = "INSERT INTO wallets (address, user_name, link_ns) VALUES ($1, $2, $3)"
+_LINK = "INSERT INTO wallets (address, user_name, link_ns, linked_by) VALUES ($1, $2, $3, $4)"
 _UNLINK = "DELETE FROM wallets WHERE address = $1 AND user_name = $2"
-_NOTE_UNLINKED = (
-    "INSERT INTO unlinked_wallets (address, user_name, unlink_ns) VALUES ($1, $2, $3) "
-    "ON CONFLICT (address) DO UPDATE SET user_name = excluded.user_name, unlink_ns = excluded.unlink_ns"
+_AGAIN = "ON CONFLICT (address) DO UPDATE SET user_name = excluded.user_name, unlink_ns = excluded.unlink_ns"
+_NOTE_UNLINKED = f"INSERT INTO unlinked_wallets (address, user_name, unlink_ns) VALUES ($1, $2, $3) {_AGAIN}"  # noqa: S608
+_NOTE_FAMILYS = (
+    f"{_FAMILY}INSERT INTO unlinked_wallets (address, user_name, unlink_ns) "  # noqa: S608
+    f"SELECT address, user_name, $2 FROM wallets WHERE linked_by IN (SELECT key_id FROM made) {_AGAIN}"
 )
+_UNLINK_FAMILYS = f"{_FAMILY}DELETE FROM wallets WHERE linked_by IN (SELECT key_id FROM made)"  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Whose a wallet is.
+
+    Attributes:
+        linked_by: the id of the credential that linked it; "" for none: the account is the wallet's own.
+    """
+
+    user: str
+    linked_by: str
 
 
 class KeyStore:
@@ -73,23 +91,33 @@ class KeyStore:
         )
         return [_key(row) for row in rows], max((row[-1] for row in rows), default=change)
 
-    async def add(self, key: Key) -> None:
+    async def add(self, key: Key, *, parent_lives: bool = True) -> None:
         """Keeps a key. Durable on return.
+
+        Args:
+            key: the new one.
+            parent_lives: its parent must not have been revoked.
 
         Raises:
             Conflict: there is one of that id, or its parent has been revoked meanwhile.
             Unavailable: the outcome is unknown.
         """
-        # All changes wait for the counter's row: no key is made while its parent is being revoked.
-        parent_is_good = Statement(_IS_REVOKED, [(key.parent,)], expect=0)
-        await self._database.write([_NEXT_CHANGE, parent_is_good, Statement(_ADD_KEY, [_row(key)])])
+        parent_is_good = [_is_not_revoked(key.parent)] if parent_lives else []
+        await self._database.write([_NEXT_CHANGE, *parent_is_good, Statement(_ADD_KEY, [_row(key)])])
 
     async def revoke(self, key_id: str, now_ns: int, *, alone: bool) -> None:
         """Revokes a key and, unless `alone`, all that were made with it, and with those, and so on.
 
-        One that is revoked stays as it is. Durable on return. Raises Unavailable.
+        The wallets that these linked are unlinked then. One that is revoked stays as it is. Durable on return. Raises
+        Unavailable.
         """
-        await self._database.write([_NEXT_CHANGE, Statement(_REVOKE if alone else _REVOKE_ALL, [(key_id, now_ns)])])
+        rows = [(key_id, now_ns)]
+        family = [
+            Statement(_REVOKE_ALL, rows),
+            Statement(_NOTE_FAMILYS, rows),
+            Statement(_UNLINK_FAMILYS, [(key_id,)]),
+        ]
+        await self._database.write([_NEXT_CHANGE, *([Statement(_REVOKE, rows)] if alone else family)])
 
     async def used(self, times: Iterable[tuple[str, int]]) -> None:
         """Notes (key_id, when it was last used). Raises Unavailable."""
@@ -106,6 +134,12 @@ class KeyStore:
         rows = await self._database.fetch(f"SELECT {_COLUMNS} FROM api_keys WHERE key_id = $1", key_id)  # noqa: S608
         return _key(rows[0]) if rows else None
 
+    async def has_made(self, key_id: str) -> bool:
+        """Whether any key was made with this credential; not for "", which stands for none. Raises Unavailable."""
+        return bool(key_id) and bool(
+            await self._database.fetch("SELECT 1 FROM api_keys WHERE parent = $1 LIMIT 1", key_id)
+        )
+
     async def keys(self, user: str | None, before_number: int, limit: int) -> list[Key]:
         """Keys of a user (None: of all), newest first, made before a number. Raises Unavailable."""
         whose = [] if user is None else [user]
@@ -120,22 +154,28 @@ class KeyStore:
 
     # Wallets.
 
-    async def user_of(self, address: str) -> str | None:
+    async def link_of(self, address: str) -> Link | None:
         """Whose wallet this is (an address in lower case). Raises Unavailable."""
-        rows = await self._database.fetch("SELECT user_name FROM wallets WHERE address = $1", address)
-        return rows[0][0] if rows else None
+        rows = await self._database.fetch("SELECT user_name, linked_by FROM wallets WHERE address = $1", address)
+        return Link(rows[0][0], rows[0][1]) if rows else None
 
     async def wallet_of(self, user: str) -> str | None:
         """The wallet of a user, in lower case. Raises Unavailable."""
         rows = await self._database.fetch("SELECT address FROM wallets WHERE user_name = $1", user)
         return rows[0][0] if rows else None
 
-    async def link(self, address: str, user: str, now_ns: int) -> bool:
-        """Links a wallet to a user; False if either has another one. Durable on return. Raises Unavailable."""
+    async def link(self, address: str, link: Link, now_ns: int) -> bool:
+        """Links a wallet to a user. Durable on return. Raises Unavailable.
+
+        Returns:
+            False if either has another one, or what links it has been revoked meanwhile.
+        """
+        row = (address, link.user, now_ns, link.linked_by)
         try:
-            await self._database.write([Statement(_LINK, [(address, user, now_ns)])])
+            await self._database.write([_NEXT_CHANGE, _is_not_revoked(link.linked_by), Statement(_LINK, [row])])
         except Conflict:
-            return await self.user_of(address) == user
+            found = await self.link_of(address)
+            return found is not None and found.user == link.user
         return True
 
     async def unlink(self, address: str, user: str, now_ns: int) -> bool:
@@ -148,8 +188,13 @@ class KeyStore:
         return True
 
     async def was_unlinked(self, address: str) -> bool:
-        """Whether an operator took this wallet away from somebody. Raises Unavailable."""
+        """Whether this wallet was taken away from somebody. Raises Unavailable."""
         return bool(await self._database.fetch("SELECT 1 FROM unlinked_wallets WHERE address = $1", address))
+
+
+def _is_not_revoked(key_id: str) -> Statement:
+    """A conflict if it is. All changes wait for the counter's row: nothing slips in while a key is being revoked."""
+    return Statement(_IS_REVOKED, [(key_id,)], expect=0)
 
 
 def _row(key: Key) -> tuple[int | str | bytes, ...]:

@@ -24,11 +24,15 @@ REFRESH_SECONDS = 0.4
 """From one look at the database to the next: a key that was revoked elsewhere is good for so much longer."""
 REFRESH_SECONDS_MIN = 0.1
 """Between two looks that were asked for by what is not known here."""
+LOOK_SECONDS_MAX = 1.0
+"""How long whoever shows what is not known here waits for such a look: a database that hangs keeps nobody longer."""
 USED_SECONDS = 60.0
 """From one note of when keys were last used to the next."""
 NS_PER_MINUTE = 60 * 10**9
 SESSIONS_KEPT_NS = 30 * 24 * 3600 * 10**9
 """How long the row of an ended session stays."""
+DROP_SECONDS = 3600.0
+"""From one removal of such rows to the next."""
 
 logger = log.get("keys")
 
@@ -62,7 +66,10 @@ class Keyring:
         self._change = 0
         self._used: set[str] = set()
         self._refreshing = asyncio.Lock()
-        self._refreshed = 0.0
+        self._looked = 0.0
+        """When the last look began, whatever came of it: what was committed since, it may have missed."""
+        self._in_step = False
+        """Whether that look succeeded."""
 
     # In step with the database.
 
@@ -73,14 +80,16 @@ class Keyring:
             Unavailable: the database is away.
             StartError: an HMAC key's secret cannot be opened.
         """
-        now = self._clock()
-        await self._store.drop_sessions_ended_before(now - SESSIONS_KEPT_NS)
-        keys, self._change = await self._store.live(now)
+        await self._drop_old_sessions()
+        keys, self._change = await self._store.live(self._clock())
         try:
             for key in (*keys, *own):
                 self.learn(key)
         except WrongSecretsKey as wrong:
             raise StartError(str(wrong)) from None
+
+    async def _drop_old_sessions(self) -> None:
+        await self._store.drop_sessions_ended_before(self._clock() - SESSIONS_KEPT_NS)
 
     def learn(self, key: Key) -> None:
         """Knows one key more from now on, or forgets one that is no longer good: its streams end."""
@@ -110,8 +119,9 @@ class Keyring:
             await self._refresh()
 
     async def _refresh(self) -> None:
+        self._looked, self._in_step = asyncio.get_running_loop().time(), False
         changed, self._change = await self._store.since(self._change)
-        self._refreshed = asyncio.get_running_loop().time()
+        self._in_step = True
         for key in changed:
             try:
                 self.learn(key)
@@ -129,18 +139,20 @@ class Keyring:
     async def look_again(self) -> bool:
         """Reads what has changed for somebody who showed what is not known here; whether it has been read anew.
 
-        All who ask within REFRESH_SECONDS_MIN wait for the same look, so that guessing costs the database nothing.
+        All who ask within REFRESH_SECONDS_MIN wait for the same look, so that guessing costs the database nothing; and
+        none for longer than LOOK_SECONDS_MAX, for theirs and for one that is under way.
         """
-        asked = asyncio.get_running_loop().time()
-        async with self._refreshing:
-            if self._refreshed < asked:
-                await asyncio.sleep(self._refreshed + REFRESH_SECONDS_MIN - asked)
-                try:
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        try:
+            async with asyncio.timeout(LOOK_SECONDS_MAX), self._refreshing:
+                if self._looked < asked:
+                    await asyncio.sleep(self._looked + REFRESH_SECONDS_MIN - loop.time())
                     await self._refresh()
-                except Unavailable as error:
-                    logger.warning("keys cannot be read", why=str(error))
-                    return False
-        return True
+        except (Unavailable, TimeoutError) as error:
+            logger.warning("keys cannot be read", why=str(error) or f"no answer in {LOOK_SECONDS_MAX} s")
+            return False
+        return self._in_step
 
     async def follow(self) -> None:
         """Stays in step, for ever. A database that is away leaves what is known, and is asked again."""
@@ -156,7 +168,7 @@ class Keyring:
 
     async def _follow_database(self) -> None:
         loop = asyncio.get_running_loop()
-        noted = loop.time()
+        noted = dropped = loop.time()
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
             try:
@@ -164,6 +176,9 @@ class Keyring:
                 if loop.time() - noted >= USED_SECONDS:
                     noted = loop.time()
                     await self.note_used()
+                if loop.time() - dropped >= DROP_SECONDS:
+                    dropped = loop.time()
+                    await self._drop_old_sessions()
             except Unavailable as error:
                 logger.warning("keys cannot be read", why=str(error))
 

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 from services.order_gateway.identity.failures import FAILURES_PER_IP_MAX
 from services.order_gateway.identity.secret_box import SecretsKey, checked_secrets_key
 from services.order_gateway.identity.sign_in import Site
+from services.order_gateway.identity.sign_in_counts import SIGN_INS_PER_IP_MAX, SIGN_INS_PER_WALLET_MAX
 from services.order_gateway.identity.sign_ups import SIGN_UPS_PER_DAY_MAX, SIGN_UPS_PER_IP_MAX
 from services.runtime.config import DatabaseSettings
 from services.runtime.db import sqlite_path
@@ -37,6 +38,10 @@ class IdentitySettings(DatabaseSettings):
     """The first operator's bearer token; it may do nothing but administer."""
     auth_failures_max: int = Field(default=FAILURES_PER_IP_MAX, ge=1)
     """Wrong credentials of one address in a minute, and wrong sign-ins; good credentials pass all the same."""
+    sign_ins_per_ip_max: int = Field(default=SIGN_INS_PER_IP_MAX, ge=1)
+    """Sign-ins by wallet in a minute, right or wrong, from one address."""
+    sign_ins_per_wallet_max: int = Field(default=SIGN_INS_PER_WALLET_MAX, ge=1)
+    """Sign-ins of one wallet in a day."""
     sign_ups_per_ip_max: int = Field(default=SIGN_UPS_PER_IP_MAX, ge=1)
     """Accounts that strangers open by sign-in in a day, from one address."""
     sign_ups_per_day_max: int = Field(default=SIGN_UPS_PER_DAY_MAX, ge=1)

@@ -15,9 +15,10 @@ from services.errors import Reason, Rejected
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.identity.failures import Failures
 from services.order_gateway.identity.issuer import Issued, Issuer
-from services.order_gateway.identity.key_store import KeyStore
+from services.order_gateway.identity.key_store import KeyStore, Link
 from services.order_gateway.identity.replays import Replays
 from services.order_gateway.identity.scopes import Scope
+from services.order_gateway.identity.sign_in_counts import SignInCounts
 from services.order_gateway.identity.sign_in_message import SignInMessage, parse
 from services.order_gateway.identity.sign_ups import SignUps
 from services.order_gateway.identity.wallet_signature import SIGNATURE_BYTES, signer
@@ -32,7 +33,6 @@ CODE_BYTES = 16
 NS_PER_SECOND, NS_PER_MS = 10**9, 10**6
 
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
-_USED = "sign-in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class SignIns:
         site: as the messages name it.
         failures: counts wrong signatures by address. To look at one costs ten milliseconds: unlike a key's, one from an
             address that has failed too often is not looked at.
+        counts: counts all sign-ins, by address and by wallet.
         sign_ups: counts the accounts that strangers open.
         clock: nanoseconds since the epoch.
     """
@@ -71,11 +72,12 @@ class SignIns:
         issuer: Issuer,
         accounts: Accounts,
         failures: Failures,
+        counts: SignInCounts,
         sign_ups: SignUps,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._site, self._store, self._issuer, self._accounts = site, store, issuer, accounts
-        self._failures, self._sign_ups, self._clock = failures, sign_ups, clock
+        self._failures, self._counts, self._sign_ups, self._clock = failures, counts, sign_ups, clock
         self._secret = secrets.token_bytes(32)
         self._used = Replays()
 
@@ -102,32 +104,34 @@ class SignIns:
 
         Raises:
             Rejected: UNAUTHENTICATED, with one answer for whatever is wrong; ALREADY_EXISTS: the wallet is another's,
-                or the account has another; PERMISSION_DENIED: the credential beside it may not link wallets, or an
-                operator took the wallet away; OVERLOADED: too many wrong ones, or too many new accounts.
+                or the account has another; PERMISSION_DENIED: the credential beside it may not link wallets, or
+                the wallet was taken away; OVERLOADED: too many sign-ins, wrong ones, or new accounts.
         """
         asking = visitor.identity
         if asking is not None and not (asking.may(Scope.TRADE) and asking.may(Scope.WITHDRAW)):
             # Whoever signs in with the wallet later on may do both.
             raise Rejected(Reason.PERMISSION_DENIED, "to link a wallet takes the scopes TRADE and WITHDRAW")
         self._failures.check(of_ip(visitor.peer))
+        self._counts.from_address(of_ip(visitor.peer))
         try:
             wallet = self._signer(text, signature)
         except Rejected:
             self._failures.note(of_ip(visitor.peer))
             raise
-        owner = await self._store.user_of(wallet)
-        if owner is None and asking is None and await self._store.was_unlinked(wallet):
-            raise Rejected(Reason.PERMISSION_DENIED, "an operator unlinked the wallet: link it again with a credential")
-        user = asking.user if asking is not None else owner or wallet
+        self._counts.of_wallet(wallet)
+        known = await self._store.link_of(wallet)
+        if known is None and asking is None and await self._store.was_unlinked(wallet):
+            raise Rejected(Reason.PERMISSION_DENIED, "the wallet was unlinked: link it again with a credential")
+        user = asking.user if asking is not None else known.user if known is not None else wallet
         account_id = await self._account(user, asking is None, visitor.peer, seconds)
-        if (owner is None and not await self._store.link(wallet, user, self._clock())) or owner not in {None, user}:
+        link = known or Link(user, asking.key_id if asking is not None else "")
+        if link.user != user or (known is None and not await self._store.link(wallet, link, self._clock())):
             raise Rejected(Reason.ALREADY_EXISTS, "the wallet is another account's, or the account has another wallet")
         granted = frozenset({Scope.READ, Scope.TRADE})
-        if owner is not None and visitor.peer:
+        if known is not None and visitor.peer:
             granted |= {Scope.WITHDRAW}
-        made_with = asking.key_id if asking is not None else ""
-        issued = await self._issuer.open_session(user, granted, visitor.peer, made_with)
-        if await self._store.user_of(wallet) != user:  # an operator took it away meanwhile, and ended its sessions
+        issued = await self._issuer.open_session(user, granted, visitor.peer, asking, link.linked_by)
+        if await self._store.link_of(wallet) != link:  # it was taken away meanwhile, and its sessions were ended
             await self._issuer.revoke(issued.key.key_id, user, alone=False)
             raise Rejected(Reason.UNAUTHENTICATED)
         return Session(issued, user, account_id)
@@ -160,7 +164,10 @@ class SignIns:
         return wallet
 
     def _signer(self, text: str, signature: bytes) -> str:
-        """Who signed a message of ours, which is used up even if the signature is wrong: an address in lower case."""
+        """Who signed a message of ours, for the first time: an address in lower case.
+
+        Only a right signature uses it up: what is remembered of a wallet is of its owner's making.
+        """
         message = parse(text)
         if message is None or len(signature) != SIGNATURE_BYTES:
             raise Rejected(Reason.UNAUTHENTICATED)
@@ -168,11 +175,12 @@ class SignIns:
         if not hmac.compare_digest(code, self._code(message, nonce)):
             raise Rejected(Reason.UNAUTHENTICATED)
         expires_ms, now_ms = _milliseconds(message.expires_at), self._clock() // NS_PER_MS
-        if now_ms >= expires_ms or not self._used.first(_USED, message.nonce.encode(), expires_ms, now_ms):
+        if now_ms >= expires_ms or signer(text, signature) != message.address:
             raise Rejected(Reason.UNAUTHENTICATED)
-        if signer(text, signature) != message.address:
+        wallet = message.address.lower()
+        if not self._used.first(wallet, message.nonce.encode(), expires_ms, now_ms):
             raise Rejected(Reason.UNAUTHENTICATED)
-        return message.address.lower()
+        return wallet
 
 
 def _wallet(text: str) -> str:

@@ -6,7 +6,6 @@ SIGN_UPS_PER_DAY_MAX it would take a hundred days to fill it, which somebody not
 
 from collections.abc import Callable
 
-from services.errors import Reason, Rejected
 from services.order_gateway.identity.tally import Tally
 
 SIGN_UPS_PER_IP_MAX = 50
@@ -36,10 +35,7 @@ class SignUps:
             Rejected: OVERLOADED, with the seconds to wait in its message.
         """
         for tally, key, whose in ((self._by_ip, ip, "from this address"), (self._all, _EVERYWHERE, "by sign-in")):
-            seconds = tally.wait_seconds(key)
-            if seconds:
-                what = f"too many new accounts {whose} today; wait {seconds} s"
-                raise Rejected(Reason.OVERLOADED, what, retry_after_seconds=seconds)
+            tally.check(key, f"new accounts {whose} today")
         self._by_ip.note(ip)
         self._all.note(_EVERYWHERE)
 

@@ -3,6 +3,8 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
+from services.errors import Reason, Rejected
+
 KEYS_MAX = 100_000
 """Remembered at once; the one that began first is forgotten for a new one."""
 
@@ -29,6 +31,19 @@ class Tally:
         began, count = self._counts.get(key, (0, 0))
         wait_ms = began + self._window_ms - self._clock()
         return -(-wait_ms // 1_000) if count >= self._most and wait_ms > 0 else 0
+
+    def check(self, key: str, what: str) -> None:
+        """Refuses one more.
+
+        Args:
+            what: as in "sign-ins of this wallet".
+
+        Raises:
+            Rejected: OVERLOADED, with the seconds to wait in its message.
+        """
+        seconds = self.wait_seconds(key)
+        if seconds:
+            raise Rejected(Reason.OVERLOADED, f"too many {what}; wait {seconds} s", retry_after_seconds=seconds)
 
     def note(self, key: str) -> None:
         """One more has come."""

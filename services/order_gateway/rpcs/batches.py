@@ -40,7 +40,7 @@ class BatchHandlers:
         batch_wire.check_size(request)
         asked = batch_wire.wanted(request.orders, caller.identity.made_id, self._ledger.markets_by_symbol)
         good = [item for item in asked if not isinstance(item, Rejected)]
-        begun = iter(await self._orders.begin(caller.account_id, good))
+        begun = iter(self._orders.begin(caller.account_id, good).promises)
         found = await told([item if isinstance(item, Rejected) else next(begun) for item in asked], seconds)
         return batch_wire.placed(found, self._ledger.markets)
 

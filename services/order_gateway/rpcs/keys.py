@@ -116,7 +116,7 @@ class KeyHandlers:
         self, _operator: Identity, request: admin_pb.RevokeUserApiKeyRequest, _seconds: float
     ) -> admin_pb.RevokeUserApiKeyResponse:
         """RevokeUserApiKey."""
-        await self._issuer.revoke(request.key_id, None, alone=request.keep_made_keys)
+        await self._issuer.revoke_anybodys(request.key_id, alone=request.keep_made_keys)
         return admin_pb.RevokeUserApiKeyResponse()
 
 

@@ -15,7 +15,7 @@ from services.errors import Reason, Rejected
 from services.order_gateway import batch_wire, trade_wire
 from services.order_gateway.call import ANSWER_SECONDS_MAX
 from services.order_gateway.cancels import Cancels
-from services.order_gateway.disconnects import Disconnects
+from services.order_gateway.disconnects import Disconnects, placed_ids
 from services.order_gateway.identity.who import Caller
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.limits import Weight
@@ -88,8 +88,19 @@ class _Pending:
         return max(1, len(self.cancels) + len(self.orders))
 
     @property
+    def promises(self) -> "list[asyncio.Future[Placed]]":
+        """Of the orders that were begun."""
+        return [item for item in self.orders if not isinstance(item, Rejected)]
+
+    @property
     def done(self) -> bool:
         return all(isinstance(item, Rejected) or item.done() for item in (*self.cancels, *self.orders))
+
+
+def _weight(request: pb.TradeRequest) -> Weight:
+    """Each order and each cancel counts; a request of nothing does, too."""
+    orders, cancels = len(request.orders), len(request.cancels)
+    return Weight(orders, cancels if orders else max(1, cancels))
 
 
 class _Stream:
@@ -104,11 +115,16 @@ class _Stream:
         self._ended = False
         self._cancels_on_disconnect = False
         self._placed: set[int] = set()
+        self._late: list[asyncio.Future[Placed]] = []
+        """Answered DEADLINE: what became of them is not known yet."""
 
     # In.
 
     async def take(self, request: pb.TradeRequest) -> None:
-        """Puts a request on its way, once there is room for it."""
+        """Puts a request on its way, once there is room for it.
+
+        Whatever it is interrupted by, all that is on its way is among what is pending.
+        """
         _requests.inc()
         self._cancels_on_disconnect |= request.cancel_on_disconnect
         while self._in_flight and self._in_flight + trade_wire.items(request) > IN_FLIGHT_ORDERS_MAX:
@@ -116,17 +132,21 @@ class _Stream:
             await self._room.wait()
         give_up = self._clock() + ANSWER_SECONDS_MAX
         pending = _Pending(request.request_id, request.ack, [], [], None, give_up, self._cancels_on_disconnect)
+        look_up = None
         try:
+            self._count(_weight(request))
             trade_wire.check(request)
-            self._count(Weight(orders=len(request.orders), requests=len(request.cancels)))
-            await self._begin(request, pending)
+            look_up = self._begin(request, pending)
         except Rejected as rejected:
             pending.refusal = rejected
         self._in_flight += pending.size
         self._pending.append(pending)
         self._news.set()
+        if look_up is not None:
+            await asyncio.wait([look_up])
 
-    async def _begin(self, request: pb.TradeRequest, pending: _Pending) -> None:
+    def _begin(self, request: pb.TradeRequest, pending: _Pending) -> "asyncio.Task[None] | None":
+        """What it returns is to be waited for before the next request begins."""
         handlers, account_id = self._handlers, self._caller.account_id
         names = batch_wire.names(request.cancels)
         good_names = [name for name in names if not isinstance(name, Rejected)]
@@ -134,8 +154,10 @@ class _Stream:
         pending.cancels = [name if isinstance(name, Rejected) else next(ended) for name in names]
         wanted = batch_wire.wanted(request.orders, "", handlers.ledger.markets_by_symbol)
         good = [item for item in wanted if not isinstance(item, Rejected)]
-        placed = iter(await handlers.orders.begin(account_id, good) if good else [])
+        begun = handlers.orders.begin(account_id, good)
+        placed = iter(begun.promises)
         pending.orders = [item if isinstance(item, Rejected) else next(placed) for item in wanted]
+        return begun.look_up
 
     def end(self) -> None:
         """No more requests will come: `answer` returns when all are answered."""
@@ -163,14 +185,14 @@ class _Stream:
         response, size, executions = pb.TradeResponse(), 0, 0
         while self._pending and (not response.answers or self._pending[0].done):
             pending = self._pending[0]
-            left = max(pending.give_up - self._clock(), 0)
-            cancels, orders = await told(pending.cancels, left), await told(pending.orders, left)
+            cancels = await told(pending.cancels, self._seconds_left(pending))
+            orders = await told(pending.orders, self._seconds_left(pending))
             more = executions + trade_wire.executions(orders)
             if response.answers and not trade_wire.fits(size + pending.size, more):
                 break
             self._pending.popleft()
             size, executions = size + pending.size, more
-            self._note(pending, orders)
+            self._note(pending)
             if pending.refusal is not None:
                 trade_wire.add_refusal(response, pending.request_id, pending.refusal)
             else:
@@ -178,19 +200,23 @@ class _Stream:
                 trade_wire.add_answer(response, pending.request_id, pending.ack, cancels, orders, markets)
         return response, size
 
+    def _seconds_left(self, pending: _Pending) -> float:
+        return max(pending.give_up - self._clock(), 0)
+
     # After it.
 
-    def _note(self, pending: _Pending, orders: list[Placed | Rejected]) -> None:
-        """Remembers what may have to be canceled."""
+    def _note(self, pending: _Pending) -> None:
+        """Remembers what may have to be canceled: also what was answered DEADLINE, which may be placed yet."""
         if not pending.tracked:
             return
-        self._placed.update(placed.order.order_id for placed in orders if isinstance(placed, Placed))
+        self._late += pending.promises
+        self._placed |= placed_ids(item for item in self._late if item.done())
+        self._late = [item for item in self._late if not item.done()]
         if len(self._placed) > TRACKED_ORDERS_MAX:
             self._placed &= self._handlers.ledger.open_orders(self._caller.account_id).keys()
 
     def leave(self) -> None:
         """The stream has ended."""
         if self._cancels_on_disconnect:
-            tracked = [pending for pending in self._pending if pending.tracked]
-            flying = [item for pending in tracked for item in pending.orders if not isinstance(item, Rejected)]
-            self._handlers.disconnects.leave(self._caller.account_id, self._placed, flying)
+            flying = [item for pending in self._pending if pending.tracked for item in pending.promises]
+            self._handlers.disconnects.leave(self._caller.account_id, self._placed, [*self._late, *flying])
