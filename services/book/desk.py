@@ -24,7 +24,7 @@ from services.book.model import (
     ReplaceOrder,
     Trade,
 )
-from services.book.rules import ORDER_LINKED, QUANTITY_TRADED, WOULD_TRADE, replacement_objection
+from services.book.rules import INSUFFICIENT_FUNDS, ORDER_LINKED, QUANTITY_TRADED, WOULD_TRADE, replacement_objection
 from services.book.side import Resting
 from services.book.turn import TURN_STEPS_MAX, Turn
 
@@ -187,6 +187,8 @@ def enter(book: Book, turn: Turn, order_id: int, place: PlaceOrder, filled_lots:
     turn.settlement_sequence += len(trades)
     if turn.decremented_lots > 0:
         place = resized(place, place.quantity_lots - turn.decremented_lots)
+    if trades and book.groups:
+        book.part(order_id, turn)  # before its step, which states a lock of its own then
     order = book.placed(order_id, place, remaining, cause)
     if order.state == ORDER_STATE_OPEN:
         book.rest(order_id, place, remaining, turn.arrival)
@@ -204,7 +206,7 @@ def link_entered(book: Book, turn: Turn, order: Order, trades: list[Trade]) -> N
         received += (trade.base_amount if order.side == SIDE_BUY else trade.quote_amount) - trade.taker_fee
     ended = order.state != ORDER_STATE_OPEN
     book.credit_entry(order.order_id, received, ended)
-    if ended or trades:
+    if ended:
         book.part(order.order_id, turn)
 
 
@@ -223,6 +225,9 @@ def replace(book: Book, turn: Turn, resting: Resting, asked: ReplaceOrder) -> st
         return objection
     if place.quantity_lots <= filled_lots:
         return QUANTITY_TRADED
+    growth = book.lock(place, place.quantity_lots - filled_lots) - book.lock_of(resting)
+    if asked.growth_max is not None and growth > asked.growth_max:
+        return INSUFFICIENT_FUNDS
     if resting.level is None:
         resting.place, resting.remaining_lots = place, place.quantity_lots
         turn.consequence(book.order_now(resting))

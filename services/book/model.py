@@ -304,10 +304,10 @@ class PlaceGroup(Record):
 class ReplaceOrder(Record):
     """Asks that an open order be given another price, quantity (what has traded included) or client_order_id.
 
-    0 or "": as it is.
+    0 or "": as it is. `growth_max` is by how much it may set aside more than now, base units; None: by any.
     """
 
-    __match_args__ = ("account_id", "order_id", "price_ticks", "quantity_lots", "client_order_id")
+    __match_args__ = ("account_id", "order_id", "price_ticks", "quantity_lots", "client_order_id", "growth_max")
     __slots__ = __match_args__
 
     def __init__(
@@ -317,12 +317,14 @@ class ReplaceOrder(Record):
         price_ticks: int = 0,
         quantity_lots: int = 0,
         client_order_id: str = "",
+        growth_max: int | None = None,
     ) -> None:
         self.account_id = account_id
         self.order_id = order_id
         self.price_ticks = price_ticks
         self.quantity_lots = quantity_lots
         self.client_order_id = client_order_id
+        self.growth_max = growth_max
 
 
 @final

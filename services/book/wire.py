@@ -196,7 +196,12 @@ _SUBMITTED: dict[str, Callable[[Any], model.CommandBody]] = {
         _place_order(m.entry) if m.HasField("entry") else None, [_place_order(each) for each in m.exits]
     ),
     "replace_order": lambda m: model.ReplaceOrder(
-        m.account_id, m.order_id, m.price_ticks, m.quantity_lots, _text(m.client_order_id, "client_order_id")
+        m.account_id,
+        m.order_id,
+        m.price_ticks,
+        m.quantity_lots,
+        _text(m.client_order_id, "client_order_id"),
+        _amount(m.growth_max, "growth_max") if m.HasField("growth_max") else None,
     ),
     "cancel_orders": lambda m: model.CancelOrders(
         m.account_id, m.market_id, _enum(m.side, _SIDES | {model.SIDE_UNSPECIFIED}, "side")
@@ -321,6 +326,16 @@ def _write_request(part: pb.RequestWithdrawal, body: model.RequestWithdrawal) ->
     part.address = body.address
 
 
+def _write_replace_order(part: pb.ReplaceOrder, body: model.ReplaceOrder) -> None:
+    part.account_id = body.account_id
+    part.order_id = body.order_id
+    part.price_ticks = body.price_ticks
+    part.quantity_lots = body.quantity_lots
+    part.client_order_id = body.client_order_id
+    if body.growth_max is not None:
+        part.growth_max = str(body.growth_max)
+
+
 def _write_claim(part: pb.ClaimFinal, body: model.ClaimFinal) -> None:
     part.claim_index = body.claim_index
     part.address = body.address
@@ -369,7 +384,7 @@ _COMMAND_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
     model.PlaceOrder: ("place_order", _write_place_order),
     model.CancelOrder: ("cancel_order", _copy),
     model.PlaceGroup: ("place_group", _write_place_group),
-    model.ReplaceOrder: ("replace_order", _copy),
+    model.ReplaceOrder: ("replace_order", _write_replace_order),
     model.CancelOrders: ("cancel_orders", _copy),
     model.OpenAccount: ("open_account", _copy),
     model.Transfer: ("transfer", _write_transfer),

@@ -15,6 +15,7 @@ from services.order_gateway.store import (
     EXECUTION_COLUMNS,
     MOVEMENT_COLUMNS,
     ORDER_COLUMNS,
+    ORDER_IS_OPEN,
     Store,
     execution_of,
     movement_of,
@@ -104,7 +105,7 @@ class History:
         query = _Query(ORDER_COLUMNS, "orders")
         query.where("account_id = ?", account_id)
         if open_only:
-            query.where("state = 1")
+            query.where(ORDER_IS_OPEN)
         if market_id is not None:
             query.where("market_id = ?", market_id)
         await self._between(query, "create_sequence", span)

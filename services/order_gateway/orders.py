@@ -167,14 +167,14 @@ class Orders:
         if ledger.books[placement.market.market_id].halted:
             raise Rejected(Reason.MARKET_HALTED, f"{placement.market.symbol} takes cancels only", "market")
         resting = len(ledger.open_orders(account_id)) + self._placing.get(account_id, 0)
-        if placement.limit and resting >= self._open_orders_max:
+        if placement.may_stay and resting >= self._open_orders_max:
             raise Rejected(Reason.TOO_MANY_OPEN_ORDERS, f"at most {self._open_orders_max} orders may be open")
         rates = self._fees.rates(account_id)
         asset, needed, budget = self._needs(account_id, placement)
         command = PlaceOrder(account_id, placement, budget, client_order_id, rates.maker_ppm, rates.taker_ppm)
         reservation = Reservation(account_id, asset.asset_id, needed)
         self._session.submit(command, account_id, reservation, partial(self._landed, attempt))
-        if placement.limit:
+        if placement.may_stay:
             self._placing[account_id] = self._placing.get(account_id, 0) + 1
 
     def _needs(self, account_id: int, placement: Placement) -> tuple[Asset, int, int]:
@@ -205,7 +205,7 @@ class Orders:
 
     def _landed(self, attempt: _Attempt, found: Change | Rejected) -> None:
         """The outcome is known."""
-        if attempt.placement.limit:
+        if attempt.placement.may_stay:
             account_id = attempt.key[0]
             self._placing[account_id] -= 1
             if not self._placing[account_id]:
@@ -214,9 +214,10 @@ class Orders:
             return self._end(attempt, found)
         if (refused := refusal(found)) is not None:
             return self._end(attempt, refused)
-        assert isinstance(found.body, OrderPlaced), f"{found.body} answers a PlaceOrder"
-        taken = (execution for execution in found.effects.executions if not execution.is_maker)
-        return self._end(attempt, Placed(found.body.order, tuple(islice(taken, PLACED_EXECUTIONS_MAX))))
+        order = found.body.order if isinstance(found.body, OrderPlaced) else found.effects.order(found.command_id)
+        assert order is not None, f"{found.body} answers a PlaceOrder"
+        taken = found.effects.traded(order.order_id)
+        return self._end(attempt, Placed(order, tuple(islice(taken, PLACED_EXECUTIONS_MAX))))
 
     async def _original(self, order: Order, placement: Placement) -> Placed:
         """What the order's own PlaceOrder was answered.
@@ -227,7 +228,7 @@ class Orders:
         if not placement.describes(order):
             raise _id_reused(order.client_order_id)
         await self._store.passed(order.create_sequence)
-        taken = await self._store.taken(order.order_id)
+        taken = await self._store.taken(order)
         return Placed(order.as_placed(taken, placement.market), tuple(taken[:PLACED_EXECUTIONS_MAX]))
 
     # All the rest.

@@ -624,13 +624,15 @@ class NaiveEngine:
             cause = m.CANCEL_CAUSE_IOC
         if left and not cause:
             self.rest(market, order_id, place, left, known)
+        if trades:
+            self.part(market, order_id)
         self.step(market, order_id, place, left, cause, trades)
         for trade in trades:
             received = trade.base_amount if place.side == m.SIDE_BUY else trade.quote_amount
             self.entry_received(market, order_id, received - trade.taker_fee)
         if cause or not left:
             self.entry_over(market, order_id)
-        if cause or not left or trades:
+        if cause or not left:
             self.part(market, order_id)
 
     def saved(
@@ -796,6 +798,8 @@ class NaiveEngine:
         self.allowed(market, place)
         filled = old.quantity_lots - resting.lots
         need(quantity > filled, "QUANTITY_TRADED")
+        more = market.locked(place, quantity - filled) - market.locked(old, resting.lots)
+        need(asked.growth_max is None or more <= asked.growth_max, "INSUFFICIENT_FUNDS")
         if resting not in market.resting:
             resting.place, resting.lots, resting.shown = place, quantity, quantity
             self.tell_waiting(market, resting)

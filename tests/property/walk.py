@@ -64,6 +64,7 @@ def body(pick: Pick[Any]) -> m.CommandBody:
             pick((0, *PRICES, -1)),
             pick((0, *LOTS, *LOTS, -1, 2**63)),
             pick(("", "newer")),
+            pick((None, None, None, None, 0, 100 * SCALES[0][1])),
         )
     if kind < 14:
         return place(pick)

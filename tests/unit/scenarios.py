@@ -477,7 +477,7 @@ ann cancels 4 => ann 4: canceled 2 USER; ann 3: canceled 2 LINKED => |
 
 # A limit that trades as it comes takes the stop along
 bob buys 1 @ 110            => rests 1                            => 110 bob 1 |
-ann both sells 3 @ 110 / sells 3 at market stop-90 => ann 2: waits 3; 1 @ 110 bob: rests 2; ann 2: canceled 3 LINKED => | 110 ann 2
+ann both sells 3 @ 110 / sells 3 at market stop-90 => ann 2: waits 3; ann 2: canceled 3 LINKED; 1 @ 110 bob: rests 2 => | 110 ann 2
 
 # Exits wait for their entry and begin when it is filled, for what it brought
 ann first buys 3 @ 100 then sells 9 @ 110 => ann 2: waits 9; rests 3 => 100 ann 3 | ~ ann 0 BTC

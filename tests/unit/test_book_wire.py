@@ -31,6 +31,7 @@ SUBMITTED: list[model.CommandBody] = [
     model.PlaceGroup(PLACE, [SPECIAL, SPECIAL]),
     model.PlaceGroup(None, [SPECIAL]),
     model.ReplaceOrder(1001, 7, 300, 5, "newer"),
+    model.ReplaceOrder(1001, 7, 300, 5, "", 0),
     model.CancelOrders(1001, 1, 2),
     model.CancelOrders(1001),
     model.OpenAccount("Zoë"),

@@ -15,6 +15,7 @@ from services.order_gateway.limits import Weight
 from services.order_gateway.methods import Access, Method
 from services.order_gateway.orders import Orders
 from services.order_gateway.outcomes import outcomes
+from services.order_gateway.replaces import Replaces
 from services.order_gateway.rpcs.orders import SERVICE
 from services.runtime import rpc
 
@@ -24,13 +25,14 @@ T = TypeVar("T")
 class BatchHandlers:
     """See the proto for what each method does."""
 
-    def __init__(self, ledger: Ledger, orders: Orders, cancels: Cancels) -> None:
-        self._ledger, self._orders, self._cancels = ledger, orders, cancels
+    def __init__(self, ledger: Ledger, orders: Orders, replaces: Replaces, cancels: Cancels) -> None:
+        self._ledger, self._orders, self._replaces, self._cancels = ledger, orders, replaces, cancels
 
     def methods(self) -> list[Method]:
         """Rows of the service's table."""
         return [
             Method(SERVICE, "PlaceOrders", Access.TRADE, pb.PlaceOrdersRequest, self.place, weight=_placed),
+            Method(SERVICE, "ReplaceOrders", Access.TRADE, pb.ReplaceOrdersRequest, self.replace, weight=_placed),
             Method(SERVICE, "CancelOrders", Access.TRADE, pb.CancelOrdersRequest, self.cancel, weight=_canceled),
             Method(SERVICE, "CancelAllOrders", Access.TRADE, pb.CancelAllOrdersRequest, self.cancel_all),
         ]
@@ -43,6 +45,17 @@ class BatchHandlers:
         begun = iter(self._orders.begin(caller.account_id, good).promises)
         found = await told([item if isinstance(item, Rejected) else next(begun) for item in asked], seconds)
         return batch_wire.placed(found, self._ledger.markets)
+
+    async def replace(
+        self, caller: Caller, request: pb.ReplaceOrdersRequest, seconds: float
+    ) -> pb.ReplaceOrdersResponse:
+        """ReplaceOrders."""
+        batch_wire.check_size(request)
+        asked = batch_wire.replacements(request.orders)
+        good = [item for item in asked if not isinstance(item, Rejected)]
+        begun = iter(self._replaces.begin(caller.account_id, good, seconds))
+        found = await told([item if isinstance(item, Rejected) else next(begun) for item in asked], seconds)
+        return batch_wire.replaced(found, self._ledger.markets)
 
     async def cancel(self, caller: Caller, request: pb.CancelOrdersRequest, seconds: float) -> pb.CancelOrdersResponse:
         """CancelOrders."""
@@ -72,7 +85,7 @@ async def told(items: "Sequence[asyncio.Future[T] | Rejected]", seconds: float) 
     return [rpc.refusal_for(item, SERVICE) if isinstance(item, Exception) else item for item in found]
 
 
-def _placed(request: pb.PlaceOrdersRequest) -> Weight:
+def _placed(request: pb.PlaceOrdersRequest | pb.ReplaceOrdersRequest) -> Weight:
     """Each order counts."""
     return Weight(orders=len(request.orders)) if request.orders else Weight(requests=1)
 

@@ -630,6 +630,7 @@ class ReplaceOrder(_message.Message):
     PRICE_TICKS_FIELD_NUMBER: _builtins.int
     QUANTITY_LOTS_FIELD_NUMBER: _builtins.int
     CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    GROWTH_MAX_FIELD_NUMBER: _builtins.int
     account_id: _builtins.int
     """Whose order."""
     order_id: _builtins.int
@@ -640,6 +641,8 @@ class ReplaceOrder(_message.Message):
     """The new quantity, what has traded included; 0: as it is."""
     client_order_id: _builtins.str
     """The new idempotency key; empty: as it is."""
+    growth_max: _builtins.str
+    """By how much it may set aside more than now, base units: so much was held for it. Absent: by any."""
     def __init__(
         self,
         *,
@@ -648,12 +651,15 @@ class ReplaceOrder(_message.Message):
         price_ticks: _builtins.int = ...,
         quantity_lots: _builtins.int = ...,
         client_order_id: _builtins.str = ...,
+        growth_max: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_growth_max", b"_growth_max", "growth_max", b"growth_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "client_order_id", b"client_order_id", "order_id", b"order_id", "price_ticks", b"price_ticks", "quantity_lots", b"quantity_lots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_growth_max", b"_growth_max", "account_id", b"account_id", "client_order_id", b"client_order_id", "growth_max", b"growth_max", "order_id", b"order_id", "price_ticks", b"price_ticks", "quantity_lots", b"quantity_lots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__growth_max: _TypeAlias = _typing.Literal["growth_max"]  # noqa: Y015
+    _WhichOneofArgType__growth_max: _TypeAlias = _typing.Literal["_growth_max", b"_growth_max"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__growth_max) -> _WhichOneofReturnType__growth_max | None: ...
 
 Global___ReplaceOrder: _TypeAlias = ReplaceOrder  # noqa: Y015
 
