@@ -341,6 +341,13 @@ class Replacement(NamedTuple):
     quantity: str
 
 
+class WantedGroup(NamedTuple):
+    """Orders to place that belong together: see PlaceGroup."""
+
+    orders: tuple[Wanted, ...]
+    has_entry: bool
+
+
 class Placed(NamedTuple):
     """The answer to PlaceOrder: the order after all that it took, and the first PLACED_EXECUTIONS_MAX of that."""
 
@@ -374,6 +381,13 @@ class ReplaceOrder(NamedTuple):
     price_ticks: int
     quantity_lots: int
     growth_max: int
+
+
+class PlaceGroup(NamedTuple):
+    """Asks for orders that belong together: exits, and before them, if `has_entry`, the order that they wait for."""
+
+    orders: tuple[PlaceOrder, ...]
+    has_entry: bool
 
 
 class CancelOrder(NamedTuple):
@@ -453,6 +467,7 @@ class ChangeMarket:
 
 CommandBody = (
     PlaceOrder
+    | PlaceGroup
     | ReplaceOrder
     | CancelOrder
     | OpenAccount
@@ -464,6 +479,11 @@ CommandBody = (
     | CreateMarket
     | ChangeMarket
 )
+
+
+def numbers_of(body: CommandBody) -> int:
+    """How many numbers of its session a command takes: an order's id is its number."""
+    return len(body.orders) if isinstance(body, PlaceGroup) else 1
 
 
 # Events: what the journal says.

@@ -17,11 +17,13 @@ from services.order_gateway.model import (
     ApproveWithdrawal,
     CommandBody,
     OrdersChanged,
+    PlaceGroup,
     PlaceOrder,
     Refused,
     ReplaceOrder,
     RequestWithdrawal,
     Transfer,
+    numbers_of,
 )
 from services.order_gateway.outcomes import give, promised
 from services.runtime import log, metrics
@@ -33,7 +35,7 @@ IN_FLIGHT_COMMANDS_MAX = 8_192
 IN_FLIGHT_ACCOUNT_COMMANDS_MAX = 2_048
 """One account's share, so that a flood of one does not shut out the others."""
 
-_BEGINNINGS = (PlaceOrder, ReplaceOrder, Transfer, RequestWithdrawal)
+_BEGINNINGS = (PlaceOrder, PlaceGroup, ReplaceOrder, Transfer, RequestWithdrawal)
 """What a frozen account may not ask for."""
 
 _in_flight = metrics.gauge("gateway_in_flight_commands", "Commands submitted and not yet folded.")
@@ -138,8 +140,8 @@ class Session:
             raise Rejected(Reason.OVERLOADED, f"this account has {mine} commands in flight; wait for their answers")
         if reservation is not None:
             self._ledger.reserve(reservation)
-        self._number += 1
-        command_id = command_id_of(self.gateway, self._epoch, self._number)
+        command_id = command_id_of(self.gateway, self._epoch, self._number + 1)
+        self._number += numbers_of(body)
         flight = self._flights[command_id] = Flight(command_id, account_id, reservation, landing)
         self._by_account[account_id] = mine + 1
         self._waiting.append(Command(command_id, body))

@@ -214,7 +214,20 @@ def submit_request(commands: Iterable[tuple[int, model.CommandBody]]) -> matchin
 
 
 def _write_place(message: journal.Command, body: model.PlaceOrder) -> None:
-    part, asked = message.place_order, body.placement
+    _write_order(message.place_order, body)
+
+
+def _write_group(message: journal.Command, body: model.PlaceGroup) -> None:
+    part, exits = message.place_group, body.orders
+    if body.has_entry:
+        _write_order(part.entry, body.orders[0])
+        exits = body.orders[1:]
+    for order in exits:
+        _write_order(part.exits.add(), order)
+
+
+def _write_order(part: journal.PlaceOrder, body: model.PlaceOrder) -> None:
+    asked = body.placement
     part.account_id = body.account_id
     part.market_id = asked.market.market_id
     part.side = journal.SIDE_BUY if asked.buys else journal.SIDE_SELL
@@ -301,6 +314,7 @@ def _write_change(message: journal.Command, body: model.ChangeMarket) -> None:
 _COMMANDS: dict[type, Callable[[journal.Command, Any], None]] = {
     model.PlaceOrder: _write_place,
     model.CancelOrder: _write_cancel,
+    model.PlaceGroup: _write_group,
     model.ReplaceOrder: _write_replace,
     model.OpenAccount: _write_open,
     model.Transfer: _write_transfer,

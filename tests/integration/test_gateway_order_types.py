@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clearbook.v1 import order_service_pb2 as pb
 
+from services.errors import Rejected
+from services.order_gateway import group_wire
 from services.order_gateway.check import violations
 from tests import gateways
-from tests.gateways import Client, Exchange, limit, refused
+from tests.gateways import Client, Exchange, limit, market, refused
+from tests.unit.gateway_values import MARKET
 
-STOP = {"trigger": pb.TRIGGER_STOP, "trigger_price": "29900.00"}
+STOP: dict[str, Any] = {"trigger": pb.TRIGGER_STOP, "trigger_price": "29900.00"}
 
 
 @pytest.fixture
@@ -86,3 +90,57 @@ async def test_what_happens_when_one_meets_ones_own(exchange: Exchange) -> None:
     both = limit("BUY", "30000.00", "0.6", "both", self_trade_prevention=pb.SELF_TRADE_PREVENTION_NONE)
     traded = await alice.place(both)
     assert told(traded.order) == ("FILLED", "0.6", "0") and len(traded.executions) == 1
+
+
+async def group(client: Client, *exits: pb.PlaceOrderRequest, **entry: pb.PlaceOrderRequest) -> Any:
+    request = pb.PlaceGroupRequest(exits=exits, **entry)
+    return await client.orders.PlaceGroup(request, metadata=client.metadata, timeout=15)
+
+
+TAKE = limit("SELL", "31000.00", "100", "take")
+GUARD = market("SELL", "100", "guard", **STOP)
+
+
+async def test_one_cancels_the_other(exchange: Exchange) -> None:
+    alice, bob = exchange.user("alice"), exchange.user("bob")
+    placed = await group(alice, TAKE, GUARD)
+    assert [told(item.order) for item in placed.orders] == [("OPEN", "0", "100"), ("WAITING", "0", "0")]
+    assert await group(alice, TAKE, GUARD) == placed, "sent again they are what was answered"
+    assert (await refused(group(alice, TAKE, limit("SELL", "29000.00", "1", **STOP))))[1] == "CLIENT_ORDER_ID_REUSED"
+    assert (await refused(replace(alice, "take", quantity="1")))[1] == "ORDER_LINKED"
+    await alice.place(limit("BUY", "20000.00", "0.1", "next"))  # numbered behind both
+    await bob.place(limit("BUY", "31000.00", "0.4"))
+    assert told((await alice.get(client_order_id="guard")).order) == ("LINKED", "0", "0")
+    assert told((await alice.get(client_order_id="take")).order) == ("OPEN", "0.4", "99.6")
+
+
+async def test_exits_wait_for_their_entry(exchange: Exchange) -> None:
+    alice, bob = exchange.user("alice"), exchange.user("bob")
+    await bob.place(limit("SELL", "30000.00", "0.5"))
+    entry = limit("BUY", "30000.00", "0.7", "entry")
+    placed = await group(alice, limit("SELL", "31000.00", "0.7", "out"), entry=entry)
+    assert [told(item.order)[:2] for item in placed.orders] == [("OPEN", "0.5"), ("WAITING", "0")]
+    await alice.cancel(client_order_id="entry")
+    out = (await alice.get(client_order_id="out")).order
+    traded = (await alice.get(client_order_id="entry")).executions
+    received = sum(Decimal(item.quantity) - Decimal(item.fee) for item in traded)
+    assert out.state == pb.ORDER_STATE_OPEN and 0 <= received - Decimal(out.quantity) < Decimal("0.00001")
+
+
+@pytest.mark.parametrize(
+    ("exits", "entry", "expected"),
+    [
+        ([TAKE], {}, ("INVALID_GROUP", "exits")),
+        ([], {"entry": TAKE}, ("INVALID_GROUP", "exits")),
+        ([TAKE, TAKE], {}, ("INVALID_GROUP", "exits")),
+        ([GUARD, TAKE], {"entry": TAKE}, ("INVALID_GROUP", "exits")),
+        ([GUARD, limit("BUY", "10.00", "1")], {}, ("INVALID_GROUP", "exits")),
+        ([GUARD, limit("SELL", "1.001", "1")], {}, ("INVALID_PRICE", "exits[1].price")),
+        ([market("BUY", "1")], {"entry": TAKE}, ("INVALID_FIELD", "exits[0].quote_budget")),
+        ([TAKE], {"entry": limit("BUY", "10.00", "0")}, ("INVALID_QUANTITY", "entry.quantity")),
+    ],
+)
+def test_what_does_not_go_together(exits: list[Any], entry: dict[str, Any], expected: tuple[str, str]) -> None:
+    with pytest.raises(Rejected) as caught:
+        group_wire.wanted(pb.PlaceGroupRequest(exits=exits, **entry), "", {"BTC-USD": MARKET})
+    assert (caught.value.reason.name, caught.value.field) == expected

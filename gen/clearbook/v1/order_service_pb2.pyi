@@ -463,6 +463,62 @@ class PlaceOrderResponse(_message.Message):
 Global___PlaceOrderResponse: _TypeAlias = PlaceOrderResponse  # noqa: Y015
 
 @_typing.final
+class PlaceGroupRequest(_message.Message):
+    """Orders that belong together, of one market."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    EXITS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entry(self) -> Global___PlaceOrderRequest:
+        """What the exits wait for; none: they begin at once."""
+
+    @_builtins.property
+    def exits(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderRequest]:
+        """Two, or one or two behind an entry, all of the other side than it. At most one of two has no trigger, and that is a limit order
+        that can rest. A market buy among them must say its quote_budget.
+        """
+
+    def __init__(
+        self,
+        *,
+        entry: Global___PlaceOrderRequest | None = ...,
+        exits: _abc.Iterable[Global___PlaceOrderRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "exits", b"exits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlaceGroupRequest: _TypeAlias = PlaceGroupRequest  # noqa: Y015
+
+@_typing.final
+class PlaceGroupResponse(_message.Message):
+    """The outcome."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderResponse]:
+        """The entry, if there is one, and the exits, each as PlaceOrder would have answered."""
+
+    def __init__(
+        self,
+        *,
+        orders: _abc.Iterable[Global___PlaceOrderResponse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlaceGroupResponse: _TypeAlias = PlaceGroupResponse  # noqa: Y015
+
+@_typing.final
 class ReplaceOrderRequest(_message.Message):
     """What an open order is to become."""
 

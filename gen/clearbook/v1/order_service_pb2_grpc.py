@@ -41,6 +41,11 @@ class OrderServiceStub:
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.PlaceOrderRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_order__service__pb2.PlaceOrderResponse.FromString,
                 _registered_method=True)
+        self.PlaceGroup = channel.unary_unary(
+                '/clearbook.v1.OrderService/PlaceGroup',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.PlaceGroupRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.PlaceGroupResponse.FromString,
+                _registered_method=True)
         self.ReplaceOrder = channel.unary_unary(
                 '/clearbook.v1.OrderService/ReplaceOrder',
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.ReplaceOrderRequest.SerializeToString,
@@ -109,6 +114,17 @@ class OrderServiceServicer:
         flight); with other content ALREADY_EXISTS. An order that the engine ended at once (IOC, FOK, post-only) is a result, not an error.
         INVALID_ARGUMENT: a field (named). NOT_FOUND: the market. FAILED_PRECONDITION: funds, market state.
         UNAVAILABLE: not taken; send again with the same client_order_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlaceGroup(self, request, context):
+        """Places two or three orders that belong together, as one: all of them are taken or none. Two exits: the first of them to trade, to be
+        released by its trigger or to end cancels the other (cause LINKED), and both together set aside what the dearer one needs (OCO).
+        Exits behind an entry wait until it has ended, then begin, each for no more than what the entry received less fees, in whole lots
+        (OTO, OTOCO); if it received nothing they end (LINKED). Idempotent by the client_order_ids of all of them.
+        INVALID_ARGUMENT: a field, named as in "exits[1].price", or INVALID_GROUP. All else as PlaceOrder.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,6 +229,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     request_deserializer=clearbook_dot_v1_dot_order__service__pb2.PlaceOrderRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_order__service__pb2.PlaceOrderResponse.SerializeToString,
             ),
+            'PlaceGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlaceGroup,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.PlaceGroupRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.PlaceGroupResponse.SerializeToString,
+            ),
             'ReplaceOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.ReplaceOrder,
                     request_deserializer=clearbook_dot_v1_dot_order__service__pb2.ReplaceOrderRequest.FromString,
@@ -298,6 +319,33 @@ class OrderService:
             '/clearbook.v1.OrderService/PlaceOrder',
             clearbook_dot_v1_dot_order__service__pb2.PlaceOrderRequest.SerializeToString,
             clearbook_dot_v1_dot_order__service__pb2.PlaceOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlaceGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.OrderService/PlaceGroup',
+            clearbook_dot_v1_dot_order__service__pb2.PlaceGroupRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.PlaceGroupResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,13 @@ class OrderServiceStub:
     INVALID_ARGUMENT: a field (named). NOT_FOUND: the market. FAILED_PRECONDITION: funds, market state.
     UNAVAILABLE: not taken; send again with the same client_order_id.
     """
+    PlaceGroup: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.PlaceGroupRequest, _order_service_pb2.PlaceGroupResponse]
+    """Places two or three orders that belong together, as one: all of them are taken or none. Two exits: the first of them to trade, to be
+    released by its trigger or to end cancels the other (cause LINKED), and both together set aside what the dearer one needs (OCO).
+    Exits behind an entry wait until it has ended, then begin, each for no more than what the entry received less fees, in whole lots
+    (OTO, OTOCO); if it received nothing they end (LINKED). Idempotent by the client_order_ids of all of them.
+    INVALID_ARGUMENT: a field, named as in "exits[1].price", or INVALID_GROUP. All else as PlaceOrder.
+    """
     ReplaceOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ReplaceOrderRequest, _order_service_pb2.ReplaceOrderResponse]
     """Gives one open order another price or quantity; it keeps its ids. Less quantity at the same price keeps its place in the queue;
     anything else is as if the order came now, and may trade at once. One that waits goes on waiting. Sent again, it changes nothing more.
@@ -98,6 +105,13 @@ class OrderServiceAsyncStub(OrderServiceStub):
     flight); with other content ALREADY_EXISTS. An order that the engine ended at once (IOC, FOK, post-only) is a result, not an error.
     INVALID_ARGUMENT: a field (named). NOT_FOUND: the market. FAILED_PRECONDITION: funds, market state.
     UNAVAILABLE: not taken; send again with the same client_order_id.
+    """
+    PlaceGroup: _aio.UnaryUnaryMultiCallable[_order_service_pb2.PlaceGroupRequest, _order_service_pb2.PlaceGroupResponse]  # type: ignore[assignment]
+    """Places two or three orders that belong together, as one: all of them are taken or none. Two exits: the first of them to trade, to be
+    released by its trigger or to end cancels the other (cause LINKED), and both together set aside what the dearer one needs (OCO).
+    Exits behind an entry wait until it has ended, then begin, each for no more than what the entry received less fees, in whole lots
+    (OTO, OTOCO); if it received nothing they end (LINKED). Idempotent by the client_order_ids of all of them.
+    INVALID_ARGUMENT: a field, named as in "exits[1].price", or INVALID_GROUP. All else as PlaceOrder.
     """
     ReplaceOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ReplaceOrderRequest, _order_service_pb2.ReplaceOrderResponse]  # type: ignore[assignment]
     """Gives one open order another price or quantity; it keeps its ids. Less quantity at the same price keeps its place in the queue;
@@ -158,6 +172,19 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         flight); with other content ALREADY_EXISTS. An order that the engine ended at once (IOC, FOK, post-only) is a result, not an error.
         INVALID_ARGUMENT: a field (named). NOT_FOUND: the market. FAILED_PRECONDITION: funds, market state.
         UNAVAILABLE: not taken; send again with the same client_order_id.
+        """
+
+    @_abc_1.abstractmethod
+    def PlaceGroup(
+        self,
+        request: _order_service_pb2.PlaceGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.PlaceGroupResponse, _abc.Awaitable[_order_service_pb2.PlaceGroupResponse]]:
+        """Places two or three orders that belong together, as one: all of them are taken or none. Two exits: the first of them to trade, to be
+        released by its trigger or to end cancels the other (cause LINKED), and both together set aside what the dearer one needs (OCO).
+        Exits behind an entry wait until it has ended, then begin, each for no more than what the entry received less fees, in whole lots
+        (OTO, OTOCO); if it received nothing they end (LINKED). Idempotent by the client_order_ids of all of them.
+        INVALID_ARGUMENT: a field, named as in "exits[1].price", or INVALID_GROUP. All else as PlaceOrder.
         """
 
     @_abc_1.abstractmethod

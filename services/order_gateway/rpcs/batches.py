@@ -7,7 +7,7 @@ from typing import TypeVar
 from clearbook.v1 import order_service_pb2 as pb
 
 from services.errors import Rejected
-from services.order_gateway import batch_wire, wire
+from services.order_gateway import batch_wire, group_wire, wire
 from services.order_gateway.cancels import Cancels
 from services.order_gateway.identity.who import Caller
 from services.order_gateway.ledger import Ledger
@@ -32,6 +32,7 @@ class BatchHandlers:
         """Rows of the service's table."""
         return [
             Method(SERVICE, "PlaceOrders", Access.TRADE, pb.PlaceOrdersRequest, self.place, weight=_placed),
+            Method(SERVICE, "PlaceGroup", Access.TRADE, pb.PlaceGroupRequest, self.place_group, weight=_grouped),
             Method(SERVICE, "ReplaceOrders", Access.TRADE, pb.ReplaceOrdersRequest, self.replace, weight=_placed),
             Method(SERVICE, "CancelOrders", Access.TRADE, pb.CancelOrdersRequest, self.cancel, weight=_canceled),
             Method(SERVICE, "CancelAllOrders", Access.TRADE, pb.CancelAllOrdersRequest, self.cancel_all),
@@ -45,6 +46,16 @@ class BatchHandlers:
         begun = iter(self._orders.begin(caller.account_id, good).promises)
         found = await told([item if isinstance(item, Rejected) else next(begun) for item in asked], seconds)
         return batch_wire.placed(found, self._ledger.markets)
+
+    async def place_group(self, caller: Caller, request: pb.PlaceGroupRequest, seconds: float) -> pb.PlaceGroupResponse:
+        """PlaceGroup."""
+        wanted = group_wire.wanted(request, caller.identity.made_id, self._ledger.markets_by_symbol)
+        placed = []
+        for outcome in await outcomes(self._orders.begin_group(caller.account_id, wanted), seconds):
+            if isinstance(outcome, Exception):
+                raise outcome
+            placed.append(outcome)
+        return group_wire.placed(placed, self._ledger.markets)
 
     async def replace(
         self, caller: Caller, request: pb.ReplaceOrdersRequest, seconds: float
@@ -88,6 +99,11 @@ async def told(items: "Sequence[asyncio.Future[T] | Rejected]", seconds: float) 
 def _placed(request: pb.PlaceOrdersRequest | pb.ReplaceOrdersRequest) -> Weight:
     """Each order counts."""
     return Weight(orders=len(request.orders)) if request.orders else Weight(requests=1)
+
+
+def _grouped(request: pb.PlaceGroupRequest) -> Weight:
+    """Each order counts."""
+    return Weight(orders=max(len(request.exits) + request.HasField("entry"), 1))
 
 
 def _canceled(request: pb.CancelOrdersRequest) -> Weight:
