@@ -127,8 +127,9 @@ class History:
             query.where("trade_id < ?", page.after[1])
             order = "trade_id DESC"
         else:
-            query.where("(event_sequence, trade_id) < (?, ?)", *page.after)
-            order = "event_sequence DESC, trade_id DESC"
+            sequence, rank = page.after
+            query.where("(event_sequence, settlement_sequence, is_maker) < (?, ?, ?)", sequence, *divmod(rank, 2))
+            order = "event_sequence DESC, settlement_sequence DESC, is_maker DESC"
         return [execution_of(row) for row in await self._fetch(query, order, page)]
 
     async def entries(
@@ -199,7 +200,7 @@ class History:
         )
         executions = await fetch(
             f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE account_id = $1 AND {since} "  # noqa: S608
-            "AND event_sequence <= $3 ORDER BY event_sequence, trade_id LIMIT $4",
+            "AND event_sequence <= $3 ORDER BY event_sequence, settlement_sequence, is_maker LIMIT $4",
             *(account_id, after, through, items_max + 1),
         )
         movements: list[Row] = []

@@ -281,6 +281,11 @@ class Execution(NamedTuple):
     event_sequence: int
     event_ns: int
 
+    @property
+    def rank(self) -> int:
+        """Its place among all: an event may trade in two markets, and both sides of a trade may be one account's."""
+        return self.settlement_sequence * 2 + self.is_maker
+
 
 class Placement(NamedTuple):
     """What a client asks for, parsed. `budget` is None where none was given."""

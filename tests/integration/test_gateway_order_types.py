@@ -90,6 +90,13 @@ async def test_what_happens_when_one_meets_ones_own(exchange: Exchange) -> None:
     both = limit("BUY", "30000.00", "0.6", "both", self_trade_prevention=pb.SELF_TRADE_PREVENTION_NONE)
     traded = await alice.place(both)
     assert told(traded.order) == ("FILLED", "0.6", "0") and len(traded.executions) == 1
+    found, token = [], ""
+    for _ in range(2):
+        request = pb.ListExecutionsRequest(page_size=1, page_token=token)
+        page = await alice.orders.ListExecutions(request, metadata=alice.metadata, timeout=15)
+        found += [(item.client_order_id, item.is_maker) for item in page.executions]
+        token = page.next_page_token
+    assert found == [("older", True), ("both", False)] and not token, "both sides of a trade, a page each"
 
 
 async def group(client: Client, *exits: pb.PlaceOrderRequest, **entry: pb.PlaceOrderRequest) -> Any:

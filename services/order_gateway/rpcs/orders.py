@@ -103,7 +103,9 @@ class OrderHandlers:
             await self._orders.find(caller.account_id, order_id, seconds)
         found = await self._history.executions(caller.account_id, market_id, order_id, span, page)
         shown = found[: page.size]
-        last = (shown[-1].event_sequence, shown[-1].trade_id) if shown else NEWEST
+        last = NEWEST
+        if shown:
+            last = (shown[-1].event_sequence, shown[-1].rank if order_id is None else shown[-1].trade_id)
         markets, final_through = self._ledger.markets, self._ledger.final_through
         return pb.ListExecutionsResponse(
             executions=[wire.execution(item, markets[item.market_id], final_through) for item in shown],
