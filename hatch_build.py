@@ -25,7 +25,13 @@ COMPILED = (
     "services/locks.py",
     "services/book/model.py",
     "services/book/side.py",
+    "services/book/expiries.py",
+    "services/book/triggers.py",
+    "services/book/groups.py",
+    "services/book/turn.py",
     "services/book/matching.py",
+    "services/book/auction.py",
+    "services/book/desk.py",
     "services/book/rules.py",
     "services/book/engine.py",
 )

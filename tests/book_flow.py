@@ -15,6 +15,7 @@ from services.book import model as m
 from services.book import wire
 from services.book.engine import Engine
 from services.command_ids import command_id_of
+from tests.property.naive import like
 
 Levels = list[tuple[int, int]]
 GATEWAY = 1
@@ -27,16 +28,22 @@ MARKETS = [
 
 
 class Flow:
-    """Commands at random, prices around `middle` within `spread` ticks.
+    """Commands at random, prices around `middle` within `spread` ticks; with `special` of all kinds there are.
 
     Attributes:
         rows: everything so far.
     """
 
     def __init__(
-        self, seed: int = 1, *, incarnation: str = INCARNATION, spread: int = 12, start_ns: int = 1_700_000_000 * 10**9
+        self,
+        seed: int = 1,
+        *,
+        incarnation: str = INCARNATION,
+        spread: int = 12,
+        start_ns: int = 1_700_000_000 * 10**9,
+        special: bool = False,
     ) -> None:
-        self.random = random.Random(seed)
+        self.random, self.special = random.Random(seed), special
         self.engine = Engine()
         self.incarnation, self.spread, self.time_ns = incarnation, spread, start_ns
         self.rows: list[StreamEventsResponse] = []
@@ -79,20 +86,24 @@ class Flow:
     def levels(self, market_id: int, buys: bool) -> Levels:
         """The truth, best first."""
         lots: dict[int, int] = defaultdict(int)
-        for order in self.engine.open_orders(market_id):
-            if (order.side == m.SIDE_BUY) == buys:
-                lots[order.price_ticks] += order.quantity_lots - order.filled_lots
+        book = self.engine.books[market_id]
+        for level in (book.bids if buys else book.asks).levels_best_first():
+            for resting in level.orders():
+                lots[level.price_ticks] += resting.remaining_lots
         return sorted(lots.items(), reverse=buys)
 
     def _numbered(self, body: m.CommandBody) -> m.Command:
-        self._number += 1
-        return m.Command(command_id_of(GATEWAY, 1, self._number), body)
+        first = self._number + 1
+        self._number += m.numbers_of(body)
+        return m.Command(command_id_of(GATEWAY, 1, first), body)
 
     def _command(self) -> m.Command:
+        if self.special and self.random.random() < 0.4:
+            return self._numbered(self._special())
         pick, r = self.random.random(), self.random
         if pick < 0.3 and (mine := list(self.engine.orders.values())):
-            order = r.choice(mine).order
-            return self._numbered(m.CancelOrder(order.account_id, order.order_id))
+            order = r.choice(mine)
+            return self._numbered(m.CancelOrder(order.place.account_id, order.order_id))
         account, market_id, side = (
             r.choice([1001, 1002, 1003]),
             r.choice([1, 1, 2]),
@@ -110,6 +121,37 @@ class Flow:
         tif = r.choice([m.TIME_IN_FORCE_GTC] * 6 + [m.TIME_IN_FORCE_IOC, m.TIME_IN_FORCE_FOK])
         post_only = tif == m.TIME_IN_FORCE_GTC and r.random() < 0.1
         return self._numbered(_limit(account, market_id, side, price, lots * 100_000, tif, post_only))
+
+    def _special(self) -> m.CommandBody:
+        """What no plain event can tell of, most often."""
+        r, orders = self.random, list(self.engine.orders.values())
+        kind, account, market_id = r.randrange(12), r.choice([1001, 1002, 1003]), r.choice([1, 1, 2])
+        if kind < 3 and orders:
+            order = r.choice(orders)
+            price, lots = 3_000_000 + r.randrange(-5, 6), r.choice([1, 3, 8]) * 100_000
+            return m.ReplaceOrder(order.place.account_id, order.order_id, r.choice([0, price]), r.choice([0, lots]))
+        if kind == 3:
+            return m.CancelOrders(account, r.choice([0, market_id]))
+        if kind == 4:
+            states = (m.MARKET_STATE_OPEN, m.MARKET_STATE_OPEN, m.MARKET_STATE_PRE_OPEN, m.MARKET_STATE_CLOSED)
+            return m.ChangeMarket(market_id, r.choice(states))
+        if kind < 7:
+            first, other = self._waiting(account, market_id), self._shown(account, market_id)
+            return m.PlaceGroup(None, [like(first, side=other.side), other])
+        return self._waiting(account, market_id) if kind < 9 else self._shown(account, market_id)
+
+    def _waiting(self, account: int, market_id: int) -> m.PlaceOrder:
+        """A stop or take-profit of a limit order."""
+        r, order = self.random, self._shown(account, market_id)
+        trigger = r.choice([m.TRIGGER_STOP, m.TRIGGER_TAKE_PROFIT])
+        return like(order, terms=m.Terms(trigger=trigger, trigger_ticks=3_000_000 + r.randrange(-4, 5)))
+
+    def _shown(self, account: int, market_id: int) -> m.PlaceOrder:
+        """An iceberg that does anything when it meets its owner's orders."""
+        r, side = self.random, self.random.choice([m.SIDE_BUY, m.SIDE_SELL])
+        price, lots = 3_000_000 + r.randrange(-4, 5), r.choice([2, 5, 10]) * 100_000
+        order = _limit(account, market_id, side, price, lots)
+        return like(order, terms=m.Terms(self_trade=r.randrange(5), display_lots=r.choice([0, 50_000, 100_000])))
 
 
 def _limit(

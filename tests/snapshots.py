@@ -1,14 +1,36 @@
 """Snapshots as older engines kept them."""
 
 import json
+from typing import Any
 
 from services.book.engine import Engine
 
 
 def of_format_1(engine: Engine) -> bytes:
     """What the engine before withdrawals would have kept of the same state."""
-    state = json.loads(engine.snapshot())
+    state = json.loads(of_format_2(engine))
     assert state.pop("withdrawals") == [], "format 1 cannot say this"
     assert state.pop("claims_through") == 0, "format 1 cannot say this"
     state["accounts"] = [row for row in state["accounts"] if row[1] != "adjustments"]
     return json.dumps(state | {"format": 1}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def of_format_2(engine: Engine) -> bytes:
+    """What the engine before orders with terms would have kept of the same state."""
+    state = json.loads(engine.snapshot())
+    for book in state["books"]:
+        for name in ("waiting", "released", "groups"):
+            assert book.pop(name) == [], "format 2 cannot say this"
+        assert (book["market"].pop(), book.pop("auction_ticks")) == (None, 0), "format 2 cannot say this"
+        del book["last_price_ticks"]
+        for side in ("bids", "asks"):
+            book[side] = [_row_of_format_2(*row) for row in book[side]]
+    return json.dumps(state | {"format": 2}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _row_of_format_2(*row: Any) -> list[Any]:
+    order_id, account_id, kind, time_in_force, post_only, price_ticks, quantity_lots, budget, *rest = row
+    *carried, terms, remaining_lots, hidden_lots, arrival = rest
+    assert (budget, terms, hidden_lots) == (0, None, 0), "format 2 cannot say this"
+    asked = [order_id, account_id, kind, time_in_force, post_only, price_ticks, quantity_lots]
+    return [*asked, quantity_lots - remaining_lots, *carried, arrival]

@@ -33,7 +33,13 @@ BASE = {
 PURE = BASE | {
     "services.book.model",
     "services.book.side",
+    "services.book.expiries",
+    "services.book.triggers",
+    "services.book.groups",
+    "services.book.turn",
     "services.book.matching",
+    "services.book.auction",
+    "services.book.desk",
     "services.book.rules",
     "services.book.snapshot",
     "services.book.engine",

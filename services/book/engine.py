@@ -10,24 +10,23 @@ import json
 from collections.abc import Iterator
 from typing import Final, final
 
+from services.book.desk import books_changed, change_market, do_due, is_due, place_group, place_order, replace, settle
 from services.book.matching import Book
 from services.book.model import (
-    CANCEL_CAUSE_IOC,
-    CANCEL_CAUSE_UNSPECIFIED,
     CANCEL_CAUSE_USER,
     MARKET_STATE_OPEN,
     MARKET_STATE_UNSPECIFIED,
-    ORDER_STATE_CANCELED,
-    ORDER_STATE_FILLED,
     ORDER_STATE_OPEN,
     SIDE_BUY,
-    TIME_IN_FORCE_GTC,
+    SIDE_SELL,
+    SIDE_UNSPECIFIED,
     AccountOpened,
     AdvanceTime,
     ApproveWithdrawal,
     Asset,
     AssetCreated,
     CancelOrder,
+    CancelOrders,
     CancelWithdrawal,
     ChangeMarket,
     Claimed,
@@ -48,8 +47,11 @@ from services.book.model import (
     Order,
     OrderCanceled,
     OrderPlaced,
+    OrdersChanged,
+    PlaceGroup,
     PlaceOrder,
     Refused,
+    ReplaceOrder,
     RequestWithdrawal,
     SessionOpened,
     SettlementFinal,
@@ -62,13 +64,16 @@ from services.book.model import (
     WithdrawalApproved,
     WithdrawalCanceled,
     WithdrawalRequested,
+    numbers_of,
 )
 from services.book.rules import (
     ACCOUNT_NOT_FOUND,
     ALREADY_EXISTS,
     AMOUNT_MAX,
     ASSET_NOT_FOUND,
+    GROUP_EXITS_MAX,
     INVALID_FIELD,
+    INVALID_GROUP,
     MARKET_NOT_FOUND,
     NAME_CHARACTERS_MAX,
     ORDER_NOT_FOUND,
@@ -76,10 +81,13 @@ from services.book.rules import (
     REASON_CHARACTERS_MAX,
     WITHDRAWAL_NOT_FOUND,
     asset_objection,
+    group_objection,
     is_address,
     is_market_state,
     market_objection,
     order_objection,
+    rules_fit,
+    terms_objection,
     transfer_objection,
     withdrawal_objection,
 )
@@ -92,6 +100,7 @@ from services.book.snapshot import (
     withdrawal_of_state,
     withdrawal_state,
 )
+from services.book.turn import TURN_STEPS_MAX, Turn
 from services.command_ids import GATEWAYS_MAX, SESSION_COMMANDS_MAX, SESSION_EPOCHS_MAX, command_id_of, gateway_of
 from services.errors import Rejected
 from services.units import (
@@ -105,9 +114,9 @@ from services.units import (
 )
 from services.units import Asset as AssetUnits
 
-SNAPSHOT_FORMAT: Final = 2
+SNAPSHOT_FORMAT: Final = 3
 """Version of `Engine.snapshot`: raise it with any change of the state's shape, and teach `of_today` the old one."""
-SNAPSHOT_FORMATS_READ: Final = (1, SNAPSHOT_FORMAT)
+SNAPSHOT_FORMATS_READ: Final = (1, 2, SNAPSHOT_FORMAT)
 """Those that `Engine.restore` takes."""
 
 
@@ -189,25 +198,29 @@ class Engine:
             return self._place(command, body)
         if command_id != 0:
             assert not isinstance(body, (LeaderStarted, AdvanceTime, OpenSession)), "only the book itself asks this"
-            self._take_number(command_id)
+            self._take_number(command_id, numbers_of(body))
         elif isinstance(body, LeaderStarted):
             self._lead(body)
         else:
-            assert not isinstance(body, RequestWithdrawal), "a withdrawal without an id"
+            assert not isinstance(body, (RequestWithdrawal, PlaceGroup)), "what needs an id has none"
         self.time_ns = time_ns
         self.journal_sequence += 1
         if isinstance(body, CancelOrder):
             return self._cancel(command, body)
         return self._administer(command)
 
+    def is_due(self, time_ns: int) -> bool:
+        """Whether an AdvanceTime at that time would do more than tell the time."""
+        return any(is_due(book, time_ns) for book in self.books.values())
+
     def locks(self) -> dict[tuple[int, int], int]:
         """What open orders and withdrawals that wait set aside, by (account_id, asset_id)."""
         locks: dict[tuple[int, int], int] = {}
         for resting in self.orders.values():
-            order = resting.order
-            book = self.books[order.market_id]
+            place = resting.place
+            book = self.books[place.market_id]
             market = book.market
-            key = (order.account_id, market.quote_asset_id if order.side == SIDE_BUY else market.base_asset_id)
+            key = (place.account_id, market.quote_asset_id if place.side == SIDE_BUY else market.base_asset_id)
             locks[key] = locks.get(key, 0) + book.lock_of(resting)
         for withdrawal in self.withdrawals.values():
             asked = withdrawal.request
@@ -284,8 +297,8 @@ class Engine:
             seen += book.validate()
         assert seen == len(self.orders), f"{len(self.orders)} orders in the index, {seen} in the books"
         for order_id, resting in self.orders.items():
-            assert order_id == resting.order.order_id, f"order {order_id} is misfiled"
-            assert self._known(resting.order.account_id), f"order {order_id} is nobody's"
+            assert order_id == resting.order_id, f"order {order_id} is misfiled"
+            assert self._known(resting.place.account_id), f"order {order_id} is nobody's"
             assert resting.arrival <= self.journal_sequence, f"order {order_id} is from the future"
         for withdrawal_id, withdrawal in self.withdrawals.items():
             assert withdrawal_id == withdrawal.withdrawal_id > 0, f"withdrawal {withdrawal_id} is misfiled"
@@ -294,7 +307,7 @@ class Engine:
 
     # One command, one event.
 
-    def _take_number(self, command_id: int) -> None:
+    def _take_number(self, command_id: int, numbers: int = 1) -> None:
         """Counts a session's command. Most come from the session that spoke last, and its next id is at hand."""
         session = self._speaker
         if session is None or command_id != self._due:
@@ -304,9 +317,9 @@ class Engine:
             due = command_id_of(gateway, session.epoch, session.last_number + 1)
             assert command_id == due, f"command {command_id} where {due} is due"
             self._speaker, self._due = session, due
-        assert session.last_number < SESSION_COMMANDS_MAX, "the session has no numbers left"
-        session.last_number += 1
-        self._due += 1
+        assert session.last_number + numbers <= SESSION_COMMANDS_MAX, "the session has no numbers left"
+        session.last_number += numbers
+        self._due += numbers
 
     def _event(self, command: Command, body: EventBody, market_sequence: int = 0) -> Event:
         return Event(self.journal_sequence, command.command_id, market_sequence, body)
@@ -327,62 +340,154 @@ class Engine:
         book = self.books.get(place.market_id)
         if book is None:
             return self._refuse(command, MARKET_NOT_FOUND)
+        if book.cold or place.terms is not None:
+            return self._place_special(command, place, book)
         objection = order_objection(place, book)
         if objection:
             return self._refuse(command, objection)
         trades: list[Trade] = []
-        remaining, cause = book.trade(place, self.settlement_sequence + 1, trades)
+        remaining, cause = book.trade(place, place.quantity_lots, self.settlement_sequence + 1, trades, None)
         self.settlement_sequence += len(trades)
-        state, locked = ORDER_STATE_FILLED, 0
-        if remaining > 0:
-            if cause == CANCEL_CAUSE_UNSPECIFIED and place.time_in_force != TIME_IN_FORCE_GTC:
-                cause = CANCEL_CAUSE_IOC
-            if cause == CANCEL_CAUSE_UNSPECIFIED:
-                state, locked = ORDER_STATE_OPEN, book.lock(place.side, place.price_ticks, remaining)
-            else:
-                state = ORDER_STATE_CANCELED
-        order = Order(
-            command.command_id,
-            place.account_id,
-            place.market_id,
-            place.side,
-            place.type,
-            place.time_in_force,
-            place.post_only,
-            place.price_ticks,
-            place.quantity_lots,
-            place.quantity_lots - remaining,
-            place.budget,
-            place.client_order_id,
-            place.maker_fee_ppm,
-            place.taker_fee_ppm,
-            state,
-            cause,
-            locked,
-        )
+        order = book.placed(command.command_id, place, remaining, cause)
         market_sequence = 0
-        if state == ORDER_STATE_OPEN:
-            book.rest(order, self.journal_sequence)
+        if order.state == ORDER_STATE_OPEN:
+            book.rest(order.order_id, place, remaining, self.journal_sequence)
             market_sequence = book.changed()
         elif trades:
             market_sequence = book.changed()
         return self._event(command, OrderPlaced(order, trades), market_sequence)
 
+    def _place_special(self, command: Command, place: PlaceOrder, book: Book) -> Event:
+        turn = self._turn()
+        do_due(book, turn)
+        objection = order_objection(place, book) or terms_objection(place, book, self.time_ns)
+        if not objection:
+            place_order(book, turn, command.command_id, place)
+        settle(book, turn)
+        return self._conclude(command, turn, objection)
+
     def _cancel(self, command: Command, cancel: CancelOrder) -> Event:
         resting = self.orders.get(cancel.order_id)
-        if resting is None or resting.order.account_id != cancel.account_id:
+        if resting is None or resting.place.account_id != cancel.account_id:
             return self._refuse(command, ORDER_NOT_FOUND)
-        book = self.books[resting.order.market_id]
+        book = self.books[resting.place.market_id]
+        if book.cold:
+            return self._cancel_special(command, cancel, book)
         book.withdraw(resting)
-        order = book.order_now(resting, ORDER_STATE_CANCELED, CANCEL_CAUSE_USER)
+        order = book.order_now(resting, CANCEL_CAUSE_USER)
         return self._event(command, OrderCanceled(order), book.changed())
+
+    def _cancel_special(self, command: Command, cancel: CancelOrder, book: Book) -> Event:
+        turn = self._turn()
+        do_due(book, turn)
+        resting = self.orders.get(cancel.order_id)
+        if resting is None:
+            return self._conclude(command, turn, ORDER_NOT_FOUND)
+        book.end(resting, CANCEL_CAUSE_USER, turn)
+        settle(book, turn)
+        return self._conclude(command, turn)
+
+    def _place_group(self, command: Command, asked: PlaceGroup) -> Event:
+        orders = asked.orders()
+        if not 0 < len(asked.exits) <= GROUP_EXITS_MAX or len(orders) == 1:
+            return self._refuse(command, INVALID_GROUP)
+        if not self._known(orders[0].account_id):
+            return self._refuse(command, ACCOUNT_NOT_FOUND)
+        book = self.books.get(orders[0].market_id)
+        if book is None:
+            return self._refuse(command, MARKET_NOT_FOUND)
+        turn = self._turn()
+        do_due(book, turn)
+        objection = group_objection(asked)
+        for place in orders:
+            objection = objection or order_objection(place, book) or terms_objection(place, book, self.time_ns)
+        if not objection:
+            place_group(book, turn, command.command_id, asked)
+        settle(book, turn)
+        return self._conclude(command, turn, objection)
+
+    def _replace(self, command: Command, asked: ReplaceOrder) -> Event:
+        resting = self.orders.get(asked.order_id)
+        if resting is None or resting.place.account_id != asked.account_id:
+            return self._refuse(command, ORDER_NOT_FOUND)
+        book = self.books[resting.place.market_id]
+        turn = self._turn()
+        do_due(book, turn)
+        resting = self.orders.get(asked.order_id)  # anew: what was due may have ended it, or brought it into the book
+        if resting is None:
+            return self._conclude(command, turn, ORDER_NOT_FOUND)
+        objection = replace(book, turn, resting, asked)
+        settle(book, turn)
+        return self._conclude(command, turn, objection)
+
+    def _cancel_all(self, command: Command, asked: CancelOrders) -> Event:
+        """Reads every open order: this is for emergencies, and for gateways that have lost their way."""
+        if not self._known(asked.account_id):
+            return self._refuse(command, ACCOUNT_NOT_FOUND)
+        if asked.market_id != 0 and asked.market_id not in self.books:
+            return self._refuse(command, MARKET_NOT_FOUND)
+        if not SIDE_UNSPECIFIED <= asked.side <= SIDE_SELL:
+            return self._refuse(command, INVALID_FIELD)
+        turn = self._turn()
+        found = [
+            resting.order_id
+            for resting in self.orders.values()
+            if resting.place.account_id == asked.account_id
+            and asked.market_id in (0, resting.place.market_id)
+            and asked.side in (SIDE_UNSPECIFIED, resting.place.side)
+        ]
+        for order_id in sorted(found)[:TURN_STEPS_MAX]:
+            if order_id in self.orders:  # else another of its group took it along
+                resting = self.orders[order_id]
+                self.books[resting.place.market_id].end(resting, CANCEL_CAUSE_USER, turn)
+        for book in self.books.values():
+            if book.cold:
+                settle(book, turn)
+        self.settlement_sequence = turn.settlement_sequence
+        books = books_changed(turn, self.books)
+        return self._event(command, OrdersChanged(turn.steps, books, None, len(found) > TURN_STEPS_MAX))
+
+    def _advance(self, command: Command) -> Event:
+        turn = self._turn()
+        for book in self.books.values():
+            if book.cold:
+                do_due(book, turn)
+        return self._conclude(command, turn)
+
+    def _turn(self) -> Turn:
+        return Turn(self.journal_sequence, self.time_ns, self.settlement_sequence)
+
+    def _conclude(self, command: Command, turn: Turn, objection: str = "") -> Event:
+        """The event of a command that went over the desk: as plain as what it did."""
+        self.settlement_sequence = turn.settlement_sequence
+        steps, body = turn.steps, command.body
+        if objection:
+            if not steps:
+                return self._refuse(command, objection)
+            return self._event(
+                command, OrdersChanged(steps, books_changed(turn, self.books), Refused(objection, command))
+            )
+        if len(steps) == 1 and not turn.hides and isinstance(body, (PlaceOrder, CancelOrder)):
+            order, trades = steps[0].order, steps[0].trades
+            plain = OrderPlaced(order, trades) if isinstance(body, PlaceOrder) else OrderCanceled(order)
+            return self._event(command, plain, self.books[order.market_id].changed() if turn.touched else 0)
+        if not steps:
+            assert isinstance(body, AdvanceTime), "a command without an outcome"
+            return self._event(command, TimeAdvanced())
+        return self._event(command, OrdersChanged(steps, books_changed(turn, self.books)))
 
     # Everything that is rare.
 
     def _administer(self, command: Command) -> Event:
         body = command.body
         if isinstance(body, AdvanceTime):
-            return self._event(command, TimeAdvanced())
+            return self._advance(command)
+        if isinstance(body, ReplaceOrder):
+            return self._replace(command, body)
+        if isinstance(body, PlaceGroup):
+            return self._place_group(command, body)
+        if isinstance(body, CancelOrders):
+            return self._cancel_all(command, body)
         if isinstance(body, LeaderStarted):
             return self._event(command, body)
         if isinstance(body, OpenSession):
@@ -549,6 +654,7 @@ class Engine:
             asked.lot_size,
             asked.notional_min,
             asked.state or MARKET_STATE_OPEN,
+            asked.rules,
         )
         try:
             self._add_book(market)
@@ -575,10 +681,12 @@ class Engine:
         book = self.books.get(change.market_id)
         if book is None:
             return self._refuse(command, MARKET_NOT_FOUND)
-        if change.state == MARKET_STATE_UNSPECIFIED or not is_market_state(change.state):
+        if change.state == MARKET_STATE_UNSPECIFIED and change.rules is None:
             return self._refuse(command, INVALID_FIELD)
-        old = book.market
-        book.market = Market(
+        if not is_market_state(change.state) or not rules_fit(change.rules):
+            return self._refuse(command, INVALID_FIELD)
+        old, turn = book.market, self._turn()
+        market = Market(
             old.market_id,
             old.symbol,
             old.base_asset_id,
@@ -586,6 +694,12 @@ class Engine:
             old.tick_size,
             old.lot_size,
             old.notional_min,
-            change.state,
+            change.state or old.state,
+            old.rules if change.rules is None else change.rules,
         )
-        return self._event(command, MarketChanged(book.market))
+        change_market(book, turn, market)
+        self.settlement_sequence = turn.settlement_sequence
+        if not turn.steps:
+            return self._event(command, MarketChanged(market))
+        books = books_changed(turn, self.books)
+        return self._event(command, OrdersChanged(turn.steps, books, None, False, market))

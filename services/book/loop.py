@@ -160,12 +160,21 @@ class Loop:
         """Applies what waits, until the row is full or a snapshot is due."""
         while self._waiting and not self._snapshot_due:
             if self._open is None:
-                self._open = _Open(Batch(self._engine, max(self._engine.time_ns, self._clock())))
-                self._rearm()
+                self._open = self._begin_row()
             elif self._open.batch.full:
                 break
             self._open.add(*self._waiting.popleft())
         _waiting.set(len(self._waiting))
+
+    def _begin_row(self) -> _Open:
+        """A row begins with what its time brings about."""
+        time_ns = max(self._engine.time_ns, self._clock())
+        opened = _Open(Batch(self._engine, time_ns))
+        self._rearm()
+        if self._engine.is_due(time_ns):
+            command = Command(0, AdvanceTime())
+            opened.add(command, wire.encode_command(command), None)
+        return opened
 
     def _commit(self) -> None:
         assert self._open is not None

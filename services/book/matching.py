@@ -3,44 +3,126 @@
 from collections.abc import Iterator
 from typing import Final, final
 
+from services.book.expiries import Expiries
+from services.book.groups import Group
 from services.book.model import (
+    CANCEL_CAUSE_BAND,
     CANCEL_CAUSE_BUDGET,
     CANCEL_CAUSE_FOK,
+    CANCEL_CAUSE_IOC,
+    CANCEL_CAUSE_LINKED,
     CANCEL_CAUSE_POST_ONLY,
     CANCEL_CAUSE_SELF_TRADE,
     CANCEL_CAUSE_UNSPECIFIED,
+    MARKET_STATE_OPEN,
+    MARKET_STATE_PRE_OPEN,
+    ORDER_STATE_CANCELED,
+    ORDER_STATE_FILLED,
     ORDER_STATE_OPEN,
+    ORDER_STATE_WAITING,
     ORDER_TYPE_LIMIT,
+    SELF_TRADE_ALLOW,
+    SELF_TRADE_CANCEL_BOTH,
+    SELF_TRADE_CANCEL_NEWEST,
+    SELF_TRADE_DECREMENT,
     SIDE_BUY,
     SIDE_SELL,
+    TIME_IN_FORCE_DAY,
     TIME_IN_FORCE_FOK,
+    TIME_IN_FORCE_GTC,
+    TIME_IN_FORCE_IOC,
+    TRIGGER_TRAILING,
+    TRIGGER_UNSPECIFIED,
     Market,
     Order,
     PlaceOrder,
     Trade,
 )
-from services.book.side import Resting, Side
-from services.fees import fee
+from services.book.side import Level, Resting, Side
+from services.book.triggers import Triggers
+from services.book.turn import Turn
+from services.fees import PPM, fee
 from services.locks import lock
+
+
+def self_trade_of(place: PlaceOrder) -> int:
+    """What happens when the order meets one of its owner's."""
+    return SELF_TRADE_CANCEL_NEWEST if place.terms is None else place.terms.self_trade
+
+
+def waits(place: PlaceOrder) -> bool:
+    """Whether the order waits for a price before it goes to market."""
+    return place.terms is not None and place.terms.trigger != TRIGGER_UNSPECIFIED
+
+
+def is_trailing(place: PlaceOrder) -> bool:
+    """Whether its trigger follows the price."""
+    return place.terms is not None and place.terms.trigger == TRIGGER_TRAILING
+
+
+def is_immediate(place: PlaceOrder) -> bool:
+    """Whether nothing of the order may rest."""
+    return TIME_IN_FORCE_IOC <= place.time_in_force <= TIME_IN_FORCE_FOK
+
+
+def resized(place: PlaceOrder, quantity_lots: int) -> PlaceOrder:
+    """The same order of another quantity."""
+    return reshaped(place, place.price_ticks, quantity_lots)
+
+
+def reshaped(
+    place: PlaceOrder, price_ticks: int, quantity_lots: int, client_order_id: str = "", budget: int = 0
+) -> PlaceOrder:
+    """The same order with another price and quantity, and another client_order_id and budget if they are given."""
+    return PlaceOrder(
+        place.account_id,
+        place.market_id,
+        place.side,
+        place.type,
+        place.time_in_force,
+        place.post_only,
+        price_ticks,
+        quantity_lots,
+        budget or place.budget,
+        client_order_id or place.client_order_id,
+        place.maker_fee_ppm,
+        place.taker_fee_ppm,
+        place.terms,
+    )
 
 
 @final
 class Book:
     """One market: its two sides, and what has happened in it so far.
 
-    `orders` finds every resting order by its id; the books of a shard share it.
+    `orders` finds every open order by its id; the books of a shard share it. `cold` says whether a plain order may have
+    to do with more than the makers it trades with: then it goes over the desk. By their ids, `hidden` is what icebergs
+    do not show of themselves, `groups` has the orders that belong to others. `released` are the orders whose trigger
+    was hit and whose turn has not come yet; `ended`, within a command, the groups whose entry has ended.
+    `auction_ticks` is the price at which the book still has to be uncrossed, 0 for none. `days` are the orders that end
+    with the day.
     """
 
     __slots__ = (
         "asks",
+        "auction_ticks",
         "base_per_lot",
         "bids",
+        "cold",
+        "days",
+        "ended",
+        "expiries",
+        "groups",
+        "hidden",
+        "last_price_ticks",
         "last_trade_id",
         "market",
         "market_sequence",
         "notional_min",
         "orders",
         "quote_per_tick_lot",
+        "released",
+        "triggers",
     )
 
     def __init__(self, market: Market, base_per_lot: int, quote_per_tick_lot: int, orders: dict[int, Resting]) -> None:
@@ -53,26 +135,41 @@ class Book:
         self.asks: Final = Side(False)
         self.market_sequence = 0
         self.last_trade_id = 0
+        self.cold = market.state != MARKET_STATE_OPEN
+        self.last_price_ticks = 0
+        self.auction_ticks = 0
+        self.expiries: Final = Expiries()
+        self.days: Final = Expiries()
+        self.triggers: Final = Triggers()
+        self.released: list[int] = []
+        self.hidden: dict[int, int] = {}
+        self.groups: dict[int, Group] = {}
+        self.ended: list[Group] = []
 
-    def trade(self, place: PlaceOrder, settlement_sequence: int, trades: list[Trade]) -> tuple[int, int]:
-        """Trades an order with what rests against it, at the makers' prices, and appends the trades as they happen.
+    def trade(
+        self, place: PlaceOrder, lots: int, settlement_sequence: int, trades: list[Trade], turn: Turn | None
+    ) -> tuple[int, int]:
+        """Trades `lots` of an order with what rests against it, at the makers' prices, appending the trades.
 
-        Their settlement sequences go on from `settlement_sequence`. Returns the lots that remain, and why they must not
-        rest (CANCEL_CAUSE_UNSPECIFIED: nothing is left to trade with).
+        Their settlement sequences go on from `settlement_sequence`. What its owner's own orders come to lose by it goes
+        into `turn`; an order without terms needs none. Returns the lots that remain, and why they must not rest
+        (CANCEL_CAUSE_UNSPECIFIED: nothing is left to trade with).
         """
         side = self.asks if place.side == SIDE_BUY else self.bids
-        remaining = place.quantity_lots
-        limited = place.type == ORDER_TYPE_LIMIT
-        limit_key = side.key(place.price_ticks)
+        remaining = lots
+        limit_ticks = place.price_ticks if place.type == ORDER_TYPE_LIMIT else self.band_edge(place.side == SIDE_BUY)
+        limited = limit_ticks > 0
+        limit_key = side.key(limit_ticks)
         best = side.best
         if best is None or (limited and best.key < limit_key):
-            cause = CANCEL_CAUSE_FOK if place.time_in_force == TIME_IN_FORCE_FOK else CANCEL_CAUSE_UNSPECIFIED
-            return remaining, cause
+            if place.time_in_force == TIME_IN_FORCE_FOK:
+                return remaining, CANCEL_CAUSE_FOK
+            return remaining, self._unfilled(place, side)
         if place.post_only:
             return remaining, CANCEL_CAUSE_POST_ONLY
-        if place.time_in_force == TIME_IN_FORCE_FOK and not self._fills_wholly(place):
+        if place.time_in_force == TIME_IN_FORCE_FOK and not self.fills(place, remaining, remaining, turn):
             return remaining, CANCEL_CAUSE_FOK
-        budgeted = place.side == SIDE_BUY and not limited
+        budgeted = place.side == SIDE_BUY and place.type != ORDER_TYPE_LIMIT
         budget = place.budget
         while remaining > 0:
             level = side.best
@@ -86,16 +183,56 @@ class Book:
                 if affordable == 0:
                     return remaining, CANCEL_CAUSE_BUDGET
                 lots = min(lots, affordable)
-            if maker.order.account_id == place.account_id:
-                return remaining, CANCEL_CAUSE_SELF_TRADE
-            side.fill(maker, lots)
-            if maker.remaining_lots == 0:
-                del self.orders[maker.order.order_id]
-            trade = self._trade(maker, lots, place.taker_fee_ppm, settlement_sequence + len(trades))
+            if maker.place.account_id == place.account_id and self_trade_of(place) != SELF_TRADE_ALLOW:
+                remaining, ended = self._meet_own(place, remaining, maker, turn)
+                if ended:
+                    return remaining, CANCEL_CAUSE_SELF_TRADE
+                continue
+            self.take(side, maker, lots, turn)
+            if self.groups and turn is not None:
+                self.part(maker.order_id, turn)
+            trade = self.trade_of(
+                maker, level.price_ticks, lots, place.taker_fee_ppm, settlement_sequence + len(trades)
+            )
             trades.append(trade)
+            if self.groups:
+                received = trade.base_amount if maker.place.side == SIDE_BUY else trade.quote_amount
+                self.credit_entry(maker.order_id, received - trade.maker_fee, maker.remaining_lots == 0)
             remaining -= lots
             budget -= trade.quote_amount
-        return remaining, CANCEL_CAUSE_UNSPECIFIED
+        return remaining, CANCEL_CAUSE_UNSPECIFIED if remaining == 0 else self._unfilled(place, side)
+
+    def take(self, side: Side, maker: Resting, lots: int, turn: Turn | None) -> None:
+        """Takes lots of what a resting order shows; one that has no more is gone."""
+        side.fill(maker, lots)
+        if maker.remaining_lots == 0 and not (self.hidden and self._show_more(maker, side, turn)):
+            del self.orders[maker.order_id]
+
+    def band_edge(self, upper: bool) -> int:
+        """The highest or lowest price that the market's band allows now; 0: any."""
+        rules = self.market.rules
+        if rules is None or rules.band_ppm == 0 or self.last_price_ticks == 0:
+            return 0
+        if upper:
+            return self.last_price_ticks * (PPM + rules.band_ppm) // PPM
+        return max(-(-self.last_price_ticks * (PPM - rules.band_ppm) // PPM), 1)
+
+    def collects(self) -> bool:
+        """Whether orders rest here without trading: before the market opens, and until its auction is over."""
+        return self.market.state == MARKET_STATE_PRE_OPEN or self.auction_ticks > 0
+
+    def _unfilled(self, place: PlaceOrder, side: Side) -> int:
+        """Why the rest of an order must not rest that found nobody more within its limit."""
+        return CANCEL_CAUSE_UNSPECIFIED if place.type == ORDER_TYPE_LIMIT or side.best is None else CANCEL_CAUSE_BAND
+
+    def placed(self, order_id: int, place: PlaceOrder, remaining_lots: int, cause: int) -> Order:
+        """An order after it has traded: filled, resting, or ended for a cause."""
+        state = ORDER_STATE_FILLED
+        if remaining_lots > 0:
+            if cause == CANCEL_CAUSE_UNSPECIFIED and is_immediate(place):
+                cause = CANCEL_CAUSE_IOC
+            state = ORDER_STATE_OPEN if cause == CANCEL_CAUSE_UNSPECIFIED else ORDER_STATE_CANCELED
+        return self.order_of(order_id, place, remaining_lots, state, cause)
 
     def changed(self) -> int:
         """Numbers a command that changed this book."""
@@ -106,57 +243,203 @@ class Book:
         """Price x quantity, base units of the quote asset."""
         return price_ticks * lots * self.quote_per_tick_lot
 
-    def rest(self, order: Order, arrival: int) -> None:
+    def rest(self, order_id: int, place: PlaceOrder, remaining_lots: int, arrival: int) -> None:
         """Puts what remains of an order behind all others of its price; `arrival` is its journal_sequence."""
-        resting = Resting(order, arrival, order.quantity_lots - order.filled_lots)
-        self.orders[order.order_id] = resting
-        (self.bids if order.side == SIDE_BUY else self.asks).insert(resting)
+        if place.terms is None and place.time_in_force == TIME_IN_FORCE_GTC:  # what `put` does, for most orders
+            resting = Resting(order_id, place, arrival, remaining_lots)
+            self.orders[order_id] = resting
+            (self.bids if place.side == SIDE_BUY else self.asks).insert(resting)
+            return
+        shown_lots = remaining_lots
+        if place.terms is not None and place.terms.display_lots > 0:
+            shown_lots = min(remaining_lots, place.terms.display_lots)
+        self.put(order_id, place, shown_lots, remaining_lots - shown_lots, arrival)
+
+    def put(self, order_id: int, place: PlaceOrder, shown_lots: int, hidden_lots: int, arrival: int) -> None:
+        """Puts an order into the book that shows so much of itself."""
+        resting = Resting(order_id, place, arrival, shown_lots)
+        self.orders[order_id] = resting
+        (self.bids if place.side == SIDE_BUY else self.asks).insert(resting)
+        if hidden_lots > 0:
+            self.hidden[order_id] = hidden_lots
+            self.cold = True
+        self._note_expiry(order_id, place)
+
+    def left(self, resting: Resting) -> int:
+        """What an open order has yet to trade, shown or not."""
+        return resting.remaining_lots + (self.hidden.get(resting.order_id, 0) if self.hidden else 0)
+
+    def wait(self, order_id: int, place: PlaceOrder, arrival: int, best_ticks: int) -> Resting:
+        """Puts an order aside until its trigger is hit; `best_ticks` is for a trailing stop."""
+        waiting = Resting(order_id, place, arrival, place.quantity_lots)
+        self.orders[order_id] = waiting
+        self.triggers.add(order_id, place, arrival, best_ticks)
+        self.cold = True
+        self._note_expiry(order_id, place)
+        return waiting
+
+    def keeps_something(self) -> bool:
+        """Whether anything here is more than a plain order."""
+        waits = self.triggers.current or self.triggers.trails or self.released
+        if waits or self.hidden or self.groups or self.auction_ticks > 0 or self.market.state != MARKET_STATE_OPEN:
+            return True
+        return self.expiries.first(self.orders) > 0
+
+    def hold(self, order_id: int, place: PlaceOrder, arrival: int) -> Resting:
+        """Puts an exit aside until its entry has ended."""
+        held = Resting(order_id, place, arrival, place.quantity_lots)
+        self.orders[order_id] = held
+        self.cold = True
+        return held
+
+    def link(self, group: Group) -> None:
+        """The orders of a group belong together from now on."""
+        if group.entry_id != 0:
+            self.groups[group.entry_id] = group
+        for order_id in group.exits:
+            self.groups[order_id] = group
+        self.cold = True
+
+    def part(self, order_id: int, turn: Turn) -> None:
+        """An exit trades, is released or ends: the other ends, and nothing belongs to the group any more."""
+        group = self.groups.get(order_id)
+        if group is None or order_id == group.entry_id:
+            return
+        self.groups.pop(group.entry_id, None)
+        for exit_id in group.exits:
+            self.groups.pop(exit_id, None)
+        for exit_id in group.exits:
+            if exit_id != order_id and exit_id in self.orders:
+                self.end(self.orders[exit_id], CANCEL_CAUSE_LINKED, turn)
+
+    def all_groups(self) -> list[Group]:
+        """Each once, by its first exit."""
+        return [group for order_id, group in sorted(self.groups.items()) if order_id == group.exits[0]]
+
+    def credit_entry(self, order_id: int, amount: int, ended: bool) -> None:
+        """If the order is the entry of a group: it has received so much, less fees, and may have ended."""
+        group = self.groups.get(order_id)
+        if group is None or order_id != group.entry_id:
+            return
+        group.received += amount
+        if ended:
+            del self.groups[order_id]
+            self.ended.append(group)
+
+    def _note_expiry(self, order_id: int, place: PlaceOrder) -> None:
+        if place.terms is not None and place.terms.expires_ns > 0:
+            self.expiries.add(place.terms.expires_ns, order_id, self.orders)
+            self.cold = True
+        if place.time_in_force == TIME_IN_FORCE_DAY:
+            self.days.add(1, order_id, self.orders)
 
     def withdraw(self, resting: Resting) -> None:
-        """Takes an order out of the book."""
-        del self.orders[resting.order.order_id]
-        (self.bids if resting.order.side == SIDE_BUY else self.asks).remove(resting)
+        """Takes an order out of the book, or from among those that wait."""
+        del self.orders[resting.order_id]
+        if resting.level is None:
+            self.triggers.remove(resting.order_id)
+            if resting.order_id in self.released:
+                self.released.remove(resting.order_id)
+            return
+        self.hidden.pop(resting.order_id, None)
+        (self.bids if resting.place.side == SIDE_BUY else self.asks).remove(resting)
+
+    def shrink(self, resting: Resting, place: PlaceOrder) -> None:
+        """A resting order becomes one of the same price and no greater quantity, and keeps its place."""
+        lots = resting.place.quantity_lots - place.quantity_lots
+        unseen = self.hidden.pop(resting.order_id, 0)
+        if unseen > lots:
+            self.hidden[resting.order_id] = unseen - lots
+        lots -= min(unseen, lots)
+        (self.bids if place.side == SIDE_BUY else self.asks).shrink(resting, place, lots)
+
+    def would_trade(self, place: PlaceOrder) -> bool:
+        """Whether a limit order would meet another."""
+        side = self.asks if place.side == SIDE_BUY else self.bids
+        return side.best is not None and side.best.key >= side.key(place.price_ticks)
+
+    def end(self, resting: Resting, cause: int, turn: Turn) -> None:
+        """Ends an open order."""
+        place = resting.place
+        if resting.level is not None:
+            turn.touch(self.market.market_id, place.side, place.price_ticks)
+        turn.hides = turn.hides or resting.order_id in self.hidden
+        order = self.order_now(resting, cause)
+        self.withdraw(resting)
+        turn.consequence(order)
+        if self.groups:
+            self.credit_entry(resting.order_id, 0, True)
+            self.part(resting.order_id, turn)
 
     def lock_of(self, resting: Resting) -> int:
         """What a resting order sets aside now."""
-        return self.lock(resting.order.side, resting.order.price_ticks, resting.remaining_lots)
+        return self._lock_now(resting.order_id, resting.place, self.left(resting))
 
-    def lock(self, side: int, price_ticks: int, remaining_lots: int) -> int:
-        """What a limit order sets aside."""
-        buys = side == SIDE_BUY
-        return lock(buys, True, price_ticks, remaining_lots, 0, self.base_per_lot, self.quote_per_tick_lot)
+    def _lock_now(self, order_id: int, place: PlaceOrder, remaining_lots: int) -> int:
+        if self.groups:
+            group = self.groups.get(order_id)
+            if group is not None and not group.holds(order_id):
+                return 0
+        return self.lock(place, remaining_lots)
 
-    def order_now(
-        self, resting: Resting, state: int = ORDER_STATE_OPEN, cause: int = CANCEL_CAUSE_UNSPECIFIED
-    ) -> Order:
-        """A resting order as it is now, or as it is once it has ended for a cause."""
-        order = resting.order
+    def lock(self, place: PlaceOrder, remaining_lots: int) -> int:
+        """What an order sets aside that has not traded at market yet."""
+        return lock(
+            place.side == SIDE_BUY,
+            place.type == ORDER_TYPE_LIMIT,
+            place.price_ticks,
+            remaining_lots,
+            place.budget,
+            self.base_per_lot,
+            self.quote_per_tick_lot,
+        )
+
+    def order_now(self, resting: Resting, cause: int = CANCEL_CAUSE_UNSPECIFIED) -> Order:
+        """An open order as it is now, or as it is once it has ended for a cause."""
+        state = ORDER_STATE_OPEN if resting.level is not None else ORDER_STATE_WAITING
+        if cause != CANCEL_CAUSE_UNSPECIFIED:
+            state = ORDER_STATE_CANCELED
+        elif resting.remaining_lots == 0:
+            state = ORDER_STATE_FILLED
+        return self.order_of(resting.order_id, resting.place, self.left(resting), state, cause)
+
+    def order_of(self, order_id: int, place: PlaceOrder, remaining_lots: int, state: int, cause: int) -> Order:
+        """What an event says of an order."""
         return Order(
-            order.order_id,
-            order.account_id,
-            order.market_id,
-            order.side,
-            order.type,
-            order.time_in_force,
-            order.post_only,
-            order.price_ticks,
-            order.quantity_lots,
-            order.quantity_lots - resting.remaining_lots,
-            order.budget,
-            order.client_order_id,
-            order.maker_fee_ppm,
-            order.taker_fee_ppm,
+            order_id,
+            place.account_id,
+            place.market_id,
+            place.side,
+            place.type,
+            place.time_in_force,
+            place.post_only,
+            place.price_ticks,
+            place.quantity_lots,
+            place.quantity_lots - remaining_lots,
+            place.budget,
+            place.client_order_id,
+            place.maker_fee_ppm,
+            place.taker_fee_ppm,
             state,
             cause,
-            self.lock_of(resting) if state == ORDER_STATE_OPEN else 0,
+            self._lock_now(order_id, place, remaining_lots) if state in (ORDER_STATE_OPEN, ORDER_STATE_WAITING) else 0,
+            place.terms,
         )
 
     def open_orders(self) -> Iterator[Order]:
-        """Every order that rests here: bids, then asks, each best first, oldest first."""
+        """Every order that is open here: bids, then asks, each best first, oldest first; then those that wait."""
         for side in (self.bids, self.asks):
             for level in side.levels_best_first():
                 for resting in level.orders():
                     yield self.order_now(resting)
+        for resting in self.waiting():
+            yield self.order_now(resting)
+
+    def waiting(self) -> list[Resting]:
+        """The orders that wait for a price or for their entry, by their ids."""
+        held = [order_id for group in self.groups.values() if group.entry_id != 0 for order_id in group.exits]
+        ids = {*self.triggers.current, *self.triggers.trails, *self.released, *held}
+        return [self.orders[order_id] for order_id in sorted(ids)]
 
     def validate(self) -> int:
         """Checks both sides, the index, and that the sides do not cross. Returns how many orders rest.
@@ -165,53 +448,136 @@ class Book:
         """
         symbol = self.market.symbol
         bid, ask = self.bids.best, self.asks.best
-        assert bid is None or ask is None or bid.price_ticks < ask.price_ticks, f"{symbol} is crossed"
+        crossed = bid is not None and ask is not None and bid.price_ticks >= ask.price_ticks
+        assert not crossed or self.market.state != MARKET_STATE_OPEN or self.auction_ticks > 0, f"{symbol} is crossed"
         count = 0
         for side in (self.bids, self.asks):
             side.validate()
             for level in side.levels_best_first():
                 for resting in level.orders():
-                    order = resting.order
-                    name = f"{symbol}: order {order.order_id}"
-                    assert self.orders.get(order.order_id) is resting, f"{name} is not in the index"
-                    assert order.market_id == self.market.market_id, f"{name} is of another market"
-                    assert (order.side == SIDE_BUY) == side.buys, f"{name} is on the wrong side"
-                    assert self.lock_of(resting) > 0, f"{name} sets nothing aside"
+                    name = f"{symbol}: order {resting.order_id}"
+                    assert self.orders.get(resting.order_id) is resting, f"{name} is not in the index"
+                    assert resting.place.market_id == self.market.market_id, f"{name} is of another market"
+                    assert (resting.place.side == SIDE_BUY) == side.buys, f"{name} is on the wrong side"
+                    assert self.lock_of(resting) > 0 or resting.order_id in self.groups, f"{name} sets nothing aside"
                     count += 1
-        return count
+        for resting in self.waiting():
+            assert resting.level is None, f"{symbol}: order {resting.order_id} waits and rests"
+            assert resting.order_id == self.orders[resting.order_id].order_id, f"{symbol}: a waiting order is misfiled"
+        assert self.cold or not self.keeps_something(), f"{symbol} is not cold"
+        for order_id, group in self.groups.items():
+            assert order_id in self.orders, f"{symbol}: order {order_id} has a group and is gone"
+            assert order_id == group.entry_id or order_id in group.exits, (
+                f"{symbol}: order {order_id} is of another group"
+            )
+        return count + len(self.waiting())
 
-    def _fills_wholly(self, place: PlaceOrder) -> bool:
-        """Whether `trade` would fill the order: the same walk without a trace."""
+    def _show_more(self, maker: Resting, side: Side, turn: Turn | None) -> bool:
+        """An iceberg whose shown part has traded shows the next, behind all others. Returns whether there is any."""
+        hidden_lots = self.hidden.pop(maker.order_id, 0)
+        if hidden_lots == 0:
+            return False
+        assert turn is not None, "an iceberg in a book that is not cold"
+        assert maker.place.terms is not None, "hidden lots of no iceberg"
+        maker.remaining_lots = min(hidden_lots, maker.place.terms.display_lots)
+        if hidden_lots > maker.remaining_lots:
+            self.hidden[maker.order_id] = hidden_lots - maker.remaining_lots
+        maker.arrival = turn.arrival
+        side.insert(maker)
+        turn.hides = True
+        return True
+
+    def _meet_own(self, place: PlaceOrder, remaining: int, maker: Resting, turn: Turn | None) -> tuple[int, bool]:
+        """An order has come upon one of its owner's. Returns the lots that remain of it, and whether it must end."""
+        mode = self_trade_of(place)
+        if mode == SELF_TRADE_CANCEL_NEWEST or turn is None or turn.room <= 0:
+            return remaining, True
+        if mode != SELF_TRADE_DECREMENT:
+            self.end(maker, CANCEL_CAUSE_SELF_TRADE, turn)
+            return remaining, mode == SELF_TRADE_CANCEL_BOTH
+        lots = self.left(maker)
+        if remaining < lots:
+            self.part(maker.order_id, turn)
+            self.shrink(maker, resized(maker.place, maker.place.quantity_lots - remaining))
+            turn.touch(self.market.market_id, maker.place.side, maker.place.price_ticks)
+            turn.consequence(self.order_now(maker))
+            return remaining, True
+        self.end(maker, CANCEL_CAUSE_SELF_TRADE, turn)
+        if remaining == lots:
+            return remaining, True
+        turn.decremented_lots += lots
+        return remaining - lots, False
+
+    def fills(self, place: PlaceOrder, lots: int, wanted: int, turn: Turn | None) -> bool:
+        """Whether `trade` of `lots` would trade as many as are wanted: the same walk without a trace."""
         side = self.asks if place.side == SIDE_BUY else self.bids
-        limited = place.type == ORDER_TYPE_LIMIT
-        limit_key = side.key(place.price_ticks)
-        budgeted = place.side == SIDE_BUY and not limited
-        budget, remaining = place.budget, place.quantity_lots
+        limit_ticks = place.price_ticks if place.type == ORDER_TYPE_LIMIT else self.band_edge(place.side == SIDE_BUY)
+        limited = limit_ticks > 0
+        limit_key = side.key(limit_ticks)
+        budgeted = place.side == SIDE_BUY and place.type != ORDER_TYPE_LIMIT
+        budget, remaining, mode = place.budget, lots, self_trade_of(place)
+        room = 0 if turn is None else turn.room
         for level in side.levels_best_first():
             if limited and level.key < limit_key:
                 return False
+            lot_price = level.price_ticks * self.quote_per_tick_lot
             for maker in level.orders():
-                if maker.order.account_id == place.account_id:
-                    return False
                 lots = min(remaining, maker.remaining_lots)
-                budget -= level.price_ticks * lots * self.quote_per_tick_lot
-                if budgeted and budget < 0:
-                    return False
+                if budgeted:
+                    lots = min(lots, budget // lot_price)
+                    if lots == 0:
+                        return False
+                if maker.place.account_id == place.account_id and mode != SELF_TRADE_ALLOW:
+                    if mode in {SELF_TRADE_CANCEL_NEWEST, SELF_TRADE_CANCEL_BOTH} or room <= 0:
+                        return False
+                    if mode == SELF_TRADE_DECREMENT:
+                        remaining -= self.left(maker)
+                        if remaining <= 0:
+                            return False
+                    room -= 1
+                    continue
+                budget -= lot_price * lots
                 remaining -= lots
-                if remaining == 0:
+                wanted -= lots
+                if wanted <= 0:
                     return True
+                if remaining == 0:
+                    return False
+            unseen = self._hidden_at(level, 0 if mode == SELF_TRADE_ALLOW else place.account_id) if self.hidden else 0
+            if unseen > 0:
+                lots = min(remaining, unseen)
+                if budgeted:
+                    lots = min(lots, budget // lot_price)
+                budget -= lot_price * lots
+                remaining -= lots
+                wanted -= lots
+                if wanted <= 0:
+                    return True
+                if remaining == 0 or lots < unseen:
+                    return False
         return False
 
-    def _trade(self, maker: Resting, lots: int, taker_fee_ppm: int, settlement_sequence: int) -> Trade:
+    def _hidden_at(self, level: Level, without_account_id: int) -> int:
+        """What the icebergs of a level do not show, those of an account left out."""
+        unseen = 0
+        for maker in level.orders():
+            if maker.place.account_id != without_account_id:
+                unseen += self.hidden.get(maker.order_id, 0)
+        return unseen
+
+    def trade_of(
+        self, maker: Resting, price_ticks: int, lots: int, taker_fee_ppm: int, settlement_sequence: int
+    ) -> Trade:
         """What a maker's fill looks like. The buyer receives base, the seller quote; each pays its fee out of that."""
-        order = maker.order
-        price_ticks = order.price_ticks
+        order = maker.place
+        left = self.left(maker) if self.hidden else maker.remaining_lots
         base_amount = lots * self.base_per_lot
         quote_amount = price_ticks * lots * self.quote_per_tick_lot
         maker_receives, taker_receives = base_amount, quote_amount
         if order.side == SIDE_SELL:
             maker_receives, taker_receives = quote_amount, base_amount
         self.last_trade_id += 1
+        self.last_price_ticks = price_ticks
         return Trade(
             self.last_trade_id,
             settlement_sequence,
@@ -219,10 +585,10 @@ class Book:
             lots,
             base_amount,
             quote_amount,
-            order.order_id,
+            maker.order_id,
             order.account_id,
             fee(maker_receives, order.maker_fee_ppm),
             fee(taker_receives, taker_fee_ppm),
-            maker.remaining_lots,
-            self.lock_of(maker),
+            left,
+            self._lock_now(maker.order_id, order, left),
         )

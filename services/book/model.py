@@ -2,10 +2,13 @@
 
 Names, fields and enum values are the proto's. Two things differ: amounts are unbounded ints of base units (strings on
 the wire), and a oneof is one attribute, `body`. Nothing here is changed once it is made: events and commands may be
-shared freely. Plain slotted classes, because mypyc makes C structs of them and dataclasses it does not. Pure.
+shared freely. Plain slotted classes, because mypyc makes C structs of them and dataclasses it does not. What
+most commands make is `acyclic`: the garbage collector need not know of it, for nothing here points back. Pure.
 """
 
 from typing import ClassVar, Final, final
+
+from mypy_extensions import mypyc_attr
 
 SIDE_UNSPECIFIED: Final = 0
 SIDE_BUY: Final = 1
@@ -19,11 +22,28 @@ TIME_IN_FORCE_UNSPECIFIED: Final = 0
 TIME_IN_FORCE_GTC: Final = 1
 TIME_IN_FORCE_IOC: Final = 2
 TIME_IN_FORCE_FOK: Final = 3
+TIME_IN_FORCE_GTD: Final = 4
+TIME_IN_FORCE_DAY: Final = 5
+
+TRIGGER_UNSPECIFIED: Final = 0
+TRIGGER_STOP: Final = 1
+TRIGGER_TAKE_PROFIT: Final = 2
+TRIGGER_TRAILING: Final = 3
+
+TRIGGER_SOURCE_LAST: Final = 0
+TRIGGER_SOURCE_QUOTE: Final = 1
+
+SELF_TRADE_CANCEL_NEWEST: Final = 0
+SELF_TRADE_CANCEL_OLDEST: Final = 1
+SELF_TRADE_CANCEL_BOTH: Final = 2
+SELF_TRADE_DECREMENT: Final = 3
+SELF_TRADE_ALLOW: Final = 4
 
 ORDER_STATE_UNSPECIFIED: Final = 0
 ORDER_STATE_OPEN: Final = 1
 ORDER_STATE_FILLED: Final = 2
 ORDER_STATE_CANCELED: Final = 3
+ORDER_STATE_WAITING: Final = 4
 
 CANCEL_CAUSE_UNSPECIFIED: Final = 0
 CANCEL_CAUSE_USER: Final = 1
@@ -32,12 +52,19 @@ CANCEL_CAUSE_FOK: Final = 3
 CANCEL_CAUSE_POST_ONLY: Final = 4
 CANCEL_CAUSE_SELF_TRADE: Final = 5
 CANCEL_CAUSE_BUDGET: Final = 6
+CANCEL_CAUSE_EXPIRED: Final = 7
+CANCEL_CAUSE_MINIMUM: Final = 8
+CANCEL_CAUSE_LINKED: Final = 9
+CANCEL_CAUSE_BAND: Final = 10
 
 MARKET_STATE_UNSPECIFIED: Final = 0
 MARKET_STATE_OPEN: Final = 1
 MARKET_STATE_HALTED: Final = 2
+MARKET_STATE_PRE_OPEN: Final = 3
+MARKET_STATE_CLOSED: Final = 4
 
 
+@mypyc_attr(acyclic=True)
 class Record:
     """Equality by content, and a readable repr, for the classes below. Not for the hot path.
 
@@ -78,8 +105,31 @@ class Asset(Record):
 
 
 @final
+class MarketRules(Record):
+    """What orders of a market may be at most and at least; 0: no such rule.
+
+    Lots; base units of the quote asset; and how far a price may be from the last trade's, parts per million of it.
+    """
+
+    __match_args__ = ("quantity_min_lots", "quantity_max_lots", "notional_max", "band_ppm")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        quantity_min_lots: int = 0,
+        quantity_max_lots: int = 0,
+        notional_max: int = 0,
+        band_ppm: int = 0,
+    ) -> None:
+        self.quantity_min_lots = quantity_min_lots
+        self.quantity_max_lots = quantity_max_lots
+        self.notional_max = notional_max
+        self.band_ppm = band_ppm
+
+
+@final
 class Market(Record):
-    """A market. All but the state is immutable; notional_min is in base units of the quote asset."""
+    """A market. All but state and rules is immutable; notional_min is in base units of the quote asset."""
 
     __match_args__ = (
         "market_id",
@@ -90,6 +140,7 @@ class Market(Record):
         "lot_size",
         "notional_min",
         "state",
+        "rules",
     )
     __slots__ = __match_args__
 
@@ -103,6 +154,7 @@ class Market(Record):
         lot_size: str,
         notional_min: int = 0,
         state: int = MARKET_STATE_OPEN,
+        rules: MarketRules | None = None,
     ) -> None:
         self.market_id = market_id
         self.symbol = symbol
@@ -112,9 +164,50 @@ class Market(Record):
         self.lot_size = lot_size
         self.notional_min = notional_min
         self.state = state
+        self.rules = rules
 
 
 @final
+@mypyc_attr(acyclic=True)
+class Terms(Record):
+    """What an order asks beyond side, price, quantity and time in force. An order without any has None.
+
+    `minimum_lots` must be to be had at once; `reprice` moves a post-only order that would trade away by a tick. With a
+    trigger it waits until a price has come to `trigger_ticks`, or has gone `trail_ticks` back from its best. With
+    `display_lots` it is an iceberg: it shows no more than that of what rests.
+    """
+
+    __match_args__ = (
+        *("self_trade", "expires_ns", "minimum_lots", "reprice"),
+        *("trigger", "trigger_source", "trigger_ticks", "trail_ticks", "display_lots"),
+    )
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        self_trade: int = SELF_TRADE_CANCEL_NEWEST,
+        expires_ns: int = 0,
+        minimum_lots: int = 0,
+        reprice: bool = False,
+        trigger: int = TRIGGER_UNSPECIFIED,
+        trigger_source: int = TRIGGER_SOURCE_LAST,
+        trigger_ticks: int = 0,
+        trail_ticks: int = 0,
+        display_lots: int = 0,
+    ) -> None:
+        self.self_trade = self_trade
+        self.expires_ns = expires_ns
+        self.minimum_lots = minimum_lots
+        self.reprice = reprice
+        self.trigger = trigger
+        self.trigger_source = trigger_source
+        self.trigger_ticks = trigger_ticks
+        self.trail_ticks = trail_ticks
+        self.display_lots = display_lots
+
+
+@final
+@mypyc_attr(acyclic=True)
 class PlaceOrder(Record):
     """Asks for an order."""
 
@@ -131,6 +224,7 @@ class PlaceOrder(Record):
         "client_order_id",
         "maker_fee_ppm",
         "taker_fee_ppm",
+        "terms",
     )
     __slots__ = __match_args__
 
@@ -148,6 +242,7 @@ class PlaceOrder(Record):
         client_order_id: str = "",
         maker_fee_ppm: int = 0,
         taker_fee_ppm: int = 0,
+        terms: Terms | None = None,
     ) -> None:
         self.account_id = account_id
         self.market_id = market_id
@@ -161,9 +256,11 @@ class PlaceOrder(Record):
         self.client_order_id = client_order_id
         self.maker_fee_ppm = maker_fee_ppm
         self.taker_fee_ppm = taker_fee_ppm
+        self.terms = terms
 
 
 @final
+@mypyc_attr(acyclic=True)
 class CancelOrder(Record):
     """Asks that an open order be canceled."""
 
@@ -177,6 +274,75 @@ class CancelOrder(Record):
     ) -> None:
         self.account_id = account_id
         self.order_id = order_id
+
+
+@final
+class PlaceGroup(Record):
+    """Asks for orders that belong together, of one account and market: at most one `entry`, one or two `exits`.
+
+    Two exits: the first to trade, to be released or to end cancels the other. With an entry they begin when it has
+    ended, for what it received. The orders' ids are the command's and those after it: a session goes on behind them.
+    """
+
+    __match_args__ = ("entry", "exits")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        entry: PlaceOrder | None,
+        exits: list[PlaceOrder],
+    ) -> None:
+        self.entry = entry
+        self.exits = exits
+
+    def orders(self) -> list[PlaceOrder]:
+        """All of them, as they are numbered."""
+        return [*self.exits] if self.entry is None else [self.entry, *self.exits]
+
+
+@final
+class ReplaceOrder(Record):
+    """Asks that an open order be given another price, quantity (what has traded included) or client_order_id.
+
+    0 or "": as it is. `growth_max` is by how much it may set aside more than now, base units; None: by any.
+    """
+
+    __match_args__ = ("account_id", "order_id", "price_ticks", "quantity_lots", "client_order_id", "growth_max")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        order_id: int,
+        price_ticks: int = 0,
+        quantity_lots: int = 0,
+        client_order_id: str = "",
+        growth_max: int | None = None,
+    ) -> None:
+        self.account_id = account_id
+        self.order_id = order_id
+        self.price_ticks = price_ticks
+        self.quantity_lots = quantity_lots
+        self.client_order_id = client_order_id
+        self.growth_max = growth_max
+
+
+@final
+class CancelOrders(Record):
+    """Asks that all open orders of an account be canceled: of one market or (0) of all, of one side or (0) of both."""
+
+    __match_args__ = ("account_id", "market_id", "side")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        market_id: int = 0,
+        side: int = SIDE_UNSPECIFIED,
+    ) -> None:
+        self.account_id = account_id
+        self.market_id = market_id
+        self.side = side
 
 
 @final
@@ -357,18 +523,20 @@ class CreateMarket(Record):
 
 @final
 class ChangeMarket(Record):
-    """Asks that a market be halted or opened."""
+    """Asks that a market have another state (0: as it is) or other rules (None: as they are)."""
 
-    __match_args__ = ("market_id", "state")
+    __match_args__ = ("market_id", "state", "rules")
     __slots__ = __match_args__
 
     def __init__(
         self,
         market_id: int,
         state: int,
+        rules: MarketRules | None = None,
     ) -> None:
         self.market_id = market_id
         self.state = state
+        self.rules = rules
 
 
 @final
@@ -412,6 +580,9 @@ class OpenSession(Record):
 CommandBody = (
     PlaceOrder
     | CancelOrder
+    | ReplaceOrder
+    | PlaceGroup
+    | CancelOrders
     | OpenAccount
     | Transfer
     | DepositFinal
@@ -430,7 +601,13 @@ CommandBody = (
 """What a command may ask."""
 
 
+def numbers_of(body: CommandBody) -> int:
+    """How many numbers of its session a command takes."""
+    return len(body.exits) + (body.entry is not None) if isinstance(body, PlaceGroup) else 1
+
+
 @final
+@mypyc_attr(acyclic=True)
 class Command(Record):
     """One thing asked of the engine: command_id is gateway << 56 | epoch << 36 | number, 0 for the book's own."""
 
@@ -447,6 +624,7 @@ class Command(Record):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Order(Record):
     """An order as the engine sees it after an event."""
 
@@ -468,6 +646,7 @@ class Order(Record):
         "state",
         "cancel_cause",
         "lock_remaining",
+        "terms",
     )
     __slots__ = __match_args__
 
@@ -490,6 +669,7 @@ class Order(Record):
         state: int,
         cancel_cause: int,
         lock_remaining: int,
+        terms: Terms | None = None,
     ) -> None:
         self.order_id = order_id
         self.account_id = account_id
@@ -508,9 +688,11 @@ class Order(Record):
         self.state = state
         self.cancel_cause = cancel_cause
         self.lock_remaining = lock_remaining
+        self.terms = terms
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Trade(Record):
     """Two orders met. The taker is the order of the event."""
 
@@ -560,6 +742,7 @@ class Trade(Record):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class OrderPlaced(Record):
     """An order was taken: the order after all of its trades, and the trades as they happened."""
 
@@ -576,6 +759,7 @@ class OrderPlaced(Record):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class OrderCanceled(Record):
     """An order was canceled on request: the order after it ended."""
 
@@ -603,6 +787,84 @@ class Refused(Record):
     ) -> None:
         self.reason = reason
         self.command = command
+
+
+@final
+class OrderChanged(Record):
+    """One step of what a command did: an order after it, and the trades in which it was the taker."""
+
+    __match_args__ = ("order", "trades")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        order: Order,
+        trades: list[Trade],
+    ) -> None:
+        self.order = order
+        self.trades = trades
+
+
+@final
+class LevelChanged(Record):
+    """What is shown at a price after the command; 0 lots: nothing."""
+
+    __match_args__ = ("side", "price_ticks", "lots")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        side: int,
+        price_ticks: int,
+        lots: int,
+    ) -> None:
+        self.side = side
+        self.price_ticks = price_ticks
+        self.lots = lots
+
+
+@final
+class BookChanged(Record):
+    """What a command changed in one book: every level that it touched."""
+
+    __match_args__ = ("market_id", "market_sequence", "levels")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        market_id: int,
+        market_sequence: int,
+        levels: list[LevelChanged],
+    ) -> None:
+        self.market_id = market_id
+        self.market_sequence = market_sequence
+        self.levels = levels
+
+
+@final
+class OrdersChanged(Record):
+    """A command did more to orders than one of the plain events can say: its steps in order, then the books.
+
+    `refused` is set if the command itself was refused; the steps are then what was due before it. `more` says that a
+    CancelOrders found more than one command cancels; `market` is what a ChangeMarket made of it.
+    """
+
+    __match_args__ = ("steps", "books", "refused", "more", "market")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        steps: list[OrderChanged],
+        books: list[BookChanged],
+        refused: Refused | None = None,
+        more: bool = False,
+        market: Market | None = None,
+    ) -> None:
+        self.steps = steps
+        self.books = books
+        self.refused = refused
+        self.more = more
+        self.market = market
 
 
 @final
@@ -820,6 +1082,7 @@ class TimeAdvanced(Record):
 EventBody = (
     OrderPlaced
     | OrderCanceled
+    | OrdersChanged
     | Refused
     | AccountOpened
     | Transferred
@@ -840,6 +1103,7 @@ EventBody = (
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Event(Record):
     """The one outcome of one command. market_sequence is 0 if no book changed."""
 

@@ -7,6 +7,7 @@ from services.book import wire
 from services.book.batch import Batch
 from services.book.engine import SNAPSHOT_FORMATS_READ, Engine
 from services.book.journal import GENESIS_HASH, Damaged, Journal, Row, Snapshot
+from services.book.snapshot import Outdated
 from services.runtime import log
 from services.runtime.run import Closed, Closing
 
@@ -68,10 +69,13 @@ async def row_of(journal: Journal, snapshot: Snapshot) -> Row:
 
 
 def restored(snapshot: Snapshot) -> Engine | None:
-    """The engine of a snapshot, or None if it is of another format or not what was written."""
+    """The engine of a snapshot, or None if it is of another format, too old to go on from, or not what was written."""
     if snapshot.format not in SNAPSHOT_FORMATS_READ or sha256(snapshot.data).hexdigest() != snapshot.digest:
         return None
-    engine = Engine.restore(snapshot.data)
+    try:
+        engine = Engine.restore(snapshot.data)
+    except Outdated:
+        return None
     return engine if engine.journal_sequence == snapshot.journal_sequence else None
 
 

@@ -13,7 +13,7 @@ from services.book import callers, wire
 from services.book.engine import Engine
 from services.book.journal import Damaged, Journal, NotLeader
 from services.book.loop import Loop
-from services.book.model import OpenSession, SessionOpened
+from services.book.model import OpenSession, SessionOpened, numbers_of
 from services.book.sessions import WINDOW_COMMANDS, Session, Sessions
 from services.book.settlements import messages
 from services.book.tail import Tail
@@ -145,7 +145,7 @@ def _take(lead: Lead, session: Session, role: Role | None, request: pb.SubmitReq
     if role is not None:
         callers.check_commands(role, (command.WhichOneof("kind") for command in request.commands))
     commands = wire.submitted(request)
-    session.take([command.command_id for command, _ in commands])
+    session.take([command.command_id for command, _ in commands], [numbers_of(command.body) for command, _ in commands])
     lead.loop.take(commands, session)
     return len(commands)
 

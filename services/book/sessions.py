@@ -40,8 +40,8 @@ class Session:
         self.in_flight = 0
         self._last_number = last_number
 
-    def take(self, command_ids: Sequence[int]) -> None:
-        """Counts commands in, all or none.
+    def take(self, command_ids: Sequence[int], numbers: Sequence[int] | None = None) -> None:
+        """Counts commands in, all or none; `numbers` says how many numbers each takes, else one.
 
         Raises:
             Rejected: SESSION_SUPERSEDED or CLOSING once it ended; OUT_OF_SEQUENCE unless they are the next numbers;
@@ -50,18 +50,19 @@ class Session:
         if self.ending.is_set():
             raise self.refusal
         due = command_id_of(self.gateway, self.epoch, self._last_number + 1)
-        for command_id in command_ids:
+        taken = numbers or [1] * len(command_ids)
+        for command_id, count in zip(command_ids, taken, strict=True):
             if command_id != due:
                 raise Rejected(Reason.OUT_OF_SEQUENCE, f"command {command_id} where {due} is due", "command_id")
-            due += 1
-        if self._last_number + len(command_ids) > SESSION_COMMANDS_MAX:
+            due += count
+        if self._last_number + sum(taken) > SESSION_COMMANDS_MAX:
             raise Rejected(Reason.OUT_OF_SEQUENCE, "the session has no numbers left: open a new one")
         if self.in_flight + len(command_ids) > WINDOW_COMMANDS:
             raise Rejected(
                 Reason.OVERLOADED,
                 f"{self.in_flight} commands in flight, {len(command_ids)} more exceed the window of {WINDOW_COMMANDS}",
             )
-        self._last_number += len(command_ids)
+        self._last_number += sum(taken)
         self.in_flight += len(command_ids)
 
     def end(self, refusal: Rejected) -> None:

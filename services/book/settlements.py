@@ -60,6 +60,9 @@ def _of_event(event: journal_pb2.Event, engine: Engine) -> Iterable[settlement_p
         case "order_placed":
             placed = event.order_placed
             return [_trade(placed.order, trade, engine) for trade in placed.trades]
+        case "orders_changed":
+            steps = event.orders_changed.steps
+            return [_trade(step.order, trade, engine) for step in steps for trade in step.trades]
         case "transferred":
             return [_transfer(event.transferred, engine)]
         case "withdrawal_approved":

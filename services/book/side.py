@@ -9,18 +9,21 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final, final
 
-from services.book.model import Order
+from services.book.model import PlaceOrder
 
 
 @final
 class Resting:
-    """An order in the book: as it was placed, when (the journal_sequence), what of it remains, and its neighbours."""
+    """An order in the book: its id, what it asks, when it came (the journal_sequence), what of it remains, and its
+    neighbours. `place` is replaced, never changed, when the order comes to ask for something else.
+    """
 
-    __slots__ = ("arrival", "level", "newer", "older", "order", "remaining_lots")
+    __slots__ = ("arrival", "level", "newer", "older", "order_id", "place", "remaining_lots")
 
-    def __init__(self, order: Order, arrival: int, remaining_lots: int) -> None:
-        self.order: Final = order
-        self.arrival: Final = arrival
+    def __init__(self, order_id: int, place: PlaceOrder, arrival: int, remaining_lots: int) -> None:
+        self.order_id: Final = order_id
+        self.place = place
+        self.arrival = arrival
         self.remaining_lots = remaining_lots
         self.level: Level | None = None
         self.older: Resting | None = None
@@ -66,7 +69,7 @@ class Side:
 
     def insert(self, resting: Resting) -> None:
         """Puts an order behind all others of its price."""
-        price_ticks = resting.order.price_ticks
+        price_ticks = resting.place.price_ticks
         key = price_ticks if self.buys else -price_ticks
         level = self.levels.get(key)
         if level is None:
@@ -92,6 +95,20 @@ class Side:
         else:
             resting.remaining_lots -= lots
             level.total_lots -= lots
+
+    def shrink(self, resting: Resting, place: PlaceOrder, lots: int) -> None:
+        """An order asks for so many fewer lots now; it keeps its place in the queue."""
+        level = resting.level
+        assert level is not None, "the order does not rest"
+        assert 0 <= lots < resting.remaining_lots, "nothing would remain"
+        resting.place = place
+        resting.remaining_lots -= lots
+        level.total_lots -= lots
+
+    def lots_at(self, price_ticks: int) -> int:
+        """What is shown at a price."""
+        level = self.levels.get(self.key(price_ticks))
+        return 0 if level is None else level.total_lots
 
     def remove(self, resting: Resting) -> None:
         """Takes an order out, and its level with it if it was the last one there."""
@@ -152,10 +169,10 @@ class Side:
         last: Resting | None = None
         for resting in level.orders():
             assert resting.level is level, f"{name} holds an order of another level"
-            assert resting.order.price_ticks == level.price_ticks, f"{name} holds an order of another price"
+            assert resting.place.price_ticks == level.price_ticks, f"{name} holds an order of another price"
             assert resting.older is last, f"{name} has a broken link"
-            assert last is None or last.arrival < resting.arrival, f"{name} is not first in, first out"
-            assert 0 < resting.remaining_lots <= resting.order.quantity_lots, f"{name} holds an order of no size"
+            assert last is None or last.arrival <= resting.arrival, f"{name} is not first in, first out"
+            assert 0 < resting.remaining_lots <= resting.place.quantity_lots, f"{name} holds an order of no size"
             total, last = total + resting.remaining_lots, resting
         assert last is level.newest, f"{name} does not end with its newest order"
         assert total == level.total_lots, f"{name} says {level.total_lots} lots, its orders sum to {total}"

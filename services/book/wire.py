@@ -31,8 +31,11 @@ _ELEMENT_TAG = b"\x0a"
 
 _SIDES = {model.SIDE_BUY, model.SIDE_SELL}
 _TYPES = {model.ORDER_TYPE_LIMIT, model.ORDER_TYPE_MARKET}
-_TIMES = {model.TIME_IN_FORCE_GTC, model.TIME_IN_FORCE_IOC, model.TIME_IN_FORCE_FOK}
-_STATES = {model.MARKET_STATE_OPEN, model.MARKET_STATE_HALTED}
+_TIMES = range(model.TIME_IN_FORCE_GTC, model.TIME_IN_FORCE_DAY + 1)
+_SELF_TRADES = range(model.SELF_TRADE_CANCEL_NEWEST, model.SELF_TRADE_ALLOW + 1)
+_TRIGGERS = range(model.TRIGGER_UNSPECIFIED, model.TRIGGER_TRAILING + 1)
+_TRIGGER_SOURCES = range(model.TRIGGER_SOURCE_LAST, model.TRIGGER_SOURCE_QUOTE + 1)
+_STATES = range(model.MARKET_STATE_OPEN, model.MARKET_STATE_CLOSED + 1)
 
 EncodedCommand = tuple[model.Command, bytes]
 """A command, and itself as an element of a CommandBatch."""
@@ -97,6 +100,21 @@ def _place_order(m: pb.PlaceOrder) -> model.PlaceOrder:
         _text(m.client_order_id, "client_order_id"),
         m.maker_fee_ppm,
         m.taker_fee_ppm,
+        _terms(m.terms) if m.HasField("terms") else None,
+    )
+
+
+def _terms(m: pb.OrderTerms) -> model.Terms:
+    return model.Terms(
+        _enum(m.self_trade, _SELF_TRADES, "terms.self_trade"),
+        m.expires_ns,
+        m.minimum_lots,
+        m.reprice,
+        _enum(m.trigger, _TRIGGERS, "terms.trigger"),
+        _enum(m.trigger_source, _TRIGGER_SOURCES, "terms.trigger_source"),
+        m.trigger_ticks,
+        m.trail_ticks,
+        m.display_lots,
     )
 
 
@@ -155,19 +173,46 @@ def _market(m: pb.Market) -> model.Market:
         _text(m.lot_size, "market.lot_size"),
         _amount(m.notional_min, "market.notional_min") if m.notional_min else 0,
         _enum(m.state or model.MARKET_STATE_OPEN, _STATES, "market.state"),
+        _rules(m.rules, "market.rules") if m.HasField("rules") else None,
     )
+
+
+def _rules(m: pb.MarketRules, field: str) -> model.MarketRules:
+    notional_max = _amount(m.notional_max, f"{field}.notional_max") if m.notional_max else 0
+    return model.MarketRules(m.quantity_min_lots, m.quantity_max_lots, notional_max, m.band_ppm)
+
+
+def _change_market(m: pb.ChangeMarket) -> model.ChangeMarket:
+    rules = _rules(m.rules, "rules") if m.HasField("rules") else None
+    if m.state == model.MARKET_STATE_UNSPECIFIED and rules is not None:
+        return model.ChangeMarket(m.market_id, m.state, rules)
+    return model.ChangeMarket(m.market_id, _enum(m.state, _STATES, "state"), rules)
 
 
 _SUBMITTED: dict[str, Callable[[Any], model.CommandBody]] = {
     "place_order": _place_order,
     "cancel_order": lambda m: model.CancelOrder(m.account_id, m.order_id),
+    "place_group": lambda m: model.PlaceGroup(
+        _place_order(m.entry) if m.HasField("entry") else None, [_place_order(each) for each in m.exits]
+    ),
+    "replace_order": lambda m: model.ReplaceOrder(
+        m.account_id,
+        m.order_id,
+        m.price_ticks,
+        m.quantity_lots,
+        _text(m.client_order_id, "client_order_id"),
+        _amount(m.growth_max, "growth_max") if m.HasField("growth_max") else None,
+    ),
+    "cancel_orders": lambda m: model.CancelOrders(
+        m.account_id, m.market_id, _enum(m.side, _SIDES | {model.SIDE_UNSPECIFIED}, "side")
+    ),
     "open_account": lambda m: model.OpenAccount(_text(m.name, "name")),
     "transfer": _transfer,
     "deposit_final": _deposit_final,
     "settlement_final": lambda m: model.SettlementFinal(m.through_settlement_sequence),
     "create_asset": lambda m: model.CreateAsset(_asset(m.asset)),
     "create_market": lambda m: model.CreateMarket(_market(m.market)),
-    "change_market": lambda m: model.ChangeMarket(m.market_id, _enum(m.state, _STATES, "state")),
+    "change_market": _change_market,
     "request_withdrawal": _request_withdrawal,
     "approve_withdrawal": lambda m: model.ApproveWithdrawal(m.withdrawal_id),
     "cancel_withdrawal": lambda m: model.CancelWithdrawal(m.withdrawal_id, _text(m.reason, "reason")),
@@ -248,6 +293,20 @@ def _write_place_order(part: pb.PlaceOrder, body: model.PlaceOrder) -> None:
     part.client_order_id = body.client_order_id
     part.maker_fee_ppm = body.maker_fee_ppm
     part.taker_fee_ppm = body.taker_fee_ppm
+    if body.terms is not None:
+        _write_terms(part.terms, body.terms)
+
+
+def _write_place_group(part: pb.PlaceGroup, body: model.PlaceGroup) -> None:
+    if body.entry is not None:
+        _write_place_order(part.entry, body.entry)
+    for place in body.exits:
+        _write_place_order(part.exits.add(), place)
+
+
+def _write_terms(part: pb.OrderTerms, terms: model.Terms) -> None:
+    part.SetInParent()
+    _copy(part, terms)
 
 
 def _write_transfer(part: pb.Transfer, body: model.Transfer) -> None:
@@ -265,6 +324,16 @@ def _write_request(part: pb.RequestWithdrawal, body: model.RequestWithdrawal) ->
     part.asset_id = body.asset_id
     part.amount = str(body.amount)
     part.address = body.address
+
+
+def _write_replace_order(part: pb.ReplaceOrder, body: model.ReplaceOrder) -> None:
+    part.account_id = body.account_id
+    part.order_id = body.order_id
+    part.price_ticks = body.price_ticks
+    part.quantity_lots = body.quantity_lots
+    part.client_order_id = body.client_order_id
+    if body.growth_max is not None:
+        part.growth_max = str(body.growth_max)
 
 
 def _write_claim(part: pb.ClaimFinal, body: model.ClaimFinal) -> None:
@@ -292,18 +361,38 @@ def _write_market(part: pb.Market, market: model.Market) -> None:
     part.lot_size = market.lot_size
     part.notional_min = str(market.notional_min)
     part.state = market.state  # type: ignore[assignment]
+    if market.rules is not None:
+        _write_rules(part.rules, market.rules)
+
+
+def _write_rules(part: pb.MarketRules, rules: model.MarketRules) -> None:
+    part.SetInParent()
+    part.quantity_min_lots = rules.quantity_min_lots
+    part.quantity_max_lots = rules.quantity_max_lots
+    part.notional_max = str(rules.notional_max)
+    part.band_ppm = rules.band_ppm
+
+
+def _write_change_market(part: pb.ChangeMarket, body: model.ChangeMarket) -> None:
+    part.market_id = body.market_id
+    part.state = body.state  # type: ignore[assignment]
+    if body.rules is not None:
+        _write_rules(part.rules, body.rules)
 
 
 _COMMAND_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
     model.PlaceOrder: ("place_order", _write_place_order),
     model.CancelOrder: ("cancel_order", _copy),
+    model.PlaceGroup: ("place_group", _write_place_group),
+    model.ReplaceOrder: ("replace_order", _write_replace_order),
+    model.CancelOrders: ("cancel_orders", _copy),
     model.OpenAccount: ("open_account", _copy),
     model.Transfer: ("transfer", _write_transfer),
     model.DepositFinal: ("deposit_final", _write_deposit),
     model.SettlementFinal: ("settlement_final", _copy),
     model.CreateAsset: ("create_asset", lambda part, body: _copy(part.asset, body.asset)),
     model.CreateMarket: ("create_market", lambda part, body: _write_market(part.market, body.market)),
-    model.ChangeMarket: ("change_market", _copy),
+    model.ChangeMarket: ("change_market", _write_change_market),
     model.RequestWithdrawal: ("request_withdrawal", _write_request),
     model.ApproveWithdrawal: ("approve_withdrawal", _copy),
     model.CancelWithdrawal: ("cancel_withdrawal", _copy),
@@ -349,6 +438,8 @@ def _write_order(part: pb.Order, order: model.Order) -> None:
     part.state = order.state  # type: ignore[assignment]
     part.cancel_cause = order.cancel_cause  # type: ignore[assignment]
     part.lock_remaining = str(order.lock_remaining)
+    if order.terms is not None:
+        _write_terms(part.terms, order.terms)
 
 
 def _write_trade(part: pb.Trade, trade: model.Trade) -> None:
@@ -370,6 +461,25 @@ def _write_order_placed(part: pb.OrderPlaced, body: model.OrderPlaced) -> None:
     _write_order(part.order, body.order)
     for trade in body.trades:
         _write_trade(part.trades.add(), trade)
+
+
+def _write_orders_changed(part: pb.OrdersChanged, body: model.OrdersChanged) -> None:
+    for step in body.steps:
+        changed = part.steps.add()
+        _write_order(changed.order, step.order)
+        for trade in step.trades:
+            _write_trade(changed.trades.add(), trade)
+    for book in body.books:
+        written = part.books.add()
+        written.market_id = book.market_id
+        written.market_sequence = book.market_sequence
+        for level in book.levels:
+            written.levels.add(side=level.side, price_ticks=level.price_ticks, lots=level.lots)
+    if body.refused is not None:
+        _write_refused(part.refused, body.refused)
+    part.more = body.more
+    if body.market is not None:
+        _write_market(part.market, body.market)
 
 
 def _write_refused(part: pb.Refused, body: model.Refused) -> None:
@@ -417,6 +527,7 @@ def _write_asset_created(part: pb.AssetCreated, body: model.AssetCreated) -> Non
 _EVENT_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
     model.OrderPlaced: ("order_placed", _write_order_placed),
     model.OrderCanceled: ("order_canceled", lambda part, body: _write_order(part.order, body.order)),
+    model.OrdersChanged: ("orders_changed", _write_orders_changed),
     model.Refused: ("refused", _write_refused),
     model.AccountOpened: ("account_opened", _copy),
     model.Transferred: ("transferred", _write_transferred),

@@ -58,6 +58,10 @@ class JournalMoney:
         if kind == "order_placed":
             for trade in event.order_placed.trades:
                 self._trade(event.order_placed.order, trade)
+        elif kind == "orders_changed":
+            for step in event.orders_changed.steps:
+                for trade in step.trades:
+                    self._trade(step.order, trade)
         elif kind == "transferred":
             move = event.transferred.transfer
             giver, receiver = (move.from_account_id, move.asset_id), (move.to_account_id, move.asset_id)

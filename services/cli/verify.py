@@ -2,8 +2,9 @@
 
 import asyncio
 import sys
+from hashlib import sha256
 
-from services.book.engine import SNAPSHOT_FORMATS_READ, Engine
+from services.book.engine import SNAPSHOT_FORMAT, SNAPSHOT_FORMATS_READ, Engine
 from services.book.journal import GENESIS_HASH, Damaged, Journal, Row, Snapshot
 from services.book.recovery import replay, restored
 from services.runtime import db
@@ -65,6 +66,9 @@ def _check_snapshot(snapshot: Snapshot, row: Row, engine: Engine) -> None:
         sys.stdout.write(f"the snapshot as of {row.last_sequence} has format {snapshot.format}: not compared\n")
         return
     again = restored(snapshot)
+    if again is None and snapshot.format < SNAPSHOT_FORMAT and sha256(snapshot.data).hexdigest() == snapshot.digest:
+        sys.stdout.write(f"the snapshot as of {row.last_sequence} is of an older engine: not compared\n")
+        return
     if again is None or again.digest() != engine.digest():
         raise Damaged(row.last_sequence, "its snapshot holds another state")
 

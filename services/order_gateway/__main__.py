@@ -27,6 +27,7 @@ from services.order_gateway.limits import Limits, LimitSettings
 from services.order_gateway.methods import Method
 from services.order_gateway.money import Money
 from services.order_gateway.orders import Orders
+from services.order_gateway.replaces import Replaces
 from services.order_gateway.rpcs import accounts as account_rpcs
 from services.order_gateway.rpcs import admin as admin_rpcs
 from services.order_gateway.rpcs import batches as batch_rpcs
@@ -223,7 +224,7 @@ class Gateway:
         await fixed.load()
         orders = Orders(ledger, session, store, fees, settings.open_orders_max)
         await orders.load_seen()
-        cancels = Cancels(ledger, session, orders)
+        replaces, cancels = Replaces(ledger, session, orders), Cancels(ledger, session, orders)
         disconnects = Disconnects(cancels)
         watches, accounts, history = Watches(ledger), Accounts(ledger, session, faucet), History(store, ledger)
         admin = Admin(ledger, session)
@@ -240,8 +241,8 @@ class Gateway:
         gate = Gate(desk.authenticator, desk.keyring, self._limits, accounts, may_serve)
         audit = Audit(store.database)
         self.methods = methods = [
-            *order_rpcs.OrderHandlers(ledger, orders, cancels, history, watches).methods(),
-            *batch_rpcs.BatchHandlers(ledger, orders, cancels).methods(),
+            *order_rpcs.OrderHandlers(ledger, orders, replaces, cancels, history, watches).methods(),
+            *batch_rpcs.BatchHandlers(ledger, orders, replaces, cancels).methods(),
             *trading_rpcs.TradingHandlers(ledger, orders, cancels, disconnects).methods(),
             *account_rpcs.AccountHandlers(ledger, history, watches).methods(),
             *admin_rpcs.AdminHandlers(ledger, admin, accounts, history, fees, audit, desk.freezes).methods(),

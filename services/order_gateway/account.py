@@ -4,7 +4,7 @@ Every rule gives postings in double entry: for each asset they sum to zero. A di
 amount is a bug somewhere, so it is an assertion: the process stops before it believes a wrong sum.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
@@ -13,11 +13,14 @@ from services.order_gateway.fees import net_of_fee
 from services.order_gateway.model import (
     CancelCause,
     Execution,
+    First,
     Movement,
     Order,
     OrderCanceled,
     OrderPlaced,
+    OrdersChanged,
     OrderState,
+    SelfTradeMode,
     Trade,
 )
 from services.units import FEES_ACCOUNT, Market
@@ -75,6 +78,14 @@ class Effects:
     settled: list[tuple[int, int]] = field(default_factory=list)
     final: list[Movement] = field(default_factory=list)
 
+    def order(self, order_id: int) -> Order | None:
+        """An order as it is after the event; None if the event has nothing of it."""
+        return next((order for order in self.orders if order.order_id == order_id), None)
+
+    def traded(self, order_id: int) -> Iterator[Execution]:
+        """An order's sides of the event's trades."""
+        return (execution for execution in self.executions if execution.order_id == order_id)
+
 
 def placed(event: OrderPlaced, market: Market, resting: Mapping[int, Order]) -> Effects:
     """An order was taken, with all of its trades.
@@ -91,12 +102,35 @@ def placed(event: OrderPlaced, market: Market, resting: Mapping[int, Order]) -> 
     makers: dict[int, Order] = {}
     for trade in event.trades:
         maker = makers.get(trade.maker_order_id) or resting[trade.maker_order_id]
-        _check(trade, taker, maker, market)
-        makers[maker.order_id] = _maker_after(maker, trade, taker)
-        effects.postings += _exchange(trade, taker, maker, market)
-        effects.executions.append(_execution(trade, taker, trade.taker_fee, taker, is_maker=False))
-        effects.executions.append(_execution(trade, maker, trade.maker_fee, taker, is_maker=True))
+        assert trade.price_ticks == maker.price_ticks, f"{trade} is not at the maker's price {maker.price_ticks}"
+        makers[maker.order_id] = _trade(effects, trade, taker, maker, market)
     effects.orders = [*makers.values(), taker]
+    return effects
+
+
+def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[int, Order], sequence: int) -> Effects:
+    """Orders changed, one because of another: each step in turn, all of it as one.
+
+    Args:
+        event: each order in it as new, with what the step alone brought it.
+        markets: all of them, by id.
+        known: open orders by id.
+        sequence: of the event.
+    """
+    effects, now = Effects(), dict[int, Order]()
+    for said, trades in event.steps:
+        before = now.get(said.order_id) or known.get(said.order_id)
+        taker = _after_step(said, before, trades)
+        # Who rests already trades in an auction, at one price for all.
+        auction = before is not None and before.rests and before.price_ticks == taker.price_ticks
+        for trade in trades:
+            maker = now.get(trade.maker_order_id) or known[trade.maker_order_id]
+            assert auction or trade.price_ticks == maker.price_ticks, f"{trade} is not at the price of {maker}"
+            now[maker.order_id] = _trade(effects, trade, taker, maker, markets[taker.market_id])
+        now[taker.order_id] = taker
+    effects.orders = [
+        order._replace(first=order.as_first()) if order.create_sequence == sequence else order for order in now.values()
+    ]
     return effects
 
 
@@ -104,7 +138,7 @@ def canceled(event: OrderCanceled, before: Order, sequence: int, time_ns: int) -
     """An order was canceled on request: it keeps what it traded and sets nothing aside any more."""
     assert before.filled_lots == event.filled_lots, f"{before} was canceled with {event.filled_lots} lots filled"
     after = before._replace(
-        state=OrderState.CANCELED, cause=event.cause, lock=0, event_sequence=sequence, event_ns=time_ns
+        state=OrderState.CANCELED, cause=event.cause, lock=0, hidden_lots=0, event_sequence=sequence, event_ns=time_ns
     )
     return Effects(orders=[after])
 
@@ -115,6 +149,59 @@ def sums_to_zero(postings: Iterable[Posting]) -> bool:
     for posting in postings:
         sums[posting.asset_id] = sums.get(posting.asset_id, 0) + posting.amount
     return not any(sums.values())
+
+
+def _after_step(said: Order, before: Order | None, trades: Iterable[Trade]) -> Order:
+    """An order after a step: what the event says of it, and what it was before."""
+    lots = sum([trade.quantity_lots for trade in trades])
+    assert said.filled_lots <= said.quantity_lots, f"{said} is overfilled"
+    assert said.is_open or said.lock == 0, f"{said} ended and still locks"
+    if before is None:
+        assert lots == said.filled_lots, f"{said} does not add up"
+        return said._replace(hidden_lots=_hidden(said, None, lots))
+    assert before.filled_lots + lots == said.filled_lots, f"{said} does not add up with {before}"
+    whose = (before.account_id, before.market_id, before.buys, before.limit, before.terms)
+    assert whose == (said.account_id, said.market_id, said.buys, said.limit, said.terms), f"{said} was {before}"
+    first = before.first
+    if first is None and (before.price_ticks, before.quantity_lots) != (said.price_ticks, said.quantity_lots):
+        first = First(before.price_ticks, before.quantity_lots, before.budget, OrderState.OPEN, holds=True)
+    return said._replace(
+        filled_quote=before.filled_quote + said.filled_quote,
+        create_sequence=before.create_sequence,
+        create_ns=before.create_ns,
+        hidden_lots=_hidden(said, before, lots),
+        first=first,
+    )
+
+
+def _hidden(said: Order, before: Order | None, traded_lots: int) -> int:
+    """What an iceberg does not show after a step."""
+    if said.terms is None or not said.terms.display_lots or not said.rests:
+        return 0
+    if before is not None and before.rests and before.price_ticks == said.price_ticks:
+        if traded_lots:  # in an auction
+            return _hidden_after(before, traded_lots)
+        if said.quantity_lots <= before.quantity_lots:  # it keeps its place, and loses what is hidden first
+            return max(before.hidden_lots - (before.quantity_lots - said.quantity_lots), 0)
+    return max(said.remaining_lots - said.terms.display_lots, 0)
+
+
+def _hidden_after(before: Order, traded_lots: int) -> int:
+    """What an iceberg does not show after a part of what it showed has traded: once that is all gone, it shows more."""
+    if not before.hidden_lots or before.shown_lots > traded_lots:
+        return before.hidden_lots
+    assert before.terms is not None, f"{before} hides something and is no iceberg"
+    assert before.shown_lots == traded_lots, f"{before} cannot trade {traded_lots} lots at once"
+    return max(before.hidden_lots - before.terms.display_lots, 0)
+
+
+def _trade(effects: Effects, trade: Trade, taker: Order, maker: Order, market: Market) -> Order:
+    """Notes what a trade moves; returns the maker after it."""
+    _check(trade, taker, maker, market)
+    effects.postings += _exchange(trade, taker, maker, market)
+    effects.executions.append(_execution(trade, taker, trade.taker_fee, taker, is_maker=False))
+    effects.executions.append(_execution(trade, maker, trade.maker_fee, taker, is_maker=True))
+    return _maker_after(maker, trade, taker)
 
 
 def _exchange(trade: Trade, taker: Order, maker: Order, market: Market) -> list[Posting]:
@@ -140,10 +227,12 @@ def _check(trade: Trade, taker: Order, maker: Order, market: Market) -> None:
     lots, ticks = trade.quantity_lots, trade.price_ticks
     assert lots > 0, f"trade {trade.trade_id} of {market.symbol} has no quantity"
     assert maker.account_id == trade.maker_account_id, f"{trade}: order {maker.order_id} is of {maker.account_id}"
-    assert maker.account_id != taker.account_id, f"{trade} is a self-trade"
+    if maker.account_id == taker.account_id:
+        assert taker.self_trade is SelfTradeMode.ALLOW, f"{trade} is a self-trade"
     assert maker.market_id == taker.market_id, f"{trade} joins two markets"
     assert maker.buys != taker.buys, f"{trade} joins two orders of one side"
-    assert ticks == maker.price_ticks, f"{trade} is not at the maker's price {maker.price_ticks}"
+    assert maker.rests, f"{trade} is with an order that is not in the book"
+    assert ticks <= maker.price_ticks if maker.buys else ticks >= maker.price_ticks, f"{trade} is beyond {maker}"
     assert maker.remaining_lots - lots == trade.maker_remaining_lots >= 0, f"{trade} does not fit {maker}"
     if taker.limit:
         assert ticks <= taker.price_ticks if taker.buys else ticks >= taker.price_ticks, f"{trade} is beyond {taker}"
@@ -165,6 +254,7 @@ def _maker_after(maker: Order, trade: Trade, taker: Order) -> Order:
         state=OrderState.FILLED if filled else OrderState.OPEN,
         cause=CancelCause.NONE,
         lock=trade.maker_lock,
+        hidden_lots=_hidden_after(maker, trade.quantity_lots) if maker.hidden_lots else 0,
         event_sequence=taker.event_sequence,
         event_ns=taker.event_ns,
     )

@@ -6,7 +6,7 @@ from clearbook.v1 import order_service_pb2 as pb
 
 from services.errors import Reason, Rejected
 from services.order_gateway import wire
-from services.order_gateway.model import Order, Placed, Wanted
+from services.order_gateway.model import Order, Placed, Replacement, Wanted
 from services.order_gateway.wire import Markets
 from services.runtime.status import MESSAGE_CHARS_MAX, number_of
 from services.units import Market
@@ -19,7 +19,7 @@ CANCELED_SHOWN_MAX = 5_000
 """In the answer to CancelAllOrders, the oldest ones: more might not fit into a message."""
 
 
-def check_size(request: pb.PlaceOrdersRequest | pb.CancelOrdersRequest) -> None:
+def check_size(request: pb.PlaceOrdersRequest | pb.ReplaceOrdersRequest | pb.CancelOrdersRequest) -> None:
     """Refuses a call of none (INVALID_FIELD) or of too many orders, or of too many bytes (TOO_LARGE)."""
     if not request.orders:
         raise wire.invalid("orders", "is empty")
@@ -48,6 +48,18 @@ def wanted(orders: Iterable[pb.PlaceOrderRequest], made_id: str, markets: Market
 def _wanted(request: pb.PlaceOrderRequest, made_id: str, markets: Markets) -> Wanted | Rejected:
     try:
         return Wanted(wire.placement(request, markets), request.client_order_id or made_id)
+    except Rejected as rejected:
+        return rejected
+
+
+def replacements(orders: Iterable[pb.ReplaceOrderRequest]) -> list[Replacement | Rejected]:
+    """What each is to become, or what is wrong with it."""
+    return [_replacement(order) for order in orders]
+
+
+def _replacement(request: pb.ReplaceOrderRequest) -> Replacement | Rejected:
+    try:
+        return wire.replacement(request)
     except Rejected as rejected:
         return rejected
 
@@ -88,6 +100,21 @@ def placed(outcomes: Sequence[Placed | Rejected], markets: Mapping[int, Market])
             executions = outcome.executions[:room]
             room -= len(executions)
             message.placed.CopyFrom(wire.placed(outcome.order, executions, markets[outcome.order.market_id]))
+    return response
+
+
+def replaced(outcomes: Sequence[Placed | Rejected], markets: Mapping[int, Market]) -> pb.ReplaceOrdersResponse:
+    """The answer to ReplaceOrders."""
+    response, room = pb.ReplaceOrdersResponse(), EXECUTIONS_PER_CALL_MAX
+    for outcome in outcomes:
+        message = response.outcomes.add()
+        if isinstance(outcome, Rejected):
+            message.refusal.CopyFrom(refusal(outcome))
+        else:
+            executions, market = outcome.executions[:room], markets[outcome.order.market_id]
+            room -= len(executions)
+            message.replaced.order.CopyFrom(wire.order(outcome.order, market))
+            message.replaced.executions.extend([wire.execution(item, market) for item in executions])
     return response
 
 

@@ -90,7 +90,7 @@ class Cancels:
         command = CancelOrder(account_id, order.order_id)
         try:
             if not order.is_open:
-                raise _has_ended(order)
+                raise has_ended(order)
             self._session.submit(command, account_id, landing=partial(self._landed, order, ended))
         except Rejected as rejected:
             give(ended, rejected)
@@ -102,8 +102,12 @@ class Cancels:
         refused = refusal(found)
         if refused is not None and refused.reason is Reason.ORDER_NOT_FOUND:
             # It ended while the cancel was on its way.
-            refused = _has_ended(self._ledger.orders.get(order.order_id, order))
-        return give(ended, found.effects.orders[-1] if refused is None else refused)
+            refused = has_ended(self._ledger.orders.get(order.order_id, order))
+        if refused is not None:
+            return give(ended, refused)
+        after = found.effects.order(order.order_id)
+        assert after is not None, f"{found.body} answers a cancel of order {order.order_id}"
+        return give(ended, after)
 
     def _spawn(self, account_id: int, name: int | str, seconds: float) -> "asyncio.Future[Order]":
         task = asyncio.create_task(self._find_and_cancel(account_id, name, seconds))
@@ -117,5 +121,6 @@ class Cancels:
         return await answer(self._submit(account_id, order), seconds)
 
 
-def _has_ended(order: Order) -> Rejected:
+def has_ended(order: Order) -> Rejected:
+    """The refusal of what only an open order can have."""
     return Rejected(Reason.ORDER_ENDED, f"order {order.order_id} is {order.state.name} already")

@@ -15,6 +15,7 @@ from services.order_gateway.store import (
     EXECUTION_COLUMNS,
     MOVEMENT_COLUMNS,
     ORDER_COLUMNS,
+    ORDER_IS_OPEN,
     Store,
     execution_of,
     movement_of,
@@ -104,7 +105,7 @@ class History:
         query = _Query(ORDER_COLUMNS, "orders")
         query.where("account_id = ?", account_id)
         if open_only:
-            query.where("state = 1")
+            query.where(ORDER_IS_OPEN)
         if market_id is not None:
             query.where("market_id = ?", market_id)
         await self._between(query, "create_sequence", span)
@@ -126,8 +127,9 @@ class History:
             query.where("trade_id < ?", page.after[1])
             order = "trade_id DESC"
         else:
-            query.where("(event_sequence, trade_id) < (?, ?)", *page.after)
-            order = "event_sequence DESC, trade_id DESC"
+            sequence, rank = page.after
+            query.where("(event_sequence, settlement_sequence, is_maker) < (?, ?, ?)", sequence, *divmod(rank, 2))
+            order = "event_sequence DESC, settlement_sequence DESC, is_maker DESC"
         return [execution_of(row) for row in await self._fetch(query, order, page)]
 
     async def entries(
@@ -198,7 +200,7 @@ class History:
         )
         executions = await fetch(
             f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE account_id = $1 AND {since} "  # noqa: S608
-            "AND event_sequence <= $3 ORDER BY event_sequence, trade_id LIMIT $4",
+            "AND event_sequence <= $3 ORDER BY event_sequence, settlement_sequence, is_maker LIMIT $4",
             *(account_id, after, through, items_max + 1),
         )
         movements: list[Row] = []

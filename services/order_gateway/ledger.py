@@ -9,6 +9,7 @@ requested withdrawals ask for.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import NamedTuple
 
 from services.depth import Depth
@@ -29,6 +30,7 @@ from services.order_gateway.model import (
     Order,
     OrderCanceled,
     OrderPlaced,
+    OrdersChanged,
     SettlementFinalized,
     Transferred,
     WithdrawalApproved,
@@ -282,8 +284,11 @@ class Ledger:
                 return effects
             case OrderCanceled() as body:
                 before = self.open[body.order_id]
-                self.books[before.market_id].depth.cancel(before.buys, before.price_ticks, before.remaining_lots)
+                if before.rests:
+                    self.books[before.market_id].depth.cancel(before.buys, before.price_ticks, before.shown_lots)
                 return account.canceled(body, before, event.sequence, self.time_ns)
+            case OrdersChanged() as body:
+                return self._orders_changed(body)
             case AccountOpened(account_id, name):
                 assert name not in self.account_ids, f"account {name} was opened twice"
                 self.account_ids[name], self.account_names[account_id] = account_id, name
@@ -298,6 +303,17 @@ class Ledger:
             case _:
                 return self._movement_effects(event)
         return Effects()
+
+    def _orders_changed(self, body: OrdersChanged) -> Effects:
+        effects = account.changed(body, self.markets, self.open, self.sequence)
+        for market_id, sides in groupby(effects.executions, lambda execution: execution.market_id):
+            self.volumes.traded(self.markets[market_id], sides, self.time_ns)
+        for market_id, levels in body.books:
+            for level in levels:
+                self.books[market_id].depth.put(*level)
+        if body.market is not None:
+            self.books[body.market.market_id].halted = body.market.halted
+        return effects
 
     def _movement_effects(self, event: Event) -> Effects:
         sequence, time_ns = event.sequence, self.time_ns
@@ -322,7 +338,7 @@ class Ledger:
         order = placed.order
         for trade in placed.trades:
             depth.take(order.buys, trade.price_ticks, trade.quantity_lots)
-        if order.is_open:
+        if order.rests:
             depth.rest(order.buys, order.price_ticks, order.remaining_lots)
 
     def _post(self, posting: Posting) -> tuple[int, Balance]:
@@ -396,6 +412,10 @@ class Ledger:
             self._ended[order.order_id] = None
         if before is None:
             self._by_client[order.account_id, order.client_order_id] = order.order_id
+        elif before.client_order_id != order.client_order_id:
+            self._by_client[order.account_id, order.client_order_id] = order.order_id
+            if self._by_client.get(key := (order.account_id, before.client_order_id)) == order.order_id:
+                del self._by_client[key]
         change = order.lock - (before.lock if before is not None else 0)
         if not change:
             return None
@@ -439,7 +459,8 @@ class Ledger:
         for order in sorted(loaded.orders, key=lambda order: order.event_sequence):
             self._put(order)
         for order in self.open.values():
-            self.books[order.market_id].depth.rest(order.buys, order.price_ticks, order.remaining_lots)
+            if order.rests:
+                self.books[order.market_id].depth.rest(order.buys, order.price_ticks, order.shown_lots)
         for movement in sorted(loaded.withdrawals, key=lambda item: item.settlement_sequence):
             self._move(movement)
         for (account_id, asset_id), amount in self.unsettled.nets():

@@ -17,6 +17,8 @@ class TimeInForce(IntEnum):
     GTC = 1
     IOC = 2
     FOK = 3
+    GTD = 4
+    DAY = 5
 
 
 class OrderState(IntEnum):
@@ -25,6 +27,26 @@ class OrderState(IntEnum):
     OPEN = 1
     FILLED = 2
     CANCELED = 3
+    WAITING = 4
+
+
+class Trigger(IntEnum):
+    """What an order waits for. The numbers are those of the protos."""
+
+    NONE = 0
+    STOP = 1
+    TAKE_PROFIT = 2
+    TRAILING = 3
+
+
+class SelfTradeMode(IntEnum):
+    """What happens when an order meets another one of its account. The numbers are the journal's."""
+
+    CANCEL_NEWEST = 0
+    CANCEL_OLDEST = 1
+    CANCEL_BOTH = 2
+    DECREMENT = 3
+    ALLOW = 4
 
 
 class CancelCause(IntEnum):
@@ -37,10 +59,45 @@ class CancelCause(IntEnum):
     POST_ONLY = 4
     SELF_TRADE = 5
     BUDGET = 6
+    EXPIRED = 7
+    MINIMUM = 8
+    LINKED = 9
+    BAND = 10
+
+
+class Terms(NamedTuple):
+    """What an order asks beyond side, price, quantity and time in force."""
+
+    self_trade: SelfTradeMode = SelfTradeMode.CANCEL_NEWEST
+    expires_ns: int = 0
+    minimum_lots: int = 0
+    reprice: bool = False
+    trigger: Trigger = Trigger.NONE
+    trigger_on_quote: bool = False
+    trigger_ticks: int = 0
+    trail_ticks: int = 0
+    display_lots: int = 0
+
+
+class First(NamedTuple):
+    """What an order was after its first event, where that cannot be told from what it is now."""
+
+    price_ticks: int
+    quantity_lots: int
+    budget: int
+    state: OrderState
+    holds: bool
+    """Whether it set anything aside: of two orders that belong together only one does."""
 
 
 class Order(NamedTuple):
-    """An order as of one event. Never changed: the next event makes the next value."""
+    """An order as of one event. Never changed: the next event makes the next value.
+
+    Attributes:
+        hidden_lots: what an iceberg in the book does not show of what it has yet to trade.
+        terms: None: no more than the usual.
+        first: None: as it is now, but for what it traded since.
+    """
 
     order_id: int
     account_id: int
@@ -64,11 +121,29 @@ class Order(NamedTuple):
     create_ns: int
     event_sequence: int
     event_ns: int
+    hidden_lots: int = 0
+    terms: Terms | None = None
+    first: First | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether it rests in the book."""
+        """Whether it has not ended."""
+        return self.state is OrderState.OPEN or self.state is OrderState.WAITING
+
+    @property
+    def rests(self) -> bool:
+        """Whether it is in the book."""
         return self.state is OrderState.OPEN
+
+    @property
+    def shown_lots(self) -> int:
+        """What everybody sees of it, if it is in the book."""
+        return self.quantity_lots - self.filled_lots - self.hidden_lots
+
+    @property
+    def self_trade(self) -> SelfTradeMode:
+        """What happens when it meets another one of its account."""
+        return SelfTradeMode.CANCEL_NEWEST if self.terms is None else self.terms.self_trade
 
     @property
     def remaining_lots(self) -> int:
@@ -79,34 +154,45 @@ class Order(NamedTuple):
         """The asset that it sets aside."""
         return market.quote if self.buys else market.base
 
+    def as_first(self) -> First:
+        """What to remember of it as it is now, after its first event."""
+        return First(self.price_ticks, self.quantity_lots, self.budget, self.state, self.lock > 0)
+
     def as_placed(self, taken: "list[Execution]", market: Market) -> "Order":
         """The order as the answer to its PlaceOrder showed it.
 
         Args:
-            taken: all executions of it as taker, which its placing brought.
+            taken: all executions of it that its placing brought.
             market: its market.
         """
         if self.event_sequence == self.create_sequence:
             return self
         filled = sum(execution.quantity_lots for execution in taken)
+        first = self.first or First(self.price_ticks, self.quantity_lots, self.budget, OrderState.OPEN, holds=True)
         return self._replace(
+            price_ticks=first.price_ticks,
+            quantity_lots=first.quantity_lots,
+            budget=first.budget,
             filled_lots=filled,
             filled_quote=sum(
                 market.quote_amount(execution.price_ticks, execution.quantity_lots) for execution in taken
             ),
-            state=OrderState.OPEN,
+            state=first.state,
             cause=CancelCause.NONE,
             lock=lock(
                 self.buys,
                 self.limit,
-                self.price_ticks,
-                self.quantity_lots - filled,
-                self.budget,
+                first.price_ticks,
+                first.quantity_lots - filled,
+                first.budget,
                 market.base_per_lot,
                 market.quote_per_tick_lot,
-            ),
+            )
+            if first.holds
+            else 0,
             event_sequence=self.create_sequence,
             event_ns=self.create_ns,
+            hidden_lots=0,
         )
 
 
@@ -195,6 +281,11 @@ class Execution(NamedTuple):
     event_sequence: int
     event_ns: int
 
+    @property
+    def rank(self) -> int:
+        """Its place among all: an event may trade in two markets, and both sides of a trade may be one account's."""
+        return self.settlement_sequence * 2 + self.is_maker
+
 
 class Placement(NamedTuple):
     """What a client asks for, parsed. `budget` is None where none was given."""
@@ -207,18 +298,30 @@ class Placement(NamedTuple):
     price_ticks: int
     quantity_lots: int
     budget: int | None
+    terms: Terms | None = None
+
+    @property
+    def may_stay(self) -> bool:
+        """Whether it may be open after it was placed."""
+        return self.limit or (self.terms is not None and self.terms.trigger is not Trigger.NONE)
 
     def describes(self, order: Order) -> bool:
-        """Whether this content is that order's. A budget left open fits whatever budget was then worked out."""
+        """Whether this content is that order's. A budget left open fits whatever budget was then worked out, and what
+        the book may have changed at once fits whatever came of it.
+        """
+        first = order.first or order.as_first()
+        repriced = self.terms is not None and self.terms.reprice
+        shrunk = order.self_trade is SelfTradeMode.DECREMENT and first.quantity_lots <= self.quantity_lots
         return (
             self.market.market_id == order.market_id
             and self.buys == order.buys
             and self.limit == order.limit
             and self.time_in_force == order.time_in_force
             and self.post_only == order.post_only
-            and self.price_ticks == order.price_ticks
-            and self.quantity_lots == order.quantity_lots
-            and (self.budget is None or self.budget == order.budget)
+            and self.terms == order.terms
+            and (self.price_ticks == first.price_ticks or repriced)
+            and (self.quantity_lots == first.quantity_lots or shrunk)
+            and (self.budget is None or self.budget == first.budget)
         )
 
 
@@ -227,6 +330,27 @@ class Wanted(NamedTuple):
 
     placement: Placement
     client_order_id: str
+
+
+class Replacement(NamedTuple):
+    """What an open order is to become: a price and a quantity as they were sent, for its market is not known yet.
+
+    Attributes:
+        name: our id of the order, or the client's.
+        price: "": as it is.
+        quantity: with what has traded; "": as it is.
+    """
+
+    name: int | str
+    price: str
+    quantity: str
+
+
+class WantedGroup(NamedTuple):
+    """Orders to place that belong together: see PlaceGroup."""
+
+    orders: tuple[Wanted, ...]
+    has_entry: bool
 
 
 class Placed(NamedTuple):
@@ -248,6 +372,27 @@ class PlaceOrder(NamedTuple):
     client_order_id: str
     maker_fee_ppm: int
     taker_fee_ppm: int
+
+
+class ReplaceOrder(NamedTuple):
+    """Asks that an open order be given another price or quantity (0: as it is).
+
+    Attributes:
+        growth_max: by how much it may set aside more than now: so much was reserved.
+    """
+
+    account_id: int
+    order_id: int
+    price_ticks: int
+    quantity_lots: int
+    growth_max: int
+
+
+class PlaceGroup(NamedTuple):
+    """Asks for orders that belong together: exits, and before them, if `has_entry`, the order that they wait for."""
+
+    orders: tuple[PlaceOrder, ...]
+    has_entry: bool
 
 
 class CancelOrder(NamedTuple):
@@ -327,6 +472,8 @@ class ChangeMarket:
 
 CommandBody = (
     PlaceOrder
+    | PlaceGroup
+    | ReplaceOrder
     | CancelOrder
     | OpenAccount
     | Transfer
@@ -337,6 +484,11 @@ CommandBody = (
     | CreateMarket
     | ChangeMarket
 )
+
+
+def numbers_of(body: CommandBody) -> int:
+    """How many numbers of its session a command takes: an order's id is its number."""
+    return len(body.orders) if isinstance(body, PlaceGroup) else 1
 
 
 # Events: what the journal says.
@@ -372,6 +524,37 @@ class OrderCanceled(NamedTuple):
     order_id: int
     filled_lots: int
     cause: CancelCause
+
+
+class OrderChanged(NamedTuple):
+    """One step of what a command did: an order as the event tells it, and the trades in which it was the taker."""
+
+    order: Order
+    trades: tuple[Trade, ...]
+
+
+class BookLevels(NamedTuple):
+    """What is shown now in one book: (buys, price_ticks, lots) of every level that a command touched."""
+
+    market_id: int
+    levels: tuple[tuple[bool, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersChanged:
+    """A command did more to orders than one of the plain events can say.
+
+    Attributes:
+        steps: in the order in which they happened.
+        books: after all of them.
+        refused: why the command itself was refused, if it was: the steps are then what was due before it.
+        market: what a ChangeMarket made of its market.
+    """
+
+    steps: tuple[OrderChanged, ...]
+    books: tuple[BookLevels, ...]
+    refused: str = ""
+    market: "MarketChanged | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,6 +683,7 @@ class Unrelated:
 EventBody = (
     OrderPlaced
     | OrderCanceled
+    | OrdersChanged
     | Refused
     | AccountOpened
     | Transferred

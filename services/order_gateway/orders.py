@@ -16,7 +16,17 @@ from services.errors import Reason, Rejected
 from services.locks import lock
 from services.order_gateway.budget import insufficient, market_buy_budget
 from services.order_gateway.ledger import CLIENT_ID_WINDOW_NS, Change, Ledger, Reservation
-from services.order_gateway.model import Execution, Order, OrderPlaced, Placed, Placement, PlaceOrder, Wanted
+from services.order_gateway.model import (
+    Execution,
+    Order,
+    OrderPlaced,
+    Placed,
+    PlaceGroup,
+    Placement,
+    PlaceOrder,
+    Wanted,
+    WantedGroup,
+)
 from services.order_gateway.outcomes import answer, give, promised
 from services.order_gateway.seen import Seen
 from services.order_gateway.session import Session, refusal
@@ -111,6 +121,103 @@ class Orders:
         self._fly_all(new)
         return Begun(promises, None)
 
+    def begin_group(self, account_id: int, wanted: WantedGroup) -> "list[asyncio.Future[Placed]]":
+        """Puts orders that belong together on their way, as one; each promise is kept as that of `begin`.
+
+        Sent again, each is found by its own client_order_id; where only some are, or others, all are refused.
+        """
+        attempts, found = list[_Attempt](), list[_Attempt]()
+        for placement, client_order_id in wanted.orders:
+            key = (account_id, client_order_id or f"cb-{secrets.token_hex(MADE_ID_BYTES)}")
+            known = self._found(key, placement)
+            if known is not None:
+                found.append(known)
+            attempts.append(_Attempt(key, placement))
+        if len(found) == len(attempts):
+            return [attempt.done for attempt in found]
+        keys = {attempt.key for attempt in attempts}
+        if found or len(keys) < len(attempts):
+            return [_reused(attempt.key, attempt.placement).done for attempt in attempts]
+        self._attempts.update((attempt.key, attempt) for attempt in attempts)
+        unsure = [attempt for attempt in attempts if self._may_be_stored(attempt.key)]
+        if unsure:
+            self._spawn(self._look_up_group(attempts, unsure, wanted.has_entry))
+        else:
+            self._fly_group(attempts, has_entry=wanted.has_entry)
+        return [attempt.done for attempt in attempts]
+
+    async def _look_up_group(self, attempts: Sequence[_Attempt], unsure: Sequence[_Attempt], has_entry: bool) -> None:
+        """As _look_up, of orders that belong together."""
+        try:
+            stored = await self._store.orders_by_client([attempt.key for attempt in unsure])
+        except Exception as error:  # whatever it is, it is the answer of everybody who waits
+            self._end_all(attempts, error)
+            return
+        known = {key: order for key, order in stored.items() if self._ledger.holds_client_id(order)}
+        if known and len(known) < len(attempts):
+            self._end_all(attempts, _id_reused(next(iter(known))[1]))
+        elif known:
+            for attempt in attempts:
+                self._spawn(self._answer_original(known[attempt.key], attempt))
+        else:
+            self._fly_group(attempts, has_entry=has_entry)
+
+    def _fly_group(self, attempts: Sequence[_Attempt], *, has_entry: bool) -> None:
+        """Reserves what the entry needs, or the dearer exit, and submits; what is refused here is answered at once."""
+        account_id = attempts[0].key[0]
+        try:
+            self._check_market(account_id, [attempt.placement for attempt in attempts])
+            rates = self._fees.rates(account_id)
+            first = [self._needs(account_id, attempt.placement) for attempt in attempts[: 1 if has_entry else None]]
+            budgets = [budget for _, _, budget in first]
+            budgets += [attempt.placement.budget or 0 for attempt in attempts[len(first) :]]
+            orders = [
+                PlaceOrder(account_id, attempt.placement, budget, attempt.key[1], rates.maker_ppm, rates.taker_ppm)
+                for attempt, budget in zip(attempts, budgets, strict=True)
+            ]
+            reservation = Reservation(account_id, first[0][0].asset_id, max(needed for _, needed, _ in first))
+            command = PlaceGroup(tuple(orders), has_entry)
+            self._session.submit(command, account_id, reservation, partial(self._group_landed, attempts))
+        except Exception as error:  # whatever it is, it is the answer of everybody who waits
+            return self._end_all(attempts, error)
+        self._count_placing(account_id, len(attempts))
+        return None
+
+    def _group_landed(self, attempts: Sequence[_Attempt], found: Change | Rejected) -> None:
+        self._count_placing(attempts[0].key[0], -len(attempts))
+        refused = found if isinstance(found, Rejected) else refusal(found)
+        if isinstance(found, Rejected) or refused is not None:
+            assert refused is not None
+            return self._end_all(attempts, refused)
+        for number, attempt in enumerate(attempts):
+            order = found.effects.order(found.command_id + number)
+            assert order is not None, f"{found.body} answers a PlaceGroup"
+            self._end(
+                attempt, Placed(order, tuple(islice(found.effects.traded(order.order_id), PLACED_EXECUTIONS_MAX)))
+            )
+        return None
+
+    def _end_all(self, attempts: Iterable[_Attempt], error: Exception) -> None:
+        for attempt in attempts:
+            self._end(attempt, error)
+
+    def _check_market(self, account_id: int, placements: Sequence[Placement]) -> None:
+        """Refuses (MARKET_HALTED, TOO_MANY_OPEN_ORDERS) what the market or the account has no room for."""
+        market = placements[0].market
+        if self._ledger.books[market.market_id].halted:
+            raise Rejected(Reason.MARKET_HALTED, f"{market.symbol} takes cancels only", "market")
+        resting = len(self._ledger.open_orders(account_id)) + self._placing.get(account_id, 0)
+        more = sum([placement.may_stay for placement in placements])
+        if more and resting + more > self._open_orders_max:
+            raise Rejected(Reason.TOO_MANY_OPEN_ORDERS, f"at most {self._open_orders_max} orders may be open")
+
+    def _count_placing(self, account_id: int, change: int) -> None:
+        count = self._placing.get(account_id, 0) + change
+        if count:
+            self._placing[account_id] = count
+        else:
+            del self._placing[account_id]
+
     def _found(self, key: tuple[int, str], placement: Placement) -> _Attempt | None:
         """What answers a request whose id is taken, as far as memory knows; None: it may be free."""
         attempt = self._attempts.get(key)
@@ -163,19 +270,15 @@ class Orders:
 
     def _fly(self, attempt: _Attempt) -> None:
         account_id, client_order_id = attempt.key
-        placement, ledger = attempt.placement, self._ledger
-        if ledger.books[placement.market.market_id].halted:
-            raise Rejected(Reason.MARKET_HALTED, f"{placement.market.symbol} takes cancels only", "market")
-        resting = len(ledger.open_orders(account_id)) + self._placing.get(account_id, 0)
-        if placement.limit and resting >= self._open_orders_max:
-            raise Rejected(Reason.TOO_MANY_OPEN_ORDERS, f"at most {self._open_orders_max} orders may be open")
+        placement = attempt.placement
+        self._check_market(account_id, (placement,))
         rates = self._fees.rates(account_id)
         asset, needed, budget = self._needs(account_id, placement)
         command = PlaceOrder(account_id, placement, budget, client_order_id, rates.maker_ppm, rates.taker_ppm)
         reservation = Reservation(account_id, asset.asset_id, needed)
         self._session.submit(command, account_id, reservation, partial(self._landed, attempt))
-        if placement.limit:
-            self._placing[account_id] = self._placing.get(account_id, 0) + 1
+        if placement.may_stay:
+            self._count_placing(account_id, 1)
 
     def _needs(self, account_id: int, placement: Placement) -> tuple[Asset, int, int]:
         """The asset to set aside, how much of it, and the budget of a market buy (0 for all others).
@@ -205,18 +308,16 @@ class Orders:
 
     def _landed(self, attempt: _Attempt, found: Change | Rejected) -> None:
         """The outcome is known."""
-        if attempt.placement.limit:
-            account_id = attempt.key[0]
-            self._placing[account_id] -= 1
-            if not self._placing[account_id]:
-                del self._placing[account_id]
+        if attempt.placement.may_stay:
+            self._count_placing(attempt.key[0], -1)
         if isinstance(found, Rejected):
             return self._end(attempt, found)
         if (refused := refusal(found)) is not None:
             return self._end(attempt, refused)
-        assert isinstance(found.body, OrderPlaced), f"{found.body} answers a PlaceOrder"
-        taken = (execution for execution in found.effects.executions if not execution.is_maker)
-        return self._end(attempt, Placed(found.body.order, tuple(islice(taken, PLACED_EXECUTIONS_MAX))))
+        order = found.body.order if isinstance(found.body, OrderPlaced) else found.effects.order(found.command_id)
+        assert order is not None, f"{found.body} answers a PlaceOrder"
+        taken = found.effects.traded(order.order_id)
+        return self._end(attempt, Placed(order, tuple(islice(taken, PLACED_EXECUTIONS_MAX))))
 
     async def _original(self, order: Order, placement: Placement) -> Placed:
         """What the order's own PlaceOrder was answered.
@@ -227,7 +328,7 @@ class Orders:
         if not placement.describes(order):
             raise _id_reused(order.client_order_id)
         await self._store.passed(order.create_sequence)
-        taken = await self._store.taken(order.order_id)
+        taken = await self._store.taken(order)
         return Placed(order.as_placed(taken, placement.market), tuple(taken[:PLACED_EXECUTIONS_MAX]))
 
     # All the rest.

@@ -16,10 +16,14 @@ from services.order_gateway.ledger import Change, Ledger, Reservation
 from services.order_gateway.model import (
     ApproveWithdrawal,
     CommandBody,
+    OrdersChanged,
+    PlaceGroup,
     PlaceOrder,
     Refused,
+    ReplaceOrder,
     RequestWithdrawal,
     Transfer,
+    numbers_of,
 )
 from services.order_gateway.outcomes import give, promised
 from services.runtime import log, metrics
@@ -31,7 +35,7 @@ IN_FLIGHT_COMMANDS_MAX = 8_192
 IN_FLIGHT_ACCOUNT_COMMANDS_MAX = 2_048
 """One account's share, so that a flood of one does not shut out the others."""
 
-_BEGINNINGS = (PlaceOrder, Transfer, RequestWithdrawal)
+_BEGINNINGS = (PlaceOrder, PlaceGroup, ReplaceOrder, Transfer, RequestWithdrawal)
 """What a frozen account may not ask for."""
 
 _in_flight = metrics.gauge("gateway_in_flight_commands", "Commands submitted and not yet folded.")
@@ -136,8 +140,8 @@ class Session:
             raise Rejected(Reason.OVERLOADED, f"this account has {mine} commands in flight; wait for their answers")
         if reservation is not None:
             self._ledger.reserve(reservation)
-        self._number += 1
-        command_id = command_id_of(self.gateway, self._epoch, self._number)
+        command_id = command_id_of(self.gateway, self._epoch, self._number + 1)
+        self._number += numbers_of(body)
         flight = self._flights[command_id] = Flight(command_id, account_id, reservation, landing)
         self._by_account[account_id] = mine + 1
         self._waiting.append(Command(command_id, body))
@@ -231,11 +235,13 @@ class Session:
 
 def refusal(change: Change) -> Rejected | None:
     """The book's refusal of a command, as its caller hears it; None if the command was carried out."""
-    if not isinstance(change.body, Refused):
+    body = change.body
+    name = body.reason if isinstance(body, Refused) else body.refused if isinstance(body, OrdersChanged) else ""
+    if not name:
         return None
-    reason = Reason.__members__.get(change.body.reason)
+    reason = Reason.__members__.get(name)
     if reason is None:
-        logger.error("the book refused for a reason unknown here", reason=change.body.reason)
+        logger.error("the book refused for a reason unknown here", reason=name)
         return Rejected(Reason.INTERNAL)
     return Rejected(reason)
 

@@ -16,16 +16,21 @@ from services.order_gateway.model import (
     AssetCreated,
     CancelCause,
     Execution,
+    First,
     MarketChanged,
     MarketCreated,
     Movement,
     MovementKind,
     MovementState,
     Order,
+    OrdersChanged,
     OrderState,
     Refused,
+    SelfTradeMode,
     SessionOpened,
+    Terms,
     TimeInForce,
+    Trigger,
     Unrelated,
 )
 from services.order_gateway.progress import Progress
@@ -55,8 +60,10 @@ logger = log.get("store")
 ORDER_COLUMNS = (
     "order_id, account_id, market_id, buys, is_limit, time_in_force, post_only, price_ticks, quantity_lots, budget, "
     "client_order_id, maker_fee_ppm, taker_fee_ppm, filled_lots, filled_quote, state, cause, lock_remaining, "
-    "create_sequence, create_ns, event_sequence, event_ns"
+    "create_sequence, create_ns, event_sequence, event_ns, hidden_lots, terms, first_values"
 )
+ORDER_IS_OPEN = "state IN (1, 4)"
+"""In the words of the index that has these."""
 EXECUTION_COLUMNS = (
     "order_id, trade_id, account_id, market_id, client_order_id, buys, price_ticks, quantity_lots, fee, is_maker, "
     "settlement_sequence, event_sequence, event_ns"
@@ -70,7 +77,10 @@ def _parameters(count: int) -> str:
 
 
 _PUT_ORDER = (
-    f"INSERT INTO orders ({ORDER_COLUMNS}) VALUES ({_parameters(22)}) ON CONFLICT (order_id) DO UPDATE SET "  # noqa: S608
+    f"INSERT INTO orders ({ORDER_COLUMNS}) VALUES ({_parameters(25)}) ON CONFLICT (order_id) DO UPDATE SET "  # noqa: S608
+    "price_ticks = excluded.price_ticks, quantity_lots = excluded.quantity_lots, budget = excluded.budget, "
+    "client_order_id = excluded.client_order_id, hidden_lots = excluded.hidden_lots, "
+    "first_values = excluded.first_values, "
     "filled_lots = excluded.filled_lots, filled_quote = excluded.filled_quote, state = excluded.state, "
     "cause = excluded.cause, lock_remaining = excluded.lock_remaining, "
     "event_sequence = excluded.event_sequence, event_ns = excluded.event_ns"
@@ -190,9 +200,9 @@ class Store:
         )
         accounts = await fetch("SELECT account_id, name FROM accounts ORDER BY account_id")
         balances = await fetch("SELECT account_id, asset_id, total, held FROM balances")
-        open_orders = await fetch(f"SELECT {ORDER_COLUMNS} FROM orders WHERE state = 1")  # noqa: S608
+        open_orders = await fetch(f"SELECT {ORDER_COLUMNS} FROM orders WHERE {ORDER_IS_OPEN}")  # noqa: S608
         ended = await fetch(
-            f"SELECT {ORDER_COLUMNS} FROM orders WHERE state <> 1 ORDER BY event_sequence DESC LIMIT $1",  # noqa: S608
+            f"SELECT {ORDER_COLUMNS} FROM orders WHERE NOT {ORDER_IS_OPEN} ORDER BY event_sequence DESC LIMIT $1",  # noqa: S608
             ended_orders_max,
         )
         withdrawals = await fetch(
@@ -274,7 +284,7 @@ class Store:
                 PAGE_ROWS,
             )
             recent = [row for row in rows if row[2] >= time_ns]
-            found += [(row[0], row[1]) for row in recent if row[4] != OrderState.OPEN]
+            found += [(row[0], row[1]) for row in recent if row[4] not in {OrderState.OPEN, OrderState.WAITING}]
             if len(recent) < PAGE_ROWS:
                 return found, True
             # A row more than once is no harm; a page may end within the orders of one event.
@@ -319,7 +329,7 @@ class Store:
                 pending.add(_ADD_ASSET, (asset.asset_id, asset.symbol, asset.decimals))
             case MarketCreated() as made:
                 pending.add(_ADD_MARKET, _market_row(made, amount(made.notional_min)))
-            case MarketChanged(market_id, halted):
+            case MarketChanged(market_id, halted) | OrdersChanged(market=MarketChanged(market_id, halted)):
                 pending.halted[market_id] = halted
 
     def row_ended(self, events: int) -> None:
@@ -472,16 +482,17 @@ class Store:
         )
         return [execution_of(row) for row in reversed(rows)]
 
-    async def taken(self, order_id: int) -> list[Execution]:
-        """What an order took itself when it was placed, oldest first: all of it, read page by page."""
+    async def taken(self, order: Order) -> list[Execution]:
+        """What an order traded at once when it was placed, oldest first: all of it, read page by page."""
         found: list[Execution] = []
         while True:
             rows = await self._database.fetch(
                 f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE order_id = $1 AND trade_id > $2 "  # noqa: S608
-                "AND is_maker = 0 ORDER BY trade_id LIMIT $3",
-                order_id,
+                "AND event_sequence = $4 ORDER BY trade_id LIMIT $3",
+                order.order_id,
                 found[-1].trade_id if found else 0,
                 PAGE_ROWS,
+                order.create_sequence,
             )
             found += [execution_of(row) for row in rows]
             if len(rows) < PAGE_ROWS:
@@ -569,7 +580,29 @@ def _order_row(order: Order, amount: Any) -> Sequence[Value]:
         order.create_ns,
         order.event_sequence,
         order.event_ns,
+        order.hidden_lots,
+        _numbers(order.terms),
+        _numbers(order.first),
     )
+
+
+def _numbers(value: Terms | First | None) -> str:
+    """Whole numbers in the order of the fields; "" for none: few orders have any, and nothing is found by them."""
+    return "" if value is None else " ".join([str(int(part)) for part in value])
+
+
+def _terms(text: str) -> Terms | None:
+    if not text:
+        return None
+    mode, expires, minimum, reprice, trigger, quote, *ticks = [int(part) for part in text.split()]
+    return Terms(SelfTradeMode(mode), expires, minimum, bool(reprice), Trigger(trigger), bool(quote), *ticks)
+
+
+def _first(text: str) -> First | None:
+    if not text:
+        return None
+    price_ticks, quantity_lots, budget, state, holds = [int(part) for part in text.split()]
+    return First(price_ticks, quantity_lots, budget, OrderState(state), bool(holds))
 
 
 def order_of(row: Row) -> Order:
@@ -597,6 +630,9 @@ def order_of(row: Row) -> Order:
         create_ns=row[19],
         event_sequence=row[20],
         event_ns=row[21],
+        hidden_lots=row[22],
+        terms=_terms(row[23]),
+        first=_first(row[24]),
     )
 
 

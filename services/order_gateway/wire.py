@@ -16,7 +16,7 @@ from clearbook.v1 import settlement_service_pb2 as settlement_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.errors import Reason, Rejected
-from services.order_gateway import model
+from services.order_gateway import model, terms_wire
 from services.order_gateway.model import CancelCause, Execution, Order, OrderState, Placement, TimeInForce
 from services.order_gateway.paging import NS_PER_SECOND
 from services.order_gateway.views import Update
@@ -67,6 +67,8 @@ def _event(message: journal.Event, time_ns: int) -> model.Event:
     assert kind is not None, f"event {message.journal_sequence} is of a kind unknown here: this gateway is too old"
     if kind == "order_placed":
         body: model.EventBody = _order_placed(message.order_placed, message.journal_sequence, time_ns)
+    elif kind == "orders_changed":
+        body = _orders_changed(message.orders_changed, message.journal_sequence, time_ns)
     else:
         read = _EVENTS.get(kind)
         body = read(getattr(message, kind)) if read is not None else model.Unrelated()
@@ -75,8 +77,32 @@ def _event(message: journal.Event, time_ns: int) -> model.Event:
 
 def _order_placed(message: journal.OrderPlaced, sequence: int, time_ns: int) -> model.OrderPlaced:
     trades = tuple([_trade(trade) for trade in message.trades])
-    m = message.order
-    order = Order(  # in the order of its fields: naming 22 of them takes twice as long as all the rest
+    order = _order(message.order, trades, sequence, time_ns)
+    if order.terms is not None:
+        order = order._replace(first=order.as_first())
+    return model.OrderPlaced(order, trades)
+
+
+def _orders_changed(message: journal.OrdersChanged, sequence: int, time_ns: int) -> model.OrdersChanged:
+    steps = []
+    for step in message.steps:
+        trades = tuple([_trade(trade) for trade in step.trades])
+        steps.append(model.OrderChanged(_order(step.order, trades, sequence, time_ns), trades))
+    books = []
+    for book in message.books:
+        levels = [(level.side == journal.SIDE_BUY, level.price_ticks, level.lots) for level in book.levels]
+        books.append(model.BookLevels(book.market_id, tuple(levels)))
+    market = _market_changed(message.market) if message.HasField("market") else None
+    return model.OrdersChanged(tuple(steps), tuple(books), message.refused.reason, market)
+
+
+def _market_changed(message: journal.Market) -> model.MarketChanged:
+    return model.MarketChanged(message.market_id, message.state == journal.MARKET_STATE_HALTED)
+
+
+def _order(m: journal.Order, trades: Sequence[model.Trade], sequence: int, time_ns: int) -> Order:
+    """An order as an event tells it: as if it were new, with what these trades alone brought it."""
+    return Order(  # in the order of its fields: naming 22 of them takes twice as long as all the rest
         m.order_id,
         m.account_id,
         m.market_id,
@@ -99,8 +125,8 @@ def _order_placed(message: journal.OrderPlaced, sequence: int, time_ns: int) -> 
         create_ns=time_ns,
         event_sequence=sequence,
         event_ns=time_ns,
+        terms=terms_wire.read(m.terms) if m.HasField("terms") else None,
     )
-    return model.OrderPlaced(order, trades)
 
 
 def _trade(m: journal.Trade) -> model.Trade:
@@ -169,7 +195,7 @@ _EVENTS: dict[str, Callable[[Any], model.EventBody]] = {
     "settlement_finalized": lambda m: model.SettlementFinalized(m.through_settlement_sequence),
     "asset_created": lambda m: model.AssetCreated(Asset(m.asset.asset_id, m.asset.symbol, m.asset.decimals)),
     "market_created": _market_created,
-    "market_changed": lambda m: model.MarketChanged(m.market.market_id, m.market.state == journal.MARKET_STATE_HALTED),
+    "market_changed": lambda m: _market_changed(m.market),
     "session_opened": lambda m: model.SessionOpened(m.gateway, m.epoch),
 }
 
@@ -188,7 +214,20 @@ def submit_request(commands: Iterable[tuple[int, model.CommandBody]]) -> matchin
 
 
 def _write_place(message: journal.Command, body: model.PlaceOrder) -> None:
-    part, asked = message.place_order, body.placement
+    _write_order(message.place_order, body)
+
+
+def _write_group(message: journal.Command, body: model.PlaceGroup) -> None:
+    part, exits = message.place_group, body.orders
+    if body.has_entry:
+        _write_order(part.entry, body.orders[0])
+        exits = body.orders[1:]
+    for order in exits:
+        _write_order(part.exits.add(), order)
+
+
+def _write_order(part: journal.PlaceOrder, body: model.PlaceOrder) -> None:
+    asked = body.placement
     part.account_id = body.account_id
     part.market_id = asked.market.market_id
     part.side = journal.SIDE_BUY if asked.buys else journal.SIDE_SELL
@@ -201,11 +240,22 @@ def _write_place(message: journal.Command, body: model.PlaceOrder) -> None:
     part.client_order_id = body.client_order_id
     part.maker_fee_ppm = body.maker_fee_ppm
     part.taker_fee_ppm = body.taker_fee_ppm
+    if asked.terms is not None:
+        terms_wire.write(part.terms, asked.terms)
 
 
 def _write_cancel(message: journal.Command, body: model.CancelOrder) -> None:
     message.cancel_order.account_id = body.account_id
     message.cancel_order.order_id = body.order_id
+
+
+def _write_replace(message: journal.Command, body: model.ReplaceOrder) -> None:
+    part = message.replace_order
+    part.account_id = body.account_id
+    part.order_id = body.order_id
+    part.price_ticks = body.price_ticks
+    part.quantity_lots = body.quantity_lots
+    part.growth_max = str(body.growth_max)
 
 
 def _write_open(message: journal.Command, body: model.OpenAccount) -> None:
@@ -264,6 +314,8 @@ def _write_change(message: journal.Command, body: model.ChangeMarket) -> None:
 _COMMANDS: dict[type, Callable[[journal.Command, Any], None]] = {
     model.PlaceOrder: _write_place,
     model.CancelOrder: _write_cancel,
+    model.PlaceGroup: _write_group,
+    model.ReplaceOrder: _write_replace,
     model.OpenAccount: _write_open,
     model.Transfer: _write_transfer,
     model.RequestWithdrawal: _write_withdrawal,
@@ -290,7 +342,8 @@ def placement(request: order_pb.PlaceOrderRequest, markets: Markets) -> Placemen
     """What a PlaceOrder asks for.
 
     Raises:
-        Rejected: MARKET_NOT_FOUND; INVALID_FIELD, INVALID_PRICE, INVALID_QUANTITY, NOTIONAL_TOO_SMALL with the field.
+        Rejected: MARKET_NOT_FOUND; INVALID_FIELD, INVALID_PRICE, INVALID_QUANTITY, NOTIONAL_TOO_SMALL and what
+            terms_wire.terms raises, with the field.
     """
     client_order_id(request.client_order_id, optional=True)
     market = named_market(request.market, markets)
@@ -301,8 +354,8 @@ def placement(request: order_pb.PlaceOrderRequest, markets: Markets) -> Placemen
         raise invalid("type", f"must be ORDER_TYPE_LIMIT or ORDER_TYPE_MARKET, not {kind}")
     buys, limit = side == order_pb.SIDE_BUY, kind == order_pb.ORDER_TYPE_LIMIT
     time_in_force = _time_in_force(request.time_in_force, limit=limit)
-    if post_only and not (limit and time_in_force is TimeInForce.GTC):
-        raise invalid("post_only", "is for limit orders that are GTC only")
+    if post_only and not (limit and time_in_force not in terms_wire.IMMEDIATE):
+        raise invalid("post_only", "is for limit orders that are GTC, GTD or DAY only")
     if price and not limit:
         raise invalid("price", "must be empty for a market order")
     if request.quote_budget and (limit or not buys):
@@ -313,7 +366,8 @@ def placement(request: order_pb.PlaceOrderRequest, markets: Markets) -> Placemen
         least = f"{market.quote.format(market.notional_min)} {market.quote.symbol}"
         raise Rejected(Reason.NOTIONAL_TOO_SMALL, f"price x quantity is below {least}", "quantity")
     budget = positive_amount(request.quote_budget, "quote_budget", market.quote) if request.quote_budget else None
-    return Placement(market, buys, limit, time_in_force, post_only, price_ticks, quantity_lots, budget)
+    terms = terms_wire.terms(request, market, time_in_force, quantity_lots, limit=limit)
+    return Placement(market, buys, limit, time_in_force, post_only, price_ticks, quantity_lots, budget, terms)
 
 
 def client_order_id(text: str, *, optional: bool = False) -> str:
@@ -342,8 +396,8 @@ def _time_in_force(number: int, *, limit: bool) -> TimeInForce:
     found = _TIMES.get(number)
     if found is None:
         raise invalid("time_in_force", f"has no value {number}")
-    if found is TimeInForce.GTC and not limit:
-        raise invalid("time_in_force", "GTC is for limit orders only")
+    if not limit and found not in terms_wire.IMMEDIATE:
+        raise invalid("time_in_force", f"{found.name} is for limit orders only")
     return found
 
 
@@ -355,7 +409,20 @@ def positive_amount(text: str, field: str, asset: Asset) -> int:
     return amount
 
 
-def order_name(request: order_pb.CancelOrderRequest | order_pb.GetOrderRequest) -> int | str:
+def replacement(request: order_pb.ReplaceOrderRequest) -> model.Replacement:
+    """What a ReplaceOrder asks for.
+
+    Raises:
+        Rejected: INVALID_FIELD with the field.
+    """
+    if not request.price and not request.quantity:
+        raise invalid("quantity", "is missing, and so is price: at least one must be given")
+    return model.Replacement(order_name(request), request.price, request.quantity)
+
+
+def order_name(
+    request: order_pb.CancelOrderRequest | order_pb.GetOrderRequest | order_pb.ReplaceOrderRequest,
+) -> int | str:
     """Which order: our id as an int, or the client's as a str.
 
     Raises:
@@ -406,6 +473,7 @@ def order(value: Order, market: Market) -> order_pb.Order:
     )
     set_time(message.create_time, value.create_ns)
     set_time(message.event_time, value.event_ns)
+    terms_wire.tell(message, value, market)
     return message
 
 

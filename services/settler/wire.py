@@ -231,6 +231,10 @@ def folded(response: matching_service_pb2.StreamEventsResponse, gateway: int) ->
             trades = event.order_placed.trades
             if trades:
                 settlement = trades[-1].settlement_sequence
+        elif kind == "orders_changed":
+            for step in event.orders_changed.steps:
+                if step.trades:
+                    settlement = step.trades[-1].settlement_sequence
         elif kind == "transferred":
             settlement = event.transferred.settlement_sequence
         elif kind == "asset_created":

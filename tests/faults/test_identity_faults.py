@@ -50,7 +50,7 @@ FAULTS = [
     Fault(
         "the engine cancels for anybody",
         "services/book/engine.py",
-        "if resting is None or resting.order.account_id != cancel.account_id:",
+        "if resting is None or resting.place.account_id != cancel.account_id:",
         "if resting is None:",
         "tests/unit/test_engine_commands.py::test_an_order_is_its_owners_to_cancel",
     ),

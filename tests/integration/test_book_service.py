@@ -314,6 +314,32 @@ class TestStreamSettlementMessages:
         said = entry.transfer
         assert (entry.settlement_sequence, said.asset, said.amount, said.transfer_id) == (count + 1, "USD", "9", "t")
 
+    async def test_orders_that_expire_trigger_and_belong_together(self, gateway: Gateway) -> None:
+        """By the book's own clock, with nobody speaking to it; settled like any other trade."""
+        await gateway.submit(gateway.account("a"), gateway.account("b"))
+        expiring, waiting, resting = (gateway.order(1001, 1, price, 1) for price in (90, 110, 80))
+        expiring.place_order.time_in_force = journal.TIME_IN_FORCE_GTD
+        expiring.place_order.terms.expires_ns = time.time_ns() + 2 * 10**8
+        waiting.place_order.terms.trigger = journal.TRIGGER_STOP
+        waiting.place_order.terms.trigger_ticks = 100
+        exits = [waiting.place_order, resting.place_order]
+        group = journal.Command(command_id=waiting.command_id, place_group=journal.PlaceGroup(exits=exits))
+        orders = [gateway.order(account, side, 100, 1) for account, side in ((1002, 2), (1002, 2), (1001, 1))]
+        await gateway.submit(expiring, group, *orders)
+        after = gateway.opened.journal_sequence + 2
+        events = (await events_of(gateway.stub, 0, after + 6))[after:]
+        placed, grouped, *_, released, expired = (event for event in events if not event.HasField("time_advanced"))
+        assert placed.order_placed.order.state == journal.ORDER_STATE_OPEN
+        assert [step.order.order_id - group.command_id for step in grouped.orders_changed.steps] == [0, 1]
+        told = [(step.order.state, len(step.trades)) for step in released.orders_changed.steps]
+        filled, canceled = journal.ORDER_STATE_FILLED, journal.ORDER_STATE_CANCELED
+        assert told == [(filled, 1), (canceled, 0), (filled, 1)]
+        (step,) = expired.orders_changed.steps
+        assert (expired.command_id, step.order.cancel_cause) == (0, journal.CANCEL_CAUSE_EXPIRED)
+        settled = await self.entries(gateway.stub, 3, 2)
+        assert [(entry.trade.trade_id, entry.trade.buyer_account_id) for entry in settled] == [(1, 1001), (2, 1001)]
+        assert settled[1].trade.seller_account_id == 1002
+
     async def test_a_trade_says_everything(self, gateway: Gateway) -> None:
         """Twice, with the taker on either side."""
         fees = {"maker_fee_ppm": 1000, "taker_fee_ppm": 3000}

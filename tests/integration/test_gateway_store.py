@@ -155,8 +155,9 @@ async def test_questions(database: Database) -> None:
     assert await store.orders_by_client([(BOB, "a")]) == {}
     (made,), (took,) = await store.executions(1), await store.executions(2)
     assert (made.is_maker, made.fee, took.is_maker, took.fee) == (True, 400, False, 240_000)
-    assert await store.taken(1) == []
-    assert await store.taken(2) == [took]
+    assert await store.taken(found_a) == []
+    taker = await store.order(2)
+    assert taker is not None and await store.taken(taker) == [took]
     assert await store.executions(1, through_sequence=11) == []
     given = await store.movement("t1")
     assert given is not None

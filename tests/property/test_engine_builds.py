@@ -27,6 +27,7 @@ SAME_TESTS = (
     "tests/unit/test_locks.py",
     "tests/unit/test_units.py",
     "tests/unit/test_engine_commands.py",
+    "tests/unit/test_engine_bounds.py",
     "tests/unit/test_engine_scenarios.py",
     "tests/property/test_engine_naive.py",
 )
@@ -37,9 +38,10 @@ from tests.property.walk import walk
 from tests.unit.scenarios import play, scenarios
 for scenario in scenarios():
     play(scenario)
+    play(scenario, restart=True)
 for seed in (1, 2):
-    walk(seed, 600)
-walk(3, 150, restart=True)
+    walk(seed, 1_000)
+walk(3, 300, restart=True)
 """
 
 
@@ -135,13 +137,31 @@ class Fault(NamedTuple):
 
 
 MATCHING, SIDE, ENGINE = "services/book/matching.py", "services/book/side.py", "services/book/engine.py"
+AUCTION = "services/book/auction.py"
+TRIGGERS = "services/book/triggers.py"
+DESK, EXPIRIES, TURN = "services/book/desk.py", "services/book/expiries.py", "services/book/turn.py"
 SNAPSHOT, RULES, FEES = "services/book/snapshot.py", "services/book/rules.py", "services/fees.py"
-OWN = "if maker.order.account_id == place.account_id:\n"
 FAULTS = (
     Fault("the newest trades first", MATCHING, "maker = level.oldest", "maker = level.newest"),
     Fault("a new order goes to the front", SIDE, "newest.newer = resting", "newest.older = resting"),
-    Fault("a partial fill is forgotten", SIDE, "resting.remaining_lots -= lots", "resting.remaining_lots -= 0"),
-    Fault("a level's total is forgotten", SIDE, "level.total_lots -= lots", "level.total_lots -= 0"),
+    Fault(
+        "a partial fill is forgotten",
+        SIDE,
+        "else:\n            resting.remaining_lots -= lots",
+        "else:\n            resting.remaining_lots -= 0",
+    ),
+    Fault(
+        "a level's total is forgotten",
+        SIDE,
+        "level.total_lots -= lots\n\n    def shrink",
+        "level.total_lots -= 0\n\n    def shrink",
+    ),
+    Fault(
+        "a level's total forgets what was shrunk",
+        SIDE,
+        "level.total_lots -= lots\n\n    def lots_at",
+        "pass\n\n    def lots_at",
+    ),
     Fault("the worst price is the next best", SIDE, "self.levels[keys[-1]] if keys", "self.levels[keys[0]] if keys"),
     Fault("asks are ranked like bids", SIDE, "key = price_ticks if self.buys else -price_ticks", "key = price_ticks"),
     Fault(
@@ -154,21 +174,135 @@ FAULTS = (
     Fault(
         "one trades with oneself",
         MATCHING,
-        f"{OWN}{' ' * 16}return",
-        f"if False:\n{' ' * 16}return",
+        "self_trade_of(place) != SELF_TRADE_ALLOW:\n                remaining",
+        "False:\n                remaining",
+    ),
+    Fault("fill or kill counts one's own", MATCHING, "mode != SELF_TRADE_ALLOW:", "False:"),
+    Fault("fill or kill forgets what it loses to its own", MATCHING, "remaining -= self.left(maker)", "remaining -= 0"),
+    Fault("the older goes on", MATCHING, "return remaining, mode == SELF_TRADE_CANCEL_BOTH", "return remaining, True"),
+    Fault(
+        "what is lost to one's own is traded", MATCHING, "turn.decremented_lots += lots", "turn.decremented_lots += 0"
+    ),
+    Fault("a decremented maker is told nothing", MATCHING, "turn.consequence(self.order_now(maker))", "pass"),
+    Fault("an order with terms is told its own way", DESK, "turn.add(order, trades)", "turn.add(order, [])"),
+    Fault("nobody expires", DESK, "resting = book.expiries.pop(", "resting = None and book.expiries.pop("),
+    Fault("one expires too late", EXPIRIES, "first > time_ns", "first >= time_ns"),
+    Fault("a minimum is waived", DESK, "if minimum_lots > 0 and", "if minimum_lots > 1 and"),
+    Fault("a minimum is asked of what was moved", DESK, "is None or anew else", "is None else"),
+    Fault("a repriced order stays at the best price", DESK, "best.price_ticks - 1", "best.price_ticks"),
+    Fault("moved to fewer it loses its place", DESK, "place.quantity_lots <= old.quantity_lots:", "False:"),
+    Fault(
+        "moved to more it keeps its place",
+        DESK,
+        "price_ticks == old.price_ticks and place.quantity_lots <= old.quantity_lots",
+        "price_ticks == old.price_ticks",
+    ),
+    Fault("a moved order forgets what it traded", DESK, "place, filled_lots, anew=True", "place, 0, anew=True"),
+    Fault(
+        "a moved order may trade though it is post-only",
+        DESK,
+        "if place.post_only and repriced",
+        "if False and repriced",
+    ),
+    Fault("all of both sides end", ENGINE, "asked.side in (SIDE_UNSPECIFIED, resting.place.side)", "True"),
+    Fault("a stop takes profit", TRIGGERS, "rises = buys == (", "rises = buys != ("),
+    Fault("a stop is hit too late", TRIGGERS, "elif entry[0] > reached:", "elif entry[0] >= reached:"),
+    Fault(
+        "the newest stop goes first",
+        TRIGGERS,
+        "-trigger_ticks, arrival, order_id)",
+        "-trigger_ticks, -arrival, order_id)",
+    ),
+    Fault("the quotes are confused", TRIGGERS, "ASK_RISES if buys else BID_RISES", "BID_RISES if buys else ASK_RISES"),
+    Fault("a trailing stop stays where it is", TRIGGERS, "self.add(order_id, place, arrival, last_ticks)", "pass"),
+    Fault("a trailing stop leads", TRIGGERS, "best_ticks + trail_ticks if", "best_ticks - trail_ticks if"),
+    Fault(
+        "stops set off nothing",
+        DESK,
+        "begin_exits(book, turn)\n        collect(book)",
+        "begin_exits(book, turn)\n        pass",
     ),
     Fault(
-        "fill or kill counts one's own",
+        "what waits sets nothing aside",
         MATCHING,
-        f"{OWN}{' ' * 20}return",
-        f"if False:\n{' ' * 20}return",
+        "state in (ORDER_STATE_OPEN, ORDER_STATE_WAITING)",
+        "state in (ORDER_STATE_OPEN,)",
     ),
-    Fault("fill or kill fills in part", MATCHING, "TIME_IN_FORCE_FOK and not self._fills_wholly(place)", "99"),
-    Fault("fill or kill has any budget", MATCHING, "if budgeted and budget < 0:", "if False:"),
+    Fault("a snapshot forgets the last price", SNAPSHOT, 'book.last_price_ticks = state["last_price_ticks"]', "pass"),
+    Fault("a snapshot forgets how far a trail has come", SNAPSHOT, "arrival, best_ticks)", "arrival, 0)"),
+    Fault("an iceberg shows all at once", MATCHING, "min(hidden_lots, maker.place.terms.display_lots)", "hidden_lots"),
+    Fault("an iceberg forgets what is hidden", MATCHING, "self._show_more(maker, side, turn)", "False"),
+    Fault(
+        "what is hidden sets nothing aside",
+        MATCHING,
+        "resting.place, self.left(resting))\n\n    def _lock",
+        "resting.place, resting.remaining_lots)\n\n    def _lock",
+    ),
+    Fault("fill or kill sees no icebergs", MATCHING, "if unseen > 0:", "if False:"),
+    Fault(
+        "both of two trade",
+        MATCHING,
+        "                self.part(maker.order_id, turn)\n            trade",
+        "                pass\n            trade",
+    ),
+    Fault("one released leaves the other", DESK, "book.part(order_id, turn)\n        waiting", "waiting"),
+    Fault("one ended leaves the other", MATCHING, "self.part(resting.order_id, turn)", "pass"),
+    Fault("both of two lock", MATCHING, "if group is not None and not group.holds(order_id):", "if False:"),
+    Fault("the smaller lock is for both", DESK, "-max(locks)[1]", "-min(locks)[1]"),
+    Fault("exits forget the fee", MATCHING, "received - trade.maker_fee,", "received,"),
+    Fault(
+        "exits are larger than what came",
+        DESK,
+        "min(place.quantity_lots, received // book.base_per_lot)",
+        "place.quantity_lots",
+    ),
+    Fault(
+        "exits begin before the entry has ended",
+        MATCHING,
+        "        if ended:\n            del self.groups",
+        "        if amount:\n            del self.groups",
+    ),
+    Fault(
+        "a group takes one number",
+        ENGINE,
+        "self._take_number(command_id, numbers_of(body))",
+        "self._take_number(command_id, 1)",
+    ),
+    Fault("a snapshot forgets what an entry brought", SNAPSHOT, "holder_id, received))", "holder_id, 0))"),
+    Fault("the auction is where least trades", AUCTION, "rank > best:", "rank < best:"),
+    Fault(
+        "the auction is not at one price",
+        AUCTION,
+        "trade_of(maker, book.auction_ticks,",
+        "trade_of(maker, maker.place.price_ticks,",
+    ),
+    Fault("the auction's newer is the maker", AUCTION, "older, newer = seller, buyer", "older, newer = buyer, seller"),
+    Fault(
+        "one trades with oneself in the auction", AUCTION, "self_trade_of(newer.place) != SELF_TRADE_ALLOW:", "False:"
+    ),
+    Fault("orders trade before the opening", DESK, "if book.collects():", "if False:"),
+    Fault("the day never ends", MATCHING, "if place.time_in_force == TIME_IN_FORCE_DAY:", "if False:"),
+    Fault("the band is too wide", MATCHING, "(PPM + rules.band_ppm)", "(PPM + rules.band_ppm + PPM)"),
+    Fault("large orders pass", RULES, "if 0 < rules.quantity_max_lots <", "if 0 > rules.quantity_max_lots >"),
+    Fault("a level is not told", TURN, "self.touched[market_id, side, price_ticks] = None", "pass"),
+    Fault(
+        "fill or kill fills in part",
+        MATCHING,
+        "TIME_IN_FORCE_FOK and not self.fills(place, remaining, remaining, turn)",
+        "99",
+    ),
+    Fault(
+        "fill or kill has any budget", MATCHING, "lots = min(lots, budget // lot_price)\n                    if", "if"
+    ),
     Fault("a budget is overspent", MATCHING, "lots = min(lots, affordable)", "lots = min(lots, 9)"),
     Fault("a budget is not spent", MATCHING, "budget -= trade.quote_amount", "budget -= 0"),
     Fault("post-only takes", MATCHING, "if place.post_only:", "if False:"),
-    Fault("a filled order stays in the index", MATCHING, "if maker.remaining_lots == 0:", "if False:"),
+    Fault(
+        "a filled order stays in the index",
+        MATCHING,
+        "if maker.remaining_lots == 0 and not (self.hidden",
+        "if self.hidden and not (self.hidden",
+    ),
     Fault("the fees change sides", MATCHING, "if order.side == SIDE_SELL:", "if order.side == SIDE_BUY:"),
     Fault(
         "the maker pays the taker's rate",
@@ -178,8 +312,8 @@ FAULTS = (
     ),
     Fault("fees are rounded down", FEES, "rest * rate_ppm + PPM - 1", "rest * rate_ppm"),
     Fault("fees are rounded to the nearest", FEES, "rest * rate_ppm + PPM - 1", "rest * rate_ppm + PPM // 2"),
-    Fault("a lock is forgotten", ENGINE, "book.lock(place.side, place.price_ticks, remaining)", "0"),
-    Fault("an immediate order rests", ENGINE, "cause = CANCEL_CAUSE_IOC", "cause = CANCEL_CAUSE_UNSPECIFIED"),
+    Fault("a lock is forgotten", MATCHING, "self._lock_now(order_id, place, remaining_lots) if", "0 if"),
+    Fault("an immediate order rests", MATCHING, "cause = CANCEL_CAUSE_IOC", "cause = CANCEL_CAUSE_UNSPECIFIED"),
     Fault("a trade leaves the sequence alone", ENGINE, "elif trades:", "elif False:"),
     Fault(
         "settlement sequences repeat",
@@ -187,7 +321,7 @@ FAULTS = (
         "self.settlement_sequence += len(trades)",
         "self.settlement_sequence += 0",
     ),
-    Fault("anybody may cancel", ENGINE, " or resting.order.account_id != cancel.account_id", ""),
+    Fault("anybody may cancel", ENGINE, " or resting.place.account_id != cancel.account_id", ""),
     Fault("a deposit counts twice", ENGINE, "self.deposits_through += 1", "self.deposits_through += 0"),
     Fault("a claim counts twice", ENGINE, "self.claims_through += 1", "self.claims_through += 0"),
     Fault(
@@ -203,9 +337,19 @@ FAULTS = (
         "engine.withdrawals[withdrawal.withdrawal_id] = withdrawal",
         "pass",
     ),
-    Fault("halted markets trade", RULES, "MARKET_HALTED if book.market.state", "'' if book.market.state"),
+    Fault(
+        "halted markets trade",
+        RULES,
+        "if state == MARKET_STATE_HALTED:\n        return MARKET_HALTED",
+        "if state == MARKET_STATE_HALTED:\n        return ''",
+    ),
     Fault("the least notional is too small", RULES, "< book.notional_min", "<= book.notional_min"),
-    Fault("a snapshot forgets fills", SNAPSHOT, "order.quantity_lots - resting.remaining_lots", "0"),
+    Fault(
+        "a snapshot forgets fills",
+        SNAPSHOT,
+        "terms_state(place.terms), resting.remaining_lots",
+        "terms_state(place.terms), place.quantity_lots",
+    ),
     Fault(
         "a snapshot forgets the queue",
         SNAPSHOT,

@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 from services.book import model as m
 from tests.property.walk import Pair, body, walk
 
-COMMANDS = 2_000
+COMMANDS = 3_000
 EVERYTHING = """
-OrderPlaced OrderCanceled Refused AccountOpened Transferred Deposited SettlementFinalized AssetCreated MarketCreated
-MarketChanged TimeAdvanced SessionOpened WithdrawalRequested WithdrawalApproved WithdrawalCanceled Claimed trades partly
-state_1 state_2 state_3 cause_0 cause_2 cause_3 cause_4 cause_5 cause_6
-ACCOUNT_NOT_FOUND WITHDRAWAL_NOT_FOUND MARKET_NOT_FOUND ASSET_NOT_FOUND ORDER_NOT_FOUND INVALID_FIELD INVALID_PRICE
-INVALID_QUANTITY MARKET_HALTED credited NOTIONAL_TOO_SMALL INVALID_MARKET ALREADY_EXISTS OUT_OF_SEQUENCE
+OrderPlaced OrderCanceled OrdersChanged Refused AccountOpened Transferred Deposited SettlementFinalized AssetCreated
+MarketCreated MarketChanged TimeAdvanced SessionOpened WithdrawalRequested WithdrawalApproved WithdrawalCanceled
+Claimed trades partly state_1 state_2 state_3 state_4 cause_0 cause_2 cause_3 cause_4 cause_5 cause_6 cause_7 cause_8
+cause_9 cause_10 INVALID_EXPIRY INVALID_GROUP ORDER_LINKED INVALID_DISPLAY INVALID_TRIGGER INVALID_MINIMUM
+QUANTITY_TRADED INSUFFICIENT_FUNDS WOULD_TRADE refused credited ACCOUNT_NOT_FOUND WITHDRAWAL_NOT_FOUND
+MARKET_NOT_FOUND ASSET_NOT_FOUND
+ORDER_NOT_FOUND INVALID_FIELD INVALID_PRICE INVALID_QUANTITY MARKET_HALTED MARKET_CLOSED MARKET_IN_AUCTION
+QUANTITY_TOO_SMALL QUANTITY_TOO_LARGE NOTIONAL_TOO_LARGE PRICE_OUT_OF_BAND auctions NOTIONAL_TOO_SMALL INVALID_MARKET
+ALREADY_EXISTS OUT_OF_SEQUENCE
 """
 
 
@@ -49,7 +53,7 @@ def test_a_walk_and_its_restarts() -> None:
 
 def test_a_long_walk_that_goes_everywhere() -> None:
     """Otherwise the comparisons above would compare nothing."""
-    chance, pair, seen = random.Random(3), Pair(), Counter[str]()
+    chance, pair, seen = random.Random(4), Pair(), Counter[str]()
     for _ in range(COMMANDS):
         event = pair.say(body(chance.choice))
         seen[type(event.body).__name__] += 1
@@ -57,10 +61,14 @@ def test_a_long_walk_that_goes_everywhere() -> None:
             seen[event.body.reason] += 1
         if isinstance(event.body, m.Deposited):
             seen["credited"] += event.body.credited_account_id > 0
-        if isinstance(event.body, m.OrderPlaced):
-            seen[f"state_{event.body.order.state}"] += 1
-            seen[f"cause_{event.body.order.cancel_cause}"] += 1
-            seen["trades"] += len(event.body.trades)
-            seen["partly"] += event.body.order.cancel_cause > 0 and event.body.order.filled_lots > 0
+        if isinstance(event.body, m.OrdersChanged) and event.body.refused is not None:
+            seen["refused"] += 1
+        if isinstance(event.body, m.OrderPlaced | m.OrdersChanged):
+            seen["auctions"] += isinstance(event.body, m.OrdersChanged) and event.body.market is not None
+            for step in [event.body] if isinstance(event.body, m.OrderPlaced) else event.body.steps:
+                seen[f"state_{step.order.state}"] += 1
+                seen[f"cause_{step.order.cancel_cause}"] += 1
+                seen["trades"] += len(step.trades)
+                seen["partly"] += step.order.cancel_cause > 0 and step.order.filled_lots > 0
     expected = set(EVERYTHING.split())
     assert expected <= {name for name, count in seen.items() if count}, expected - set(seen)

@@ -25,12 +25,14 @@ from services.locks import lock
 from services.order_gateway import account, check, wire
 from services.order_gateway.check import violations
 from services.order_gateway.ledger import Change, Ledger, Reservation
-from services.order_gateway.model import Execution, MovementState, Order, OrderPlaced
+from services.order_gateway.model import CancelCause, Execution, MovementState, Order
+from services.order_gateway.replaces import growth
 from services.order_gateway.store import MIGRATIONS, Store
 from services.runtime.db import Database
 from services.runtime.migrate import migrate
 from services.units import FAUCET_ACCOUNT
 from tests.ledgers import state
+from tests.property.naive import like
 
 ACCOUNTS = (1001, 1002, 1003, 1004)
 SYSTEM = (1, 2, 3, 5)
@@ -76,8 +78,9 @@ class Exchange:
                 self.say(self.command(self.transfer(FAUCET_ACCOUNT, account_id, asset_id, FUNDS[asset_id])))
 
     def command(self, body: m.CommandBody) -> m.Command:
-        self.number += 1
-        return m.Command(command_id_of(1, 1, self.number), body)
+        first = self.number + 1
+        self.number += m.numbers_of(body)
+        return m.Command(command_id_of(1, 1, first), body)
 
     def deposit(self, account_id: int, symbol: str, amount: int) -> m.DepositFinal:
         self.deposits += 1
@@ -90,7 +93,7 @@ class Exchange:
 
     def draw(self) -> tuple[m.Command, Reservation | None] | None:
         """A command and what it reserves; None if it cannot be paid for."""
-        pick, kind = self.chance.choice, self.chance.randrange(20)
+        pick, kind = self.chance.choice, self.chance.randrange(24)
         if kind < 4 and self.ledger.open:
             order = pick(list(self.ledger.open.values()))
             owner = order.account_id if kind else pick(ACCOUNTS)
@@ -109,7 +112,57 @@ class Exchange:
             return self.withdrawal(kind)
         if kind == 9:
             return self.chain()
+        if kind == 20 and self.ledger.open:
+            return self.replacement()
+        if kind == 21:
+            return self.group()
+        if kind == 22:
+            rare: tuple[m.CommandBody, ...] = (
+                m.CancelOrders(pick(ACCOUNTS), pick((0, 1, 2)), pick((0, 1, 2))),
+                m.ChangeMarket(pick((1, 2)), pick((m.MARKET_STATE_OPEN, m.MARKET_STATE_PRE_OPEN))),
+                m.ChangeMarket(pick((1, 2)), m.MARKET_STATE_OPEN),
+            )
+            return self.command(pick(rare)), None
+        if kind == 23:
+            return m.Command(0, m.AdvanceTime()), None
         return self.order()
+
+    def replacement(self) -> tuple[m.Command, Reservation | None] | None:
+        """An open order gets another price or quantity; what it may set aside more is reserved, and the book told."""
+        order = self.chance.choice(list(self.ledger.open.values()))
+        market = self.ledger.markets[order.market_id]
+        price = self.chance.choice((order.price_ticks, self.chance.randint(95, 105))) if order.limit else 0
+        lots = self.chance.choice((order.quantity_lots, self.chance.randint(1, 60)))
+        more = growth(order, price, lots, market)
+        names = order.account_id, order.order_id
+        asked = m.ReplaceOrder(*names, price, lots, self.chance.choice(("", "newer")), more)
+        return self.paid(asked, Reservation(order.account_id, order.lock_asset(market).asset_id, more))
+
+    def group(self) -> tuple[m.Command, Reservation | None] | None:
+        """Two exits, perhaps behind an entry: what is needed is what the entry needs, or the dearer exit."""
+        first, entry = self.place(), self.place() if self.chance.random() < 0.6 else None
+        exits = []
+        for number in range(self.chance.choice((1, 2)) if entry else 2):
+            exit_ = self.place()
+            if number == 0:
+                exit_ = like(exit_, terms=m.Terms(trigger=m.TRIGGER_STOP, trigger_ticks=self.chance.randint(95, 105)))
+            side = 3 - entry.side if entry else first.side
+            exits.append(like(exit_, account_id=first.account_id, market_id=first.market_id, side=side))
+        if entry is not None:
+            entry = like(entry, account_id=first.account_id, market_id=first.market_id)
+        orders = [
+            like(order, client_order_id=f"g{self.number}-{number}", budget=self.budget(order))
+            for number, order in enumerate(([entry] if entry else []) + exits)
+        ]
+        body = m.PlaceGroup(orders[0] if entry else None, orders[1:] if entry else orders)
+        needed = [self.needs(order) for order in (orders[:1] if entry else orders)]
+        return self.paid(body, max(needed, key=lambda each: each.amount))
+
+    def budget(self, order: m.PlaceOrder) -> int:
+        """What fits the kind of order."""
+        if order.type == m.ORDER_TYPE_LIMIT or order.side == m.SIDE_SELL:
+            return 0
+        return order.budget or 100 * order.quantity_lots * self.ledger.markets[order.market_id].quote_per_tick_lot
 
     def withdrawal(self, kind: int) -> tuple[m.Command, Reservation | None] | None:
         """A request, an approval or an end; now and then of a withdrawal that has ended or never was."""
@@ -144,30 +197,53 @@ class Exchange:
         return self.command(m.ClaimFinal(self.claims, asked.address, symbol, amount, "0x")), None
 
     def order(self) -> tuple[m.Command, Reservation | None] | None:
+        place = self.place()
+        return self.paid(place, self.needs(place))
+
+    def needs(self, place: m.PlaceOrder) -> Reservation:
+        """What an order sets aside."""
+        market, buys = self.ledger.markets[place.market_id], place.side == m.SIDE_BUY
+        limit, scales = place.type == m.ORDER_TYPE_LIMIT, (market.base_per_lot, market.quote_per_tick_lot)
+        needed = lock(buys, limit, place.price_ticks, place.quantity_lots, place.budget, *scales)
+        return Reservation(place.account_id, (market.quote if buys else market.base).asset_id, needed)
+
+    def place(self) -> m.PlaceOrder:
         pick, market_id = self.chance.choice, self.chance.choice((1, 1, 2))
         market = self.ledger.markets[market_id]
         buys, limit = pick((True, False)), self.chance.random() < 0.8
-        time_in_force = pick((1, 1, 1, 2, 3)) if limit else pick((2, 2, 3))
+        time_in_force = pick((1, 1, 1, 2, 3, 4, 5)) if limit else pick((2, 2, 3))
+        rests = time_in_force in (1, 4, 5)
+        post_only = limit and rests and self.chance.random() < 0.1
         price, lots = (self.chance.randint(95, 105) if limit else 0), self.chance.randint(1, 60)
         budget = 0 if limit or not buys else self.chance.randint(1, 110 * lots) * market.quote_per_tick_lot
-        account_id = pick(ACCOUNTS)
-        place = m.PlaceOrder(
-            account_id,
+        terms = None
+        if time_in_force == 4 or self.chance.random() < 0.35:
+            waits = self.chance.random() < 0.3
+            terms = m.Terms(
+                self_trade=pick(range(5)),
+                expires_ns=self.time_ns + self.chance.randint(1, 200) if time_in_force == 4 else 0,
+                minimum_lots=0 if post_only or time_in_force == 3 else pick((0, 0, 1, lots)),
+                reprice=post_only and pick((True, False)),
+                trigger=pick((1, 2)) if waits else 0,
+                trigger_source=pick((0, 1)) if waits else 0,
+                trigger_ticks=self.chance.randint(95, 105) if waits else 0,
+                display_lots=pick((0, max(lots // 3, 1))) if limit and rests and lots > 1 else 0,
+            )
+        return m.PlaceOrder(
+            pick(ACCOUNTS),
             market_id,
             m.SIDE_BUY if buys else m.SIDE_SELL,
             m.ORDER_TYPE_LIMIT if limit else m.ORDER_TYPE_MARKET,
             time_in_force,
-            limit and time_in_force == 1 and self.chance.random() < 0.1,
+            post_only,
             price,
             lots,
             budget,
             f"c{self.number}",
             pick((0, 1, 1_000, 1_000, 1_000, 333_333, 1_000_000)),
             pick((0, 1, 2_000, 2_000, 2_000, 333_333, 1_000_000)),
+            terms,
         )
-        needed = lock(buys, limit, price, lots, budget, market.base_per_lot, market.quote_per_tick_lot)
-        asset = market.quote if buys else market.base
-        return self.paid(place, Reservation(account_id, asset.asset_id, needed))
 
     def paid(self, body: m.CommandBody, reservation: Reservation) -> tuple[m.Command, Reservation] | None:
         balance = self.ledger.balance(reservation.account_id, reservation.asset_id)
@@ -232,15 +308,21 @@ class Exchange:
                 through = body.through_settlement_sequence
                 self.pending = [item for item in self.pending if item[0] > through]
             case m.OrderPlaced():
-                base, quote = {1: (1, 2), 2: (3, 1)}[body.order.market_id]
-                sign = 1 if body.order.side == m.SIDE_BUY else -1
-                for trade in body.trades:
-                    taker, maker, number = body.order.account_id, trade.maker_account_id, trade.settlement_sequence
-                    self.move(maker, taker, base, sign * trade.base_amount, number)
-                    self.move(taker, maker, quote, sign * trade.quote_amount, number)
-                    taker_gets, maker_gets = (base, quote) if sign > 0 else (quote, base)
-                    self.move(taker, 1, taker_gets, trade.taker_fee, number)
-                    self.move(maker, 1, maker_gets, trade.maker_fee, number)
+                self.count_trades(body.order, body.trades)
+            case m.OrdersChanged():
+                for step in body.steps:
+                    self.count_trades(step.order, step.trades)
+
+    def count_trades(self, order: m.Order, trades: list[m.Trade]) -> None:
+        base, quote = {1: (1, 2), 2: (3, 1)}[order.market_id]
+        sign = 1 if order.side == m.SIDE_BUY else -1
+        for trade in trades:
+            taker, maker, number = order.account_id, trade.maker_account_id, trade.settlement_sequence
+            self.move(maker, taker, base, sign * trade.base_amount, number)
+            self.move(taker, maker, quote, sign * trade.quote_amount, number)
+            taker_gets, maker_gets = (base, quote) if sign > 0 else (quote, base)
+            self.move(taker, 1, taker_gets, trade.taker_fee, number)
+            self.move(maker, 1, maker_gets, trade.maker_fee, number)
 
     def move(self, giver: int, receiver: int, asset_id: int, amount: int, number: int) -> None:
         for key, change in (((giver, asset_id), -amount), ((receiver, asset_id), amount)):
@@ -257,7 +339,8 @@ class Exchange:
             for asset_id, balance in mine.items()
             if balance.held
         }
-        assert held == engine.locks(), "the ledger holds what the engine locks"
+        locks = {key: amount for key, amount in engine.locks().items() if amount}  # 0: another of its group holds
+        assert held == locks, "the ledger holds what the engine locks"
         totals = {
             (account_id, asset_id): balance.total
             for account_id, mine in ledger.balances.items()
@@ -296,11 +379,16 @@ class Exchange:
     def check_shape(self) -> None:
         for market_id, book in self.ledger.books.items():
             levels: dict[tuple[bool, int], int] = defaultdict(int)
+            sides = self.engine.books[market_id]
+            for buys, side in ((True, sides.bids), (False, sides.asks)):
+                for level in side.levels_best_first():
+                    levels[buys, level.price_ticks] = level.total_lots
             for order in self.engine.open_orders(market_id):
-                buys = order.side == m.SIDE_BUY
-                levels[buys, order.price_ticks] += order.quantity_lots - order.filled_lots
                 known = self.ledger.open[order.order_id]
                 assert (known.filled_lots, known.lock) == (order.filled_lots, order.lock_remaining)
+                assert (known.price_ticks, known.quantity_lots) == (order.price_ticks, order.quantity_lots)
+                assert (known.state.value, known.client_order_id) == (order.state, order.client_order_id)
+                assert known.hidden_lots == sides.hidden.get(order.order_id, 0), known
             seen = {(buys, ticks): lots for buys in (True, False) for ticks, lots in book.depth.all(buys)}
             assert seen == dict(levels)
 
@@ -317,11 +405,12 @@ def test_money_is_conserved_and_nobody_goes_below_zero(seed: int) -> None:
 def test_a_long_walk_with_everything_in_it() -> None:
     exchange = Exchange(20)
     seen: set[str] = set()
+    exchange.heard = lambda change: seen.update(
+        order.state.name if order.is_open else order.cause.name for order in change.effects.orders
+    )
     for _ in range(300):
         exchange.step()
-    for order in exchange.ledger.orders.values():
-        seen.add(order.state.name if order.is_open else order.cause.name)
-    assert seen == {"OPEN", "NONE", "USER", "IOC", "FOK", "POST_ONLY", "SELF_TRADE", "BUDGET"}
+    assert seen == {"OPEN", "WAITING", *CancelCause.__members__} - {"BAND"}
     assert set(exchange.ended.values()) == {MovementState.DONE, MovementState.CANCELED}
     assert exchange.ledger.final_through and exchange.pending and exchange.ledger.withdrawals
     assert exchange.plain[3, 2], "something came for an account that nobody has"
@@ -349,18 +438,20 @@ def test_orders_as_placed_stay_known_when_makers_trade_on(seed: int) -> None:
     """The same as above, but asked only after everything else has happened."""
     exchange = Exchange(seed)
     placed: list[tuple[Order, list[Execution]]] = []
-    exchange.heard = lambda change: placed.append(_answer(change)) if isinstance(change.body, OrderPlaced) else None
+    exchange.heard = lambda change: placed.extend(_answers(change))
     for _ in range(60):
         exchange.step()
     assert placed
     for order, taken in placed:
         now = exchange.ledger.orders[order.order_id]
-        assert now.as_placed(taken, exchange.ledger.markets[order.market_id]) == order
+        was = order._replace(client_order_id=now.client_order_id, hidden_lots=0, first=now.first)
+        assert now.as_placed(taken, exchange.ledger.markets[order.market_id])._replace(hidden_lots=0) == was
 
 
-def _answer(change: Change) -> tuple[Order, list[Execution]]:
-    assert isinstance(change.body, OrderPlaced)
-    return change.body.order, [item for item in change.effects.executions if not item.is_maker]
+def _answers(change: Change) -> list[tuple[Order, list[Execution]]]:
+    """Every order that is new, as it was placed."""
+    new = [order for order in change.effects.orders if order.create_sequence == change.sequence]
+    return [(order, list(change.effects.traded(order.order_id))) for order in new]
 
 
 FOUND_IN_SLICES: dict[str, Callable[[Ledger], None]] = {

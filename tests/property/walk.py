@@ -3,7 +3,7 @@
 `body(pick)` draws a command by any means of picking from a sequence: a seeded random's choice here, hypothesis in
 test_engine_naive.py. What must refer to the state is drawn relative to it and made absolute by `Pair`: a cancel's
 order_id is an index into the orders placed so far, a withdrawal_id one into the withdrawals asked for; a deposit's or
-claim's index and a final sequence are distances.
+claim's index, a final sequence and an expiry are distances.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from services.book import model as m
 from services.book.engine import Engine
 from services.command_ids import command_id_of
 from services.locks import lock
-from tests.property.naive import NaiveEngine
+from tests.property.naive import NaiveEngine, like
 
 T = TypeVar("T")
 Pick = Callable[[Sequence[T]], T]
@@ -49,40 +49,106 @@ def prelude() -> list[m.CommandBody]:
 
 
 def body(pick: Pick[Any]) -> m.CommandBody:
-    """One command: mostly orders, a fifth cancels, now and then something else or something wrong."""
-    kind = pick(range(21))
+    """One command: mostly orders, a fifth cancels and replacements, now and then something else or something wrong."""
+    kind = pick(range(30))
+    if kind == 29:
+        return m.ChangeMarket(pick((1, 2)), m.MARKET_STATE_OPEN)
+    if kind > 26:
+        return group(pick)
+    if kind == 21:
+        return m.CancelOrders(pick((9, *ACCOUNTS)), pick((1, 2, 1, 2, 0, 99)), pick((1, 2, 1, 2, 0, 3)))
+    if 21 < kind < 25:
+        return m.ReplaceOrder(
+            pick((OWNER, OWNER, OWNER, OWNER, OWNER, *ACCOUNTS)),
+            pick(range(20)),
+            pick((0, *PRICES, -1)),
+            pick((0, *LOTS, *LOTS, -1, 2**63)),
+            pick(("", "newer")),
+            pick((None, None, None, None, 0, 100 * SCALES[0][1])),
+        )
     if kind < 14:
         return place(pick)
     if kind < 17:
         return m.CancelOrder(pick((OWNER, OWNER, OWNER, *ACCOUNTS)), pick(range(40)))
     if kind == 17:
         return money(pick)
-    return rare(pick) if kind < 20 else wrong_place(pick)
+    return rare(pick) if kind != 20 else wrong_place(pick)
 
 
 def place(pick: Pick[Any]) -> m.PlaceOrder:
     """An order that can be taken."""
     side, limit = pick((m.SIDE_BUY, m.SIDE_SELL)), pick(range(5)) > 0
-    time_in_force = pick((1, 1, 1, 1, 2, 3) if limit else (2, 2, 3))
+    time_in_force = pick((1, 1, 1, 1, 2, 3, 4, 5) if limit else (2, 2, 3))
+    special = time_in_force == m.TIME_IN_FORCE_GTD or pick(range(3)) == 0
+    post_only = (
+        limit
+        and time_in_force in (m.TIME_IN_FORCE_GTC, m.TIME_IN_FORCE_GTD, m.TIME_IN_FORCE_DAY)
+        and pick(range(4)) == 0
+    )
     return m.PlaceOrder(
         account_id=pick(ACCOUNTS),
         market_id=pick((1, 1, 2)),
         side=side,
         type=m.ORDER_TYPE_LIMIT if limit else m.ORDER_TYPE_MARKET,
         time_in_force=time_in_force,
-        post_only=limit and time_in_force == m.TIME_IN_FORCE_GTC and pick(range(6)) == 0,
+        post_only=post_only,
         price_ticks=pick(PRICES) if limit else 0,
         quantity_lots=pick(LOTS),
         budget=0 if limit or side == m.SIDE_SELL else pick((1, 99, 100, 250, 505, 1_000)) * pick(SCALES)[1],
         client_order_id=pick(("", "mine")),
         maker_fee_ppm=pick(RATES_PPM),
         taker_fee_ppm=pick(RATES_PPM),
+        terms=terms(pick, time_in_force, post_only) if special else None,
     )
+
+
+def terms(pick: Pick[Any], time_in_force: int, post_only: bool) -> m.Terms:
+    """What an order may ask beyond the usual."""
+    return m.Terms(
+        self_trade=pick(range(5)),
+        expires_ns=pick((1, 3, 5, 9, 20)) if time_in_force == m.TIME_IN_FORCE_GTD else 0,
+        minimum_lots=pick(LOTS)
+        if not post_only and time_in_force != m.TIME_IN_FORCE_FOK and pick(range(4)) == 0
+        else 0,
+        reprice=post_only and pick((True, False)),
+        display_lots=pick((1, 1, 2, 2, 3, 9)) if pick(range(4)) == 0 else 0,
+        **trigger(pick),
+    )
+
+
+def trigger(pick: Pick[Any]) -> dict[str, int]:
+    """What it may wait for; now and then what does not go together."""
+    kind = pick((0, 0, m.TRIGGER_STOP, m.TRIGGER_TAKE_PROFIT, m.TRIGGER_TRAILING))
+    if kind == 0:
+        return {}
+    if kind == m.TRIGGER_TRAILING:
+        return {"trigger": kind, "trail_ticks": pick((1, 2, 3, 200))}
+    return {"trigger": kind, "trigger_source": pick((0, 1)), "trigger_ticks": pick(PRICES)}
+
+
+def group(pick: Pick[Any]) -> m.PlaceGroup:
+    """Orders that belong together, most often ones that may."""
+    entry = place(pick) if pick(range(3)) else None
+    first = entry or place(pick)
+    side = pick((m.SIDE_BUY, m.SIDE_SELL)) if pick(range(9)) == 0 or entry is None else 3 - entry.side
+    exits: list[m.PlaceOrder] = []
+    for _ in range(pick((1, 2, 2, 2))):
+        order = like(place(pick), side=side, account_id=first.account_id, market_id=first.market_id)
+        if not exits or pick(range(3)) == 0:
+            waiting = {"trigger": pick((1, 2)), "trigger_ticks": pick(PRICES)}
+            order = like(order, terms=like(order.terms or m.Terms(), trigger_source=0, trail_ticks=0, **waiting))
+        if order.type == m.ORDER_TYPE_MARKET:
+            order = like(order, budget=0 if side == m.SIDE_SELL else 505 * SCALES[0][1])
+        exits.append(order)
+    return m.PlaceGroup(entry, exits)
 
 
 def wrong_place(pick: Pick[Any]) -> m.PlaceOrder:
     """An order with one field that may be wrong."""
     order = place(pick)
+    if order.terms is not None and pick(range(3)) == 0:
+        setattr(order.terms, pick(order.terms.__match_args__), pick((*WRONG, 5)))
+        return order
     fields = ("account_id", "market_id", "side", "type", "time_in_force", "price_ticks", "quantity_lots", "budget")
     field = pick((*fields, "post_only", "maker_fee_ppm", "taker_fee_ppm"))
     setattr(order, field, not order.post_only if field == "post_only" else pick((*WRONG, 3, 1_000_001, 2**256)))
@@ -118,10 +184,20 @@ def rare(pick: Pick[Any]) -> m.CommandBody:
         m.SettlementFinal(pick((0, 1, 5, -1))),
         m.CreateAsset(asset),
         m.CreateMarket(market),
-        m.ChangeMarket(pick((1, 2, 9)), pick((1, 1, 1, 2, 3, 0))),
+        m.ChangeMarket(pick((1, 2, 9)), pick((1, 2, 3, 3, 4, 0, 5)), pick((None, None, None, rules(pick)))),
     )
     chosen: m.CommandBody = bodies[min(pick(range(len(bodies) + 4)), len(bodies) - 1)]
     return chosen
+
+
+def rules(pick: Pick[Any]) -> m.MarketRules:
+    """Rules of a market, seldom any that cannot be."""
+    return m.MarketRules(
+        quantity_min_lots=pick((0, 0, 0, 2, -1)),
+        quantity_max_lots=pick((0, 0, 5)),
+        notional_max=pick((0, 0, 500)) * SCALES[0][1],
+        band_ppm=pick((0, 30_000, 50_000, 50_000, 10**6)),
+    )
 
 
 def money(pick: Pick[Any]) -> m.CommandBody:
@@ -169,6 +245,9 @@ class Pair:
         command_id = command_id_of(1, self.epoch, self.number)
         if isinstance(asked, m.PlaceOrder):
             self.order_ids.append((command_id, asked.account_id))
+        if isinstance(asked, m.PlaceGroup):
+            self.order_ids += [(command_id + n, each.account_id) for n, each in enumerate(asked.orders())]
+            self.number += len(asked.orders()) - 1
         if isinstance(asked, m.RequestWithdrawal):
             self.withdrawal_ids.append(command_id)
         return self._apply(m.Command(command_id, asked))
@@ -178,9 +257,17 @@ class Pair:
         return f"{self.history.hexdigest()} {self.real.digest()}"
 
     def _absolute(self, drawn: m.CommandBody) -> m.CommandBody:
+        if isinstance(drawn, m.PlaceOrder):
+            return self._placed(drawn)
+        if isinstance(drawn, m.PlaceGroup):
+            entry = None if drawn.entry is None else self._placed(drawn.entry)
+            return m.PlaceGroup(entry, [self._placed(each) for each in drawn.exits])
         if isinstance(drawn, m.CancelOrder):
-            order_id, owner = self.order_ids[-1 - drawn.order_id % len(self.order_ids)] if self.order_ids else (7, 1001)
+            order_id, owner = self._order_id(drawn.order_id)
             return m.CancelOrder(drawn.account_id or owner, order_id)
+        if isinstance(drawn, m.ReplaceOrder):
+            order_id, owner = self._order_id(drawn.order_id)
+            return like(drawn, account_id=drawn.account_id or owner, order_id=order_id)
         if isinstance(drawn, m.DepositFinal):
             index = self.naive.deposits + drawn.deposit_index
             return m.DepositFinal(index, drawn.account_id, drawn.asset, drawn.amount, drawn.transaction_hash)
@@ -195,6 +282,18 @@ class Pair:
             return m.SettlementFinal(self.naive.settlements - drawn.through_settlement_sequence)
         return drawn
 
+    def _placed(self, drawn: m.PlaceOrder) -> m.PlaceOrder:
+        if drawn.terms is None or drawn.terms.expires_ns <= 0:
+            return drawn
+        return like(drawn, terms=like(drawn.terms, expires_ns=drawn.terms.expires_ns + self.time_ns))
+
+    def _order_id(self, back: int) -> tuple[int, int]:
+        """Most often one that is open."""
+        live = [(each.order_id, each.place.account_id) for each in self.naive.open()]
+        if live and back % 5:
+            return live[back % len(live)]
+        return self.order_ids[-1 - back % len(self.order_ids)] if self.order_ids else (7, 1001)
+
     def _withdrawal_id(self, back: int) -> int:
         return self.withdrawal_ids[-1 - back % len(self.withdrawal_ids)] if self.withdrawal_ids else 7
 
@@ -204,7 +303,7 @@ class Pair:
             snapshot = self.real.snapshot()
             self.real = Engine.restore(snapshot)
             assert self.real.snapshot() == snapshot, "a snapshot is not what it restores"
-        event, expected = self.real.apply(command, self.time_ns), self.naive.apply(command)
+        event, expected = self.real.apply(command, self.time_ns), self.naive.apply(command, self.time_ns)
         assert event == expected, f"{command}\nbecame   {event}\nand not  {expected}"
         self.real.validate()
         for market_id in self.real.books:
@@ -216,20 +315,23 @@ class Pair:
 
     def _check_money(self, happened: m.EventBody) -> None:
         """What trades move is whole, fees are rounded up, and nobody pays more than was set aside."""
-        if not isinstance(happened, m.OrderPlaced | m.OrderCanceled) or happened.order.market_id > len(SCALES):
-            return
-        order = happened.order
-        if isinstance(happened, m.OrderCanceled):
-            assert self.locked.pop(order.order_id) > 0
-            assert order.lock_remaining == 0
+        if isinstance(happened, m.OrderPlaced):
+            self._check_step(happened.order, happened.trades)
+        elif isinstance(happened, m.OrderCanceled):
+            self._check_step(happened.order, [])
+        elif isinstance(happened, m.OrdersChanged):
+            for step in happened.steps:
+                self._check_step(step.order, step.trades)
+
+    def _check_step(self, order: m.Order, trades: list[m.Trade]) -> None:
+        if order.market_id > len(SCALES):
             return
         buys, limit = order.side == m.SIDE_BUY, order.type == m.ORDER_TYPE_LIMIT
         base_per_lot, quote_per_tick_lot = SCALES[order.market_id - 1]
-        aside = lock(
-            buys, limit, order.price_ticks, order.quantity_lots, order.budget, base_per_lot, quote_per_tick_lot
-        )
+        whole = (buys, limit, order.price_ticks, order.quantity_lots, order.budget, base_per_lot, quote_per_tick_lot)
+        aside = max(self.locked.get(order.order_id, 0), lock(*whole))
         paid = 0
-        for trade in happened.trades:
+        for trade in trades:
             assert trade.base_amount == trade.quantity_lots * base_per_lot > 0
             assert trade.quote_amount == trade.quantity_lots * trade.price_ticks * quote_per_tick_lot > 0
             received, given = trade.base_amount, trade.quote_amount
@@ -237,13 +339,17 @@ class Pair:
                 received, given = given, received
             check_fee(trade.taker_fee, received, order.taker_fee_ppm)
             assert 0 <= trade.maker_fee <= given
-            assert self.locked[trade.maker_order_id] - received == trade.maker_lock_remaining >= 0
+            aside_before = self.locked[trade.maker_order_id]  # 0: another of its group held it until now
+            assert aside_before - received >= trade.maker_lock_remaining >= 0 or aside_before == 0
             self.locked[trade.maker_order_id] = trade.maker_lock_remaining
             paid += given
         assert paid + order.lock_remaining <= aside, "more was spent than set aside"
-        assert sum(trade.quantity_lots for trade in happened.trades) == order.filled_lots <= order.quantity_lots
-        if order.state == m.ORDER_STATE_OPEN:
+        assert sum(trade.quantity_lots for trade in trades) <= order.filled_lots <= order.quantity_lots
+        if order.state in (m.ORDER_STATE_OPEN, m.ORDER_STATE_WAITING):
             self.locked[order.order_id] = order.lock_remaining
+        else:
+            assert order.lock_remaining == 0
+            self.locked.pop(order.order_id, None)
 
 
 def check_fee(fee: int, received: int, rate_ppm: int) -> None:

@@ -55,6 +55,16 @@ def test_a_refused_request_counts_nothing_in() -> None:
     assert sessions.of(id_of(1, 1, 1)).in_flight == 2
 
 
+def test_a_command_may_take_several_numbers() -> None:
+    sessions = Sessions({1: Known(1, 0)})
+    session = sessions.of(id_of(1, 1, 1))
+    session.take(ids(1, 1, 1) + ids(1, 1, 4), [3, 1])
+    with pytest.raises(Rejected):
+        session.take(ids(1, 1, 6))
+    session.take(ids(1, 1, 5))
+    assert session.in_flight == 3
+
+
 def test_the_window_opens_again() -> None:
     sessions = Sessions({1: Known(1, 0)})
     assert attempt(sessions, ids(1, 1, 1, WINDOW_COMMANDS)) == "taken"

@@ -11,7 +11,12 @@ HUGE = 2**256 - 1
 PLACE = model.PlaceOrder(1001, 1, 1, 2, 2, False, 0, 5, HUGE, "mine", 100, 200)
 ORDER = model.Order(7, 1001, 1, 2, 1, 1, True, 300, 9, 4, 0, "mine", 100, 200, 3, 5, 12345678901234567890)
 TRADE = model.Trade(1, 2, 300, 4, HUGE, 5, 6, 1002, 7, 8, 9, 10)
+TERMS = model.Terms(model.SELF_TRADE_DECREMENT, 2**62, 3, True, 2, 1, 300, 7, 4)
+SPECIAL = model.PlaceOrder(1001, 1, 2, 1, 1, False, 300, 5, terms=TERMS)
+CHANGED = model.OrderChanged(model.Order(7, 1001, 1, 2, 1, 1, False, 300, 9, 4, 0, "", 1, 2, 1, 0, 5, TERMS), [TRADE])
+BOOK = model.BookChanged(1, 8, [model.LevelChanged(1, 300, 0), model.LevelChanged(2, 301, 2**62)])
 MARKET = model.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 10**30, 2)
+RULES = model.MarketRules(1, 2**62, HUGE, 50_000)
 TRANSFER = model.Transfer("t1", 2, 1001, 1, HUGE, "why")
 REQUEST = model.RequestWithdrawal("w1", 1001, 1, HUGE, "0x" + "ab" * 20)
 WITHDRAWAL = model.Withdrawal(9, REQUEST)
@@ -21,7 +26,14 @@ DEPOSIT = model.DepositFinal(1, 2, "BTC", HUGE, "0x" + "ab" * 32)
 SUBMITTED: list[model.CommandBody] = [
     PLACE,
     model.PlaceOrder(1001, 1, 2, 1, 1, True, 300, 5),
+    SPECIAL,
     model.CancelOrder(1001, 7),
+    model.PlaceGroup(PLACE, [SPECIAL, SPECIAL]),
+    model.PlaceGroup(None, [SPECIAL]),
+    model.ReplaceOrder(1001, 7, 300, 5, "newer"),
+    model.ReplaceOrder(1001, 7, 300, 5, "", 0),
+    model.CancelOrders(1001, 1, 2),
+    model.CancelOrders(1001),
     model.OpenAccount("Zoë"),
     TRANSFER,
     DEPOSIT,
@@ -29,6 +41,7 @@ SUBMITTED: list[model.CommandBody] = [
     model.CreateAsset(model.Asset(0, "BTC", 18)),
     model.CreateMarket(MARKET),
     model.ChangeMarket(1, 2),
+    model.ChangeMarket(1, 0, RULES),
     REQUEST,
     model.ApproveWithdrawal(9),
     model.CancelWithdrawal(9, "why"),
@@ -38,6 +51,9 @@ OWN: list[model.CommandBody] = [model.LeaderStarted(1, "name"), model.AdvanceTim
 EVENTS: list[model.EventBody] = [
     model.OrderPlaced(ORDER, [TRADE, TRADE]),
     model.OrderCanceled(ORDER),
+    model.OrdersChanged([CHANGED, CHANGED], [BOOK]),
+    model.OrdersChanged([CHANGED], [BOOK, BOOK], None, True, model.Market(1, "BTC-USD", 1, 2, "1", "1", 0, 3, RULES)),
+    model.OrdersChanged([], [], model.Refused("ORDER_NOT_FOUND", model.Command(7, SPECIAL))),
     model.Refused("ORDER_NOT_FOUND", model.Command(7, model.CancelOrder(1, 2))),
     model.AccountOpened(1001, "Zoë"),
     model.Transferred(TRANSFER, 4),
@@ -99,7 +115,9 @@ def says_the_same(message: object, record: object) -> None:
     """Field by field, by name: amounts are strings, records nest."""
     for name in record.__match_args__:  # type: ignore[attr-defined]
         value, said = getattr(record, name), getattr(message, name)
-        if isinstance(value, model.Command):
+        if value is None:
+            assert not message.HasField(name), name  # type: ignore[attr-defined]
+        elif isinstance(value, model.Command):
             kind = said.WhichOneof("kind")
             assert said.command_id == value.command_id
             says_the_same(getattr(said, kind), value.body)
@@ -141,6 +159,13 @@ def transfer(amount: str) -> pb.SubmitRequest:
         (place(side=0), "commands[1].place_order.side"),
         (place(side=99), "commands[1].place_order.side"),
         (place(type=3), "commands[1].place_order.type"),
+        (place(terms=journal.OrderTerms(self_trade=5)), "commands[1].place_order.terms.self_trade"),  # type: ignore[arg-type]
+        (place(terms=journal.OrderTerms(trigger=4)), "commands[1].place_order.terms.trigger"),  # type: ignore[arg-type]
+        (
+            place(terms=journal.OrderTerms(trigger_source=2)),  # type: ignore[arg-type]
+            "commands[1].place_order.terms.trigger_source",
+        ),
+        (submitted(cancel_orders=journal.CancelOrders(side=3)), "commands[1].cancel_orders.side"),  # type: ignore[arg-type]
         (place(time_in_force=-1), "commands[1].place_order.time_in_force"),
         (place(budget="1.5"), "commands[1].place_order.budget"),
         (place(client_order_id="x" * 257), "commands[1].place_order.client_order_id"),

@@ -9,9 +9,10 @@ import pytest
 
 from services.book import model as m
 from services.book.engine import SNAPSHOT_FORMAT, Engine
+from services.book.snapshot import Outdated
 from services.command_ids import SESSION_COMMANDS_MAX, command_id_of
 from services.units import INT64_MAX
-from tests.snapshots import of_format_1
+from tests.snapshots import of_format_1, of_format_2
 
 OPEN, HALTED = m.MARKET_STATE_OPEN, m.MARKET_STATE_HALTED
 BTC, USD = m.Asset(1, "BTC", 8), m.Asset(2, "USD", 18)
@@ -173,7 +174,7 @@ HALTED_BTC_USD = m.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 0, HALTED)
         (m.CreateAsset(m.Asset(0, "A" * 17, 0)), "INVALID_FIELD"),
         (market(), m.MarketCreated(USD_BTC)),
         (market(state=HALTED), m.MarketCreated(m.Market(2, "USD-BTC", 2, 1, "1", "0.1", 0, HALTED))),
-        (market(state=3), "INVALID_FIELD"),
+        (market(state=5), "INVALID_FIELD"),
         (market(symbol="BTC-USD"), "ALREADY_EXISTS"),
         (market(symbol="BTC/USD"), "INVALID_FIELD"),
         (market(base_asset_id=3), "ASSET_NOT_FOUND"),
@@ -189,7 +190,7 @@ HALTED_BTC_USD = m.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 0, HALTED)
         (m.ChangeMarket(1, HALTED), m.MarketChanged(HALTED_BTC_USD)),
         (m.ChangeMarket(1, OPEN), m.MarketChanged(BTC_USD)),
         (m.ChangeMarket(1, 0), "INVALID_FIELD"),
-        (m.ChangeMarket(1, 3), "INVALID_FIELD"),
+        (m.ChangeMarket(1, 5), "INVALID_FIELD"),
         (m.ChangeMarket(2, HALTED), "MARKET_NOT_FOUND"),
         (m.CancelOrder(1001, 7), "ORDER_NOT_FOUND"),
     ],
@@ -289,6 +290,7 @@ def test_the_books_own_commands(asked: m.CommandBody, becomes: m.EventBody | str
         ("type", 99, "INVALID_FIELD"),
         ("time_in_force", 0, "INVALID_FIELD"),
         ("time_in_force", 4, "INVALID_FIELD"),
+        ("time_in_force", 6, "INVALID_FIELD"),
         ("price_ticks", 0, "INVALID_PRICE"),
         ("price_ticks", -1, "INVALID_PRICE"),
         ("price_ticks", INT64_MAX + 1, "INVALID_PRICE"),
@@ -515,6 +517,15 @@ class TestSnapshot:
         restored = Engine.restore(of_format_1(engine))
         restored.validate()
         assert restored.snapshot() == engine.snapshot()
+
+    def test_one_of_format_2_is_too_old_once_there_was_a_trade(self) -> None:
+        session = Session(setup())
+        session.say(limit(1001, m.SIDE_BUY, 99, 2))
+        restored = Engine.restore(of_format_2(session.engine))
+        assert restored.snapshot() == session.engine.snapshot()
+        session.say(limit(1002, m.SIDE_SELL, 99, 1))
+        with pytest.raises(Outdated):
+            Engine.restore(of_format_2(session.engine))
 
     def test_one_of_format_1_with_a_user_called_adjustments_is_refused(self) -> None:
         engine = setup()

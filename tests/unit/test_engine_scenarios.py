@@ -6,12 +6,13 @@ import pytest
 
 from tests.unit.scenarios import Scenario, play, scenarios
 
-ROWS_MIN = 60
+ROWS_MIN = 300
 
 
 @pytest.mark.parametrize("scenario", list(scenarios()), ids=lambda scenario: scenario.title)
 def test_the_book_after_every_command(scenario: Scenario) -> None:
     play(scenario)
+    play(scenario, restart=True)
 
 
 def test_the_tables_are_not_empty() -> None:

@@ -15,8 +15,10 @@ from services.order_gateway.model import (
     CancelWithdrawal,
     CommandBody,
     OpenAccount,
+    PlaceGroup,
     PlaceOrder,
     Refused,
+    ReplaceOrder,
     RequestWithdrawal,
     Transfer,
     Unrelated,
@@ -139,6 +141,8 @@ async def test_nothing_is_taken_or_reserved_without_a_session() -> None:
 ASKED = RequestWithdrawal("w", ALICE, 1, 5, "0x" + "ab" * 20)
 OF_A_FROZEN_ACCOUNT: list[tuple[CommandBody, int, bool]] = [
     (PlaceOrder(ALICE, None, 0, "c", 0, 0), ALICE, False),  # type: ignore[arg-type]  # nobody looks into it here
+    (PlaceGroup((), has_entry=False), ALICE, False),
+    (ReplaceOrder(ALICE, 1, 2, 3, 0), ALICE, False),
     (Transfer("t", ALICE, BOB, 1, 1), ALICE, False),
     (ASKED, ALICE, False),
     (ApproveWithdrawal(77), -1, False),

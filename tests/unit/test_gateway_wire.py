@@ -9,10 +9,19 @@ from clearbook.internal.v1 import journal_pb2 as journal
 from clearbook.v1 import admin_service_pb2 as admin_pb
 from clearbook.v1 import order_service_pb2 as pb
 from clearbook.v1 import settlement_service_pb2 as settlement_pb
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.errors import Reason, Rejected
-from services.order_gateway import model, money_wire, wire
-from services.order_gateway.model import CancelCause, OrderState, Placement, TimeInForce
+from services.order_gateway import model, money_wire, terms_wire, wire
+from services.order_gateway.model import (
+    CancelCause,
+    OrderState,
+    Placement,
+    SelfTradeMode,
+    Terms,
+    TimeInForce,
+    Trigger,
+)
 from services.units import INT64_MAX
 from tests.unit.gateway_values import BTC, MARKET, USD, order
 
@@ -25,6 +34,7 @@ LIMIT: dict[str, Any] = {
 MARKET_BUY = LIMIT | {"type": 2, "price": ""}
 MARKET_SELL = MARKET_BUY | {"side": 2}
 
+AT = Timestamp(seconds=1_800_000_000, nanos=5)
 BAD: list[tuple[dict[str, Any], str, str]] = [
     # (request, reason, field)
     (LIMIT | {"market": ""}, "INVALID_FIELD", "market"),
@@ -89,6 +99,39 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (MARKET_BUY | {"post_only": True}, "INVALID_FIELD", "post_only"),
     (LIMIT | {"post_only": True, "time_in_force": 2}, "INVALID_FIELD", "post_only"),
     (LIMIT | {"post_only": True, "time_in_force": 3}, "INVALID_FIELD", "post_only"),
+    (MARKET_SELL | {"time_in_force": 4}, "INVALID_FIELD", "time_in_force"),
+    (MARKET_SELL | {"time_in_force": 5}, "INVALID_FIELD", "time_in_force"),
+    (LIMIT | {"time_in_force": 4}, "INVALID_EXPIRY", "expire_time"),
+    (LIMIT | {"expire_time": AT}, "INVALID_EXPIRY", "expire_time"),
+    (LIMIT | {"time_in_force": 4, "expire_time": Timestamp()}, "INVALID_EXPIRY", "expire_time"),
+    (LIMIT | {"time_in_force": 4, "expire_time": Timestamp(seconds=-1)}, "INVALID_EXPIRY", "expire_time"),
+    (LIMIT | {"time_in_force": 4, "expire_time": Timestamp(seconds=2**62)}, "INVALID_EXPIRY", "expire_time"),
+    (LIMIT | {"time_in_force": 4, "expire_time": Timestamp(seconds=1, nanos=10**9)}, "INVALID_EXPIRY", "expire_time"),
+    (LIMIT | {"trigger": 9}, "INVALID_FIELD", "trigger"),
+    (LIMIT | {"trigger": 1, "trigger_price": "1", "trigger_source": 9}, "INVALID_FIELD", "trigger_source"),
+    (LIMIT | {"trigger_source": 1}, "INVALID_TRIGGER", "trigger_source"),
+    (LIMIT | {"trigger": 3, "trail": "1", "trigger_source": 2}, "INVALID_TRIGGER", "trigger_source"),
+    (LIMIT | {"trigger": 1}, "INVALID_TRIGGER", "trigger_price"),
+    (LIMIT | {"trigger_price": "30000"}, "INVALID_TRIGGER", "trigger_price"),
+    (LIMIT | {"trigger": 3, "trail": "1", "trigger_price": "30000"}, "INVALID_TRIGGER", "trigger_price"),
+    (LIMIT | {"trigger": 1, "trigger_price": "30000.001"}, "INVALID_PRICE", "trigger_price"),
+    (LIMIT | {"trigger": 1, "trigger_price": "0"}, "INVALID_PRICE", "trigger_price"),
+    (LIMIT | {"trigger": 3}, "INVALID_TRIGGER", "trail"),
+    (LIMIT | {"trail": "1"}, "INVALID_TRIGGER", "trail"),
+    (LIMIT | {"trigger": 2, "trigger_price": "30000", "trail": "1"}, "INVALID_TRIGGER", "trail"),
+    (LIMIT | {"trigger": 3, "trail": "1e1"}, "INVALID_FIELD", "trail"),
+    (MARKET_BUY | {"trigger": 1, "trigger_price": "30000"}, "INVALID_FIELD", "quote_budget"),
+    (LIMIT | {"display_quantity": "0.01"}, "INVALID_DISPLAY", "display_quantity"),
+    (LIMIT | {"display_quantity": "0.001", "time_in_force": 2}, "INVALID_DISPLAY", "display_quantity"),
+    (MARKET_SELL | {"display_quantity": "0.001"}, "INVALID_DISPLAY", "display_quantity"),
+    (LIMIT | {"display_quantity": "0.00001"}, "INVALID_QUANTITY", "display_quantity"),
+    (LIMIT | {"min_quantity": "0.0101"}, "INVALID_MINIMUM", "min_quantity"),
+    (LIMIT | {"min_quantity": "0.01", "time_in_force": 3}, "INVALID_MINIMUM", "min_quantity"),
+    (LIMIT | {"min_quantity": "0.01", "post_only": True}, "INVALID_MINIMUM", "min_quantity"),
+    (LIMIT | {"min_quantity": "-1"}, "INVALID_FIELD", "min_quantity"),
+    (LIMIT | {"self_trade_prevention": 6}, "INVALID_FIELD", "self_trade_prevention"),
+    (LIMIT | {"post_only_mode": 1}, "INVALID_FIELD", "post_only_mode"),
+    (LIMIT | {"post_only": True, "post_only_mode": 3}, "INVALID_FIELD", "post_only_mode"),
 ]
 
 
@@ -104,6 +147,10 @@ def test_bad_orders(fields: dict[str, Any], reason: str, field: str) -> None:
     assert refusal(wire.placement, pb.PlaceOrderRequest(**fields), MARKETS) == (reason, field)
 
 
+TERM_FIELDS = frozenset(
+    {"trigger", "trigger_source", "trail", "display_quantity", "expire_time", "min_quantity"}
+    | {"self_trade_prevention", "post_only_mode"}
+)
 GTC, IOC, FOK = TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK
 GOOD: list[tuple[dict[str, Any], Placement]] = [
     (LIMIT, Placement(MARKET, True, True, GTC, False, 3_000_000, 100, None)),
@@ -121,12 +168,38 @@ GOOD: list[tuple[dict[str, Any], Placement]] = [
     (MARKET_BUY | {"quote_budget": "1.5"}, Placement(MARKET, True, False, IOC, False, 0, 100, 1_500_000)),
     (MARKET_SELL, Placement(MARKET, False, False, IOC, False, 0, 100, None)),
     (MARKET_SELL | {"quantity": "0.0001"}, Placement(MARKET, False, False, IOC, False, 0, 1, None)),
+    (LIMIT | {"self_trade_prevention": 1}, Placement(MARKET, True, True, GTC, False, 3_000_000, 100, None)),
+    *((LIMIT | fields, Placement(MARKET, True, True, tif, post_only, 3_000_000, 100, None, terms)) for fields, tif,
+      post_only, terms in (
+        ({"time_in_force": 5}, TimeInForce.DAY, False, None),
+        ({"time_in_force": 4, "expire_time": AT}, TimeInForce.GTD, False, Terms(expires_ns=1_800_000_000 * 10**9 + 5)),
+        ({"trigger": 1, "trigger_price": "31000"}, GTC, False, Terms(trigger=Trigger.STOP, trigger_ticks=3_100_000)),
+        ({"trigger": 2, "trigger_price": "29000", "trigger_source": 2}, GTC, False,
+         Terms(trigger=Trigger.TAKE_PROFIT, trigger_on_quote=True, trigger_ticks=2_900_000)),
+        ({"trigger": 3, "trail": "0.50", "trigger_source": 1}, GTC, False,
+         Terms(trigger=Trigger.TRAILING, trail_ticks=50)),
+        ({"display_quantity": "0.001"}, GTC, False, Terms(display_lots=10)),
+        ({"min_quantity": "0.01", "time_in_force": 2}, IOC, False, Terms(minimum_lots=100)),
+        ({"self_trade_prevention": 5}, GTC, False, Terms(SelfTradeMode.ALLOW)),
+        ({"post_only": True, "post_only_mode": 1}, GTC, True, None),
+        ({"post_only": True, "post_only_mode": 2, "time_in_force": 5}, TimeInForce.DAY, True, Terms(reprice=True)),
+    )),
+    (MARKET_BUY | {"quote_budget": "1.5", "trigger": 1, "trigger_price": "1"},
+     Placement(MARKET, True, False, IOC, False, 0, 100, 1_500_000, Terms(trigger=Trigger.STOP, trigger_ticks=100))),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("fields", "expected"), GOOD, ids=lambda value: str(value)[:60])
 def test_good_orders(fields: dict[str, Any], expected: Placement) -> None:
-    assert wire.placement(pb.PlaceOrderRequest(**fields), MARKETS) == expected
+    read = wire.placement(pb.PlaceOrderRequest(**fields), MARKETS)
+    assert read == expected
+    if read.terms is not None:
+        message = pb.Order()
+        terms_wire.tell(message, order(terms=read.terms, post_only=read.post_only), MARKET)
+        told = {name: getattr(message, name) for name in fields if name in TERM_FIELDS}
+        assert {name: value for name, value in fields.items() if name in TERM_FIELDS} == told, "told as it was asked"
+        commands = wire.submit_request([(7, model.PlaceOrder(1001, read, 0, "c1", 0, 0))]).commands
+        assert terms_wire.read(commands[0].place_order.terms) == read.terms
 
 
 CONTENTS: list[tuple[dict[str, Any], bool]] = [

@@ -129,12 +129,13 @@ def test_what_rows_of_the_journal_mean() -> None:
         event(deposited={"deposit": {"deposit_index": 4, "account_id": 9}, "settlement_sequence": 8}),
         event(claimed={"claim": {"claim_index": 2}}),
         event(order_placed={}),
+        event(orders_changed={"steps": [{"trades": [{"settlement_sequence": 9}]}, {}]}),
     ]
     response = matching_service_pb2.StreamEventsResponse(
         last_journal_sequence=40, incarnation="abc", events=journal_pb2.EventBatch(events=events).SerializeToString()
     )
     outcomes = ((ours, ""), (ours + 1, "ASSET_NOT_FOUND"))
-    assert wire.folded(response, 100) == wire.Folded(40, "abc", 8, 2, 4, outcomes, 2, ((4, 9),))
+    assert wire.folded(response, 100) == wire.Folded(40, "abc", 9, 2, 4, outcomes, 2, ((4, 9),))
 
 
 def test_a_command_id() -> None:

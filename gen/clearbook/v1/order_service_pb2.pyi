@@ -82,6 +82,10 @@ class _TimeInForceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TimeInFor
     """Trades what it can at once; the rest is canceled."""
     TIME_IN_FORCE_FOK: _TimeInForce.ValueType  # 3
     """Trades wholly at once or not at all."""
+    TIME_IN_FORCE_GTD: _TimeInForce.ValueType  # 4
+    """Rests until filled, canceled or its expire_time. Limit orders only."""
+    TIME_IN_FORCE_DAY: _TimeInForce.ValueType  # 5
+    """Rests until filled or canceled, or the market is closed. Limit orders only."""
 
 class TimeInForce(_TimeInForce, metaclass=_TimeInForceEnumTypeWrapper):
     """How long an order lives."""
@@ -94,7 +98,125 @@ TIME_IN_FORCE_IOC: TimeInForce.ValueType  # 2
 """Trades what it can at once; the rest is canceled."""
 TIME_IN_FORCE_FOK: TimeInForce.ValueType  # 3
 """Trades wholly at once or not at all."""
+TIME_IN_FORCE_GTD: TimeInForce.ValueType  # 4
+"""Rests until filled, canceled or its expire_time. Limit orders only."""
+TIME_IN_FORCE_DAY: TimeInForce.ValueType  # 5
+"""Rests until filled or canceled, or the market is closed. Limit orders only."""
 Global___TimeInForce: _TypeAlias = TimeInForce  # noqa: Y015
+
+class _Trigger:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TriggerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Trigger.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRIGGER_UNSPECIFIED: _Trigger.ValueType  # 0
+    """It does not wait."""
+    TRIGGER_STOP: _Trigger.ValueType  # 1
+    """Until the price has moved against its owner."""
+    TRIGGER_TAKE_PROFIT: _Trigger.ValueType  # 2
+    """Until the price has moved for its owner."""
+    TRIGGER_TRAILING: _Trigger.ValueType  # 3
+    """A stop whose trigger follows the last price, `trail` behind its best since the order came."""
+
+class Trigger(_Trigger, metaclass=_TriggerEnumTypeWrapper):
+    """What an order waits for, outside of the book, before it goes to market. A stop goes with the market against its owner: a buy when the
+    price has risen to the trigger, a sell when it has fallen. A take-profit goes the other way.
+    """
+
+TRIGGER_UNSPECIFIED: Trigger.ValueType  # 0
+"""It does not wait."""
+TRIGGER_STOP: Trigger.ValueType  # 1
+"""Until the price has moved against its owner."""
+TRIGGER_TAKE_PROFIT: Trigger.ValueType  # 2
+"""Until the price has moved for its owner."""
+TRIGGER_TRAILING: Trigger.ValueType  # 3
+"""A stop whose trigger follows the last price, `trail` behind its best since the order came."""
+Global___Trigger: _TypeAlias = Trigger  # noqa: Y015
+
+class _TriggerSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TriggerSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TriggerSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRIGGER_SOURCE_UNSPECIFIED: _TriggerSource.ValueType  # 0
+    """As LAST."""
+    TRIGGER_SOURCE_LAST: _TriggerSource.ValueType  # 1
+    """The last trade's."""
+    TRIGGER_SOURCE_QUOTE: _TriggerSource.ValueType  # 2
+    """The best ask for a buy, the best bid for a sell. Not for trailing stops."""
+
+class TriggerSource(_TriggerSource, metaclass=_TriggerSourceEnumTypeWrapper):
+    """Which price a trigger looks at."""
+
+TRIGGER_SOURCE_UNSPECIFIED: TriggerSource.ValueType  # 0
+"""As LAST."""
+TRIGGER_SOURCE_LAST: TriggerSource.ValueType  # 1
+"""The last trade's."""
+TRIGGER_SOURCE_QUOTE: TriggerSource.ValueType  # 2
+"""The best ask for a buy, the best bid for a sell. Not for trailing stops."""
+Global___TriggerSource: _TypeAlias = TriggerSource  # noqa: Y015
+
+class _SelfTradePrevention:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SelfTradePreventionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SelfTradePrevention.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SELF_TRADE_PREVENTION_UNSPECIFIED: _SelfTradePrevention.ValueType  # 0
+    """As CANCEL_NEWEST."""
+    SELF_TRADE_PREVENTION_CANCEL_NEWEST: _SelfTradePrevention.ValueType  # 1
+    """The new order ends; what it traded before stands."""
+    SELF_TRADE_PREVENTION_CANCEL_OLDEST: _SelfTradePrevention.ValueType  # 2
+    """The older one ends, and the new one goes on."""
+    SELF_TRADE_PREVENTION_CANCEL_BOTH: _SelfTradePrevention.ValueType  # 3
+    """Both end."""
+    SELF_TRADE_PREVENTION_DECREMENT: _SelfTradePrevention.ValueType  # 4
+    """The smaller one ends, and the quantity of the other is less by as much; equal ones both end."""
+    SELF_TRADE_PREVENTION_NONE: _SelfTradePrevention.ValueType  # 5
+    """They trade."""
+
+class SelfTradePrevention(_SelfTradePrevention, metaclass=_SelfTradePreventionEnumTypeWrapper):
+    """What happens when a new order meets an older one of its own account. Only with NONE the two trade."""
+
+SELF_TRADE_PREVENTION_UNSPECIFIED: SelfTradePrevention.ValueType  # 0
+"""As CANCEL_NEWEST."""
+SELF_TRADE_PREVENTION_CANCEL_NEWEST: SelfTradePrevention.ValueType  # 1
+"""The new order ends; what it traded before stands."""
+SELF_TRADE_PREVENTION_CANCEL_OLDEST: SelfTradePrevention.ValueType  # 2
+"""The older one ends, and the new one goes on."""
+SELF_TRADE_PREVENTION_CANCEL_BOTH: SelfTradePrevention.ValueType  # 3
+"""Both end."""
+SELF_TRADE_PREVENTION_DECREMENT: SelfTradePrevention.ValueType  # 4
+"""The smaller one ends, and the quantity of the other is less by as much; equal ones both end."""
+SELF_TRADE_PREVENTION_NONE: SelfTradePrevention.ValueType  # 5
+"""They trade."""
+Global___SelfTradePrevention: _TypeAlias = SelfTradePrevention  # noqa: Y015
+
+class _PostOnlyMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PostOnlyModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PostOnlyMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POST_ONLY_MODE_UNSPECIFIED: _PostOnlyMode.ValueType  # 0
+    """As CANCEL."""
+    POST_ONLY_MODE_CANCEL: _PostOnlyMode.ValueType  # 1
+    """It ends, with the cause POST_ONLY."""
+    POST_ONLY_MODE_REPRICE: _PostOnlyMode.ValueType  # 2
+    """It rests one tick short of the best price against it."""
+
+class PostOnlyMode(_PostOnlyMode, metaclass=_PostOnlyModeEnumTypeWrapper):
+    """What becomes of a post-only order that would trade at once."""
+
+POST_ONLY_MODE_UNSPECIFIED: PostOnlyMode.ValueType  # 0
+"""As CANCEL."""
+POST_ONLY_MODE_CANCEL: PostOnlyMode.ValueType  # 1
+"""It ends, with the cause POST_ONLY."""
+POST_ONLY_MODE_REPRICE: PostOnlyMode.ValueType  # 2
+"""It rests one tick short of the best price against it."""
+Global___PostOnlyMode: _TypeAlias = PostOnlyMode  # noqa: Y015
 
 class _OrderState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -110,6 +232,8 @@ class _OrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderState
     """Filled wholly."""
     ORDER_STATE_CANCELED: _OrderState.ValueType  # 3
     """Ended before it was filled wholly; see the cause."""
+    ORDER_STATE_WAITING: _OrderState.ValueType  # 4
+    """Waits for its trigger, or for the order that it belongs to, and is not in the book."""
 
 class OrderState(_OrderState, metaclass=_OrderStateEnumTypeWrapper):
     """Where an order stands."""
@@ -122,6 +246,8 @@ ORDER_STATE_FILLED: OrderState.ValueType  # 2
 """Filled wholly."""
 ORDER_STATE_CANCELED: OrderState.ValueType  # 3
 """Ended before it was filled wholly; see the cause."""
+ORDER_STATE_WAITING: OrderState.ValueType  # 4
+"""Waits for its trigger, or for the order that it belongs to, and is not in the book."""
 Global___OrderState: _TypeAlias = OrderState  # noqa: Y015
 
 class _CancelCause:
@@ -144,6 +270,14 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     """It would have traded with an order of the same account."""
     CANCEL_CAUSE_BUDGET: _CancelCause.ValueType  # 6
     """A market buy: what is left of the budget does not buy one lot more."""
+    CANCEL_CAUSE_EXPIRED: _CancelCause.ValueType  # 7
+    """Its time was over."""
+    CANCEL_CAUSE_MINIMUM: _CancelCause.ValueType  # 8
+    """Its min_quantity was not to be had at once."""
+    CANCEL_CAUSE_LINKED: _CancelCause.ValueType  # 9
+    """Another order of its group traded, was released or ended; or its entry brought nothing."""
+    CANCEL_CAUSE_BAND: _CancelCause.ValueType  # 10
+    """At market: what is left would trade outside of the market's price band."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
     """Why an order ended unfilled."""
@@ -162,6 +296,14 @@ CANCEL_CAUSE_SELF_TRADE: CancelCause.ValueType  # 5
 """It would have traded with an order of the same account."""
 CANCEL_CAUSE_BUDGET: CancelCause.ValueType  # 6
 """A market buy: what is left of the budget does not buy one lot more."""
+CANCEL_CAUSE_EXPIRED: CancelCause.ValueType  # 7
+"""Its time was over."""
+CANCEL_CAUSE_MINIMUM: CancelCause.ValueType  # 8
+"""Its min_quantity was not to be had at once."""
+CANCEL_CAUSE_LINKED: CancelCause.ValueType  # 9
+"""Another order of its group traded, was released or ended; or its entry brought nothing."""
+CANCEL_CAUSE_BAND: CancelCause.ValueType  # 10
+"""At market: what is left would trade outside of the market's price band."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
 class _AckLevel:
@@ -207,6 +349,15 @@ class PlaceOrderRequest(_message.Message):
     QUANTITY_FIELD_NUMBER: _builtins.int
     POST_ONLY_FIELD_NUMBER: _builtins.int
     QUOTE_BUDGET_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    TRIGGER_SOURCE_FIELD_NUMBER: _builtins.int
+    TRIGGER_PRICE_FIELD_NUMBER: _builtins.int
+    TRAIL_FIELD_NUMBER: _builtins.int
+    DISPLAY_QUANTITY_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    MIN_QUANTITY_FIELD_NUMBER: _builtins.int
+    SELF_TRADE_PREVENTION_FIELD_NUMBER: _builtins.int
+    POST_ONLY_MODE_FIELD_NUMBER: _builtins.int
     client_order_id: _builtins.str
     """The client's id of the order, the idempotency key: 1 to 64 printable ASCII characters without spaces, unique per account while the
     order is open and for 24 hours after. Empty: the server makes one, and the request is not idempotent.
@@ -224,11 +375,33 @@ class PlaceOrderRequest(_message.Message):
     quantity: _builtins.str
     """Quantity in the base asset, a multiple of the market's lot size."""
     post_only: _builtins.bool
-    """Refuse to trade at once (limit GTC only): such an order is canceled with POST_ONLY instead."""
+    """Refuse to trade at once (limit orders that are GTC, GTD or DAY only); see post_only_mode."""
     quote_budget: _builtins.str
     """A market buy: the most it may spend, in the quote asset. Empty: the cost of sweeping the visible book plus 5 %, at most what is
-    available. Must be empty for all other orders.
+    available; one that waits for a trigger must say it. Must be empty for all other orders.
     """
+    trigger: Global___Trigger.ValueType
+    """What it waits for. With a limit price this is a stop-limit order and so on."""
+    trigger_source: Global___TriggerSource.ValueType
+    """Which price the trigger looks at."""
+    trigger_price: _builtins.str
+    """STOP and TAKE_PROFIT: the price at which it goes to market."""
+    trail: _builtins.str
+    """TRAILING: how far the trigger stays behind the best price, in the quote asset, a multiple of the market's tick size."""
+    display_quantity: _builtins.str
+    """An iceberg: no more than this is shown of what rests. Once that has traded the next part is shown, behind all other orders of the
+    price. Less than the quantity; for limit orders that can rest.
+    """
+    min_quantity: _builtins.str
+    """At least so much must be to be had at once, or the order ends with MINIMUM and trades nothing. Neither post-only nor FOK."""
+    self_trade_prevention: Global___SelfTradePrevention.ValueType
+    """When it meets an older order of the caller."""
+    post_only_mode: Global___PostOnlyMode.ValueType
+    """Post-only: what becomes of it if it would trade."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """GTD: when it ends, by the book's clock."""
+
     def __init__(
         self,
         *,
@@ -241,10 +414,19 @@ class PlaceOrderRequest(_message.Message):
         quantity: _builtins.str = ...,
         post_only: _builtins.bool = ...,
         quote_budget: _builtins.str = ...,
+        trigger: Global___Trigger.ValueType = ...,
+        trigger_source: Global___TriggerSource.ValueType = ...,
+        trigger_price: _builtins.str = ...,
+        trail: _builtins.str = ...,
+        display_quantity: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        min_quantity: _builtins.str = ...,
+        self_trade_prevention: Global___SelfTradePrevention.ValueType = ...,
+        post_only_mode: Global___PostOnlyMode.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_order_id", b"client_order_id", "market", b"market", "post_only", b"post_only", "price", b"price", "quantity", b"quantity", "quote_budget", b"quote_budget", "side", b"side", "time_in_force", b"time_in_force", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_order_id", b"client_order_id", "display_quantity", b"display_quantity", "expire_time", b"expire_time", "market", b"market", "min_quantity", b"min_quantity", "post_only", b"post_only", "post_only_mode", b"post_only_mode", "price", b"price", "quantity", b"quantity", "quote_budget", b"quote_budget", "self_trade_prevention", b"self_trade_prevention", "side", b"side", "time_in_force", b"time_in_force", "trail", b"trail", "trigger", b"trigger", "trigger_price", b"trigger_price", "trigger_source", b"trigger_source", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -279,6 +461,206 @@ class PlaceOrderResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PlaceOrderResponse: _TypeAlias = PlaceOrderResponse  # noqa: Y015
+
+@_typing.final
+class PlaceGroupRequest(_message.Message):
+    """Orders that belong together, of one market."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    EXITS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entry(self) -> Global___PlaceOrderRequest:
+        """What the exits wait for; none: they begin at once."""
+
+    @_builtins.property
+    def exits(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderRequest]:
+        """Two, or one or two behind an entry, all of the other side than it. At most one of two has no trigger, and that is a limit order
+        that can rest. A market buy among them must say its quote_budget.
+        """
+
+    def __init__(
+        self,
+        *,
+        entry: Global___PlaceOrderRequest | None = ...,
+        exits: _abc.Iterable[Global___PlaceOrderRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "exits", b"exits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlaceGroupRequest: _TypeAlias = PlaceGroupRequest  # noqa: Y015
+
+@_typing.final
+class PlaceGroupResponse(_message.Message):
+    """The outcome."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderResponse]:
+        """The entry, if there is one, and the exits, each as PlaceOrder would have answered."""
+
+    def __init__(
+        self,
+        *,
+        orders: _abc.Iterable[Global___PlaceOrderResponse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlaceGroupResponse: _TypeAlias = PlaceGroupResponse  # noqa: Y015
+
+@_typing.final
+class ReplaceOrderRequest(_message.Message):
+    """What an open order is to become."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """Ours. Exactly one of the two ids is given."""
+    client_order_id: _builtins.str
+    """The client's."""
+    price: _builtins.str
+    """The new limit price; empty: as it is."""
+    quantity: _builtins.str
+    """The new quantity, what has traded included; empty: as it is. At least one of price and quantity is given."""
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        client_order_id: _builtins.str = ...,
+        price: _builtins.str = ...,
+        quantity: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_order_id", b"client_order_id", "order_id", b"order_id", "price", b"price", "quantity", b"quantity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceOrderRequest: _TypeAlias = ReplaceOrderRequest  # noqa: Y015
+
+@_typing.final
+class ReplaceOrderResponse(_message.Message):
+    """The outcome."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """The order after it was replaced, and after all that it traded at once."""
+
+    @_builtins.property
+    def executions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Execution]:
+        """What it traded at once, oldest first: the first 1,000."""
+
+    def __init__(
+        self,
+        *,
+        order: Global___Order | None = ...,
+        executions: _abc.Iterable[Global___Execution] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executions", b"executions", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceOrderResponse: _TypeAlias = ReplaceOrderResponse  # noqa: Y015
+
+@_typing.final
+class ReplaceOrdersRequest(_message.Message):
+    """Orders to replace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplaceOrderRequest]:
+        """1 to 500, 256 KiB at most."""
+
+    def __init__(
+        self,
+        *,
+        orders: _abc.Iterable[Global___ReplaceOrderRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceOrdersRequest: _TypeAlias = ReplaceOrdersRequest  # noqa: Y015
+
+@_typing.final
+class ReplaceOrderOutcome(_message.Message):
+    """What became of one replace of several."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLACED_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def replaced(self) -> Global___ReplaceOrderResponse:
+        """What ReplaceOrder would have answered. Of the executions of a whole call the first 5,000 are shown."""
+
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """The order stays as it is."""
+
+    def __init__(
+        self,
+        *,
+        replaced: Global___ReplaceOrderResponse | None = ...,
+        refusal: Global___Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "refusal", b"refusal", "replaced", b"replaced"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "refusal", b"refusal", "replaced", b"replaced"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["replaced", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___ReplaceOrderOutcome: _TypeAlias = ReplaceOrderOutcome  # noqa: Y015
+
+@_typing.final
+class ReplaceOrdersResponse(_message.Message):
+    """The outcomes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplaceOrderOutcome]:
+        """One for each order named, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___ReplaceOrderOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceOrdersResponse: _TypeAlias = ReplaceOrdersResponse  # noqa: Y015
 
 @_typing.final
 class CancelOrderRequest(_message.Message):
@@ -1039,6 +1421,15 @@ class Order(_message.Message):
     CANCEL_CAUSE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    TRIGGER_SOURCE_FIELD_NUMBER: _builtins.int
+    TRIGGER_PRICE_FIELD_NUMBER: _builtins.int
+    TRAIL_FIELD_NUMBER: _builtins.int
+    DISPLAY_QUANTITY_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    MIN_QUANTITY_FIELD_NUMBER: _builtins.int
+    SELF_TRADE_PREVENTION_FIELD_NUMBER: _builtins.int
+    POST_ONLY_MODE_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Ours: a decimal int64, sorts by time within a gateway."""
     client_order_id: _builtins.str
@@ -1069,6 +1460,22 @@ class Order(_message.Message):
     """Where it stands."""
     cancel_cause: Global___CancelCause.ValueType
     """Why it ended, if canceled."""
+    trigger: Global___Trigger.ValueType
+    """What it waits for, or waited for."""
+    trigger_source: Global___TriggerSource.ValueType
+    """Which price that is; unspecified without a trigger."""
+    trigger_price: _builtins.str
+    """STOP and TAKE_PROFIT: that price."""
+    trail: _builtins.str
+    """TRAILING: how far behind the best price."""
+    display_quantity: _builtins.str
+    """An iceberg: what it shows at most."""
+    min_quantity: _builtins.str
+    """What had to be to be had at once."""
+    self_trade_prevention: Global___SelfTradePrevention.ValueType
+    """When it meets an older order of its account; unspecified: CANCEL_NEWEST."""
+    post_only_mode: Global___PostOnlyMode.ValueType
+    """Post-only: what becomes of it if it would trade; unspecified: CANCEL."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the book took it."""
@@ -1076,6 +1483,10 @@ class Order(_message.Message):
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """GTD: when it ends."""
 
     def __init__(
         self,
@@ -1097,10 +1508,19 @@ class Order(_message.Message):
         cancel_cause: Global___CancelCause.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
+        trigger: Global___Trigger.ValueType = ...,
+        trigger_source: Global___TriggerSource.ValueType = ...,
+        trigger_price: _builtins.str = ...,
+        trail: _builtins.str = ...,
+        display_quantity: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        min_quantity: _builtins.str = ...,
+        self_trade_prevention: Global___SelfTradePrevention.ValueType = ...,
+        post_only_mode: Global___PostOnlyMode.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "event_time", b"event_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "event_time", b"event_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_cause", b"cancel_cause", "client_order_id", b"client_order_id", "create_time", b"create_time", "event_time", b"event_time", "filled_quantity", b"filled_quantity", "filled_quote", b"filled_quote", "locked", b"locked", "market", b"market", "order_id", b"order_id", "post_only", b"post_only", "price", b"price", "quantity", b"quantity", "quote_budget", b"quote_budget", "side", b"side", "state", b"state", "time_in_force", b"time_in_force", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_cause", b"cancel_cause", "client_order_id", b"client_order_id", "create_time", b"create_time", "display_quantity", b"display_quantity", "event_time", b"event_time", "expire_time", b"expire_time", "filled_quantity", b"filled_quantity", "filled_quote", b"filled_quote", "locked", b"locked", "market", b"market", "min_quantity", b"min_quantity", "order_id", b"order_id", "post_only", b"post_only", "post_only_mode", b"post_only_mode", "price", b"price", "quantity", b"quantity", "quote_budget", b"quote_budget", "self_trade_prevention", b"self_trade_prevention", "side", b"side", "state", b"state", "time_in_force", b"time_in_force", "trail", b"trail", "trigger", b"trigger", "trigger_price", b"trigger_price", "trigger_source", b"trigger_source", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,6 +41,21 @@ class OrderServiceStub:
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.PlaceOrderRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_order__service__pb2.PlaceOrderResponse.FromString,
                 _registered_method=True)
+        self.PlaceGroup = channel.unary_unary(
+                '/clearbook.v1.OrderService/PlaceGroup',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.PlaceGroupRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.PlaceGroupResponse.FromString,
+                _registered_method=True)
+        self.ReplaceOrder = channel.unary_unary(
+                '/clearbook.v1.OrderService/ReplaceOrder',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.ReplaceOrderRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.ReplaceOrderResponse.FromString,
+                _registered_method=True)
+        self.ReplaceOrders = channel.unary_unary(
+                '/clearbook.v1.OrderService/ReplaceOrders',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.ReplaceOrdersRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.ReplaceOrdersResponse.FromString,
+                _registered_method=True)
         self.CancelOrder = channel.unary_unary(
                 '/clearbook.v1.OrderService/CancelOrder',
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.CancelOrderRequest.SerializeToString,
@@ -99,6 +114,35 @@ class OrderServiceServicer:
         flight); with other content ALREADY_EXISTS. An order that the engine ended at once (IOC, FOK, post-only) is a result, not an error.
         INVALID_ARGUMENT: a field (named). NOT_FOUND: the market. FAILED_PRECONDITION: funds, market state.
         UNAVAILABLE: not taken; send again with the same client_order_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlaceGroup(self, request, context):
+        """Places two or three orders that belong together, as one: all of them are taken or none. Two exits: the first of them to trade, to be
+        released by its trigger or to end cancels the other (cause LINKED), and both together set aside what the dearer one needs (OCO).
+        Exits behind an entry wait until it has ended, then begin, each for no more than what the entry received less fees, in whole lots
+        (OTO, OTOCO); if it received nothing they end (LINKED). Idempotent by the client_order_ids of all of them.
+        INVALID_ARGUMENT: a field, named as in "exits[1].price", or INVALID_GROUP. All else as PlaceOrder.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplaceOrder(self, request, context):
+        """Gives one open order another price or quantity; it keeps its ids. Less quantity at the same price keeps its place in the queue;
+        anything else is as if the order came now, and may trade at once. One that waits goes on waiting. Sent again, it changes nothing more.
+        INVALID_ARGUMENT: a field. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended, belongs to a group, has
+        traded as much already, is post-only and would trade, or the funds for more are missing; it stays as it is then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplaceOrders(self, request, context):
+        """Replaces up to 500 open orders, each as ReplaceOrder would, in the order given. One outcome for each, in the same order.
+        INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is replaced then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -185,6 +229,21 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     request_deserializer=clearbook_dot_v1_dot_order__service__pb2.PlaceOrderRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_order__service__pb2.PlaceOrderResponse.SerializeToString,
             ),
+            'PlaceGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlaceGroup,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.PlaceGroupRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.PlaceGroupResponse.SerializeToString,
+            ),
+            'ReplaceOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceOrder,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.ReplaceOrderRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.ReplaceOrderResponse.SerializeToString,
+            ),
+            'ReplaceOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceOrders,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.ReplaceOrdersRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.ReplaceOrdersResponse.SerializeToString,
+            ),
             'CancelOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelOrder,
                     request_deserializer=clearbook_dot_v1_dot_order__service__pb2.CancelOrderRequest.FromString,
@@ -260,6 +319,87 @@ class OrderService:
             '/clearbook.v1.OrderService/PlaceOrder',
             clearbook_dot_v1_dot_order__service__pb2.PlaceOrderRequest.SerializeToString,
             clearbook_dot_v1_dot_order__service__pb2.PlaceOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlaceGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.OrderService/PlaceGroup',
+            clearbook_dot_v1_dot_order__service__pb2.PlaceGroupRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.PlaceGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.OrderService/ReplaceOrder',
+            clearbook_dot_v1_dot_order__service__pb2.ReplaceOrderRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.ReplaceOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.OrderService/ReplaceOrders',
+            clearbook_dot_v1_dot_order__service__pb2.ReplaceOrdersRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.ReplaceOrdersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,23 @@ class OrderServiceStub:
     INVALID_ARGUMENT: a field (named). NOT_FOUND: the market. FAILED_PRECONDITION: funds, market state.
     UNAVAILABLE: not taken; send again with the same client_order_id.
     """
+    PlaceGroup: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.PlaceGroupRequest, _order_service_pb2.PlaceGroupResponse]
+    """Places two or three orders that belong together, as one: all of them are taken or none. Two exits: the first of them to trade, to be
+    released by its trigger or to end cancels the other (cause LINKED), and both together set aside what the dearer one needs (OCO).
+    Exits behind an entry wait until it has ended, then begin, each for no more than what the entry received less fees, in whole lots
+    (OTO, OTOCO); if it received nothing they end (LINKED). Idempotent by the client_order_ids of all of them.
+    INVALID_ARGUMENT: a field, named as in "exits[1].price", or INVALID_GROUP. All else as PlaceOrder.
+    """
+    ReplaceOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ReplaceOrderRequest, _order_service_pb2.ReplaceOrderResponse]
+    """Gives one open order another price or quantity; it keeps its ids. Less quantity at the same price keeps its place in the queue;
+    anything else is as if the order came now, and may trade at once. One that waits goes on waiting. Sent again, it changes nothing more.
+    INVALID_ARGUMENT: a field. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended, belongs to a group, has
+    traded as much already, is post-only and would trade, or the funds for more are missing; it stays as it is then.
+    """
+    ReplaceOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ReplaceOrdersRequest, _order_service_pb2.ReplaceOrdersResponse]
+    """Replaces up to 500 open orders, each as ReplaceOrder would, in the order given. One outcome for each, in the same order.
+    INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is replaced then.
+    """
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderRequest, _order_service_pb2.CancelOrderResponse]
     """Cancels one open order. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended already."""
     PlaceOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.PlaceOrdersRequest, _order_service_pb2.PlaceOrdersResponse]
@@ -88,6 +105,23 @@ class OrderServiceAsyncStub(OrderServiceStub):
     flight); with other content ALREADY_EXISTS. An order that the engine ended at once (IOC, FOK, post-only) is a result, not an error.
     INVALID_ARGUMENT: a field (named). NOT_FOUND: the market. FAILED_PRECONDITION: funds, market state.
     UNAVAILABLE: not taken; send again with the same client_order_id.
+    """
+    PlaceGroup: _aio.UnaryUnaryMultiCallable[_order_service_pb2.PlaceGroupRequest, _order_service_pb2.PlaceGroupResponse]  # type: ignore[assignment]
+    """Places two or three orders that belong together, as one: all of them are taken or none. Two exits: the first of them to trade, to be
+    released by its trigger or to end cancels the other (cause LINKED), and both together set aside what the dearer one needs (OCO).
+    Exits behind an entry wait until it has ended, then begin, each for no more than what the entry received less fees, in whole lots
+    (OTO, OTOCO); if it received nothing they end (LINKED). Idempotent by the client_order_ids of all of them.
+    INVALID_ARGUMENT: a field, named as in "exits[1].price", or INVALID_GROUP. All else as PlaceOrder.
+    """
+    ReplaceOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ReplaceOrderRequest, _order_service_pb2.ReplaceOrderResponse]  # type: ignore[assignment]
+    """Gives one open order another price or quantity; it keeps its ids. Less quantity at the same price keeps its place in the queue;
+    anything else is as if the order came now, and may trade at once. One that waits goes on waiting. Sent again, it changes nothing more.
+    INVALID_ARGUMENT: a field. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended, belongs to a group, has
+    traded as much already, is post-only and would trade, or the funds for more are missing; it stays as it is then.
+    """
+    ReplaceOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ReplaceOrdersRequest, _order_service_pb2.ReplaceOrdersResponse]  # type: ignore[assignment]
+    """Replaces up to 500 open orders, each as ReplaceOrder would, in the order given. One outcome for each, in the same order.
+    INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is replaced then.
     """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderRequest, _order_service_pb2.CancelOrderResponse]  # type: ignore[assignment]
     """Cancels one open order. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended already."""
@@ -138,6 +172,41 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         flight); with other content ALREADY_EXISTS. An order that the engine ended at once (IOC, FOK, post-only) is a result, not an error.
         INVALID_ARGUMENT: a field (named). NOT_FOUND: the market. FAILED_PRECONDITION: funds, market state.
         UNAVAILABLE: not taken; send again with the same client_order_id.
+        """
+
+    @_abc_1.abstractmethod
+    def PlaceGroup(
+        self,
+        request: _order_service_pb2.PlaceGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.PlaceGroupResponse, _abc.Awaitable[_order_service_pb2.PlaceGroupResponse]]:
+        """Places two or three orders that belong together, as one: all of them are taken or none. Two exits: the first of them to trade, to be
+        released by its trigger or to end cancels the other (cause LINKED), and both together set aside what the dearer one needs (OCO).
+        Exits behind an entry wait until it has ended, then begin, each for no more than what the entry received less fees, in whole lots
+        (OTO, OTOCO); if it received nothing they end (LINKED). Idempotent by the client_order_ids of all of them.
+        INVALID_ARGUMENT: a field, named as in "exits[1].price", or INVALID_GROUP. All else as PlaceOrder.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplaceOrder(
+        self,
+        request: _order_service_pb2.ReplaceOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.ReplaceOrderResponse, _abc.Awaitable[_order_service_pb2.ReplaceOrderResponse]]:
+        """Gives one open order another price or quantity; it keeps its ids. Less quantity at the same price keeps its place in the queue;
+        anything else is as if the order came now, and may trade at once. One that waits goes on waiting. Sent again, it changes nothing more.
+        INVALID_ARGUMENT: a field. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended, belongs to a group, has
+        traded as much already, is post-only and would trade, or the funds for more are missing; it stays as it is then.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplaceOrders(
+        self,
+        request: _order_service_pb2.ReplaceOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.ReplaceOrdersResponse, _abc.Awaitable[_order_service_pb2.ReplaceOrdersResponse]]:
+        """Replaces up to 500 open orders, each as ReplaceOrder would, in the order given. One outcome for each, in the same order.
+        INVALID_ARGUMENT: no orders. RESOURCE_EXHAUSTED: too many, or more than 256 KiB of them; nothing is replaced then.
         """
 
     @_abc_1.abstractmethod

@@ -1,7 +1,7 @@
 """All markets as they are published, and the journal entry that they are as of."""
 
 from services.book.publisher.batch import Batch
-from services.book.publisher.events import AssetEvent, Event, MarketEvent, OrderEvent, Row
+from services.book.publisher.events import AssetEvent, BookEvent, Event, MarketEvent, OrderEvent, Row
 from services.book.publisher.topic import LAG_CHANGES_MAX, Topic
 from services.errors import Reason, Rejected
 from services.units import Asset, market_of
@@ -57,7 +57,7 @@ class Board:
     def take(self, event: Event, time_ns: int, batch: Batch) -> None:
         """Takes one event."""
         match event:
-            case OrderEvent():
+            case OrderEvent() | BookEvent():
                 topic = self.topics[event.market_id]
                 change, data = topic.apply(event, time_ns)
                 batch.note(event.market_id, topic.event, topic.fold, change, data)

@@ -34,6 +34,22 @@ class OrderEvent(NamedTuple):
     canceled_lots: int
 
 
+class BookEvent(NamedTuple):
+    """One command that changed books in ways that no OrderEvent can tell: what it changed in one of them.
+
+    Attributes:
+        market_id: which market.
+        sequence: the market's; one more than that of the event before.
+        levels: (buys, price_ticks, what is shown there now): every level that it touched.
+        fills: (whether the taker buys, the trade), in order.
+    """
+
+    market_id: int
+    sequence: int
+    levels: tuple[tuple[bool, int, int], ...]
+    fills: tuple[tuple[bool, Fill], ...]
+
+
 class AssetEvent(NamedTuple):
     """An asset exists."""
 
@@ -55,11 +71,13 @@ class MarketEvent(NamedTuple):
     halted: bool
 
 
-Event = OrderEvent | AssetEvent | MarketEvent
+Event = OrderEvent | BookEvent | AssetEvent | MarketEvent
 
 
 class Row(NamedTuple):
-    """One committed row of the journal. `events`: (journal_sequence, event) for those that concern us."""
+    """One committed row of the journal. `events`: (journal_sequence, event) for those that concern us, some
+    entries with several.
+    """
 
     first: int
     last: int

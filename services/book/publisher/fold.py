@@ -7,7 +7,7 @@ its way and must not go on telling the world about it.
 from typing import NamedTuple
 
 from services.book.publisher.checksum import CHECKSUM_LEVELS, checksum, text_of
-from services.book.publisher.events import OrderEvent
+from services.book.publisher.events import BookEvent, Fill, OrderEvent
 from services.depth import Depth
 from services.units import Market
 
@@ -61,37 +61,19 @@ class Fold:
         self.time_ns = 0
         self.last_trade_id = 0
 
-    def apply(self, event: OrderEvent, time_ns: int) -> Change:
+    def apply(self, event: OrderEvent | BookEvent, time_ns: int) -> Change:
         """Takes the next event."""
         assert event.sequence == self.sequence + 1, (
             f"{self.market.symbol}: change {event.sequence} does not follow {self.sequence}"
         )
-        touched: dict[tuple[bool, int], None] = {}
-        trades = []
-        for fill in event.fills:
-            assert fill.trade_id == self.last_trade_id + 1, (
-                f"{self.market.symbol}: trade {fill.trade_id} does not follow {self.last_trade_id}"
-            )
-            self.last_trade_id = fill.trade_id
-            self.depth.take(event.buys, fill.price_ticks, fill.quantity_lots)
-            touched[not event.buys, fill.price_ticks] = None
-            trades.append(
-                Trade(
-                    fill.trade_id,
-                    event.sequence,
-                    fill.price_ticks,
-                    fill.quantity_lots,
-                    event.buys,
-                    fill.settlement_sequence,
-                    time_ns,
-                )
-            )
-        if event.rested_lots:
-            self.depth.rest(event.buys, event.price_ticks, event.rested_lots)
-            touched[event.buys, event.price_ticks] = None
-        if event.canceled_lots:
-            self.depth.cancel(event.buys, event.price_ticks, event.canceled_lots)
-            touched[event.buys, event.price_ticks] = None
+        if isinstance(event, OrderEvent):
+            touched = self._move(event)
+            trades = [self._trade(event.buys, fill, event.sequence, time_ns) for fill in event.fills]
+        else:
+            touched = [(buys, price_ticks) for buys, price_ticks, _ in event.levels]
+            for level in event.levels:
+                self.depth.put(*level)
+            trades = [self._trade(taker_buys, fill, event.sequence, time_ns) for taker_buys, fill in event.fills]
         assert touched, f"{self.market.symbol}: change {event.sequence} changes nothing"
         self.sequence, self.time_ns = event.sequence, time_ns
         for buys in {buys for buys, price in touched if self.depth.among(buys, price, CHECKSUM_LEVELS)}:
@@ -102,6 +84,35 @@ class Fold:
         bids = [level for buys, level in levels if buys]
         asks = [level for buys, level in levels if not buys]
         return Change(event.sequence, event.sequence - 1, bids, asks, self.checksum, time_ns, trades)
+
+    def _move(self, event: OrderEvent) -> list[tuple[bool, int]]:
+        """Puts what a plain order did into the depth; returns the levels that it touched, each once."""
+        touched: dict[tuple[bool, int], None] = {}
+        for fill in event.fills:
+            self.depth.take(event.buys, fill.price_ticks, fill.quantity_lots)
+            touched[not event.buys, fill.price_ticks] = None
+        if event.rested_lots:
+            self.depth.rest(event.buys, event.price_ticks, event.rested_lots)
+            touched[event.buys, event.price_ticks] = None
+        if event.canceled_lots:
+            self.depth.cancel(event.buys, event.price_ticks, event.canceled_lots)
+            touched[event.buys, event.price_ticks] = None
+        return list(touched)
+
+    def _trade(self, taker_buys: bool, fill: Fill, sequence: int, time_ns: int) -> Trade:
+        assert fill.trade_id == self.last_trade_id + 1, (
+            f"{self.market.symbol}: trade {fill.trade_id} does not follow {self.last_trade_id}"
+        )
+        self.last_trade_id = fill.trade_id
+        return Trade(
+            fill.trade_id,
+            sequence,
+            fill.price_ticks,
+            fill.quantity_lots,
+            taker_buys,
+            fill.settlement_sequence,
+            time_ns,
+        )
 
     def top_checksum(self) -> int:
         """The checksum of the top ten as it stands, however it came to be so."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from services.book.publisher import wire
 from services.book.publisher.bell import Bell
 from services.book.publisher.crop import Crop
-from services.book.publisher.events import MarketEvent, OrderEvent
+from services.book.publisher.events import BookEvent, MarketEvent, OrderEvent
 from services.book.publisher.fold import Change, Fold
 from services.book.publisher.tape import Print, Tape
 from services.book.publisher.window import Message, Window
@@ -74,7 +74,7 @@ class Topic:
             self.full.window.append(Message(sequence, sequence - 1, data))
         assert self.full.window.head == fold.sequence, f"{self.market.symbol}: the last changes are missing"
 
-    def apply(self, event: OrderEvent, time_ns: int) -> tuple[Change, bytes]:
+    def apply(self, event: OrderEvent | BookEvent, time_ns: int) -> tuple[Change, bytes]:
         """Takes the next event; returns what it changed, and that serialized. Wakes who waits for it."""
         change = self.fold.apply(event, time_ns)
         data = wire.delta(self.market, change, change.previous_sequence, change.bids, change.asks)

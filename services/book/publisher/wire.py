@@ -1,13 +1,14 @@
 """Between protobuf and the publisher's own types."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from clearbook.internal.v1 import journal_pb2
 from clearbook.internal.v1.matching_service_pb2 import StreamEventsResponse
 from clearbook.v1 import book_service_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.book.publisher.events import AssetEvent, Event, Fill, MarketEvent, OrderEvent, Row
+from services.book.publisher.events import AssetEvent, BookEvent, Event, Fill, MarketEvent, OrderEvent, Row
 from services.book.publisher.fold import Change, Fold, Level, Trade
 from services.units import Market
 
@@ -17,7 +18,7 @@ NS_PER_SECOND = 1_000_000_000
 def row(response: StreamEventsResponse) -> Row:
     """A journal row, with those of its events that concern market data."""
     batch = journal_pb2.EventBatch.FromString(response.events)
-    events = [(event.journal_sequence, read) for event in batch.events if (read := _event(event)) is not None]
+    events = [(event.journal_sequence, read) for event in batch.events for read in _events(event)]
     return Row(
         response.first_journal_sequence,
         response.last_journal_sequence,
@@ -27,31 +28,52 @@ def row(response: StreamEventsResponse) -> Row:
     )
 
 
-def _event(event: journal_pb2.Event) -> Event | None:
+def _events(event: journal_pb2.Event) -> Sequence[Event]:
     match event.WhichOneof("kind"):
         case "order_placed" if event.market_sequence:
-            return _placed(event.market_sequence, event.order_placed)
+            return (_placed(event.market_sequence, event.order_placed),)
         case "order_canceled" if event.market_sequence:
             order = event.order_canceled.order
             buys, left = order.side == journal_pb2.SIDE_BUY, order.quantity_lots - order.filled_lots
-            return OrderEvent(order.market_id, event.market_sequence, buys, (), order.price_ticks, 0, left)
+            return (OrderEvent(order.market_id, event.market_sequence, buys, (), order.price_ticks, 0, left),)
+        case "orders_changed":
+            return _orders_changed(event.orders_changed)
         case "asset_created":
             asset = event.asset_created.asset
-            return AssetEvent(asset.asset_id, asset.symbol, asset.decimals)
+            return (AssetEvent(asset.asset_id, asset.symbol, asset.decimals),)
         case "market_created":
-            return _market(event.market_created.market)
+            return (_market(event.market_created.market),)
         case "market_changed":
-            return _market(event.market_changed.market)
+            return (_market(event.market_changed.market),)
         case _:
-            return None
+            return ()
 
 
 def _placed(market_sequence: int, placed: journal_pb2.OrderPlaced) -> OrderEvent:
     order = placed.order
-    fills = [Fill(t.trade_id, t.price_ticks, t.quantity_lots, t.settlement_sequence) for t in placed.trades]
+    fills = [_fill(trade) for trade in placed.trades]
     rested = order.quantity_lots - order.filled_lots if order.state == journal_pb2.ORDER_STATE_OPEN else 0
     buys = order.side == journal_pb2.SIDE_BUY
     return OrderEvent(order.market_id, market_sequence, buys, tuple(fills), order.price_ticks, rested, 0)
+
+
+def _orders_changed(changed: journal_pb2.OrdersChanged) -> list[Event]:
+    """The market as it is now, if the command changed it; then every book that it changed."""
+    events: list[Event] = [_market(changed.market)] if changed.HasField("market") else []
+    fills: dict[int, list[tuple[bool, Fill]]] = defaultdict(list)
+    for step in changed.steps:
+        taker_buys = step.order.side == journal_pb2.SIDE_BUY
+        fills[step.order.market_id] += [(taker_buys, _fill(trade)) for trade in step.trades]
+    for book in changed.books:
+        levels = [(level.side == journal_pb2.SIDE_BUY, level.price_ticks, level.lots) for level in book.levels]
+        events.append(
+            BookEvent(book.market_id, book.market_sequence, tuple(levels), tuple(fills.get(book.market_id, ())))
+        )
+    return events
+
+
+def _fill(trade: journal_pb2.Trade) -> Fill:
+    return Fill(trade.trade_id, trade.price_ticks, trade.quantity_lots, trade.settlement_sequence)
 
 
 def _market(market: journal_pb2.Market) -> MarketEvent:
@@ -63,7 +85,7 @@ def _market(market: journal_pb2.Market) -> MarketEvent:
         market.tick_size,
         market.lot_size,
         int(market.notional_min or "0"),
-        market.state == journal_pb2.MARKET_STATE_HALTED,
+        market.state in (journal_pb2.MARKET_STATE_HALTED, journal_pb2.MARKET_STATE_CLOSED),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 from clearbook.v1 import order_service_pb2 as pb
 
 from services.errors import Rejected
-from services.order_gateway import batch_wire, wire
+from services.order_gateway import batch_wire, group_wire, wire
 from services.order_gateway.cancels import Cancels
 from services.order_gateway.identity.who import Caller
 from services.order_gateway.ledger import Ledger
@@ -15,6 +15,7 @@ from services.order_gateway.limits import Weight
 from services.order_gateway.methods import Access, Method
 from services.order_gateway.orders import Orders
 from services.order_gateway.outcomes import good, in_place, outcomes
+from services.order_gateway.replaces import Replaces
 from services.order_gateway.rpcs.orders import SERVICE
 from services.runtime import rpc
 
@@ -24,13 +25,15 @@ T = TypeVar("T")
 class BatchHandlers:
     """See the proto for what each method does."""
 
-    def __init__(self, ledger: Ledger, orders: Orders, cancels: Cancels) -> None:
-        self._ledger, self._orders, self._cancels = ledger, orders, cancels
+    def __init__(self, ledger: Ledger, orders: Orders, replaces: Replaces, cancels: Cancels) -> None:
+        self._ledger, self._orders, self._replaces, self._cancels = ledger, orders, replaces, cancels
 
     def methods(self) -> list[Method]:
         """Rows of the service's table."""
         return [
             Method(SERVICE, "PlaceOrders", Access.TRADE, pb.PlaceOrdersRequest, self.place, weight=_placed),
+            Method(SERVICE, "PlaceGroup", Access.TRADE, pb.PlaceGroupRequest, self.place_group, weight=_grouped),
+            Method(SERVICE, "ReplaceOrders", Access.TRADE, pb.ReplaceOrdersRequest, self.replace, weight=_placed),
             Method(SERVICE, "CancelOrders", Access.TRADE, pb.CancelOrdersRequest, self.cancel, weight=_canceled),
             Method(SERVICE, "CancelAllOrders", Access.TRADE, pb.CancelAllOrdersRequest, self.cancel_all),
         ]
@@ -42,6 +45,26 @@ class BatchHandlers:
         begun = self._orders.begin(caller.account_id, good(asked))
         found = await told(in_place(asked, begun.promises), seconds)
         return batch_wire.placed(found, self._ledger.markets)
+
+    async def place_group(self, caller: Caller, request: pb.PlaceGroupRequest, seconds: float) -> pb.PlaceGroupResponse:
+        """PlaceGroup."""
+        wanted = group_wire.wanted(request, caller.identity.made_id, self._ledger.markets_by_symbol)
+        placed = []
+        for outcome in await outcomes(self._orders.begin_group(caller.account_id, wanted), seconds):
+            if isinstance(outcome, Exception):
+                raise outcome
+            placed.append(outcome)
+        return group_wire.placed(placed, self._ledger.markets)
+
+    async def replace(
+        self, caller: Caller, request: pb.ReplaceOrdersRequest, seconds: float
+    ) -> pb.ReplaceOrdersResponse:
+        """ReplaceOrders."""
+        batch_wire.check_size(request)
+        asked = batch_wire.replacements(request.orders)
+        begun = self._replaces.begin(caller.account_id, good(asked), seconds)
+        found = await told(in_place(asked, begun), seconds)
+        return batch_wire.replaced(found, self._ledger.markets)
 
     async def cancel(self, caller: Caller, request: pb.CancelOrdersRequest, seconds: float) -> pb.CancelOrdersResponse:
         """CancelOrders."""
@@ -68,9 +91,14 @@ async def told(items: "Sequence[asyncio.Future[T] | Rejected]", seconds: float) 
     return [rpc.refusal_for(item, SERVICE) if isinstance(item, Exception) else item for item in found]
 
 
-def _placed(request: pb.PlaceOrdersRequest) -> Weight:
+def _placed(request: pb.PlaceOrdersRequest | pb.ReplaceOrdersRequest) -> Weight:
     """Each order counts."""
     return Weight(orders=len(request.orders)) if request.orders else Weight(requests=1)
+
+
+def _grouped(request: pb.PlaceGroupRequest) -> Weight:
+    """Each order counts."""
+    return Weight(orders=max(len(request.exits) + request.HasField("entry"), 1))
 
 
 def _canceled(request: pb.CancelOrdersRequest) -> Weight:

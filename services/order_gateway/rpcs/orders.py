@@ -14,6 +14,7 @@ from services.order_gateway.methods import Access, Method
 from services.order_gateway.model import Wanted
 from services.order_gateway.orders import Orders
 from services.order_gateway.paging import NEWEST, Page
+from services.order_gateway.replaces import Replaces
 from services.order_gateway.views import OrdersView
 from services.order_gateway.watch import Watches
 
@@ -23,14 +24,23 @@ SERVICE = "clearbook.v1.OrderService"
 class OrderHandlers:
     """See the proto for what each method does."""
 
-    def __init__(self, ledger: Ledger, orders: Orders, cancels: Cancels, history: History, watches: Watches) -> None:
-        self._ledger, self._orders, self._cancels = ledger, orders, cancels
+    def __init__(
+        self,
+        ledger: Ledger,
+        orders: Orders,
+        replaces: Replaces,
+        cancels: Cancels,
+        history: History,
+        watches: Watches,
+    ) -> None:
+        self._ledger, self._orders, self._replaces, self._cancels = ledger, orders, replaces, cancels
         self._history, self._watches = history, watches
 
     def methods(self) -> list[Method]:
         """The service's table."""
         return [
             Method(SERVICE, "PlaceOrder", Access.TRADE, pb.PlaceOrderRequest, self.place, weight=_one_order),
+            Method(SERVICE, "ReplaceOrder", Access.TRADE, pb.ReplaceOrderRequest, self.replace, weight=_one_order),
             Method(SERVICE, "CancelOrder", Access.TRADE, pb.CancelOrderRequest, self.cancel),
             Method(SERVICE, "GetOrder", Access.READ, pb.GetOrderRequest, self.get),
             Method(SERVICE, "ListOrders", Access.READ, pb.ListOrdersRequest, self.page),
@@ -44,6 +54,15 @@ class OrderHandlers:
         client_order_id = request.client_order_id or caller.identity.made_id
         placed = await self._orders.place(caller.account_id, Wanted(placement, client_order_id), seconds)
         return wire.placed(placed.order, placed.executions, placement.market)
+
+    async def replace(self, caller: Caller, request: pb.ReplaceOrderRequest, seconds: float) -> pb.ReplaceOrderResponse:
+        """ReplaceOrder."""
+        replaced = await self._replaces.replace(caller.account_id, wire.replacement(request), seconds)
+        market = self._ledger.markets[replaced.order.market_id]
+        return pb.ReplaceOrderResponse(
+            order=wire.order(replaced.order, market),
+            executions=[wire.execution(item, market) for item in replaced.executions],
+        )
 
     async def cancel(self, caller: Caller, request: pb.CancelOrderRequest, seconds: float) -> pb.CancelOrderResponse:
         """CancelOrder."""
@@ -84,7 +103,9 @@ class OrderHandlers:
             await self._orders.find(caller.account_id, order_id, seconds)
         found = await self._history.executions(caller.account_id, market_id, order_id, span, page)
         shown = found[: page.size]
-        last = (shown[-1].event_sequence, shown[-1].trade_id) if shown else NEWEST
+        last = NEWEST
+        if shown:
+            last = (shown[-1].event_sequence, shown[-1].rank if order_id is None else shown[-1].trade_id)
         markets, final_through = self._ledger.markets, self._ledger.final_through
         return pb.ListExecutionsResponse(
             executions=[wire.execution(item, markets[item.market_id], final_through) for item in shown],
@@ -103,5 +124,5 @@ class OrderHandlers:
                         yield wire.stream_orders(part, self._ledger.markets)
 
 
-def _one_order(_request: pb.PlaceOrderRequest) -> Weight:
+def _one_order(_request: pb.PlaceOrderRequest | pb.ReplaceOrderRequest) -> Weight:
     return Weight(orders=1)

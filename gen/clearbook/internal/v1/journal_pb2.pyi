@@ -85,6 +85,10 @@ class _TimeInForceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TimeInFor
     """Trades what it can at once; the rest is canceled."""
     TIME_IN_FORCE_FOK: _TimeInForce.ValueType  # 3
     """Trades wholly at once or not at all."""
+    TIME_IN_FORCE_GTD: _TimeInForce.ValueType  # 4
+    """Rests until filled, canceled or expired."""
+    TIME_IN_FORCE_DAY: _TimeInForce.ValueType  # 5
+    """Rests until filled, canceled, or the market is closed."""
 
 class TimeInForce(_TimeInForce, metaclass=_TimeInForceEnumTypeWrapper):
     """How long an order lives."""
@@ -97,7 +101,93 @@ TIME_IN_FORCE_IOC: TimeInForce.ValueType  # 2
 """Trades what it can at once; the rest is canceled."""
 TIME_IN_FORCE_FOK: TimeInForce.ValueType  # 3
 """Trades wholly at once or not at all."""
+TIME_IN_FORCE_GTD: TimeInForce.ValueType  # 4
+"""Rests until filled, canceled or expired."""
+TIME_IN_FORCE_DAY: TimeInForce.ValueType  # 5
+"""Rests until filled, canceled, or the market is closed."""
 Global___TimeInForce: _TypeAlias = TimeInForce  # noqa: Y015
+
+class _Trigger:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TriggerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Trigger.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRIGGER_UNSPECIFIED: _Trigger.ValueType  # 0
+    """It does not wait."""
+    TRIGGER_STOP: _Trigger.ValueType  # 1
+    """Until the price has moved against its owner."""
+    TRIGGER_TAKE_PROFIT: _Trigger.ValueType  # 2
+    """Until the price has moved for its owner."""
+    TRIGGER_TRAILING: _Trigger.ValueType  # 3
+    """A stop whose trigger follows the price, a distance behind its best since the order came."""
+
+class Trigger(_Trigger, metaclass=_TriggerEnumTypeWrapper):
+    """What an order waits for. A stop goes with the market against its owner: a buy when the price has risen to the trigger, a
+    sell when it has fallen. A take-profit goes the other way.
+    """
+
+TRIGGER_UNSPECIFIED: Trigger.ValueType  # 0
+"""It does not wait."""
+TRIGGER_STOP: Trigger.ValueType  # 1
+"""Until the price has moved against its owner."""
+TRIGGER_TAKE_PROFIT: Trigger.ValueType  # 2
+"""Until the price has moved for its owner."""
+TRIGGER_TRAILING: Trigger.ValueType  # 3
+"""A stop whose trigger follows the price, a distance behind its best since the order came."""
+Global___Trigger: _TypeAlias = Trigger  # noqa: Y015
+
+class _TriggerSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TriggerSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TriggerSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRIGGER_SOURCE_UNSPECIFIED: _TriggerSource.ValueType  # 0
+    """The last trade's."""
+    TRIGGER_SOURCE_QUOTE: _TriggerSource.ValueType  # 1
+    """The best ask for a buy, the best bid for a sell."""
+
+class TriggerSource(_TriggerSource, metaclass=_TriggerSourceEnumTypeWrapper):
+    """Which price a trigger looks at."""
+
+TRIGGER_SOURCE_UNSPECIFIED: TriggerSource.ValueType  # 0
+"""The last trade's."""
+TRIGGER_SOURCE_QUOTE: TriggerSource.ValueType  # 1
+"""The best ask for a buy, the best bid for a sell."""
+Global___TriggerSource: _TypeAlias = TriggerSource  # noqa: Y015
+
+class _SelfTradeMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SelfTradeModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SelfTradeMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SELF_TRADE_MODE_UNSPECIFIED: _SelfTradeMode.ValueType  # 0
+    """The newer one ends; its trades before that stand. The default."""
+    SELF_TRADE_MODE_CANCEL_OLDEST: _SelfTradeMode.ValueType  # 1
+    """The older one ends, and the newer one goes on."""
+    SELF_TRADE_MODE_CANCEL_BOTH: _SelfTradeMode.ValueType  # 2
+    """Both end."""
+    SELF_TRADE_MODE_DECREMENT: _SelfTradeMode.ValueType  # 3
+    """The smaller one ends, and the other loses as much; equal ones both end."""
+    SELF_TRADE_MODE_ALLOW: _SelfTradeMode.ValueType  # 4
+    """They trade."""
+
+class SelfTradeMode(_SelfTradeMode, metaclass=_SelfTradeModeEnumTypeWrapper):
+    """What happens when an order meets another one of its account. Nothing but ALLOW lets the two trade."""
+
+SELF_TRADE_MODE_UNSPECIFIED: SelfTradeMode.ValueType  # 0
+"""The newer one ends; its trades before that stand. The default."""
+SELF_TRADE_MODE_CANCEL_OLDEST: SelfTradeMode.ValueType  # 1
+"""The older one ends, and the newer one goes on."""
+SELF_TRADE_MODE_CANCEL_BOTH: SelfTradeMode.ValueType  # 2
+"""Both end."""
+SELF_TRADE_MODE_DECREMENT: SelfTradeMode.ValueType  # 3
+"""The smaller one ends, and the other loses as much; equal ones both end."""
+SELF_TRADE_MODE_ALLOW: SelfTradeMode.ValueType  # 4
+"""They trade."""
+Global___SelfTradeMode: _TypeAlias = SelfTradeMode  # noqa: Y015
 
 class _OrderState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -113,6 +203,8 @@ class _OrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderState
     """Filled wholly."""
     ORDER_STATE_CANCELED: _OrderState.ValueType  # 3
     """Ended before it was filled wholly; see the cause."""
+    ORDER_STATE_WAITING: _OrderState.ValueType  # 4
+    """Waits for its trigger or its entry, and is not in the book."""
 
 class OrderState(_OrderState, metaclass=_OrderStateEnumTypeWrapper):
     """Where an order stands."""
@@ -125,6 +217,8 @@ ORDER_STATE_FILLED: OrderState.ValueType  # 2
 """Filled wholly."""
 ORDER_STATE_CANCELED: OrderState.ValueType  # 3
 """Ended before it was filled wholly; see the cause."""
+ORDER_STATE_WAITING: OrderState.ValueType  # 4
+"""Waits for its trigger or its entry, and is not in the book."""
 Global___OrderState: _TypeAlias = OrderState  # noqa: Y015
 
 class _CancelCause:
@@ -147,6 +241,14 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     """It would have traded with an order of the same account."""
     CANCEL_CAUSE_BUDGET: _CancelCause.ValueType  # 6
     """A market buy: what is left of the budget does not buy one lot more."""
+    CANCEL_CAUSE_EXPIRED: _CancelCause.ValueType  # 7
+    """Its time was over."""
+    CANCEL_CAUSE_MINIMUM: _CancelCause.ValueType  # 8
+    """Its minimum quantity was not to be had at once."""
+    CANCEL_CAUSE_LINKED: _CancelCause.ValueType  # 9
+    """Another order of its group traded, was released or ended; or its entry brought nothing."""
+    CANCEL_CAUSE_BAND: _CancelCause.ValueType  # 10
+    """At market: what is left would trade outside of the market's price band."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
     """Why an order ended unfilled."""
@@ -165,6 +267,14 @@ CANCEL_CAUSE_SELF_TRADE: CancelCause.ValueType  # 5
 """It would have traded with an order of the same account."""
 CANCEL_CAUSE_BUDGET: CancelCause.ValueType  # 6
 """A market buy: what is left of the budget does not buy one lot more."""
+CANCEL_CAUSE_EXPIRED: CancelCause.ValueType  # 7
+"""Its time was over."""
+CANCEL_CAUSE_MINIMUM: CancelCause.ValueType  # 8
+"""Its minimum quantity was not to be had at once."""
+CANCEL_CAUSE_LINKED: CancelCause.ValueType  # 9
+"""Another order of its group traded, was released or ended; or its entry brought nothing."""
+CANCEL_CAUSE_BAND: CancelCause.ValueType  # 10
+"""At market: what is left would trade outside of the market's price band."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
 class _MarketState:
@@ -179,6 +289,10 @@ class _MarketStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MarketSta
     """Takes orders."""
     MARKET_STATE_HALTED: _MarketState.ValueType  # 2
     """Takes cancels only."""
+    MARKET_STATE_PRE_OPEN: _MarketState.ValueType  # 3
+    """Collects orders that can rest; they trade in one auction when it opens."""
+    MARKET_STATE_CLOSED: _MarketState.ValueType  # 4
+    """Takes cancels only; orders of the day have ended."""
 
 class MarketState(_MarketState, metaclass=_MarketStateEnumTypeWrapper):
     """Whether a market takes orders."""
@@ -189,6 +303,10 @@ MARKET_STATE_OPEN: MarketState.ValueType  # 1
 """Takes orders."""
 MARKET_STATE_HALTED: MarketState.ValueType  # 2
 """Takes cancels only."""
+MARKET_STATE_PRE_OPEN: MarketState.ValueType  # 3
+"""Collects orders that can rest; they trade in one auction when it opens."""
+MARKET_STATE_CLOSED: MarketState.ValueType  # 4
+"""Takes cancels only; orders of the day have ended."""
 Global___MarketState: _TypeAlias = MarketState  # noqa: Y015
 
 @_typing.final
@@ -222,8 +340,42 @@ class Asset(_message.Message):
 Global___Asset: _TypeAlias = Asset  # noqa: Y015
 
 @_typing.final
+class MarketRules(_message.Message):
+    """What orders of a market may be at most and at least; 0: no such rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUANTITY_MIN_LOTS_FIELD_NUMBER: _builtins.int
+    QUANTITY_MAX_LOTS_FIELD_NUMBER: _builtins.int
+    NOTIONAL_MAX_FIELD_NUMBER: _builtins.int
+    BAND_PPM_FIELD_NUMBER: _builtins.int
+    quantity_min_lots: _builtins.int
+    """Smallest quantity."""
+    quantity_max_lots: _builtins.int
+    """Largest quantity."""
+    notional_max: _builtins.str
+    """Largest price x quantity, or budget, in base units of the quote asset."""
+    band_ppm: _builtins.int
+    """How far a price may be from the last trade's, parts per million of it."""
+    def __init__(
+        self,
+        *,
+        quantity_min_lots: _builtins.int = ...,
+        quantity_max_lots: _builtins.int = ...,
+        notional_max: _builtins.str = ...,
+        band_ppm: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_ppm", b"band_ppm", "notional_max", b"notional_max", "quantity_max_lots", b"quantity_max_lots", "quantity_min_lots", b"quantity_min_lots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarketRules: _TypeAlias = MarketRules  # noqa: Y015
+
+@_typing.final
 class Market(_message.Message):
-    """A market. All but the state is immutable."""
+    """A market. All but state and rules is immutable."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -235,6 +387,7 @@ class Market(_message.Message):
     LOT_SIZE_FIELD_NUMBER: _builtins.int
     NOTIONAL_MIN_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     market_id: _builtins.int
     """Assigned by the engine, from 1."""
     symbol: _builtins.str
@@ -251,6 +404,10 @@ class Market(_message.Message):
     """Smallest price x quantity of a limit order, in base units of the quote asset."""
     state: Global___MarketState.ValueType
     """Whether it takes orders."""
+    @_builtins.property
+    def rules(self) -> Global___MarketRules:
+        """What orders may be, if there are such rules."""
+
     def __init__(
         self,
         *,
@@ -262,14 +419,69 @@ class Market(_message.Message):
         lot_size: _builtins.str = ...,
         notional_min: _builtins.str = ...,
         state: Global___MarketState.ValueType = ...,
+        rules: Global___MarketRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_asset_id", b"base_asset_id", "lot_size", b"lot_size", "market_id", b"market_id", "notional_min", b"notional_min", "quote_asset_id", b"quote_asset_id", "state", b"state", "symbol", b"symbol", "tick_size", b"tick_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_asset_id", b"base_asset_id", "lot_size", b"lot_size", "market_id", b"market_id", "notional_min", b"notional_min", "quote_asset_id", b"quote_asset_id", "rules", b"rules", "state", b"state", "symbol", b"symbol", "tick_size", b"tick_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Market: _TypeAlias = Market  # noqa: Y015
+
+@_typing.final
+class OrderTerms(_message.Message):
+    """What an order asks beyond side, price, quantity and time in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SELF_TRADE_FIELD_NUMBER: _builtins.int
+    EXPIRES_NS_FIELD_NUMBER: _builtins.int
+    MINIMUM_LOTS_FIELD_NUMBER: _builtins.int
+    REPRICE_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    TRIGGER_SOURCE_FIELD_NUMBER: _builtins.int
+    TRIGGER_TICKS_FIELD_NUMBER: _builtins.int
+    TRAIL_TICKS_FIELD_NUMBER: _builtins.int
+    DISPLAY_LOTS_FIELD_NUMBER: _builtins.int
+    self_trade: Global___SelfTradeMode.ValueType
+    """When it meets one of its own account's orders."""
+    expires_ns: _builtins.int
+    """Good till date: ends at the first command, or tick of the book's clock, of that time or later. Nanoseconds since 1970."""
+    minimum_lots: _builtins.int
+    """At least so much must be to be had at once, or the order ends without a trade."""
+    reprice: _builtins.bool
+    """A post-only order that would trade rests one tick short of the best price against it instead of ending."""
+    trigger: Global___Trigger.ValueType
+    """What it waits for before it goes to market."""
+    trigger_source: Global___TriggerSource.ValueType
+    """Which price that is."""
+    trigger_ticks: _builtins.int
+    """A stop's or take-profit's price."""
+    trail_ticks: _builtins.int
+    """How far a trailing stop's trigger is behind the best price."""
+    display_lots: _builtins.int
+    """An iceberg: no more than this is shown of what rests. Once that has traded the next part is shown, behind all others."""
+    def __init__(
+        self,
+        *,
+        self_trade: Global___SelfTradeMode.ValueType = ...,
+        expires_ns: _builtins.int = ...,
+        minimum_lots: _builtins.int = ...,
+        reprice: _builtins.bool = ...,
+        trigger: Global___Trigger.ValueType = ...,
+        trigger_source: Global___TriggerSource.ValueType = ...,
+        trigger_ticks: _builtins.int = ...,
+        trail_ticks: _builtins.int = ...,
+        display_lots: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_lots", b"display_lots", "expires_ns", b"expires_ns", "minimum_lots", b"minimum_lots", "reprice", b"reprice", "self_trade", b"self_trade", "trail_ticks", b"trail_ticks", "trigger", b"trigger", "trigger_source", b"trigger_source", "trigger_ticks", b"trigger_ticks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderTerms: _TypeAlias = OrderTerms  # noqa: Y015
 
 @_typing.final
 class PlaceOrder(_message.Message):
@@ -289,6 +501,7 @@ class PlaceOrder(_message.Message):
     CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
     MAKER_FEE_PPM_FIELD_NUMBER: _builtins.int
     TAKER_FEE_PPM_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
     account_id: _builtins.int
     """Whose."""
     market_id: _builtins.int
@@ -313,6 +526,10 @@ class PlaceOrder(_message.Message):
     """Fee rate as maker, parts per million of what is received."""
     taker_fee_ppm: _builtins.int
     """Fee rate as taker, parts per million of what is received."""
+    @_builtins.property
+    def terms(self) -> Global___OrderTerms:
+        """What else it asks, if anything."""
+
     def __init__(
         self,
         *,
@@ -328,10 +545,11 @@ class PlaceOrder(_message.Message):
         client_order_id: _builtins.str = ...,
         maker_fee_ppm: _builtins.int = ...,
         taker_fee_ppm: _builtins.int = ...,
+        terms: Global___OrderTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "budget", b"budget", "client_order_id", b"client_order_id", "maker_fee_ppm", b"maker_fee_ppm", "market_id", b"market_id", "post_only", b"post_only", "price_ticks", b"price_ticks", "quantity_lots", b"quantity_lots", "side", b"side", "taker_fee_ppm", b"taker_fee_ppm", "time_in_force", b"time_in_force", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "budget", b"budget", "client_order_id", b"client_order_id", "maker_fee_ppm", b"maker_fee_ppm", "market_id", b"market_id", "post_only", b"post_only", "price_ticks", b"price_ticks", "quantity_lots", b"quantity_lots", "side", b"side", "taker_fee_ppm", b"taker_fee_ppm", "terms", b"terms", "time_in_force", b"time_in_force", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -362,6 +580,118 @@ class CancelOrder(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelOrder: _TypeAlias = CancelOrder  # noqa: Y015
+
+@_typing.final
+class PlaceGroup(_message.Message):
+    """Asks for orders that belong together, of one account and market. Their ids are the command's and those after it, in the
+    order of the fields: the session's next command is numbered behind them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    EXITS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entry(self) -> Global___PlaceOrder:
+        """The exits begin when it has ended, for what it received less fees, in whole lots."""
+
+    @_builtins.property
+    def exits(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrder]:
+        """One or two, of the other side than the entry. The first of two to trade, to be released or to end cancels the other;
+        at most one of two has no trigger, and that one is a limit order that can rest.
+        """
+
+    def __init__(
+        self,
+        *,
+        entry: Global___PlaceOrder | None = ...,
+        exits: _abc.Iterable[Global___PlaceOrder] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_entry", b"_entry", "entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entry", b"_entry", "entry", b"entry", "exits", b"exits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__entry: _TypeAlias = _typing.Literal["entry"]  # noqa: Y015
+    _WhichOneofArgType__entry: _TypeAlias = _typing.Literal["_entry", b"_entry"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__entry) -> _WhichOneofReturnType__entry | None: ...
+
+Global___PlaceGroup: _TypeAlias = PlaceGroup  # noqa: Y015
+
+@_typing.final
+class ReplaceOrder(_message.Message):
+    """Asks that an open order be given another price, quantity or client_order_id. Fewer lots at the same price keep their
+    place in the queue; anything else is as if it came now. It keeps its id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    PRICE_TICKS_FIELD_NUMBER: _builtins.int
+    QUANTITY_LOTS_FIELD_NUMBER: _builtins.int
+    CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    GROWTH_MAX_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.int
+    """Whose order."""
+    order_id: _builtins.int
+    """Which order."""
+    price_ticks: _builtins.int
+    """The new limit price; 0: as it is."""
+    quantity_lots: _builtins.int
+    """The new quantity, what has traded included; 0: as it is."""
+    client_order_id: _builtins.str
+    """The new idempotency key; empty: as it is."""
+    growth_max: _builtins.str
+    """By how much it may set aside more than now, base units: so much was held for it. Absent: by any."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.int = ...,
+        order_id: _builtins.int = ...,
+        price_ticks: _builtins.int = ...,
+        quantity_lots: _builtins.int = ...,
+        client_order_id: _builtins.str = ...,
+        growth_max: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_growth_max", b"_growth_max", "growth_max", b"growth_max"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_growth_max", b"_growth_max", "account_id", b"account_id", "client_order_id", b"client_order_id", "growth_max", b"growth_max", "order_id", b"order_id", "price_ticks", b"price_ticks", "quantity_lots", b"quantity_lots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__growth_max: _TypeAlias = _typing.Literal["growth_max"]  # noqa: Y015
+    _WhichOneofArgType__growth_max: _TypeAlias = _typing.Literal["_growth_max", b"_growth_max"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__growth_max) -> _WhichOneofReturnType__growth_max | None: ...
+
+Global___ReplaceOrder: _TypeAlias = ReplaceOrder  # noqa: Y015
+
+@_typing.final
+class CancelOrders(_message.Message):
+    """Asks that all open orders of an account be canceled, at most 256 by one command."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    MARKET_ID_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.int
+    """Whose orders."""
+    market_id: _builtins.int
+    """Where; 0: everywhere."""
+    side: Global___Side.ValueType
+    """Which side; unspecified: both."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.int = ...,
+        market_id: _builtins.int = ...,
+        side: Global___Side.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "market_id", b"market_id", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOrders: _TypeAlias = CancelOrders  # noqa: Y015
 
 @_typing.final
 class OpenAccount(_message.Message):
@@ -661,25 +991,31 @@ Global___CreateMarket: _TypeAlias = CreateMarket  # noqa: Y015
 
 @_typing.final
 class ChangeMarket(_message.Message):
-    """Asks that a market be halted or opened."""
+    """Asks that a market have another state or other rules."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MARKET_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     market_id: _builtins.int
     """Which."""
     state: Global___MarketState.ValueType
-    """Its new state."""
+    """Its new state; unspecified: as it is."""
+    @_builtins.property
+    def rules(self) -> Global___MarketRules:
+        """Its new rules, all of them; none: as they are."""
+
     def __init__(
         self,
         *,
         market_id: _builtins.int = ...,
         state: Global___MarketState.ValueType = ...,
+        rules: Global___MarketRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["market_id", b"market_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["market_id", b"market_id", "rules", b"rules", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -773,6 +1109,9 @@ class Command(_message.Message):
     APPROVE_WITHDRAWAL_FIELD_NUMBER: _builtins.int
     CANCEL_WITHDRAWAL_FIELD_NUMBER: _builtins.int
     CLAIM_FINAL_FIELD_NUMBER: _builtins.int
+    REPLACE_ORDER_FIELD_NUMBER: _builtins.int
+    CANCEL_ORDERS_FIELD_NUMBER: _builtins.int
+    PLACE_GROUP_FIELD_NUMBER: _builtins.int
     command_id: _builtins.int
     """gateway << 56 | session epoch << 36 | number in the session; 0 for the book's own commands."""
     @_builtins.property
@@ -839,6 +1178,18 @@ class Command(_message.Message):
     def claim_final(self) -> Global___ClaimFinal:
         """Withdrawn funds were claimed."""
 
+    @_builtins.property
+    def replace_order(self) -> Global___ReplaceOrder:
+        """An order changes."""
+
+    @_builtins.property
+    def cancel_orders(self) -> Global___CancelOrders:
+        """Cancels."""
+
+    @_builtins.property
+    def place_group(self) -> Global___PlaceGroup:
+        """Orders that belong together."""
+
     def __init__(
         self,
         *,
@@ -859,12 +1210,15 @@ class Command(_message.Message):
         approve_withdrawal: Global___ApproveWithdrawal | None = ...,
         cancel_withdrawal: Global___CancelWithdrawal | None = ...,
         claim_final: Global___ClaimFinal | None = ...,
+        replace_order: Global___ReplaceOrder | None = ...,
+        cancel_orders: Global___CancelOrders | None = ...,
+        place_group: Global___PlaceGroup | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_order", b"cancel_order", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_order", b"place_order", "request_withdrawal", b"request_withdrawal", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_order", b"cancel_order", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "command_id", b"command_id", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_order", b"place_order", "request_withdrawal", b"request_withdrawal", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "command_id", b"command_id", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["place_order", "cancel_order", "open_account", "transfer", "deposit_final", "settlement_final", "create_asset", "create_market", "change_market", "leader_started", "advance_time", "open_session", "request_withdrawal", "approve_withdrawal", "cancel_withdrawal", "claim_final"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["place_order", "cancel_order", "open_account", "transfer", "deposit_final", "settlement_final", "create_asset", "create_market", "change_market", "leader_started", "advance_time", "open_session", "request_withdrawal", "approve_withdrawal", "cancel_withdrawal", "claim_final", "replace_order", "cancel_orders", "place_group"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -917,6 +1271,7 @@ class Order(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     CANCEL_CAUSE_FIELD_NUMBER: _builtins.int
     LOCK_REMAINING_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
     order_id: _builtins.int
     """The command id of its PlaceOrder."""
     account_id: _builtins.int
@@ -951,6 +1306,10 @@ class Order(_message.Message):
     """Why it ended, if canceled."""
     lock_remaining: _builtins.str
     """What it still sets aside, base units; the asset is base for a sell, quote for a buy. "0" once it ended."""
+    @_builtins.property
+    def terms(self) -> Global___OrderTerms:
+        """What else it asks, if anything."""
+
     def __init__(
         self,
         *,
@@ -971,10 +1330,11 @@ class Order(_message.Message):
         state: Global___OrderState.ValueType = ...,
         cancel_cause: Global___CancelCause.ValueType = ...,
         lock_remaining: _builtins.str = ...,
+        terms: Global___OrderTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "budget", b"budget", "cancel_cause", b"cancel_cause", "client_order_id", b"client_order_id", "filled_lots", b"filled_lots", "lock_remaining", b"lock_remaining", "maker_fee_ppm", b"maker_fee_ppm", "market_id", b"market_id", "order_id", b"order_id", "post_only", b"post_only", "price_ticks", b"price_ticks", "quantity_lots", b"quantity_lots", "side", b"side", "state", b"state", "taker_fee_ppm", b"taker_fee_ppm", "time_in_force", b"time_in_force", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "budget", b"budget", "cancel_cause", b"cancel_cause", "client_order_id", b"client_order_id", "filled_lots", b"filled_lots", "lock_remaining", b"lock_remaining", "maker_fee_ppm", b"maker_fee_ppm", "market_id", b"market_id", "order_id", b"order_id", "post_only", b"post_only", "price_ticks", b"price_ticks", "quantity_lots", b"quantity_lots", "side", b"side", "state", b"state", "taker_fee_ppm", b"taker_fee_ppm", "terms", b"terms", "time_in_force", b"time_in_force", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1099,6 +1459,144 @@ class OrderCanceled(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderCanceled: _TypeAlias = OrderCanceled  # noqa: Y015
+
+@_typing.final
+class OrderChanged(_message.Message):
+    """One step of what a command did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    TRADES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """The order after the step. Its quantity is what it asks now: a self-trade or a replacement may have changed it."""
+
+    @_builtins.property
+    def trades(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trade]:
+        """In the order in which they happened; the taker is `order`."""
+
+    def __init__(
+        self,
+        *,
+        order: Global___Order | None = ...,
+        trades: _abc.Iterable[Global___Trade] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "trades", b"trades"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderChanged: _TypeAlias = OrderChanged  # noqa: Y015
+
+@_typing.final
+class LevelChanged(_message.Message):
+    """What is shown at a price."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIDE_FIELD_NUMBER: _builtins.int
+    PRICE_TICKS_FIELD_NUMBER: _builtins.int
+    LOTS_FIELD_NUMBER: _builtins.int
+    side: Global___Side.ValueType
+    """Bids or asks."""
+    price_ticks: _builtins.int
+    """The price."""
+    lots: _builtins.int
+    """All that is shown there after the command; 0: nothing."""
+    def __init__(
+        self,
+        *,
+        side: Global___Side.ValueType = ...,
+        price_ticks: _builtins.int = ...,
+        lots: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lots", b"lots", "price_ticks", b"price_ticks", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LevelChanged: _TypeAlias = LevelChanged  # noqa: Y015
+
+@_typing.final
+class BookChanged(_message.Message):
+    """What a command changed in one book."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKET_ID_FIELD_NUMBER: _builtins.int
+    MARKET_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
+    market_id: _builtins.int
+    """Which."""
+    market_sequence: _builtins.int
+    """Of this market: +1 for each event that changed its book."""
+    @_builtins.property
+    def levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LevelChanged]:
+        """Every level that the command touched, each once."""
+
+    def __init__(
+        self,
+        *,
+        market_id: _builtins.int = ...,
+        market_sequence: _builtins.int = ...,
+        levels: _abc.Iterable[Global___LevelChanged] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["levels", b"levels", "market_id", b"market_id", "market_sequence", b"market_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BookChanged: _TypeAlias = BookChanged  # noqa: Y015
+
+@_typing.final
+class OrdersChanged(_message.Message):
+    """A command did more to orders than a plain event can say: all of it, in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    BOOKS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    MARKET_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """A CancelOrders left some: ask again."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderChanged]:
+        """In the order in which they happened."""
+
+    @_builtins.property
+    def books(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookChanged]:
+        """The books after all of them."""
+
+    @_builtins.property
+    def refused(self) -> Global___Refused:
+        """If the command itself was refused: the steps are then what was due before it."""
+
+    @_builtins.property
+    def market(self) -> Global___Market:
+        """A ChangeMarket made this of it."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[Global___OrderChanged] | None = ...,
+        books: _abc.Iterable[Global___BookChanged] | None = ...,
+        refused: Global___Refused | None = ...,
+        more: _builtins.bool = ...,
+        market: Global___Market | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["market", b"market", "refused", b"refused"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["books", b"books", "market", b"market", "more", b"more", "refused", b"refused", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrdersChanged: _TypeAlias = OrdersChanged  # noqa: Y015
 
 @_typing.final
 class Refused(_message.Message):
@@ -1521,12 +2019,15 @@ class Event(_message.Message):
     WITHDRAWAL_APPROVED_FIELD_NUMBER: _builtins.int
     WITHDRAWAL_CANCELED_FIELD_NUMBER: _builtins.int
     CLAIMED_FIELD_NUMBER: _builtins.int
+    ORDERS_CHANGED_FIELD_NUMBER: _builtins.int
     journal_sequence: _builtins.int
     """Per shard, from 1, no gaps."""
     command_id: _builtins.int
     """The command that it answers; 0 for the book's own."""
     market_sequence: _builtins.int
-    """Of the market whose book this event changed: +1 for each such event, from 1. 0 if no book changed."""
+    """Of the market whose book this event changed: +1 for each such event, from 1. 0 if no book changed, or if
+    orders_changed says which.
+    """
     @_builtins.property
     def order_placed(self) -> Global___OrderPlaced:
         """An order was taken."""
@@ -1595,6 +2096,10 @@ class Event(_message.Message):
     def claimed(self) -> Global___Claimed:
         """Withdrawn funds were claimed."""
 
+    @_builtins.property
+    def orders_changed(self) -> Global___OrdersChanged:
+        """Orders changed, one because of another."""
+
     def __init__(
         self,
         *,
@@ -1618,12 +2123,13 @@ class Event(_message.Message):
         withdrawal_approved: Global___WithdrawalApproved | None = ...,
         withdrawal_canceled: Global___WithdrawalCanceled | None = ...,
         claimed: Global___Claimed | None = ...,
+        orders_changed: Global___OrdersChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "claimed", b"claimed", "deposited", b"deposited", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "claimed", b"claimed", "deposited", b"deposited", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "claimed", b"claimed", "command_id", b"command_id", "deposited", b"deposited", "journal_sequence", b"journal_sequence", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "market_sequence", b"market_sequence", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "claimed", b"claimed", "command_id", b"command_id", "deposited", b"deposited", "journal_sequence", b"journal_sequence", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "market_sequence", b"market_sequence", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["order_placed", "order_canceled", "refused", "account_opened", "transferred", "deposited", "settlement_finalized", "asset_created", "market_created", "market_changed", "leader_started", "time_advanced", "session_opened", "withdrawal_requested", "withdrawal_approved", "withdrawal_canceled", "claimed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["order_placed", "order_canceled", "refused", "account_opened", "transferred", "deposited", "settlement_finalized", "asset_created", "market_created", "market_changed", "leader_started", "time_advanced", "session_opened", "withdrawal_requested", "withdrawal_approved", "withdrawal_canceled", "claimed", "orders_changed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

@@ -1,0 +1,79 @@
+"""The call auction of a market that opens: one price for all, the one at which most can trade. Pure.
+
+While a market collects orders they rest as they come, and the book may be crossed. When it opens, orders trade at the
+auction's price by price, then time, until nobody is left who would.
+"""
+
+from typing import Final
+
+from services.book.matching import Book, self_trade_of
+from services.book.model import CANCEL_CAUSE_SELF_TRADE, SELF_TRADE_ALLOW, SIDE_BUY, OrderChanged
+from services.book.side import Resting, Side
+from services.book.turn import Turn
+
+AUCTION_TRADES_MAX: Final = 1_024
+"""Of one command; what is left is due."""
+
+
+def auction_ticks(book: Book) -> int:
+    """The price of maximum volume; of several the one that leaves the least unfilled, then the one nearest to the last
+    trade, then the lowest. 0 if nobody would trade.
+    """
+    if book.bids.best is None or book.asks.best is None or book.bids.best.price_ticks < book.asks.best.price_ticks:
+        return 0
+    bids, asks = _depth(book, book.bids), _depth(book, book.asks)
+    prices = sorted({*bids, *asks})
+    bought, sold = sum(bids.values()), 0
+    best: tuple[int, int, int, int] | None = None
+    for ticks in prices:
+        sold += asks.get(ticks, 0)
+        distance = abs(ticks - book.last_price_ticks) if book.last_price_ticks > 0 else 0
+        rank = (min(bought, sold), -abs(bought - sold), -distance, -ticks)
+        if best is None or rank > best:
+            best = rank
+        bought -= bids.get(ticks, 0)
+    assert best is not None, "a crossed book without a price"
+    return -best[3]
+
+
+def uncross(book: Book, turn: Turn) -> None:
+    """Trades at the auction's price, as much as one command does; it is over once `book.auction_ticks` is 0."""
+    ticks = book.auction_ticks
+    for _ in range(AUCTION_TRADES_MAX):
+        bid, ask = book.bids.best, book.asks.best
+        if bid is None or ask is None or bid.price_ticks < ticks or ask.price_ticks > ticks:
+            book.auction_ticks = ticks = auction_ticks(book)  # 0, unless self-trades left a crossed book
+            if ticks == 0:
+                return
+            continue
+        buyer, seller = bid.oldest, ask.oldest
+        assert buyer is not None, "an empty level"
+        assert seller is not None, "an empty level"
+        older, newer = buyer, seller
+        if (buyer.arrival, buyer.order_id) > (seller.arrival, seller.order_id):
+            older, newer = seller, buyer
+        if older.place.account_id == newer.place.account_id and self_trade_of(newer.place) != SELF_TRADE_ALLOW:
+            book.end(newer, CANCEL_CAUSE_SELF_TRADE, turn)
+        else:
+            _cross(book, turn, older, newer)
+
+
+def _cross(book: Book, turn: Turn, maker: Resting, taker: Resting) -> None:
+    """The older of two is the maker."""
+    lots = min(maker.remaining_lots, taker.remaining_lots)
+    for resting in (maker, taker):
+        place = resting.place
+        turn.touch(place.market_id, place.side, place.price_ticks)
+        book.take(book.bids if place.side == SIDE_BUY else book.asks, resting, lots, turn)
+        book.part(resting.order_id, turn)
+    turn.settlement_sequence += 1
+    trade = book.trade_of(maker, book.auction_ticks, lots, taker.place.taker_fee_ppm, turn.settlement_sequence)
+    turn.steps.append(OrderChanged(book.order_now(taker), [trade]))
+    for resting, fee in ((maker, trade.maker_fee), (taker, trade.taker_fee)):
+        received = trade.base_amount if resting.place.side == SIDE_BUY else trade.quote_amount
+        book.credit_entry(resting.order_id, received - fee, resting.remaining_lots == 0)
+
+
+def _depth(book: Book, side: Side) -> dict[int, int]:
+    """All lots by price, shown or not."""
+    return {level.price_ticks: sum(book.left(each) for each in level.orders()) for level in side.levels_best_first()}

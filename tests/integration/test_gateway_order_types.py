@@ -1,0 +1,153 @@
+"""Orders of all kinds through the gateway, at the real book: where they stand, what they hold, and what ends them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clearbook.v1 import order_service_pb2 as pb
+
+from services.errors import Rejected
+from services.order_gateway import group_wire
+from services.order_gateway.check import violations
+from tests import gateways
+from tests.gateways import Client, Exchange, limit, market, refused
+from tests.unit.gateway_values import MARKET
+
+STOP: dict[str, Any] = {"trigger": pb.TRIGGER_STOP, "trigger_price": "29900.00"}
+
+
+@pytest.fixture
+async def exchange(tmp_path: Path) -> AsyncIterator[Exchange]:
+    async with gateways.exchange(tmp_path) as running:
+        yield running
+        assert violations(running.gateway.ledger) == []
+
+
+async def replace(client: Client, client_order_id: str, **fields: str) -> Any:
+    request = pb.ReplaceOrderRequest(client_order_id=client_order_id, **fields)
+    return await client.orders.ReplaceOrder(request, metadata=client.metadata, timeout=15)
+
+
+def told(order: pb.Order) -> tuple[str, str, str]:
+    """State or cause, filled, locked."""
+    ended = order.state == pb.ORDER_STATE_CANCELED
+    state = pb.CancelCause.Name(order.cancel_cause) if ended else pb.OrderState.Name(order.state)
+    return state.removeprefix("ORDER_STATE_").removeprefix("CANCEL_CAUSE_"), order.filled_quantity, order.locked
+
+
+async def test_a_stop_waits_goes_to_market_and_is_found_as_it_was(exchange: Exchange) -> None:
+    alice, bob = exchange.user("alice"), exchange.user("bob")
+    stop = limit("SELL", "29800.00", "2", "stop", **STOP, display_quantity="0.5")
+    placed = await alice.place(stop)
+    assert told(placed.order) == ("WAITING", "0", "2") and placed.order.trigger_price == "29900.00"
+    assert [order.client_order_id for order in (await alice.list(open_only=True)).orders] == ["stop"]
+    await bob.place(limit("BUY", "29900.00", "0.1"))
+    await bob.place(limit("BUY", "29850.00", "1"))
+    await alice.place(limit("SELL", "29900.00", "0.1"))
+    now = await alice.get(client_order_id="stop")
+    assert told(now.order) == ("OPEN", "1", "1")
+    assert [(item.price, item.quantity, item.is_maker) for item in now.executions] == [("29850.00", "1", False)]
+    assert await alice.place(stop) == placed, "sent again it is what was answered"
+    assert exchange.gateway.ledger.books[1].depth.all(buys=False) == [(2_980_000, 50_000)], "an iceberg shows a part"
+
+
+async def test_an_order_is_replaced_and_what_it_holds_with_it(exchange: Exchange) -> None:
+    alice = exchange.user("alice")
+    first = limit("SELL", "30000.00", "60", "a")
+    placed = await alice.place(first)
+    assert (await refused(replace(alice, "a", quantity="101")))[:2] == ("FAILED_PRECONDITION", "INSUFFICIENT_FUNDS")
+    for fields, price, quantity in (
+        ({"quantity": "100"}, "30000.00", "100"),
+        ({"price": "31000.00"}, "31000.00", "100"),
+        ({"price": "31000.00", "quantity": "20"}, "31000.00", "20"),
+        ({"price": "31000.00", "quantity": "20"}, "31000.00", "20"),
+    ):
+        replaced = (await replace(alice, "a", **fields)).order
+        assert (replaced.price, replaced.quantity, replaced.order_id) == (price, quantity, placed.order.order_id)
+        assert told(replaced) == ("OPEN", "0", quantity)
+    assert await alice.place(first) == placed, "sent again it is what was answered"
+    bob = exchange.user("bob")
+    await bob.place(limit("BUY", "30500.00", "5"))
+    taken = await replace(alice, "a", price="30500.00")
+    assert told(taken.order) == ("OPEN", "5", "15") and [item.quantity for item in taken.executions] == ["5"]
+    assert (await refused(replace(alice, "a", quantity="5")))[1] == "QUANTITY_TRADED"
+    await alice.cancel(client_order_id="a")
+    assert (await refused(replace(alice, "a", quantity="9")))[1] == "ORDER_ENDED"
+    assert (await refused(replace(alice, "nobody's", quantity="9")))[1] == "ORDER_NOT_FOUND"
+
+
+async def test_what_happens_when_one_meets_ones_own(exchange: Exchange) -> None:
+    alice = exchange.user("alice")
+    await alice.place(limit("SELL", "30000.00", "1", "older"))
+    bid = limit("BUY", "30000.00", "0.4", "newer", self_trade_prevention=pb.SELF_TRADE_PREVENTION_DECREMENT)
+    placed = await alice.place(bid)
+    assert told(placed.order) == ("SELF_TRADE", "0", "0") and await alice.place(bid) == placed
+    assert told((await alice.get(client_order_id="older")).order) == ("OPEN", "0", "0.6")
+    both = limit("BUY", "30000.00", "0.6", "both", self_trade_prevention=pb.SELF_TRADE_PREVENTION_NONE)
+    traded = await alice.place(both)
+    assert told(traded.order) == ("FILLED", "0.6", "0") and len(traded.executions) == 1
+    found, token = [], ""
+    for _ in range(2):
+        request = pb.ListExecutionsRequest(page_size=1, page_token=token)
+        page = await alice.orders.ListExecutions(request, metadata=alice.metadata, timeout=15)
+        found += [(item.client_order_id, item.is_maker) for item in page.executions]
+        token = page.next_page_token
+    assert found == [("older", True), ("both", False)] and not token, "both sides of a trade, a page each"
+
+
+async def group(client: Client, *exits: pb.PlaceOrderRequest, **entry: pb.PlaceOrderRequest) -> Any:
+    request = pb.PlaceGroupRequest(exits=exits, **entry)
+    return await client.orders.PlaceGroup(request, metadata=client.metadata, timeout=15)
+
+
+TAKE = limit("SELL", "31000.00", "100", "take")
+GUARD = market("SELL", "100", "guard", **STOP)
+
+
+async def test_one_cancels_the_other(exchange: Exchange) -> None:
+    alice, bob = exchange.user("alice"), exchange.user("bob")
+    placed = await group(alice, TAKE, GUARD)
+    assert [told(item.order) for item in placed.orders] == [("OPEN", "0", "100"), ("WAITING", "0", "0")]
+    assert await group(alice, TAKE, GUARD) == placed, "sent again they are what was answered"
+    assert (await refused(group(alice, TAKE, limit("SELL", "29000.00", "1", **STOP))))[1] == "CLIENT_ORDER_ID_REUSED"
+    assert (await refused(replace(alice, "take", quantity="1")))[1] == "ORDER_LINKED"
+    await alice.place(limit("BUY", "20000.00", "0.1", "next"))  # numbered behind both
+    await bob.place(limit("BUY", "31000.00", "0.4"))
+    assert told((await alice.get(client_order_id="guard")).order) == ("LINKED", "0", "0")
+    assert told((await alice.get(client_order_id="take")).order) == ("OPEN", "0.4", "99.6")
+
+
+async def test_exits_wait_for_their_entry(exchange: Exchange) -> None:
+    alice, bob = exchange.user("alice"), exchange.user("bob")
+    await bob.place(limit("SELL", "30000.00", "0.5"))
+    entry = limit("BUY", "30000.00", "0.7", "entry")
+    placed = await group(alice, limit("SELL", "31000.00", "0.7", "out"), entry=entry)
+    assert [told(item.order)[:2] for item in placed.orders] == [("OPEN", "0.5"), ("WAITING", "0")]
+    await alice.cancel(client_order_id="entry")
+    out = (await alice.get(client_order_id="out")).order
+    traded = (await alice.get(client_order_id="entry")).executions
+    received = sum(Decimal(item.quantity) - Decimal(item.fee) for item in traded)
+    assert out.state == pb.ORDER_STATE_OPEN and 0 <= received - Decimal(out.quantity) < Decimal("0.00001")
+
+
+@pytest.mark.parametrize(
+    ("exits", "entry", "expected"),
+    [
+        ([TAKE], {}, ("INVALID_GROUP", "exits")),
+        ([], {"entry": TAKE}, ("INVALID_GROUP", "exits")),
+        ([TAKE, TAKE], {}, ("INVALID_GROUP", "exits")),
+        ([GUARD, TAKE], {"entry": TAKE}, ("INVALID_GROUP", "exits")),
+        ([GUARD, limit("BUY", "10.00", "1")], {}, ("INVALID_GROUP", "exits")),
+        ([GUARD, limit("SELL", "1.001", "1")], {}, ("INVALID_PRICE", "exits[1].price")),
+        ([market("BUY", "1")], {"entry": TAKE}, ("INVALID_FIELD", "exits[0].quote_budget")),
+        ([TAKE], {"entry": limit("BUY", "10.00", "0")}, ("INVALID_QUANTITY", "entry.quantity")),
+    ],
+)
+def test_what_does_not_go_together(exits: list[Any], entry: dict[str, Any], expected: tuple[str, str]) -> None:
+    with pytest.raises(Rejected) as caught:
+        group_wire.wanted(pb.PlaceGroupRequest(exits=exits, **entry), "", {"BTC-USD": MARKET})
+    assert (caught.value.reason.name, caught.value.field) == expected
