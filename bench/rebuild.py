@@ -63,12 +63,12 @@ async def write(url: str, events: int) -> int:
             batch = Batch(engine, engine.time_ns + 1_000_000)
             for _ in range(ROW_COMMANDS):
                 number += 1
-                resting = next(iter(engine.orders.values())).order if number % 8 == 0 and engine.orders else None
+                resting = next(iter(engine.orders.values()), None) if number % 8 == 0 else None
                 body: m.CommandBody = order(chance, number)
                 if waiting:
                     body = waiting.pop(0)
                 elif resting is not None:
-                    body = m.CancelOrder(resting.account_id, resting.order_id)
+                    body = m.CancelOrder(resting.place.account_id, resting.order_id)
                 batch.add_all([m.Command(command_id_of(1, 1, number), body)])
             last = batch.seal(last.hash)
             await journal.append(last)
