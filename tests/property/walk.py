@@ -147,7 +147,8 @@ def wrong_place(pick: Pick[Any]) -> m.PlaceOrder:
     """An order with one field that may be wrong."""
     order = place(pick)
     if order.terms is not None and pick(range(3)) == 0:
-        setattr(order.terms, pick(order.terms.__match_args__), pick((*WRONG, 5)))
+        name = pick(order.terms.__match_args__)
+        setattr(order.terms, name, not order.terms.reprice if name == "reprice" else pick((*WRONG, 5)))
         return order
     fields = ("account_id", "market_id", "side", "type", "time_in_force", "price_ticks", "quantity_lots", "budget")
     field = pick((*fields, "post_only", "maker_fee_ppm", "taker_fee_ppm"))
