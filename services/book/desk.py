@@ -2,10 +2,12 @@
 
 from services.book.auction import auction_ticks, uncross
 from services.book.groups import Group
-from services.book.matching import Book, reshaped, resized, waits
+from services.book.matching import Book, notional_min_of, reshaped, resized, waits
 from services.book.model import (
+    CANCEL_CAUSE_DAY_END,
     CANCEL_CAUSE_EXPIRED,
     CANCEL_CAUSE_LINKED,
+    CANCEL_CAUSE_MARKET,
     CANCEL_CAUSE_MINIMUM,
     CANCEL_CAUSE_UNSPECIFIED,
     MARKET_STATE_CLOSED,
@@ -38,7 +40,7 @@ def do_due(book: Book, turn: Turn) -> None:
         resting = book.days.pop(1, book.orders)
         if resting is None:
             break
-        book.end(resting, CANCEL_CAUSE_EXPIRED, turn)
+        book.end(resting, CANCEL_CAUSE_DAY_END, turn)
     if book.auction_ticks > 0 and book.market.state == MARKET_STATE_OPEN:
         uncross(book, turn)
     settle(book, turn)
@@ -56,7 +58,7 @@ def end_expired(book: Book, turn: Turn) -> None:
 
 def change_market(book: Book, turn: Turn, market: Market) -> None:
     """A market has another state or other rules: what that brings about, as far as one command does it."""
-    book.market = market
+    book.market, book.notional_min = market, notional_min_of(market)
     book.cold = True
     end_expired(book, turn)
     book.auction_ticks = auction_ticks(book) if market.state == MARKET_STATE_OPEN else 0
@@ -102,8 +104,10 @@ def begin_exits(book: Book, turn: Turn) -> None:
         for resting in held:
             place = sized(book, resting.place, group.received)
             book.groups.pop(resting.order_id, None)
-            if place.quantity_lots == 0 or book.market.state != MARKET_STATE_OPEN:
+            if place.quantity_lots == 0:
                 book.end(resting, CANCEL_CAUSE_LINKED, turn)
+            elif book.market.state != MARKET_STATE_OPEN:
+                book.end(resting, CANCEL_CAUSE_MARKET, turn)
             else:
                 del book.orders[resting.order_id]
                 begun.append((resting.order_id, place))

@@ -374,7 +374,7 @@ class Engine:
         if book.cold:
             return self._cancel_special(command, cancel, book)
         book.withdraw(resting)
-        order = book.order_now(resting, CANCEL_CAUSE_USER)
+        order = book.order_now(resting, cancel.cause or CANCEL_CAUSE_USER)
         return self._event(command, OrderCanceled(order), book.changed())
 
     def _cancel_special(self, command: Command, cancel: CancelOrder, book: Book) -> Event:
@@ -383,7 +383,7 @@ class Engine:
         resting = self.orders.get(cancel.order_id)
         if resting is None:
             return self._conclude(command, turn, ORDER_NOT_FOUND)
-        book.end(resting, CANCEL_CAUSE_USER, turn)
+        book.end(resting, cancel.cause or CANCEL_CAUSE_USER, turn)
         settle(book, turn)
         return self._conclude(command, turn)
 
@@ -439,7 +439,7 @@ class Engine:
         for order_id in sorted(found)[:TURN_STEPS_MAX]:
             if order_id in self.orders:  # else another of its group took it along
                 resting = self.orders[order_id]
-                self.books[resting.place.market_id].end(resting, CANCEL_CAUSE_USER, turn)
+                self.books[resting.place.market_id].end(resting, asked.cause or CANCEL_CAUSE_USER, turn)
         for book in self.books.values():
             if book.cold:
                 settle(book, turn)
@@ -684,6 +684,8 @@ class Engine:
         if change.state == MARKET_STATE_UNSPECIFIED and change.rules is None:
             return self._refuse(command, INVALID_FIELD)
         if not is_market_state(change.state) or not rules_fit(change.rules):
+            return self._refuse(command, INVALID_FIELD)
+        if len(change.reason) > REASON_CHARACTERS_MAX:
             return self._refuse(command, INVALID_FIELD)
         old, turn = book.market, self._turn()
         market = Market(

@@ -91,6 +91,11 @@ def reshaped(
     )
 
 
+def notional_min_of(market: Market) -> int:
+    """The least price x quantity of a limit order: by the market's rules if it has any."""
+    return market.notional_min if market.rules is None else market.rules.notional_min
+
+
 @final
 class Book:
     """One market: its two sides, and what has happened in it so far.
@@ -127,7 +132,7 @@ class Book:
 
     def __init__(self, market: Market, base_per_lot: int, quote_per_tick_lot: int, orders: dict[int, Resting]) -> None:
         self.market = market
-        self.notional_min: Final = market.notional_min
+        self.notional_min = notional_min_of(market)
         self.base_per_lot: Final = base_per_lot
         self.quote_per_tick_lot: Final = quote_per_tick_lot
         self.orders: Final = orders

@@ -56,6 +56,10 @@ CANCEL_CAUSE_EXPIRED: Final = 7
 CANCEL_CAUSE_MINIMUM: Final = 8
 CANCEL_CAUSE_LINKED: Final = 9
 CANCEL_CAUSE_BAND: Final = 10
+CANCEL_CAUSE_OPERATOR: Final = 12
+CANCEL_CAUSE_DISCONNECT: Final = 13
+CANCEL_CAUSE_DAY_END: Final = 14
+CANCEL_CAUSE_MARKET: Final = 15
 
 MARKET_STATE_UNSPECIFIED: Final = 0
 MARKET_STATE_OPEN: Final = 1
@@ -109,9 +113,13 @@ class MarketRules(Record):
     """What orders of a market may be at most and at least; 0: no such rule.
 
     Lots; base units of the quote asset; and how far a price may be from the last trade's, parts per million of it.
+    `notional_min` is in place of the market's own. `open_orders_max`, of an account, is for gateways to keep.
     """
 
-    __match_args__ = ("quantity_min_lots", "quantity_max_lots", "notional_max", "band_ppm")
+    __match_args__ = (
+        *("quantity_min_lots", "quantity_max_lots", "notional_max", "band_ppm"),
+        *("notional_min", "open_orders_max"),
+    )
     __slots__ = __match_args__
 
     def __init__(
@@ -120,11 +128,15 @@ class MarketRules(Record):
         quantity_max_lots: int = 0,
         notional_max: int = 0,
         band_ppm: int = 0,
+        notional_min: int = 0,
+        open_orders_max: int = 0,
     ) -> None:
         self.quantity_min_lots = quantity_min_lots
         self.quantity_max_lots = quantity_max_lots
         self.notional_max = notional_max
         self.band_ppm = band_ppm
+        self.notional_min = notional_min
+        self.open_orders_max = open_orders_max
 
 
 @final
@@ -262,18 +274,20 @@ class PlaceOrder(Record):
 @final
 @mypyc_attr(acyclic=True)
 class CancelOrder(Record):
-    """Asks that an open order be canceled."""
+    """Asks that an open order be canceled; 0 is for the cause USER."""
 
-    __match_args__ = ("account_id", "order_id")
+    __match_args__ = ("account_id", "order_id", "cause")
     __slots__ = __match_args__
 
     def __init__(
         self,
         account_id: int,
         order_id: int,
+        cause: int = CANCEL_CAUSE_UNSPECIFIED,
     ) -> None:
         self.account_id = account_id
         self.order_id = order_id
+        self.cause = cause
 
 
 @final
@@ -329,9 +343,12 @@ class ReplaceOrder(Record):
 
 @final
 class CancelOrders(Record):
-    """Asks that all open orders of an account be canceled: of one market or (0) of all, of one side or (0) of both."""
+    """Asks that all open orders of an account be canceled: of one market or (0) of all, of one side or (0) of both.
 
-    __match_args__ = ("account_id", "market_id", "side")
+    0 is for the cause USER.
+    """
+
+    __match_args__ = ("account_id", "market_id", "side", "cause")
     __slots__ = __match_args__
 
     def __init__(
@@ -339,10 +356,12 @@ class CancelOrders(Record):
         account_id: int,
         market_id: int = 0,
         side: int = SIDE_UNSPECIFIED,
+        cause: int = CANCEL_CAUSE_UNSPECIFIED,
     ) -> None:
         self.account_id = account_id
         self.market_id = market_id
         self.side = side
+        self.cause = cause
 
 
 @final
@@ -525,7 +544,7 @@ class CreateMarket(Record):
 class ChangeMarket(Record):
     """Asks that a market have another state (0: as it is) or other rules (None: as they are)."""
 
-    __match_args__ = ("market_id", "state", "rules")
+    __match_args__ = ("market_id", "state", "rules", "reason")
     __slots__ = __match_args__
 
     def __init__(
@@ -533,10 +552,12 @@ class ChangeMarket(Record):
         market_id: int,
         state: int,
         rules: MarketRules | None = None,
+        reason: str = "",
     ) -> None:
         self.market_id = market_id
         self.state = state
         self.rules = rules
+        self.reason = reason
 
 
 @final

@@ -157,7 +157,9 @@ def rules_fit(rules: MarketRules | None) -> bool:
     for lots in (rules.quantity_min_lots, rules.quantity_max_lots):
         if lots != 0 and not is_positive_int64(lots):
             return False
-    return 0 <= rules.notional_max <= AMOUNT_MAX and 0 <= rules.band_ppm < PPM
+    if not 0 <= rules.notional_max <= AMOUNT_MAX or not 0 <= rules.notional_min <= AMOUNT_MAX:
+        return False
+    return 0 <= rules.band_ppm < PPM and rules.open_orders_max >= 0
 
 
 def _limit_objection(place: PlaceOrder, book: Book) -> str:

@@ -35,6 +35,11 @@ _TIMES = range(model.TIME_IN_FORCE_GTC, model.TIME_IN_FORCE_DAY + 1)
 _SELF_TRADES = range(model.SELF_TRADE_CANCEL_NEWEST, model.SELF_TRADE_ALLOW + 1)
 _TRIGGERS = range(model.TRIGGER_UNSPECIFIED, model.TRIGGER_TRAILING + 1)
 _TRIGGER_SOURCES = range(model.TRIGGER_SOURCE_LAST, model.TRIGGER_SOURCE_QUOTE + 1)
+_ASKED_CAUSES = {
+    *(model.CANCEL_CAUSE_UNSPECIFIED, model.CANCEL_CAUSE_USER),
+    *(model.CANCEL_CAUSE_OPERATOR, model.CANCEL_CAUSE_DISCONNECT),
+}
+"""What an order may be canceled for on request."""
 _STATES = range(model.MARKET_STATE_OPEN, model.MARKET_STATE_CLOSED + 1)
 
 EncodedCommand = tuple[model.Command, bytes]
@@ -179,19 +184,23 @@ def _market(m: pb.Market) -> model.Market:
 
 def _rules(m: pb.MarketRules, field: str) -> model.MarketRules:
     notional_max = _amount(m.notional_max, f"{field}.notional_max") if m.notional_max else 0
-    return model.MarketRules(m.quantity_min_lots, m.quantity_max_lots, notional_max, m.band_ppm)
+    notional_min = _amount(m.notional_min, f"{field}.notional_min") if m.notional_min else 0
+    return model.MarketRules(
+        m.quantity_min_lots, m.quantity_max_lots, notional_max, m.band_ppm, notional_min, m.open_orders_max
+    )
 
 
 def _change_market(m: pb.ChangeMarket) -> model.ChangeMarket:
     rules = _rules(m.rules, "rules") if m.HasField("rules") else None
-    if m.state == model.MARKET_STATE_UNSPECIFIED and rules is not None:
-        return model.ChangeMarket(m.market_id, m.state, rules)
-    return model.ChangeMarket(m.market_id, _enum(m.state, _STATES, "state"), rules)
+    state = int(m.state)
+    if state != model.MARKET_STATE_UNSPECIFIED or rules is None:
+        state = _enum(m.state, _STATES, "state")
+    return model.ChangeMarket(m.market_id, state, rules, _text(m.reason, "reason"))
 
 
 _SUBMITTED: dict[str, Callable[[Any], model.CommandBody]] = {
     "place_order": _place_order,
-    "cancel_order": lambda m: model.CancelOrder(m.account_id, m.order_id),
+    "cancel_order": lambda m: model.CancelOrder(m.account_id, m.order_id, _enum(m.cause, _ASKED_CAUSES, "cause")),
     "place_group": lambda m: model.PlaceGroup(
         _place_order(m.entry) if m.HasField("entry") else None, [_place_order(each) for each in m.exits]
     ),
@@ -204,7 +213,10 @@ _SUBMITTED: dict[str, Callable[[Any], model.CommandBody]] = {
         _amount(m.growth_max, "growth_max") if m.HasField("growth_max") else None,
     ),
     "cancel_orders": lambda m: model.CancelOrders(
-        m.account_id, m.market_id, _enum(m.side, _SIDES | {model.SIDE_UNSPECIFIED}, "side")
+        m.account_id,
+        m.market_id,
+        _enum(m.side, _SIDES | {model.SIDE_UNSPECIFIED}, "side"),
+        _enum(m.cause, _ASKED_CAUSES, "cause"),
     ),
     "open_account": lambda m: model.OpenAccount(_text(m.name, "name")),
     "transfer": _transfer,
@@ -371,6 +383,8 @@ def _write_rules(part: pb.MarketRules, rules: model.MarketRules) -> None:
     part.quantity_max_lots = rules.quantity_max_lots
     part.notional_max = str(rules.notional_max)
     part.band_ppm = rules.band_ppm
+    part.notional_min = str(rules.notional_min) if rules.notional_min else ""
+    part.open_orders_max = rules.open_orders_max
 
 
 def _write_change_market(part: pb.ChangeMarket, body: model.ChangeMarket) -> None:
@@ -378,6 +392,7 @@ def _write_change_market(part: pb.ChangeMarket, body: model.ChangeMarket) -> Non
     part.state = body.state  # type: ignore[assignment]
     if body.rules is not None:
         _write_rules(part.rules, body.rules)
+    part.reason = body.reason
 
 
 _COMMAND_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {

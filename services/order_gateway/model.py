@@ -63,6 +63,10 @@ class CancelCause(IntEnum):
     MINIMUM = 8
     LINKED = 9
     BAND = 10
+    OPERATOR = 12
+    DISCONNECT = 13
+    DAY_END = 14
+    MARKET = 15
 
 
 class Terms(NamedTuple):

@@ -98,6 +98,11 @@ class NaiveMarket:
             willing.append(resting)
         return willing
 
+    def worth_least(self) -> int:
+        """What a limit order must be worth: what the rules say, if there are any."""
+        rules = self.market.rules
+        return rules.notional_min if rules is not None else self.market.notional_min
+
     def locked_of(self, order_id: int, place: m.PlaceOrder, lots: int) -> int:
         """What an open order sets aside beside those that it belongs to."""
         for group in self.groups:
@@ -278,7 +283,7 @@ class NaiveEngine:
         if limit:
             need(0 < place.price_ticks < 2**63, "INVALID_PRICE")
             notional = place.quantity_lots * place.price_ticks * market.quote_per_tick_lot
-            need(notional >= market.market.notional_min, "NOTIONAL_TOO_SMALL")
+            need(notional >= market.worth_least(), "NOTIONAL_TOO_SMALL")
         self.allowed(market, place)
         need(terms.self_trade in range(5) and (place.post_only or not terms.reprice), "INVALID_FIELD")
         expiry = terms.expires_ns
@@ -378,7 +383,7 @@ class NaiveEngine:
             days = [each for each in self.all_of(market) if each.place.time_in_force == m.TIME_IN_FORCE_DAY]
             for each in sorted(days, key=lambda each: each.order_id):
                 if each in self.all_of(market) and each not in market.held:
-                    self.ends(market, each, m.CANCEL_CAUSE_EXPIRED)
+                    self.ends(market, each, m.CANCEL_CAUSE_DAY_END)
         self.settle(market)
 
     def expire_only(self, market: NaiveMarket) -> None:
@@ -447,8 +452,8 @@ class NaiveEngine:
                 if lots and market.market.state == m.MARKET_STATE_OPEN:
                     begun.append(Resting(each.order_id, like(place, quantity_lots=lots), lots))
                 else:
-                    place = each.place
-                    self.step(market, each.order_id, place, place.quantity_lots, m.CANCEL_CAUSE_LINKED, [])
+                    place, cause = each.place, m.CANCEL_CAUSE_MARKET if lots else m.CANCEL_CAUSE_LINKED
+                    self.step(market, each.order_id, place, place.quantity_lots, cause, [])
             self.begin(market, begun)
 
     def begin(self, market: NaiveMarket, exits: list[Resting]) -> None:
@@ -764,7 +769,7 @@ class NaiveEngine:
                     self.expire(market)
                     now = [each for each in self.all_of(market) if each.order_id == cancel.order_id]
                     need(bool(now), "ORDER_NOT_FOUND")
-                    self.ends(market, now[0], m.CANCEL_CAUSE_USER)
+                    self.ends(market, now[0], cancel.cause or m.CANCEL_CAUSE_USER)
                     self.settle(market)
                     if len(self.steps) > 1 or self.hides:
                         return m.OrdersChanged(self.steps, self.books()), 0
@@ -793,7 +798,7 @@ class NaiveEngine:
         place = like(old, price_ticks=price, quantity_lots=quantity, client_order_id=client_order_id)
         need(0 < quantity < 2**63, "INVALID_QUANTITY")
         need(0 < price < 2**63 if old.type == m.ORDER_TYPE_LIMIT else price == 0, "INVALID_PRICE")
-        enough = quantity * price * market.quote_per_tick_lot >= market.market.notional_min
+        enough = quantity * price * market.quote_per_tick_lot >= market.worth_least()
         need(enough or old.type == m.ORDER_TYPE_MARKET, "NOTIONAL_TOO_SMALL")
         self.allowed(market, place)
         filled = old.quantity_lots - resting.lots
@@ -832,7 +837,7 @@ class NaiveEngine:
         for _, market, each in sorted(found, key=lambda entry: entry[0]):
             if each not in self.all_of(market):
                 continue
-            self.ends(market, each, m.CANCEL_CAUSE_USER)
+            self.ends(market, each, asked.cause or m.CANCEL_CAUSE_USER)
         for market in self.markets:
             self.settle(market)
         return m.OrdersChanged(self.steps, self.books()), 0
@@ -959,6 +964,7 @@ class NaiveEngine:
         need(1 <= change.market_id <= len(self.markets), "MARKET_NOT_FOUND")
         need(change.state in range(5) and (change.state != 0 or change.rules is not None), "INVALID_FIELD")
         self.rules_fit(change.rules)
+        need(len(change.reason) <= 200, "INVALID_FIELD")
         market = self.markets[change.market_id - 1]
         state = change.state or market.market.state
         market.market = like(market.market, state=state, rules=change.rules or market.market.rules)
@@ -975,4 +981,5 @@ class NaiveEngine:
         if rules is not None:
             lots = (rules.quantity_min_lots, rules.quantity_max_lots)
             need(all(0 <= each < 2**63 for each in lots), "INVALID_FIELD")
-            need(0 <= rules.notional_max < 2**256 and 0 <= rules.band_ppm < 10**6, "INVALID_FIELD")
+            need(all(0 <= worth < 2**256 for worth in (rules.notional_min, rules.notional_max)), "INVALID_FIELD")
+            need(0 <= rules.band_ppm < 10**6 and rules.open_orders_max >= 0, "INVALID_FIELD")

@@ -282,6 +282,11 @@ FAULTS = (
     ),
     Fault("orders trade before the opening", DESK, "if book.collects():", "if False:"),
     Fault("the day never ends", MATCHING, "if place.time_in_force == TIME_IN_FORCE_DAY:", "if False:"),
+    Fault("nobody is told who canceled", ENGINE, "asked.cause or CANCEL_CAUSE_USER", "CANCEL_CAUSE_USER"),
+    Fault("the rules' least worth is the market's", MATCHING, "if market.rules is None else", "if True else"),
+    Fault(
+        "exits end for their group in a halted market", DESK, "CANCEL_CAUSE_MARKET, turn", "CANCEL_CAUSE_LINKED, turn"
+    ),
     Fault("the band is too wide", MATCHING, "(PPM + rules.band_ppm)", "(PPM + rules.band_ppm + PPM)"),
     Fault("large orders pass", RULES, "if 0 < rules.quantity_max_lots <", "if 0 > rules.quantity_max_lots >"),
     Fault("a level is not told", TURN, "self.touched[market_id, side, price_ticks] = None", "pass"),

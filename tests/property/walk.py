@@ -25,6 +25,7 @@ Pick = Callable[[Sequence[T]], T]
 ACCOUNTS = (1001, 1002, 1003)
 OWNER = 0
 """The account of a cancel that is its order's owner's."""
+CAUSES = (0, 0, m.CANCEL_CAUSE_USER, m.CANCEL_CAUSE_OPERATOR, m.CANCEL_CAUSE_DISCONNECT)
 PRICES, LOTS = tuple(range(95, 106)), tuple(range(1, 7))
 WRONG = (0, -1, 2**63, 99)
 RATES_PPM = (0, 1, 333, 1_000, 2_500, 1_000_000)
@@ -56,7 +57,7 @@ def body(pick: Pick[Any]) -> m.CommandBody:
     if kind > 26:
         return group(pick)
     if kind == 21:
-        return m.CancelOrders(pick((9, *ACCOUNTS)), pick((1, 2, 1, 2, 0, 99)), pick((1, 2, 1, 2, 0, 3)))
+        return m.CancelOrders(pick((9, *ACCOUNTS)), pick((1, 2, 1, 2, 0, 99)), pick((1, 2, 1, 2, 0, 3)), pick(CAUSES))
     if 21 < kind < 25:
         return m.ReplaceOrder(
             pick((OWNER, OWNER, OWNER, OWNER, OWNER, *ACCOUNTS)),
@@ -69,7 +70,7 @@ def body(pick: Pick[Any]) -> m.CommandBody:
     if kind < 14:
         return place(pick)
     if kind < 17:
-        return m.CancelOrder(pick((OWNER, OWNER, OWNER, *ACCOUNTS)), pick(range(40)))
+        return m.CancelOrder(pick((OWNER, OWNER, OWNER, *ACCOUNTS)), pick(range(40)), pick(CAUSES))
     if kind == 17:
         return money(pick)
     return rare(pick) if kind != 20 else wrong_place(pick)
@@ -185,7 +186,12 @@ def rare(pick: Pick[Any]) -> m.CommandBody:
         m.SettlementFinal(pick((0, 1, 5, -1))),
         m.CreateAsset(asset),
         m.CreateMarket(market),
-        m.ChangeMarket(pick((1, 2, 9)), pick((1, 2, 3, 3, 4, 0, 5)), pick((None, None, None, rules(pick)))),
+        m.ChangeMarket(
+            pick((1, 2, 9)),
+            pick((1, 2, 3, 3, 4, 0, 5)),
+            pick((None, None, None, rules(pick))),
+            pick(("", "", "news", "x" * 201)),
+        ),
     )
     chosen: m.CommandBody = bodies[min(pick(range(len(bodies) + 4)), len(bodies) - 1)]
     return chosen
@@ -198,6 +204,8 @@ def rules(pick: Pick[Any]) -> m.MarketRules:
         quantity_max_lots=pick((0, 0, 5)),
         notional_max=pick((0, 0, 500)) * SCALES[0][1],
         band_ppm=pick((0, 30_000, 50_000, 50_000, 10**6)),
+        notional_min=pick((0, 0, 200, 200, -1)) * SCALES[0][1],
+        open_orders_max=pick((0, 0, 3)),
     )
 
 
@@ -265,7 +273,7 @@ class Pair:
             return m.PlaceGroup(entry, [self._placed(each) for each in drawn.exits])
         if isinstance(drawn, m.CancelOrder):
             order_id, owner = self._order_id(drawn.order_id)
-            return m.CancelOrder(drawn.account_id or owner, order_id)
+            return m.CancelOrder(drawn.account_id or owner, order_id, drawn.cause)
         if isinstance(drawn, m.ReplaceOrder):
             order_id, owner = self._order_id(drawn.order_id)
             return like(drawn, account_id=drawn.account_id or owner, order_id=order_id)

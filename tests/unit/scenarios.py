@@ -3,13 +3,13 @@
     WHO buys|sells LOTS @ PRICE [HOW...]                   a limit order, good till canceled unless it says otherwise
     WHO buys LOTS for BUDGET [HOW...]                       a market buy that may spend so much
     WHO sells LOTS at market [HOW...]                       a market sell
-    WHO cancels N [of OTHER]                                the Nth order that WHO (or OTHER) sent
+    WHO cancels N [of OTHER] [for CAUSE]                    the Nth order that WHO (or OTHER) sent
     WHO moves N [of OTHER] to LOTS @ PRICE                  replaces it
-    WHO cancels all [bids|asks]                             of WHO's
+    WHO cancels all [bids|asks] [for CAUSE]                 of WHO's
     WHO both ORDER / ORDER                                  two of these: one cancels the other
     WHO first ORDER then ORDER [/ ORDER]                    exits that wait for an entry
     halt | open | pre-open | close                          the market
-    rules LEAST MOST WORTH BAND_PPM                         the market's, 0 for none
+    rules LEAST MOST WORTH BAND_PPM [WORTH_LEAST]           the market's, 0 for none
 
     tick                                                    the book's clock
 
@@ -54,6 +54,15 @@ CAUSES = {
     m.CANCEL_CAUSE_MINIMUM: "MINIMUM",
     m.CANCEL_CAUSE_LINKED: "LINKED",
     m.CANCEL_CAUSE_BAND: "BAND",
+    m.CANCEL_CAUSE_OPERATOR: "OPERATOR",
+    m.CANCEL_CAUSE_DISCONNECT: "DISCONNECT",
+    m.CANCEL_CAUSE_DAY_END: "DAY_END",
+    m.CANCEL_CAUSE_MARKET: "MARKET",
+}
+ASKED_CAUSES = {
+    None: m.CANCEL_CAUSE_UNSPECIFIED,
+    "operator": m.CANCEL_CAUSE_OPERATOR,
+    "disconnect": m.CANCEL_CAUSE_DISCONNECT,
 }
 TIMES = {"gtc": m.TIME_IN_FORCE_GTC, "ioc": m.TIME_IN_FORCE_IOC, "fok": m.TIME_IN_FORCE_FOK, "day": m.TIME_IN_FORCE_DAY}
 STATES = {
@@ -569,11 +578,26 @@ open                        => bob 1: 1 @ 101 ann: filled; opened => |
 # Orders of the day end when the market closes; a closed market takes cancels only
 ann buys 1 @ 100 day        => rests 1                            => 100 ann 1 |
 bob buys 1 @ 99             => rests 1                            => 100 ann 1, 99 bob 1 |
-close                       => ann 1: canceled 1 EXPIRED; closed  => 99 bob 1 |
+close                       => ann 1: canceled 1 DAY_END; closed  => 99 bob 1 |
 cat sells 1 @ 99            => refused MARKET_CLOSED              => 99 bob 1 |
 bob moves 1 to 1 @ 98       => refused MARKET_CLOSED              => 99 bob 1 |
 bob cancels 1               => canceled 1 USER                    => |
 open                        => opened                             => |
+
+# Who cancels is told, of one order and of all
+ann buys 1 @ 100            => rests 1                            => 100 ann 1 |
+ann buys 1 @ 99             => rests 1                            => 100 ann 1, 99 ann 1 |
+ann buys 1 @ 98             => rests 1                            => 100 ann 1, 99 ann 1, 98 ann 1 |
+ann cancels 1 for disconnect => canceled 1 DISCONNECT             => 99 ann 1, 98 ann 1 |
+ann cancels all for operator => ann 2: canceled 1 OPERATOR; ann 3: canceled 1 OPERATOR => |
+bob sells 1 @ 100 till-99   => rests 1                            => | 100 bob 1
+bob cancels 1 for operator  => canceled 1 OPERATOR                => |
+
+# Exits whose entry ends while the market takes no orders end with it
+ann first buys 4 @ 100 then sells 4 @ 110 => ann 2: waits 4; rests 4 => 100 ann 4 | ~ ann 0 BTC
+bob sells 3 @ 100           => 3 @ 100 ann: filled                => 100 ann 1 | ~ ann 0 BTC
+halt                        => halted                             => 100 ann 1 | ~ ann 0 BTC
+ann cancels 1               => ann 1: canceled 1 USER; ann 2: canceled 4 MARKET => |
 
 # Least, most, and how much it may be worth
 rules 2 5 600 0             => opened                             => |
@@ -584,7 +608,13 @@ ann buys 5 @ 120            => rests 5                            => 120 ann 5 |
 ann moves 4 to 4 @ 151      => refused NOTIONAL_TOO_LARGE         => 120 ann 5 |
 bob buys 5 for 601          => refused NOTIONAL_TOO_LARGE         => 120 ann 5 |
 bob sells 6 at market       => refused QUANTITY_TOO_LARGE         => 120 ann 5 |
+rules 0 0 0 0 200           => opened                             => 120 ann 5 |
+ann buys 1 @ 199            => refused NOTIONAL_TOO_SMALL         => 120 ann 5 |
+ann moves 4 to 1 @ 199      => refused NOTIONAL_TOO_SMALL         => 120 ann 5 |
+ann buys 1 @ 2              => refused NOTIONAL_TOO_SMALL         => 120 ann 5 |
 rules 0 0 0 0               => opened                             => 120 ann 5 |
+ann buys 1 @ 2              => rests 1                            => 120 ann 5, 2 ann 1 |
+ann cancels 7               => canceled 1 USER                    => 120 ann 5 |
 bob sells 6 at market       => 5 @ 120 ann: canceled 1 IOC        => |
 
 # No price is further from the last one than the band allows, and none is traded at
@@ -761,10 +791,10 @@ class Floor:
         return m.PlaceGroup(None, placed) if match[2] == "both" else m.PlaceGroup(placed[0], placed[1:])
 
     def _replace(self, text: str) -> m.CommandBody | None:
-        match = re.fullmatch(r"(\w+) cancels all ?(bids|asks|)", text)
+        match = re.fullmatch(r"(\w+) cancels all ?(bids|asks|)(?: ?for (\w+))?", text)
         if match is not None:
             side = {"bids": m.SIDE_BUY, "asks": m.SIDE_SELL, "": 0}[match[2]]
-            return m.CancelOrders(WHO[match[1]], 1 if side else 0, side)
+            return m.CancelOrders(WHO[match[1]], 1 if side else 0, side, ASKED_CAUSES[match[3]])
         match = re.fullmatch(r"(\w+) moves (\d+)(?: of (\w+))? to (\d+) @ (\d+)", text)
         if match is None:
             return None
@@ -772,10 +802,11 @@ class Floor:
         return m.ReplaceOrder(WHO[match[1]], order_id, int(match[5]), int(match[4]))
 
     def _cancel(self, text: str) -> m.CancelOrder | None:
-        match = re.fullmatch(r"(\w+) cancels (\d+)(?: of (\w+))?", text)
+        match = re.fullmatch(r"(\w+) cancels (\d+)(?: of (\w+))?(?: for (\w+))?", text)
         if match is None:
             return None
-        return m.CancelOrder(WHO[match[1]], self.order_ids[match[3] or match[1]][int(match[2]) - 1])
+        order_id = self.order_ids[match[3] or match[1]][int(match[2]) - 1]
+        return m.CancelOrder(WHO[match[1]], order_id, ASKED_CAUSES[match[4]])
 
     def _place(self, text: str, command_id: int) -> m.PlaceOrder:
         match = re.fullmatch(r"(\w+) (buys|sells) (\d+) (?:@ (\d+)|for (\d+)|at market)((?: [\w-]+)*)", text)

@@ -16,7 +16,7 @@ SPECIAL = model.PlaceOrder(1001, 1, 2, 1, 1, False, 300, 5, terms=TERMS)
 CHANGED = model.OrderChanged(model.Order(7, 1001, 1, 2, 1, 1, False, 300, 9, 4, 0, "", 1, 2, 1, 0, 5, TERMS), [TRADE])
 BOOK = model.BookChanged(1, 8, [model.LevelChanged(1, 300, 0), model.LevelChanged(2, 301, 2**62)])
 MARKET = model.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 10**30, 2)
-RULES = model.MarketRules(1, 2**62, HUGE, 50_000)
+RULES = model.MarketRules(1, 2**62, HUGE, 50_000, HUGE, 9)
 TRANSFER = model.Transfer("t1", 2, 1001, 1, HUGE, "why")
 REQUEST = model.RequestWithdrawal("w1", 1001, 1, HUGE, "0x" + "ab" * 20)
 WITHDRAWAL = model.Withdrawal(9, REQUEST)
@@ -28,11 +28,12 @@ SUBMITTED: list[model.CommandBody] = [
     model.PlaceOrder(1001, 1, 2, 1, 1, True, 300, 5),
     SPECIAL,
     model.CancelOrder(1001, 7),
+    model.CancelOrder(1001, 7, model.CANCEL_CAUSE_DISCONNECT),
     model.PlaceGroup(PLACE, [SPECIAL, SPECIAL]),
     model.PlaceGroup(None, [SPECIAL]),
     model.ReplaceOrder(1001, 7, 300, 5, "newer"),
     model.ReplaceOrder(1001, 7, 300, 5, "", 0),
-    model.CancelOrders(1001, 1, 2),
+    model.CancelOrders(1001, 1, 2, model.CANCEL_CAUSE_OPERATOR),
     model.CancelOrders(1001),
     model.OpenAccount("Zoë"),
     TRANSFER,
@@ -40,7 +41,7 @@ SUBMITTED: list[model.CommandBody] = [
     model.SettlementFinal(3),
     model.CreateAsset(model.Asset(0, "BTC", 18)),
     model.CreateMarket(MARKET),
-    model.ChangeMarket(1, 2),
+    model.ChangeMarket(1, 2, None, "news"),
     model.ChangeMarket(1, 0, RULES),
     REQUEST,
     model.ApproveWithdrawal(9),
@@ -190,6 +191,12 @@ def transfer(amount: str) -> pb.SubmitRequest:
         ),
         (submitted(claim_final=journal.ClaimFinal(amount="")), "commands[1].claim_final.amount"),
         (submitted(change_market=journal.ChangeMarket(market_id=1, state=7)), "commands[1].change_market.state"),  # type: ignore[arg-type]
+        (
+            submitted(change_market=journal.ChangeMarket(state=journal.MARKET_STATE_OPEN, reason="x" * 257)),
+            "commands[1].change_market.reason",
+        ),
+        (submitted(cancel_order=journal.CancelOrder(cause=journal.CANCEL_CAUSE_IOC)), "commands[1].cancel_order.cause"),
+        (submitted(cancel_orders=journal.CancelOrders(cause=99)), "commands[1].cancel_orders.cause"),  # type: ignore[arg-type]
         (submitted(open_account=journal.OpenAccount(name="n" * 257)), "commands[1].open_account.name"),
     ],
 )

@@ -278,6 +278,14 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     """Another order of its group traded, was released or ended; or its entry brought nothing."""
     CANCEL_CAUSE_BAND: _CancelCause.ValueType  # 10
     """At market: what is left would trade outside of the market's price band."""
+    CANCEL_CAUSE_OPERATOR: _CancelCause.ValueType  # 12
+    """An operator canceled it, for example with the account's freeze."""
+    CANCEL_CAUSE_DISCONNECT: _CancelCause.ValueType  # 13
+    """The stream that it was placed on has ended, with cancel_on_disconnect."""
+    CANCEL_CAUSE_DAY_END: _CancelCause.ValueType  # 14
+    """It was for the day, and the market closed."""
+    CANCEL_CAUSE_MARKET: _CancelCause.ValueType  # 15
+    """It was an exit whose turn came while the market took no orders."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
     """Why an order ended unfilled."""
@@ -304,6 +312,14 @@ CANCEL_CAUSE_LINKED: CancelCause.ValueType  # 9
 """Another order of its group traded, was released or ended; or its entry brought nothing."""
 CANCEL_CAUSE_BAND: CancelCause.ValueType  # 10
 """At market: what is left would trade outside of the market's price band."""
+CANCEL_CAUSE_OPERATOR: CancelCause.ValueType  # 12
+"""An operator canceled it, for example with the account's freeze."""
+CANCEL_CAUSE_DISCONNECT: CancelCause.ValueType  # 13
+"""The stream that it was placed on has ended, with cancel_on_disconnect."""
+CANCEL_CAUSE_DAY_END: CancelCause.ValueType  # 14
+"""It was for the day, and the market closed."""
+CANCEL_CAUSE_MARKET: CancelCause.ValueType  # 15
+"""It was an exit whose turn came while the market took no orders."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
 class _AckLevel:

@@ -249,6 +249,14 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     """Another order of its group traded, was released or ended; or its entry brought nothing."""
     CANCEL_CAUSE_BAND: _CancelCause.ValueType  # 10
     """At market: what is left would trade outside of the market's price band."""
+    CANCEL_CAUSE_OPERATOR: _CancelCause.ValueType  # 12
+    """An operator canceled it."""
+    CANCEL_CAUSE_DISCONNECT: _CancelCause.ValueType  # 13
+    """The stream that it was placed on has ended."""
+    CANCEL_CAUSE_DAY_END: _CancelCause.ValueType  # 14
+    """It was for the day, and the market closed."""
+    CANCEL_CAUSE_MARKET: _CancelCause.ValueType  # 15
+    """Its turn came while the market took no orders."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
     """Why an order ended unfilled."""
@@ -275,6 +283,14 @@ CANCEL_CAUSE_LINKED: CancelCause.ValueType  # 9
 """Another order of its group traded, was released or ended; or its entry brought nothing."""
 CANCEL_CAUSE_BAND: CancelCause.ValueType  # 10
 """At market: what is left would trade outside of the market's price band."""
+CANCEL_CAUSE_OPERATOR: CancelCause.ValueType  # 12
+"""An operator canceled it."""
+CANCEL_CAUSE_DISCONNECT: CancelCause.ValueType  # 13
+"""The stream that it was placed on has ended."""
+CANCEL_CAUSE_DAY_END: CancelCause.ValueType  # 14
+"""It was for the day, and the market closed."""
+CANCEL_CAUSE_MARKET: CancelCause.ValueType  # 15
+"""Its turn came while the market took no orders."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
 class _MarketState:
@@ -349,6 +365,8 @@ class MarketRules(_message.Message):
     QUANTITY_MAX_LOTS_FIELD_NUMBER: _builtins.int
     NOTIONAL_MAX_FIELD_NUMBER: _builtins.int
     BAND_PPM_FIELD_NUMBER: _builtins.int
+    NOTIONAL_MIN_FIELD_NUMBER: _builtins.int
+    OPEN_ORDERS_MAX_FIELD_NUMBER: _builtins.int
     quantity_min_lots: _builtins.int
     """Smallest quantity."""
     quantity_max_lots: _builtins.int
@@ -357,6 +375,10 @@ class MarketRules(_message.Message):
     """Largest price x quantity, or budget, in base units of the quote asset."""
     band_ppm: _builtins.int
     """How far a price may be from the last trade's, parts per million of it."""
+    notional_min: _builtins.str
+    """Smallest price x quantity of a limit order, in base units of the quote asset; in place of the market's own."""
+    open_orders_max: _builtins.int
+    """Orders that an account may have open or waiting here. Gateways keep it, who count them."""
     def __init__(
         self,
         *,
@@ -364,10 +386,12 @@ class MarketRules(_message.Message):
         quantity_max_lots: _builtins.int = ...,
         notional_max: _builtins.str = ...,
         band_ppm: _builtins.int = ...,
+        notional_min: _builtins.str = ...,
+        open_orders_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_ppm", b"band_ppm", "notional_max", b"notional_max", "quantity_max_lots", b"quantity_max_lots", "quantity_min_lots", b"quantity_min_lots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_ppm", b"band_ppm", "notional_max", b"notional_max", "notional_min", b"notional_min", "open_orders_max", b"open_orders_max", "quantity_max_lots", b"quantity_max_lots", "quantity_min_lots", b"quantity_min_lots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -563,19 +587,23 @@ class CancelOrder(_message.Message):
 
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     ORDER_ID_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     account_id: _builtins.int
     """Whose order."""
     order_id: _builtins.int
     """Which order."""
+    cause: Global___CancelCause.ValueType
+    """What it ends for: USER, OPERATOR or DISCONNECT; unspecified: USER."""
     def __init__(
         self,
         *,
         account_id: _builtins.int = ...,
         order_id: _builtins.int = ...,
+        cause: Global___CancelCause.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "order_id", b"order_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "cause", b"cause", "order_id", b"order_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -672,22 +700,26 @@ class CancelOrders(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     MARKET_ID_FIELD_NUMBER: _builtins.int
     SIDE_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     account_id: _builtins.int
     """Whose orders."""
     market_id: _builtins.int
     """Where; 0: everywhere."""
     side: Global___Side.ValueType
     """Which side; unspecified: both."""
+    cause: Global___CancelCause.ValueType
+    """What they end for: USER, OPERATOR or DISCONNECT; unspecified: USER."""
     def __init__(
         self,
         *,
         account_id: _builtins.int = ...,
         market_id: _builtins.int = ...,
         side: Global___Side.ValueType = ...,
+        cause: Global___CancelCause.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "market_id", b"market_id", "side", b"side"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "cause", b"cause", "market_id", b"market_id", "side", b"side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -998,10 +1030,13 @@ class ChangeMarket(_message.Message):
     MARKET_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     market_id: _builtins.int
     """Which."""
     state: Global___MarketState.ValueType
     """Its new state; unspecified: as it is."""
+    reason: _builtins.str
+    """Why: at most 200 characters."""
     @_builtins.property
     def rules(self) -> Global___MarketRules:
         """Its new rules, all of them; none: as they are."""
@@ -1012,10 +1047,11 @@ class ChangeMarket(_message.Message):
         market_id: _builtins.int = ...,
         state: Global___MarketState.ValueType = ...,
         rules: Global___MarketRules | None = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["market_id", b"market_id", "rules", b"rules", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["market_id", b"market_id", "reason", b"reason", "rules", b"rules", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
