@@ -61,17 +61,16 @@ def _parsed(text: str, field: str) -> tuple[int, int]:
     """A decimal string's coefficient and decimals: see FixedPoint.parse."""
     if not text:
         raise Rejected(Reason.INVALID_FIELD, f"{field} is missing", field)
-    number = _number(text) if len(text) <= DIGITS_MAX + 1 else None
+    number = _number(text)
     if number is None:
         shown = text if len(text) <= DIGITS_MAX else text[:DIGITS_MAX] + "…"
         raise Rejected(Reason.INVALID_FIELD, f"{field} is not a plain decimal number: {shown!r}", field)
     return number
 
 
-@lru_cache(maxsize=NUMBERS_CACHED_MAX)
 def _number(text: str) -> tuple[int, int] | None:
-    """A short text as coefficient and decimals; None if it is no decimal number."""
-    match = _DECIMAL.fullmatch(text)
+    """A text as coefficient and decimals; None if it is too long or no decimal number."""
+    match = _DECIMAL.fullmatch(text) if len(text) <= DIGITS_MAX + 1 else None
     if match is None:
         return None
     whole, fraction = match.groups("")
@@ -138,15 +137,17 @@ class Market:
 
     def price_ticks(self, text: str, field: str = "price") -> int:
         """A price as ticks. Raises Rejected(INVALID_PRICE) off the grid, zero, or beyond int64."""
-        ticks = _steps(text, field, self.tick)
+        ticks = _steps(text, self.tick)
         if ticks is None:
+            _parsed(text, field)
             raise _off_grid(Reason.INVALID_PRICE, text, field, f"tick size {self.format_price(1)}")
         return ticks
 
     def quantity_lots(self, text: str, field: str = "quantity") -> int:
         """A quantity as lots. Raises Rejected(INVALID_QUANTITY) off the grid, zero, or beyond int64."""
-        lots = _steps(text, field, self.lot)
+        lots = _steps(text, self.lot)
         if lots is None:
+            _parsed(text, field)
             raise _off_grid(Reason.INVALID_QUANTITY, text, field, f"lot size {self.format_quantity(1)}")
         return lots
 
@@ -175,11 +176,19 @@ class Market:
         return ticks * lots * self.quote_per_tick_lot
 
 
-def _steps(text: str, field: str, step: FixedPoint) -> int | None:
-    """How many steps a decimal string is; None if they are not whole, not one, or more than an int64."""
-    coefficient, decimals = _parsed(text, field)
-    shift = step.decimals - decimals
-    size = step.coefficient
+def _steps(text: str, step: FixedPoint) -> int | None:
+    """How many steps a text is; None if it is no decimal number, or they are not whole, not one, or beyond an int64."""
+    return _short_steps(text, step.coefficient, step.decimals) if len(text) <= DIGITS_MAX + 1 else None
+
+
+@lru_cache(maxsize=NUMBERS_CACHED_MAX)
+def _short_steps(text: str, size: int, size_decimals: int) -> int | None:
+    """As _steps. Texts without end have no place in a cache."""
+    number = _number(text)
+    if number is None:
+        return None
+    coefficient, decimals = number
+    shift = size_decimals - decimals
     if shift >= 0:
         coefficient *= int(10**shift)
     else:

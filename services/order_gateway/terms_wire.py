@@ -33,6 +33,19 @@ def terms(
         Rejected: INVALID_FIELD, INVALID_PRICE, INVALID_QUANTITY, INVALID_TRIGGER, INVALID_DISPLAY, INVALID_MINIMUM,
             INVALID_EXPIRY with the field.
     """
+    if not (
+        request.trigger
+        or request.self_trade_prevention
+        or request.post_only_mode
+        or request.display_quantity
+        or request.min_quantity
+        or request.trigger_price
+        or request.trail
+        or request.trigger_source
+        or time_in_force is TimeInForce.GTD
+        or request.HasField("expire_time")
+    ):
+        return None  # as nearly always
     mode = _SELF_TRADE_MODES.get(request.self_trade_prevention)
     if mode is None:
         raise _invalid("self_trade_prevention", f"has no value {request.self_trade_prevention}")
