@@ -4,8 +4,8 @@ Every rule gives postings in double entry: for each asset they sum to zero. A di
 amount is a bug somewhere, so it is an assertion: the process stops before it believes a wrong sum.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -62,7 +62,7 @@ class Entry:
     time_ns: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Effects:
     """What one event does: postings; orders and movements as they are after it; both sides of each trade.
 
@@ -71,12 +71,12 @@ class Effects:
         final: open withdrawals and transfers whose entry became final.
     """
 
-    postings: list[Posting] = field(default_factory=list)
-    orders: list[Order] = field(default_factory=list)
-    executions: list[Execution] = field(default_factory=list)
-    movements: list[Movement] = field(default_factory=list)
-    settled: list[tuple[int, int]] = field(default_factory=list)
-    final: list[Movement] = field(default_factory=list)
+    postings: Sequence[Posting] = ()
+    orders: Sequence[Order] = ()
+    executions: Sequence[Execution] = ()
+    movements: Sequence[Movement] = ()
+    settled: Sequence[tuple[int, int]] = ()
+    final: Sequence[Movement] = ()
 
     def order(self, order_id: int) -> Order | None:
         """An order as it is after the event; None if the event has nothing of it."""
@@ -95,7 +95,7 @@ def placed(event: OrderPlaced, market: Market, resting: Mapping[int, Order]) -> 
         market: the order's.
         resting: open orders by id, the makers among them.
     """
-    taker, effects = event.order, Effects()
+    taker, moved = event.order, _Moved([], [])
     assert sum([trade.quantity_lots for trade in event.trades]) == taker.filled_lots, f"{taker} does not add up"
     assert taker.filled_lots <= taker.quantity_lots, f"{taker} is overfilled"
     assert taker.is_open or taker.lock == 0, f"{taker} ended and still locks"
@@ -103,9 +103,8 @@ def placed(event: OrderPlaced, market: Market, resting: Mapping[int, Order]) -> 
     for trade in event.trades:
         maker = makers.get(trade.maker_order_id) or resting[trade.maker_order_id]
         assert trade.price_ticks == maker.price_ticks, f"{trade} is not at the maker's price {maker.price_ticks}"
-        makers[maker.order_id] = _trade(effects, trade, taker, maker, market)
-    effects.orders = [*makers.values(), taker]
-    return effects
+        makers[maker.order_id] = _trade(moved, trade, taker, maker, market)
+    return Effects(moved.postings, (*makers.values(), taker), moved.executions)
 
 
 def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[int, Order], sequence: int) -> Effects:
@@ -117,7 +116,7 @@ def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[
         known: open orders by id.
         sequence: of the event.
     """
-    effects, now = Effects(), dict[int, Order]()
+    moved, now = _Moved([], []), dict[int, Order]()
     for said, trades in event.steps:
         before = now.get(said.order_id) or known.get(said.order_id)
         taker = _after_step(said, before, trades)
@@ -126,12 +125,12 @@ def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[
         for trade in trades:
             maker = now.get(trade.maker_order_id) or known[trade.maker_order_id]
             assert auction or trade.price_ticks == maker.price_ticks, f"{trade} is not at the price of {maker}"
-            now[maker.order_id] = _trade(effects, trade, taker, maker, markets[taker.market_id])
+            now[maker.order_id] = _trade(moved, trade, taker, maker, markets[taker.market_id])
         now[taker.order_id] = taker
-    effects.orders = [
+    orders = [
         order._replace(first=order.as_first()) if order.create_sequence == sequence else order for order in now.values()
     ]
-    return effects
+    return Effects(moved.postings, orders, moved.executions)
 
 
 def canceled(event: OrderCanceled, before: Order, sequence: int, time_ns: int) -> Effects:
@@ -140,7 +139,7 @@ def canceled(event: OrderCanceled, before: Order, sequence: int, time_ns: int) -
     after = before._replace(
         state=OrderState.CANCELED, cause=event.cause, lock=0, hidden_lots=0, event_sequence=sequence, event_ns=time_ns
     )
-    return Effects(orders=[after])
+    return Effects(orders=(after,))
 
 
 def sums_to_zero(postings: Iterable[Posting]) -> bool:
@@ -195,12 +194,19 @@ def _hidden_after(before: Order, traded_lots: int) -> int:
     return max(before.hidden_lots - before.terms.display_lots, 0)
 
 
-def _trade(effects: Effects, trade: Trade, taker: Order, maker: Order, market: Market) -> Order:
+class _Moved(NamedTuple):
+    """What trades move, so far."""
+
+    postings: list[Posting]
+    executions: list[Execution]
+
+
+def _trade(moved: _Moved, trade: Trade, taker: Order, maker: Order, market: Market) -> Order:
     """Notes what a trade moves; returns the maker after it."""
     _check(trade, taker, maker, market)
-    effects.postings += _exchange(trade, taker, maker, market)
-    effects.executions.append(_execution(trade, taker, trade.taker_fee, taker, is_maker=False))
-    effects.executions.append(_execution(trade, maker, trade.maker_fee, taker, is_maker=True))
+    moved.postings.extend(_exchange(trade, taker, maker, market))
+    moved.executions.append(_execution(trade, taker, trade.taker_fee, taker, is_maker=False))
+    moved.executions.append(_execution(trade, maker, trade.maker_fee, taker, is_maker=True))
     return _maker_after(maker, trade, taker)
 
 

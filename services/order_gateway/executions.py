@@ -80,7 +80,7 @@ class Executions:
         for event in row.events:
             flight = session.landed(event.command_id)
             change = ledger.apply(event, row.time_ns)
-            store.add(change, ledger)
+            store.add(change)
             if isinstance(event.body, SessionOpened) and event.body.gateway == session.gateway:
                 session.superseded_by(event.body.epoch)
             for listener in self._listeners:

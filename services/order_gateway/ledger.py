@@ -253,9 +253,12 @@ class Ledger:
         if effects.postings:
             assert account.sums_to_zero(effects.postings), f"event {event.sequence} makes money: {effects.postings}"
             touched = [self._post(posting) for posting in effects.postings]
-        touched += [held for order in effects.orders if (held := self._put(order)) is not None]
-        if effects.movements:
-            touched += [held for movement in effects.movements if (held := self._move(movement)) is not None]
+        for order in effects.orders:
+            if (held := self._put(order)) is not None:
+                touched.append(held)
+        for movement in effects.movements:
+            if (held := self._move(movement)) is not None:
+                touched.append(held)
         for account_id, balance in touched:
             _check(account_id, balance, event.sequence)
         return Change(event.sequence, time_ns, event.command_id, event.body, effects)
@@ -353,14 +356,14 @@ class Ledger:
     def _finalize(self, through: int) -> Effects:
         before, self.final_through = self.final_through, through
         assert through > before, f"final through {through} after {before}"
-        effects = Effects()
+        settled = []
         for (account_id, asset_id), amount in self.unsettled.finalize(through):
             self._balance(account_id, asset_id).unsettled -= amount
-            effects.settled.append((account_id, asset_id))
-        effects.final = [item for item in self.withdrawals.values() if before < item.settlement_sequence <= through]
+            settled.append((account_id, asset_id))
+        final = [item for item in self.withdrawals.values() if before < item.settlement_sequence <= through]
         while self.transfers and self.transfers[0].settlement_sequence <= through:
-            effects.final.append(self.transfers.popleft())
-        return effects
+            final.append(self.transfers.popleft())
+        return Effects(settled=settled, final=final)
 
     def _move(self, movement: Movement) -> tuple[int, Balance] | None:
         """Makes `movement` the present state of a withdrawal, and of what it holds."""
@@ -398,20 +401,24 @@ class Ledger:
 
     def _put(self, order: Order) -> tuple[int, Balance] | None:
         """Makes `order` the present state of its id, and of what it holds."""
-        self._note_counts(order.account_id)
-        before = self.open.get(order.order_id)
-        self.orders[order.order_id] = order
-        mine = self.open_by_account.setdefault(order.account_id, {})
+        order_id, account_id = order.order_id, order.account_id
+        self._note_counts(account_id)
+        before = self.open.get(order_id)
+        self.orders[order_id] = order
+        mine = self.open_by_account.get(account_id)
         if order.is_open:
-            self.open[order.order_id] = mine[order.order_id] = order
-        elif before is not None:
-            del self.open[order.order_id], mine[order.order_id]
-        if not mine:
-            del self.open_by_account[order.account_id]
-        if not order.is_open:
-            self._ended[order.order_id] = None
+            if mine is None:
+                mine = self.open_by_account[account_id] = {}
+            self.open[order_id] = mine[order_id] = order
+        else:
+            self._ended[order_id] = None
+            if before is not None:
+                assert mine is not None, f"{before} is open, and its account has no open orders"
+                del self.open[order_id], mine[order_id]
+                if not mine:
+                    del self.open_by_account[account_id]
         if before is None:
-            self._by_client[order.account_id, order.client_order_id] = order.order_id
+            self._by_client[account_id, order.client_order_id] = order_id
         elif before.client_order_id != order.client_order_id:
             self._by_client[order.account_id, order.client_order_id] = order.order_id
             if self._by_client.get(key := (order.account_id, before.client_order_id)) == order.order_id:
@@ -419,10 +426,9 @@ class Ledger:
         change = order.lock - (before.lock if before is not None else 0)
         if not change:
             return None
-        market = self.markets[order.market_id]
-        balance = self._balance(order.account_id, order.lock_asset(market).asset_id)
+        balance = self._balance(account_id, order.lock_asset(self.markets[order.market_id]).asset_id)
         balance.held += change
-        return order.account_id, balance
+        return account_id, balance
 
     def _balance(self, account_id: int, asset_id: int) -> Balance:
         """A balance that is about to change."""

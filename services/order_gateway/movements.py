@@ -122,14 +122,14 @@ def claimed(event: Claimed, waiting: Iterable[Movement], sequence: int, time_ns:
         sequence: of the event.
         time_ns: of the event.
     """
-    effects, left = Effects(), event.amount
+    done, left = list[Movement](), event.amount
     for item in waiting:
         if item.amount > left:
             break
         left -= item.amount
-        effects.movements.append(replace(item, state=MovementState.DONE, event_sequence=sequence, event_ns=time_ns))
+        done.append(replace(item, state=MovementState.DONE, event_sequence=sequence, event_ns=time_ns))
     assert left == 0, f"{event} is {left} more than withdrawals that wait"
-    return effects
+    return Effects(movements=done)
 
 
 def _postings(movement: Movement, kind: PostingKind) -> list[Posting]:

@@ -23,6 +23,8 @@ from services.order_gateway.model import (
     MovementKind,
     MovementState,
     Order,
+    OrderCanceled,
+    OrderPlaced,
     OrdersChanged,
     OrderState,
     Refused,
@@ -70,6 +72,8 @@ EXECUTION_COLUMNS = (
 )
 _TRACELESS = (Unrelated, SessionOpened, Refused)
 """What no list tells of."""
+_ORDERLY = (OrderPlaced, OrderCanceled)
+"""Of these all is said by what they do to orders and balances."""
 
 
 def _parameters(count: int) -> str:
@@ -300,28 +304,28 @@ class Store:
 
     # Following the fold.
 
-    def add(self, change: Change, ledger: Ledger) -> None:
+    def add(self, change: Change) -> None:
         """Notes what an event did. Written with the rest of its journal row."""
-        pending, sequence = self._pending, change.sequence
+        pending, sequence, effects = self._pending, change.sequence, change.effects
         amount = self._amount
         if change.time_ns != self._moment_ns and not isinstance(change.body, _TRACELESS):
             self._moment_ns = change.time_ns
             pending.add(_ADD_MOMENT, (change.time_ns, sequence))
-        for line, posting in enumerate(change.effects.postings):
+        for line, posting in enumerate(effects.postings):
             row = (sequence, line, posting.account_id, posting.asset_id, amount(posting.amount), posting.kind.value)
             pending.add(_ADD_POSTING, (*row, posting.settlement_sequence))
             pending.balances.add((posting.account_id, posting.asset_id))
-        for execution in change.effects.executions:
+        for execution in effects.executions:
             pending.add(_ADD_EXECUTION, _execution_row(execution, amount(execution.fee)))
             pending.volumes.add((execution.account_id, change.time_ns // DAY_NS))
-        for order in change.effects.orders:
+        for order in effects.orders:
             pending.orders[order.order_id] = order
-            asset = order.lock_asset(ledger.markets[order.market_id])
-            pending.balances.add((order.account_id, asset.asset_id))
-        for movement in change.effects.movements:
+        for movement in effects.movements:
             pending.movements[movement.create_sequence] = movement
             pending.balances.add((movement.from_account_id, movement.asset_id))
             pending.movements_by_id[movement.transfer_id] = movement
+        if isinstance(change.body, _ORDERLY):
+            return
         match change.body:
             case AccountOpened(account_id, name):
                 pending.add(_ADD_ACCOUNT, (account_id, name))
@@ -393,7 +397,9 @@ class Store:
         amount = self._amount
         since = ledger.unsettled.since(ledger.sequence)
         move = (ledger.sequence, ledger.time_ns, ledger.incarnation, ledger.final_through, since, self.stored.value)
-        balances = []
+        balances, markets = [], ledger.markets
+        for order in pending.orders.values():
+            pending.balances.add((order.account_id, order.lock_asset(markets[order.market_id]).asset_id))
         for account_id, asset_id in pending.balances:
             balance = ledger.balance(account_id, asset_id)
             balances.append((account_id, asset_id, amount(balance.total), amount(balance.held)))

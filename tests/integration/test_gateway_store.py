@@ -78,7 +78,7 @@ class Fold:
         self.ledger.incarnation = "test"
         for body in bodies:
             change = self.ledger.apply(Event(self.ledger.sequence + 1, 0, body), time_ns)
-            self.store.add(change, self.ledger)
+            self.store.add(change)
         self.store.row_ended(len(bodies))
 
     def place(self, value: Order, *trades: Any) -> None:

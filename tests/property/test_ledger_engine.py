@@ -279,7 +279,7 @@ class Exchange:
             self.ledger.release(reservation)
         change = self.ledger.apply(row.events[0], row.time_ns)
         if self.store is not None:
-            self.store.add(change, self.ledger)
+            self.store.add(change)
             self.store.row_ended(1)
         self.count(event.body)
         self.check(change)

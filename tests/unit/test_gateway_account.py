@@ -142,7 +142,7 @@ def test_order_canceled() -> None:
     (after,) = effects.orders
     assert (after.state, after.cause, after.lock, after.filled_lots) == (OrderState.CANCELED, CancelCause.USER, 0, 40)
     assert (after.event_sequence, after.event_ns, after.create_sequence) == (30, 7, 10)
-    assert effects.postings == [] and effects.executions == []
+    assert not effects.postings and not effects.executions
     with pytest.raises(AssertionError):
         account.canceled(OrderCanceled(1, 41, CancelCause.USER), before, 30, 7)
 
