@@ -26,6 +26,7 @@ COMPILED = (
     "services/book/model.py",
     "services/book/side.py",
     "services/book/expiries.py",
+    "services/book/switches.py",
     "services/book/triggers.py",
     "services/book/groups.py",
     "services/book/turn.py",

@@ -18,6 +18,7 @@ def of_format_1(engine: Engine) -> bytes:
 def of_format_2(engine: Engine) -> bytes:
     """What the engine before orders with terms would have kept of the same state."""
     state = json.loads(engine.snapshot())
+    assert (state.pop("switches"), state.pop("left")) == ([], []), "format 2 cannot say this"
     for book in state["books"]:
         for name in ("waiting", "released", "groups"):
             assert book.pop(name) == [], "format 2 cannot say this"

@@ -34,6 +34,7 @@ PURE = BASE | {
     "services.book.model",
     "services.book.side",
     "services.book.expiries",
+    "services.book.switches",
     "services.book.triggers",
     "services.book.groups",
     "services.book.turn",

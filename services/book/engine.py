@@ -13,10 +13,13 @@ from typing import Final, final
 from services.book.desk import books_changed, change_market, do_due, is_due, place_group, place_order, replace, settle
 from services.book.matching import Book
 from services.book.model import (
+    CANCEL_CAUSE_CANCEL_AFTER,
     CANCEL_CAUSE_USER,
     MARKET_STATE_OPEN,
     MARKET_STATE_UNSPECIFIED,
     ORDER_STATE_OPEN,
+    SELF_TRADE_ALLOW,
+    SELF_TRADE_CANCEL_NEWEST,
     SIDE_BUY,
     SIDE_SELL,
     SIDE_UNSPECIFIED,
@@ -25,6 +28,8 @@ from services.book.model import (
     ApproveWithdrawal,
     Asset,
     AssetCreated,
+    CancelAfter,
+    CancelAfterSet,
     CancelOrder,
     CancelOrders,
     CancelWithdrawal,
@@ -56,8 +61,10 @@ from services.book.model import (
     SessionOpened,
     SettlementFinal,
     SettlementFinalized,
+    SetTradingDefaults,
     TimeAdvanced,
     Trade,
+    TradingDefaultsSet,
     Transfer,
     Transferred,
     Withdrawal,
@@ -100,6 +107,7 @@ from services.book.snapshot import (
     withdrawal_of_state,
     withdrawal_state,
 )
+from services.book.switches import CANCEL_AFTER_SECONDS_MAX, NS_PER_SECOND, Switches
 from services.book.turn import TURN_STEPS_MAX, Turn
 from services.command_ids import GATEWAYS_MAX, SESSION_COMMANDS_MAX, SESSION_EPOCHS_MAX, command_id_of, gateway_of
 from services.errors import Rejected
@@ -152,6 +160,7 @@ class Engine:
         "sessions",
         "settlement_sequence",
         "shard",
+        "switches",
         "time_ns",
         "withdrawals",
     )
@@ -180,6 +189,7 @@ class Engine:
         self._speaker: Session | None = None
         self._due = 0
         self.orders: dict[int, Resting] = {}
+        self.switches: Final = Switches()
         self.withdrawals: dict[int, Withdrawal] = {}
 
     def apply(self, command: Command, time_ns: int) -> Event:
@@ -211,7 +221,7 @@ class Engine:
 
     def is_due(self, time_ns: int) -> bool:
         """Whether an AdvanceTime at that time would do more than tell the time."""
-        return any(is_due(book, time_ns) for book in self.books.values())
+        return self.switches.is_due(time_ns) or any(is_due(book, time_ns) for book in self.books.values())
 
     def locks(self) -> dict[tuple[int, int], int]:
         """What open orders and withdrawals that wait set aside, by (account_id, asset_id)."""
@@ -251,6 +261,11 @@ class Engine:
             ),
             "assets": [(asset.asset_id, asset.symbol, asset.decimals) for asset in self.assets.values()],
             "books": [book_state(book) for book in self.books.values()],
+            "switches": sorted(
+                (account_id, market_id, deadline_ns)
+                for (account_id, market_id), deadline_ns in self.switches.deadlines.items()
+            ),
+            "left": self.switches.left,
             "withdrawals": [withdrawal_state(withdrawal) for withdrawal in self.withdrawals.values()],
         }
         return json.dumps(state, sort_keys=True, separators=(",", ":")).encode()
@@ -276,6 +291,9 @@ class Engine:
         engine.assets = {asset_id: Asset(asset_id, symbol, decimals) for asset_id, symbol, decimals in state["assets"]}
         for saved in state["books"]:
             restore_book(engine._add_book(market_of_state(saved)), saved)
+        for account_id, market_id, deadline_ns in state["switches"]:
+            engine.switches.arm(account_id, market_id, deadline_ns)
+        engine.switches.left += state["left"]
         for row in state["withdrawals"]:
             withdrawal = withdrawal_of_state(row)
             engine.withdrawals[withdrawal.withdrawal_id] = withdrawal
@@ -300,6 +318,9 @@ class Engine:
             assert order_id == resting.order_id, f"order {order_id} is misfiled"
             assert self._known(resting.place.account_id), f"order {order_id} is nobody's"
             assert resting.arrival <= self.journal_sequence, f"order {order_id} is from the future"
+        for account_id, market_id in self.switches.deadlines:
+            assert self._known(account_id), f"a switch of account {account_id}, which is nobody's"
+            assert market_id == 0 or market_id in self.books, f"a switch in market {market_id}, which is none"
         for withdrawal_id, withdrawal in self.withdrawals.items():
             assert withdrawal_id == withdrawal.withdrawal_id > 0, f"withdrawal {withdrawal_id} is misfiled"
             assert withdrawal.request.amount > 0, f"withdrawal {withdrawal_id} is of nothing"
@@ -436,19 +457,50 @@ class Engine:
             and asked.market_id in (0, resting.place.market_id)
             and asked.side in (SIDE_UNSPECIFIED, resting.place.side)
         ]
-        for order_id in sorted(found)[:TURN_STEPS_MAX]:
-            if order_id in self.orders:  # else another of its group took it along
-                resting = self.orders[order_id]
-                self.books[resting.place.market_id].end(resting, asked.cause or CANCEL_CAUSE_USER, turn)
-        for book in self.books.values():
-            if book.cold:
-                settle(book, turn)
+        self._end_these(sorted(found)[:TURN_STEPS_MAX], asked.cause or CANCEL_CAUSE_USER, turn)
         self.settlement_sequence = turn.settlement_sequence
         books = books_changed(turn, self.books)
         return self._event(command, OrdersChanged(turn.steps, books, None, len(found) > TURN_STEPS_MAX))
 
+    def _end_these(self, order_ids: list[int], cause: int, turn: Turn) -> None:
+        """Ends those that are open: no more at once than one command may."""
+        for order_id in order_ids:
+            if order_id in self.orders:  # else another of its group took it along
+                resting = self.orders[order_id]
+                self.books[resting.place.market_id].end(resting, cause, turn)
+        for book in self.books.values():
+            if book.cold:
+                settle(book, turn)
+
+    def _cancel_after(self, command: Command, asked: CancelAfter) -> Event:
+        """Sets a switch. It runs out by the book's clock: each row of the journal begins with what is due by then."""
+        if not self._known(asked.account_id):
+            return self._refuse(command, ACCOUNT_NOT_FOUND)
+        if asked.market_id != 0 and asked.market_id not in self.books:
+            return self._refuse(command, MARKET_NOT_FOUND)
+        if not 0 <= asked.seconds <= CANCEL_AFTER_SECONDS_MAX:
+            return self._refuse(command, INVALID_FIELD)
+        if asked.seconds == 0:
+            self.switches.disarm(asked.account_id, asked.market_id)
+            return self._event(command, CancelAfterSet(asked.account_id, asked.market_id, 0))
+        deadline_ns = self.time_ns + asked.seconds * NS_PER_SECOND
+        self.switches.arm(asked.account_id, asked.market_id, deadline_ns)
+        return self._event(command, CancelAfterSet(asked.account_id, asked.market_id, deadline_ns))
+
+    def _set_defaults(self, command: Command, asked: SetTradingDefaults) -> Event:
+        """Only journaled: an order that comes here says all that it asks."""
+        if not self._known(asked.account_id):
+            return self._refuse(command, ACCOUNT_NOT_FOUND)
+        if not SELF_TRADE_CANCEL_NEWEST <= asked.self_trade <= SELF_TRADE_ALLOW:
+            return self._refuse(command, INVALID_FIELD)
+        return self._event(command, TradingDefaultsSet(asked.account_id, asked.self_trade))
+
     def _advance(self, command: Command) -> Event:
         turn = self._turn()
+        if self.switches.is_due(self.time_ns):
+            self.switches.run_out(self.time_ns, self.orders)
+            self._end_these(self.switches.take(TURN_STEPS_MAX), CANCEL_CAUSE_CANCEL_AFTER, turn)
+            turn.room = TURN_STEPS_MAX
         for book in self.books.values():
             if book.cold:
                 do_due(book, turn)
@@ -488,6 +540,10 @@ class Engine:
             return self._place_group(command, body)
         if isinstance(body, CancelOrders):
             return self._cancel_all(command, body)
+        if isinstance(body, CancelAfter):
+            return self._cancel_after(command, body)
+        if isinstance(body, SetTradingDefaults):
+            return self._set_defaults(command, body)
         if isinstance(body, LeaderStarted):
             return self._event(command, body)
         if isinstance(body, OpenSession):

@@ -56,6 +56,7 @@ CANCEL_CAUSE_EXPIRED: Final = 7
 CANCEL_CAUSE_MINIMUM: Final = 8
 CANCEL_CAUSE_LINKED: Final = 9
 CANCEL_CAUSE_BAND: Final = 10
+CANCEL_CAUSE_CANCEL_AFTER: Final = 11
 CANCEL_CAUSE_OPERATOR: Final = 12
 CANCEL_CAUSE_DISCONNECT: Final = 13
 CANCEL_CAUSE_DAY_END: Final = 14
@@ -365,6 +366,42 @@ class CancelOrders(Record):
 
 
 @final
+class CancelAfter(Record):
+    """Asks that all open orders of an account be canceled, of one market or (0) of all, unless this comes again within
+    so many seconds. 0: not any more.
+    """
+
+    __match_args__ = ("account_id", "market_id", "seconds")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        market_id: int,
+        seconds: int,
+    ) -> None:
+        self.account_id = account_id
+        self.market_id = market_id
+        self.seconds = seconds
+
+
+@final
+class SetTradingDefaults(Record):
+    """Asks that the account's orders, where they do not say themselves, prevent self-trades like this from now on."""
+
+    __match_args__ = ("account_id", "self_trade")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        self_trade: int,
+    ) -> None:
+        self.account_id = account_id
+        self.self_trade = self_trade
+
+
+@final
 class OpenAccount(Record):
     """Asks for an account. The name is unique."""
 
@@ -604,6 +641,8 @@ CommandBody = (
     | ReplaceOrder
     | PlaceGroup
     | CancelOrders
+    | CancelAfter
+    | SetTradingDefaults
     | OpenAccount
     | Transfer
     | DepositFinal
@@ -1093,6 +1132,40 @@ class SessionOpened(Record):
 
 
 @final
+class CancelAfterSet(Record):
+    """The account's open orders, of one market or (0) of all, are canceled then; 0: they are not."""
+
+    __match_args__ = ("account_id", "market_id", "deadline_ns")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        market_id: int,
+        deadline_ns: int,
+    ) -> None:
+        self.account_id = account_id
+        self.market_id = market_id
+        self.deadline_ns = deadline_ns
+
+
+@final
+class TradingDefaultsSet(Record):
+    """What the account's orders do where they do not say themselves. Gateways stamp it on them, like fee rates."""
+
+    __match_args__ = ("account_id", "self_trade")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        self_trade: int,
+    ) -> None:
+        self.account_id = account_id
+        self.self_trade = self_trade
+
+
+@final
 class TimeAdvanced(Record):
     """The clock moved."""
 
@@ -1119,6 +1192,8 @@ EventBody = (
     | LeaderStarted
     | TimeAdvanced
     | SessionOpened
+    | CancelAfterSet
+    | TradingDefaultsSet
 )
 """What may have happened."""
 

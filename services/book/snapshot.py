@@ -59,7 +59,7 @@ def _from_1(state: dict[str, Any]) -> dict[str, Any]:
 def _from_2(state: dict[str, Any]) -> dict[str, Any]:
     if any(book["last_trade_id"] > 0 for book in state["books"]):
         raise Outdated("it does not say at what price the last trades were")
-    return state | {"format": 3, "books": [_book_from_2(book) for book in state["books"]]}
+    return state | {"format": 3, "books": [_book_from_2(book) for book in state["books"]], "switches": [], "left": []}
 
 
 def _book_from_2(book: dict[str, Any]) -> dict[str, Any]:

@@ -218,6 +218,10 @@ _SUBMITTED: dict[str, Callable[[Any], model.CommandBody]] = {
         _enum(m.side, _SIDES | {model.SIDE_UNSPECIFIED}, "side"),
         _enum(m.cause, _ASKED_CAUSES, "cause"),
     ),
+    "cancel_after": lambda m: model.CancelAfter(m.account_id, m.market_id, m.seconds),
+    "set_trading_defaults": lambda m: model.SetTradingDefaults(
+        m.account_id, _enum(m.self_trade, _SELF_TRADES, "self_trade")
+    ),
     "open_account": lambda m: model.OpenAccount(_text(m.name, "name")),
     "transfer": _transfer,
     "deposit_final": _deposit_final,
@@ -401,6 +405,8 @@ _COMMAND_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
     model.PlaceGroup: ("place_group", _write_place_group),
     model.ReplaceOrder: ("replace_order", _write_replace_order),
     model.CancelOrders: ("cancel_orders", _copy),
+    model.CancelAfter: ("cancel_after", _copy),
+    model.SetTradingDefaults: ("set_trading_defaults", _copy),
     model.OpenAccount: ("open_account", _copy),
     model.Transfer: ("transfer", _write_transfer),
     model.DepositFinal: ("deposit_final", _write_deposit),
@@ -561,6 +567,8 @@ _EVENT_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
     model.LeaderStarted: ("leader_started", _copy),
     model.TimeAdvanced: ("time_advanced", _copy),
     model.SessionOpened: ("session_opened", _copy),
+    model.CancelAfterSet: ("cancel_after_set", _copy),
+    model.TradingDefaultsSet: ("trading_defaults_set", _copy),
 }
 
 

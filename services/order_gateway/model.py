@@ -63,6 +63,7 @@ class CancelCause(IntEnum):
     MINIMUM = 8
     LINKED = 9
     BAND = 10
+    CANCEL_AFTER = 11
     OPERATOR = 12
     DISCONNECT = 13
     DAY_END = 14

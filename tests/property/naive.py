@@ -167,6 +167,8 @@ class NaiveEngine:
         self.steps: list[m.OrderChanged] = []
         self.levels: set[tuple[int, int, int]] = set()
         self.hides = False
+        self.switches: dict[tuple[int, int], int] = {}
+        self.left: list[int] = []
 
     def apply(self, command: m.Command, time_ns: int) -> m.Event:
         """One command, one event."""
@@ -842,12 +844,47 @@ class NaiveEngine:
             self.settle(market)
         return m.OrdersChanged(self.steps, self.books()), 0
 
+    def on_CancelAfter(self, asked: m.CancelAfter) -> m.CancelAfterSet:
+        self.account(asked.account_id)
+        need(0 <= asked.market_id <= len(self.markets), "MARKET_NOT_FOUND")
+        need(0 <= asked.seconds <= 24 * 60 * 60, "INVALID_FIELD")
+        self.switches.pop((asked.account_id, asked.market_id), None)
+        if asked.seconds == 0:
+            return m.CancelAfterSet(asked.account_id, asked.market_id, 0)
+        then = self.time_ns + asked.seconds * 10**9
+        self.switches[asked.account_id, asked.market_id] = then
+        return m.CancelAfterSet(asked.account_id, asked.market_id, then)
+
+    def run_out(self) -> None:
+        """Cancels the orders of everybody who was not heard of in time."""
+        for (account_id, market_id), then in list(self.switches.items()):
+            if then > self.time_ns:
+                continue
+            del self.switches[account_id, market_id]
+            for each in self.open():
+                if each.place.account_id == account_id and market_id in (0, each.place.market_id):
+                    self.left.append(each.order_id)
+        for order_id in sorted(self.left):
+            for market in self.markets:
+                for each in self.all_of(market):
+                    if each.order_id == order_id:
+                        self.ends(market, each, m.CANCEL_CAUSE_CANCEL_AFTER)
+        self.left = []
+        for market in self.markets:
+            self.settle(market)
+
+    def on_SetTradingDefaults(self, asked: m.SetTradingDefaults) -> m.TradingDefaultsSet:
+        self.account(asked.account_id)
+        need(asked.self_trade in (0, 1, 2, 3, 4), "INVALID_FIELD")
+        return m.TradingDefaultsSet(asked.account_id, asked.self_trade)
+
     # The rest.
 
     def on_LeaderStarted(self, leader: m.LeaderStarted) -> m.LeaderStarted:
         return leader
 
     def on_AdvanceTime(self, _: m.AdvanceTime) -> m.EventBody:
+        self.run_out()
         for market in self.markets:
             self.expire(market)
         return m.OrdersChanged(self.steps, self.books()) if self.steps else m.TimeAdvanced()

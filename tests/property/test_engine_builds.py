@@ -140,6 +140,7 @@ MATCHING, SIDE, ENGINE = "services/book/matching.py", "services/book/side.py", "
 AUCTION = "services/book/auction.py"
 TRIGGERS = "services/book/triggers.py"
 DESK, EXPIRIES, TURN = "services/book/desk.py", "services/book/expiries.py", "services/book/turn.py"
+SWITCHES = "services/book/switches.py"
 SNAPSHOT, RULES, FEES = "services/book/snapshot.py", "services/book/rules.py", "services/fees.py"
 FAULTS = (
     Fault("the newest trades first", MATCHING, "maker = level.oldest", "maker = level.newest"),
@@ -186,6 +187,9 @@ FAULTS = (
     Fault("a decremented maker is told nothing", MATCHING, "turn.consequence(self.order_now(maker))", "pass"),
     Fault("an order with terms is told its own way", DESK, "turn.add(order, trades)", "turn.add(order, [])"),
     Fault("nobody expires", DESK, "resting = book.expiries.pop(", "resting = None and book.expiries.pop("),
+    Fault("a switch runs out too late", SWITCHES, "self._earliest <= time_ns", "self._earliest < time_ns"),
+    Fault("a switch of one market is of all", SWITCHES, "(place.account_id, place.market_id) in over", "False"),
+    Fault("a switch that was disarmed runs out", SWITCHES, "self.deadlines.pop(", "self.deadlines.get("),
     Fault("one expires too late", EXPIRIES, "first > time_ns", "first >= time_ns"),
     Fault("a minimum is waived", DESK, "if minimum_lots > 0 and", "if minimum_lots > 1 and"),
     Fault("a minimum is asked of what was moved", DESK, "is None or anew else", "is None else"),

@@ -16,7 +16,7 @@ EVERYTHING = """
 OrderPlaced OrderCanceled OrdersChanged Refused AccountOpened Transferred Deposited SettlementFinalized AssetCreated
 MarketCreated MarketChanged TimeAdvanced SessionOpened WithdrawalRequested WithdrawalApproved WithdrawalCanceled
 Claimed trades partly state_1 state_2 state_3 state_4 cause_0 cause_2 cause_3 cause_4 cause_5 cause_6 cause_7 cause_8
-cause_9 cause_10 cause_12 cause_13 cause_14
+cause_9 cause_10 cause_11 cause_12 cause_13 cause_14 CancelAfterSet TradingDefaultsSet
 INVALID_EXPIRY INVALID_GROUP ORDER_LINKED INVALID_DISPLAY INVALID_TRIGGER INVALID_MINIMUM
 QUANTITY_TRADED INSUFFICIENT_FUNDS WOULD_TRADE refused credited ACCOUNT_NOT_FOUND WITHDRAWAL_NOT_FOUND
 MARKET_NOT_FOUND ASSET_NOT_FOUND

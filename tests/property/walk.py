@@ -57,6 +57,8 @@ def body(pick: Pick[Any]) -> m.CommandBody:
     if kind > 26:
         return group(pick)
     if kind == 21:
+        if pick(range(3)) == 0:
+            return m.CancelAfter(pick((9, *ACCOUNTS)), pick((1, 2, 0, 0, 99)), pick((1, 2, 2, 0, 86_401)))
         return m.CancelOrders(pick((9, *ACCOUNTS)), pick((1, 2, 1, 2, 0, 99)), pick((1, 2, 1, 2, 0, 3)), pick(CAUSES))
     if 21 < kind < 25:
         return m.ReplaceOrder(
@@ -179,6 +181,7 @@ def rare(pick: Pick[Any]) -> m.CommandBody:
     market = m.Market(9, symbol, base, quote, tick, lot, pick((0, 7, 7, 7, -1)), pick((0, 1, 2, 3)))
     bodies: tuple[m.CommandBody, ...] = (
         m.AdvanceTime(),
+        m.SetTradingDefaults(account, pick((*range(5), 5))),
         m.OpenSession(pick((1, 1, 2, 0, 128))),
         m.OpenAccount(pick(("user-1001", "new", "newer", "", "fees", "x" * 257))),
         m.Transfer(pick(("t", "")), account, other, pick((1, 2, 99)), amount, pick(("", "why", "x" * 201))),
@@ -308,6 +311,8 @@ class Pair:
 
     def _apply(self, command: m.Command) -> m.Event:
         self.time_ns += 1
+        if isinstance(command.body, m.AdvanceTime):
+            self.time_ns = max(self.time_ns, min(self.naive.switches.values(), default=0))
         if self.restart:
             snapshot = self.real.snapshot()
             self.real = Engine.restore(snapshot)

@@ -11,7 +11,8 @@
     halt | open | pre-open | close                          the market
     rules LEAST MOST WORTH BAND_PPM [WORTH_LEAST]           the market's, 0 for none
 
-    tick                                                    the book's clock
+    WHO cancels after N                                     unless this comes again within N seconds; 0: never
+    tick [N]                                                the book's clock, N seconds later
 
 HOW is ioc, fok, day, post-only or till-N (the time; every command takes 1); own-... for what happens when it meets an order
 of its owner's; least-N, the minimum quantity; show-N, an iceberg; reprice, if it is post-only. It waits for stop-N or
@@ -35,6 +36,7 @@ from typing import NamedTuple
 
 from services.book import model as m
 from services.book.engine import Engine
+from services.book.switches import NS_PER_SECOND
 from services.command_ids import command_id_of
 from services.units import INT64_MAX
 
@@ -54,6 +56,7 @@ CAUSES = {
     m.CANCEL_CAUSE_MINIMUM: "MINIMUM",
     m.CANCEL_CAUSE_LINKED: "LINKED",
     m.CANCEL_CAUSE_BAND: "BAND",
+    m.CANCEL_CAUSE_CANCEL_AFTER: "CANCEL_AFTER",
     m.CANCEL_CAUSE_OPERATOR: "OPERATOR",
     m.CANCEL_CAUSE_DISCONNECT: "DISCONNECT",
     m.CANCEL_CAUSE_DAY_END: "DAY_END",
@@ -238,6 +241,35 @@ ann cancels 3               => ann 3: canceled 1 EXPIRED; refused ORDER_NOT_FOUN
 tick                        => later                              => 100 bob 1 |
 tick                        => bob 1: canceled 1 EXPIRED          => |
 tick                        => later                              => |
+
+# Who is not heard of in time has nothing open any more: the clock says when
+ann cancels after 3         => armed                              => |
+ann buys 2 @ 100            => rests 2                            => 100 ann 2 |
+bob buys 1 @ 100            => rests 1                            => 100 ann 2 bob 1 |
+ann sells 1 @ 105           => rests 1                            => 100 ann 2 bob 1 | 105 ann 1
+tick 2                      => later                              => 100 ann 2 bob 1 | 105 ann 1
+ann cancels after 3         => armed                              => 100 ann 2 bob 1 | 105 ann 1
+tick 2                      => later                              => 100 ann 2 bob 1 | 105 ann 1
+tick 1                      => ann 1: canceled 2 CANCEL_AFTER; ann 2: canceled 1 CANCEL_AFTER => 100 bob 1 |
+ann buys 1 @ 99             => rests 1                            => 100 bob 1, 99 ann 1 |
+tick 9                      => later                              => 100 bob 1, 99 ann 1 |
+
+# Who says that nothing is to be canceled keeps it, and an order may be younger than the switch
+bob cancels after 1         => armed                              => |
+cat cancels after 1         => armed                              => |
+bob buys 1 @ 100            => rests 1                            => 100 bob 1 |
+cat buys 1 @ 99             => rests 1                            => 100 bob 1, 99 cat 1 |
+bob cancels after 0         => disarmed                           => 100 bob 1, 99 cat 1 |
+dan cancels after 86401     => refused INVALID_FIELD              => 100 bob 1, 99 cat 1 |
+tick 1                      => cat 1: canceled 1 CANCEL_AFTER     => 100 bob 1 |
+
+# What waits is canceled too, and a group wholly: its exits do not begin
+ann sells 1 @ 100           => rests 1                            => | 100 ann 1
+bob buys 1 @ 100            => 1 @ 100 ann: filled                => |
+cat first buys 2 @ 99 then sells 2 @ 110 / sells 2 at market stop-90 => cat 2: waits 2; cat 3: waits 2; rests 2 => 99 cat 2 | ~ cat 0 BTC, cat 0 BTC
+cat buys 1 @ 105 stop-103   => waits 1 => 99 cat 2 | ~ cat 0 BTC, cat 0 BTC, cat 105 USD
+cat cancels after 1         => armed => 99 cat 2 | ~ cat 0 BTC, cat 0 BTC, cat 105 USD
+tick 1 => cat 1: canceled 2 CANCEL_AFTER; cat 2: canceled 2 CANCEL_AFTER; cat 3: canceled 2 LINKED; cat 4: canceled 1 CANCEL_AFTER => |
 
 # Many expire at once, the earliest first, whatever else the command is
 ann sells 1 @ 101 till-5    => rests 1                            => | 101 ann 1
@@ -767,7 +799,8 @@ class Floor:
     def say(self, text: str) -> m.Event:
         """Applies one command in words."""
         self.time_ns += 1
-        if text == "tick":
+        if text.startswith("tick"):
+            self.time_ns += int(text.removeprefix("tick") or 0) * NS_PER_SECOND
             return self.engine.apply(m.Command(0, m.AdvanceTime()), self.time_ns)
         if text in STATES:
             return self.engine.apply(m.Command(0, m.ChangeMarket(1, STATES[text])), self.time_ns)
@@ -791,6 +824,9 @@ class Floor:
         return m.PlaceGroup(None, placed) if match[2] == "both" else m.PlaceGroup(placed[0], placed[1:])
 
     def _replace(self, text: str) -> m.CommandBody | None:
+        match = re.fullmatch(r"(\w+) cancels after (\d+)", text)
+        if match is not None:
+            return m.CancelAfter(WHO[match[1]], 0, int(match[2]))
         match = re.fullmatch(r"(\w+) cancels all ?(bids|asks|)(?: ?for (\w+))?", text)
         if match is not None:
             side = {"bids": m.SIDE_BUY, "asks": m.SIDE_SELL, "": 0}[match[2]]
@@ -887,6 +923,8 @@ def outcome(event: m.Event, owners: dict[int, str]) -> str:
         return STATE_NAMES[body.market.state]
     if isinstance(body, m.TimeAdvanced):
         return "later"
+    if isinstance(body, m.CancelAfterSet):
+        return "armed" if body.deadline_ns else "disarmed"
     if isinstance(body, m.OrdersChanged):
         told = [_named_step(step, event.command_id, owners) for step in body.steps]
         if body.market is not None:

@@ -35,6 +35,9 @@ SUBMITTED: list[model.CommandBody] = [
     model.ReplaceOrder(1001, 7, 300, 5, "", 0),
     model.CancelOrders(1001, 1, 2, model.CANCEL_CAUSE_OPERATOR),
     model.CancelOrders(1001),
+    model.CancelAfter(1001, 2, 30),
+    model.CancelAfter(1001, 0, 0),
+    model.SetTradingDefaults(1001, 3),
     model.OpenAccount("Zoë"),
     TRANSFER,
     DEPOSIT,
@@ -71,6 +74,8 @@ EVENTS: list[model.EventBody] = [
     model.LeaderStarted(1, "name"),
     model.TimeAdvanced(),
     model.SessionOpened(1, 2),
+    model.CancelAfterSet(1001, 2, 30),
+    model.TradingDefaultsSet(1001, 3),
 ]
 
 

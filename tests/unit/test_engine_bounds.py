@@ -6,6 +6,7 @@ from services.book import model as m
 from services.book.auction import AUCTION_TRADES_MAX
 from services.book.engine import Engine
 from services.book.rules import TRAILING_ORDERS_MAX
+from services.book.switches import NS_PER_SECOND
 from services.book.turn import TURN_STEPS_MAX
 from services.command_ids import command_id_of
 
@@ -92,6 +93,26 @@ def test_what_is_canceled_with_one_word() -> None:
     assert isinstance(first, m.OrdersChanged)
     assert isinstance(second, m.OrdersChanged)
     assert (first.more, second.more) == (True, False)
+
+
+def test_what_a_switch_cancels_at_once() -> None:
+    floor = Floor()
+    for _ in range(MANY):
+        floor.order(ANN, m.SIDE_BUY, 100)
+    floor.say(m.CancelAfter(ANN, 1, 1))
+    floor.say(m.CancelAfter(BOB, 0, 1))
+    floor.restart()
+    floor.time_ns = NS_PER_SECOND
+    assert not floor.engine.is_due(floor.time_ns)
+    floor.time_ns += 1
+    assert floor.engine.is_due(floor.time_ns)
+    assert steps(floor.say(m.AdvanceTime())) == TURN_STEPS_MAX
+    floor.order(ANN, m.SIDE_BUY, 100)
+    floor.restart()
+    assert floor.engine.is_due(floor.time_ns)
+    assert steps(floor.say(m.AdvanceTime())) == MORE
+    assert not floor.engine.is_due(floor.time_ns)
+    assert len(list(floor.engine.open_orders(1))) == 1
 
 
 def test_how_many_of_its_own_an_order_takes_away() -> None:

@@ -278,6 +278,8 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     """Another order of its group traded, was released or ended; or its entry brought nothing."""
     CANCEL_CAUSE_BAND: _CancelCause.ValueType  # 10
     """At market: what is left would trade outside of the market's price band."""
+    CANCEL_CAUSE_CANCEL_AFTER: _CancelCause.ValueType  # 11
+    """Its owner's CancelAfter ran out."""
     CANCEL_CAUSE_OPERATOR: _CancelCause.ValueType  # 12
     """An operator canceled it, for example with the account's freeze."""
     CANCEL_CAUSE_DISCONNECT: _CancelCause.ValueType  # 13
@@ -312,6 +314,8 @@ CANCEL_CAUSE_LINKED: CancelCause.ValueType  # 9
 """Another order of its group traded, was released or ended; or its entry brought nothing."""
 CANCEL_CAUSE_BAND: CancelCause.ValueType  # 10
 """At market: what is left would trade outside of the market's price band."""
+CANCEL_CAUSE_CANCEL_AFTER: CancelCause.ValueType  # 11
+"""Its owner's CancelAfter ran out."""
 CANCEL_CAUSE_OPERATOR: CancelCause.ValueType  # 12
 """An operator canceled it, for example with the account's freeze."""
 CANCEL_CAUSE_DISCONNECT: CancelCause.ValueType  # 13

@@ -249,6 +249,8 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     """Another order of its group traded, was released or ended; or its entry brought nothing."""
     CANCEL_CAUSE_BAND: _CancelCause.ValueType  # 10
     """At market: what is left would trade outside of the market's price band."""
+    CANCEL_CAUSE_CANCEL_AFTER: _CancelCause.ValueType  # 11
+    """Its owner's CancelAfter ran out."""
     CANCEL_CAUSE_OPERATOR: _CancelCause.ValueType  # 12
     """An operator canceled it."""
     CANCEL_CAUSE_DISCONNECT: _CancelCause.ValueType  # 13
@@ -283,6 +285,8 @@ CANCEL_CAUSE_LINKED: CancelCause.ValueType  # 9
 """Another order of its group traded, was released or ended; or its entry brought nothing."""
 CANCEL_CAUSE_BAND: CancelCause.ValueType  # 10
 """At market: what is left would trade outside of the market's price band."""
+CANCEL_CAUSE_CANCEL_AFTER: CancelCause.ValueType  # 11
+"""Its owner's CancelAfter ran out."""
 CANCEL_CAUSE_OPERATOR: CancelCause.ValueType  # 12
 """An operator canceled it."""
 CANCEL_CAUSE_DISCONNECT: CancelCause.ValueType  # 13
@@ -726,6 +730,64 @@ class CancelOrders(_message.Message):
 Global___CancelOrders: _TypeAlias = CancelOrders  # noqa: Y015
 
 @_typing.final
+class CancelAfter(_message.Message):
+    """Asks that all open orders of an account be canceled unless this comes again in time. The book's clock decides, at most 256
+    orders by one command.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    MARKET_ID_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.int
+    """Whose orders."""
+    market_id: _builtins.int
+    """Where; 0: everywhere. Each market, and all of them, is a switch of its own."""
+    seconds: _builtins.int
+    """From the command on, 86,400 at most; 0: they are not canceled."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.int = ...,
+        market_id: _builtins.int = ...,
+        seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "market_id", b"market_id", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelAfter: _TypeAlias = CancelAfter  # noqa: Y015
+
+@_typing.final
+class SetTradingDefaults(_message.Message):
+    """Asks that an account's orders do this where they do not say themselves. Gateways stamp it on them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    SELF_TRADE_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.int
+    """Whose orders."""
+    self_trade: Global___SelfTradeMode.ValueType
+    """When one meets another one of the account."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.int = ...,
+        self_trade: Global___SelfTradeMode.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "self_trade", b"self_trade"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTradingDefaults: _TypeAlias = SetTradingDefaults  # noqa: Y015
+
+@_typing.final
 class OpenAccount(_message.Message):
     """Asks for an account."""
 
@@ -1148,6 +1210,8 @@ class Command(_message.Message):
     REPLACE_ORDER_FIELD_NUMBER: _builtins.int
     CANCEL_ORDERS_FIELD_NUMBER: _builtins.int
     PLACE_GROUP_FIELD_NUMBER: _builtins.int
+    CANCEL_AFTER_FIELD_NUMBER: _builtins.int
+    SET_TRADING_DEFAULTS_FIELD_NUMBER: _builtins.int
     command_id: _builtins.int
     """gateway << 56 | session epoch << 36 | number in the session; 0 for the book's own commands."""
     @_builtins.property
@@ -1226,6 +1290,14 @@ class Command(_message.Message):
     def place_group(self) -> Global___PlaceGroup:
         """Orders that belong together."""
 
+    @_builtins.property
+    def cancel_after(self) -> Global___CancelAfter:
+        """A dead man's switch."""
+
+    @_builtins.property
+    def set_trading_defaults(self) -> Global___SetTradingDefaults:
+        """What orders do unless they say otherwise."""
+
     def __init__(
         self,
         *,
@@ -1249,12 +1321,14 @@ class Command(_message.Message):
         replace_order: Global___ReplaceOrder | None = ...,
         cancel_orders: Global___CancelOrders | None = ...,
         place_group: Global___PlaceGroup | None = ...,
+        cancel_after: Global___CancelAfter | None = ...,
+        set_trading_defaults: Global___SetTradingDefaults | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_after", b"cancel_after", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "set_trading_defaults", b"set_trading_defaults", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "command_id", b"command_id", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_after", b"cancel_after", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "command_id", b"command_id", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "set_trading_defaults", b"set_trading_defaults", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["place_order", "cancel_order", "open_account", "transfer", "deposit_final", "settlement_final", "create_asset", "create_market", "change_market", "leader_started", "advance_time", "open_session", "request_withdrawal", "approve_withdrawal", "cancel_withdrawal", "claim_final", "replace_order", "cancel_orders", "place_group"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["place_order", "cancel_order", "open_account", "transfer", "deposit_final", "settlement_final", "create_asset", "create_market", "change_market", "leader_started", "advance_time", "open_session", "request_withdrawal", "approve_withdrawal", "cancel_withdrawal", "claim_final", "replace_order", "cancel_orders", "place_group", "cancel_after", "set_trading_defaults"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -2030,6 +2104,62 @@ class TimeAdvanced(_message.Message):
 Global___TimeAdvanced: _TypeAlias = TimeAdvanced  # noqa: Y015
 
 @_typing.final
+class CancelAfterSet(_message.Message):
+    """A dead man's switch is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    MARKET_ID_FIELD_NUMBER: _builtins.int
+    DEADLINE_NS_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.int
+    """Whose orders."""
+    market_id: _builtins.int
+    """Where; 0: everywhere."""
+    deadline_ns: _builtins.int
+    """When they are canceled, nanoseconds since 1970; 0: they are not."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.int = ...,
+        market_id: _builtins.int = ...,
+        deadline_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "deadline_ns", b"deadline_ns", "market_id", b"market_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelAfterSet: _TypeAlias = CancelAfterSet  # noqa: Y015
+
+@_typing.final
+class TradingDefaultsSet(_message.Message):
+    """An account's defaults are set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    SELF_TRADE_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.int
+    """Whose orders."""
+    self_trade: Global___SelfTradeMode.ValueType
+    """When one meets another one of the account."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.int = ...,
+        self_trade: Global___SelfTradeMode.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "self_trade", b"self_trade"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradingDefaultsSet: _TypeAlias = TradingDefaultsSet  # noqa: Y015
+
+@_typing.final
 class Event(_message.Message):
     """The one outcome of one command."""
 
@@ -2056,6 +2186,8 @@ class Event(_message.Message):
     WITHDRAWAL_CANCELED_FIELD_NUMBER: _builtins.int
     CLAIMED_FIELD_NUMBER: _builtins.int
     ORDERS_CHANGED_FIELD_NUMBER: _builtins.int
+    CANCEL_AFTER_SET_FIELD_NUMBER: _builtins.int
+    TRADING_DEFAULTS_SET_FIELD_NUMBER: _builtins.int
     journal_sequence: _builtins.int
     """Per shard, from 1, no gaps."""
     command_id: _builtins.int
@@ -2136,6 +2268,14 @@ class Event(_message.Message):
     def orders_changed(self) -> Global___OrdersChanged:
         """Orders changed, one because of another."""
 
+    @_builtins.property
+    def cancel_after_set(self) -> Global___CancelAfterSet:
+        """A dead man's switch is set."""
+
+    @_builtins.property
+    def trading_defaults_set(self) -> Global___TradingDefaultsSet:
+        """What orders do unless they say otherwise."""
+
     def __init__(
         self,
         *,
@@ -2160,12 +2300,14 @@ class Event(_message.Message):
         withdrawal_canceled: Global___WithdrawalCanceled | None = ...,
         claimed: Global___Claimed | None = ...,
         orders_changed: Global___OrdersChanged | None = ...,
+        cancel_after_set: Global___CancelAfterSet | None = ...,
+        trading_defaults_set: Global___TradingDefaultsSet | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "claimed", b"claimed", "deposited", b"deposited", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "cancel_after_set", b"cancel_after_set", "claimed", b"claimed", "deposited", b"deposited", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "trading_defaults_set", b"trading_defaults_set", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "claimed", b"claimed", "command_id", b"command_id", "deposited", b"deposited", "journal_sequence", b"journal_sequence", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "market_sequence", b"market_sequence", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "cancel_after_set", b"cancel_after_set", "claimed", b"claimed", "command_id", b"command_id", "deposited", b"deposited", "journal_sequence", b"journal_sequence", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "market_sequence", b"market_sequence", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "trading_defaults_set", b"trading_defaults_set", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["order_placed", "order_canceled", "refused", "account_opened", "transferred", "deposited", "settlement_finalized", "asset_created", "market_created", "market_changed", "leader_started", "time_advanced", "session_opened", "withdrawal_requested", "withdrawal_approved", "withdrawal_canceled", "claimed", "orders_changed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["order_placed", "order_canceled", "refused", "account_opened", "transferred", "deposited", "settlement_finalized", "asset_created", "market_created", "market_changed", "leader_started", "time_advanced", "session_opened", "withdrawal_requested", "withdrawal_approved", "withdrawal_canceled", "claimed", "orders_changed", "cancel_after_set", "trading_defaults_set"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
