@@ -1,15 +1,17 @@
 """Everybody's requests over one ForwardService stream to order_gateway.
 
-A request that was on its way when the stream broke is sent again on the next one: the documented order carries the
-client's id, so order_gateway answers it once. A signature is good once: a signed request is never sent again. Whoever
-waits longer than the limits is told UNAVAILABLE if the request never left, DEADLINE if its outcome is unknown.
+What waits goes together in one message, and nothing ever waits for company: while one message is written, the next one
+gathers. A request that was on its way when the stream broke is sent again on the next one: the documented order carries
+the client's id, so order_gateway answers it once. A signature is good once: a signed request is never sent again.
+Whoever waits longer than the limits is told UNAVAILABLE if the request never left, DEADLINE if its outcome is unknown.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from clearbook.internal.v1 import forward_service_pb2 as wire
@@ -31,6 +33,11 @@ SEND_SECONDS_MAX: Final = 5.0
 ANSWER_SECONDS_MAX: Final = 15.0
 """How long a request that was sent waits for its answer."""
 RECONNECT_SECONDS_MAX: Final = 1.0
+LOOK_SECONDS: Final = 0.1
+"""How often it is looked who has waited too long."""
+MESSAGE_ITEMS_MAX: Final = 512
+MESSAGE_BYTES_ENOUGH: Final = 256 * 1024
+"""Of requests in one message; one more may come on top of that."""
 
 Call = grpc.aio.StreamStreamCall[wire.ForwardRequest, wire.ForwardResponse]
 
@@ -39,27 +46,38 @@ Call = grpc.aio.StreamStreamCall[wire.ForwardRequest, wire.ForwardResponse]
 class _Item:
     """A request that somebody waits for."""
 
-    request: wire.ForwardRequest
+    fields: dict[str, Any]
+    """Of its ForwardRequest."""
     answer: asyncio.Future[bytes]
-    limit: asyncio.Timeout
     told: dict[str, str]
+    give_up: float
+    """When it is waited for no longer, in the loop's time."""
     sent: bool = False
 
-    def leaves(self) -> None:
+    def leaves(self, now: float) -> None:
         """From now on its outcome is unknown until it is answered."""
         if not self.sent:
             self.sent = True
-            self.limit.reschedule(asyncio.get_running_loop().time() + ANSWER_SECONDS_MAX)
+            self.give_up = now + ANSWER_SECONDS_MAX
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent again."""
+        return "signed" not in self.fields
 
 
-def _request(
+def _fields(
     number: int, method: str, request: bytes, metadata: dict[str, str], peer: str, signed: SignedRequest | None
-) -> wire.ForwardRequest:
-    item = wire.ForwardRequest(id=number, method=method, request=request, metadata=metadata, peer=peer)
+) -> dict[str, Any]:
+    fields = {"id": number, "method": method, "request": request, "metadata": metadata, "peer": peer}
     if signed is not None:
-        item.signed.key_id, item.signed.payload = signed.key_id, signed.payload
-        item.signed.signature, item.signed.query_bytes = signed.signature, signed.query_bytes
-    return item
+        fields["signed"] = wire.Signed(
+            key_id=signed.key_id,
+            payload=signed.payload,
+            signature=signed.signature,
+            query_bytes=signed.query_bytes,
+        )
+    return fields
 
 
 class Forward:
@@ -70,7 +88,9 @@ class Forward:
         self._address, self._tls = address, tls
         self._ids = count(1)
         self._open: dict[int, _Item] = {}
-        self._waiting: asyncio.Queue[int] = asyncio.Queue()
+        self._waiting: deque[int] = deque()
+        self._news = asyncio.Event()
+        self._looking: asyncio.TimerHandle | None = None
         self._streams = Channels(lambda: rpc.connect(address, tls, role=Role.GATEWAY))
 
     async def call(
@@ -82,6 +102,7 @@ class Forward:
         *,
         signed: SignedRequest | None = None,
         told: dict[str, str] | None = None,
+        brief: bool = False,
     ) -> bytes:
         """The serialized response of a unary method that may safely be sent twice.
 
@@ -92,25 +113,36 @@ class Forward:
             peer: the caller's address.
             signed: the caller's signature.
             told: takes what order_gateway tells beside the answer, whatever that is.
+            brief: only whether it succeeds is asked for; the response is empty.
 
         Raises:
             Rejected: order_gateway's refusal, OVERLOADED past the limit of open items, UNAVAILABLE, DEADLINE.
         """
         if len(self._open) >= OPEN_ITEMS_MAX:
             raise Rejected(Reason.OVERLOADED)
-        number = next(self._ids)
-        message = _request(number, method, request, metadata, peer, signed)
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        limit = asyncio.timeout(SEND_SECONDS_MAX)
-        item = self._open[number] = _Item(message, answer, limit, {} if told is None else told)
+        number, loop = next(self._ids), asyncio.get_running_loop()
+        fields = _fields(number, method, request, metadata, peer, signed)
+        if brief:
+            fields["brief"] = True
+        item = _Item(fields, loop.create_future(), {} if told is None else told, loop.time() + SEND_SECONDS_MAX)
+        self._open[number] = item
+        self._waiting.append(number)
+        self._news.set()
+        if self._looking is None:
+            self._looking = loop.call_later(LOOK_SECONDS, self._look)
         try:
-            async with limit:
-                self._waiting.put_nowait(number)
-                return await answer
-        except TimeoutError:
-            raise Rejected(Reason.DEADLINE if item.sent else Reason.UNAVAILABLE) from None
+            return await item.answer
         finally:
             del self._open[number]
+
+    def _look(self) -> None:
+        """Tells those who have waited too long. One timer for all: one for each would cost more than the request."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for item in self._open.values():
+            if item.give_up <= now and not item.answer.done():
+                item.answer.set_exception(Rejected(Reason.DEADLINE if item.sent else Reason.UNAVAILABLE))
+        self._looking = loop.call_later(LOOK_SECONDS, self._look) if self._open else None
 
     async def stream(
         self, method: str, request: bytes, metadata: dict[str, str], peer: str, signed: SignedRequest | None = None
@@ -119,7 +151,7 @@ class Forward:
 
         Raises Rejected: order_gateway's refusal; UNAVAILABLE when the stream breaks.
         """
-        item = _request(0, method, request, metadata, peer, signed)
+        item = wire.ForwardRequest(**_fields(0, method, request, metadata, peer, signed))
         with self._streams.one() as channel:
             call = services.ForwardServiceStub(channel).ForwardStream(wire.ForwardStreamRequest(request=item))
             try:
@@ -141,10 +173,10 @@ class Forward:
         await reconnecting(closing, "order_gateway", self._session, delay_seconds_max=RECONNECT_SECONDS_MAX)
 
     async def _session(self) -> None:
-        self._waiting = asyncio.Queue()
+        self._waiting.clear()
         for number, item in self._open.items():
-            if not (item.sent and item.request.HasField("signed")):
-                self._waiting.put_nowait(number)
+            if not item.sent or item.repeatable:
+                self._waiting.append(number)
             elif not item.answer.done():
                 item.answer.set_exception(Rejected(Reason.DEADLINE))
         async with rpc.connect(self._address, self._tls, role=Role.GATEWAY) as channel:
@@ -154,17 +186,35 @@ class Forward:
             try:
                 async for response in call:
                     self._resolve(response)
+                    for another in response.more:
+                        self._resolve(another)
             finally:
                 writing.cancel()
                 await asyncio.gather(writing, return_exceptions=True)  # a write that failed: the read says why
 
     async def _write(self, call: Call) -> None:
-        waiting = self._waiting
         while True:
-            item = self._open.get(await waiting.get())
+            while not self._waiting:
+                self._news.clear()
+                await self._news.wait()
+            items = self._next()
+            if items:
+                first, *others = items
+                message = wire.ForwardRequest(**first)
+                for fields in others:
+                    message.more.add(**fields)
+                await call.write(message)
+
+    def _next(self) -> list[dict[str, Any]]:
+        """What goes into the next message: all that waits, if it fits."""
+        now, items, size = asyncio.get_running_loop().time(), list[dict[str, Any]](), 0
+        while self._waiting and len(items) < MESSAGE_ITEMS_MAX and size < MESSAGE_BYTES_ENOUGH:
+            item = self._open.get(self._waiting.popleft())
             if item is not None:  # else nobody waits for it any more
-                item.leaves()
-                await call.write(item.request)
+                item.leaves(now)
+                items.append(item.fields)
+                size += len(item.fields["request"])
+        return items
 
     def _resolve(self, response: wire.ForwardResponse) -> None:
         item = self._open.get(response.id)

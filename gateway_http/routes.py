@@ -146,6 +146,7 @@ async def place_order(request: Request) -> Response:
         peer_of(request),
         signed=signed,
         told=told(request),
+        brief=True,
     )
     return Response(wire.accepted(order.client_order_id), media_type=JSON)
 

@@ -33,6 +33,11 @@ class Accounts:
         await self._faucet.funded(account_id)
         return Caller(identity, account_id)
 
+    def caller_at_once(self, identity: Identity) -> Caller | None:
+        """As `caller`; None where something has to be waited for."""
+        account_id = self._ledger.account_ids.get(identity.user)
+        return Caller(identity, account_id) if account_id is not None and self._faucet.is_funded(account_id) else None
+
     def has(self, user: str) -> bool:
         """Whether a user's account is open."""
         return user in self._ledger.account_ids

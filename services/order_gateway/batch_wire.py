@@ -42,10 +42,11 @@ def wanted(orders: Iterable[pb.PlaceOrderRequest], made_id: str, markets: Market
         made_id: an id made of the whole request, for those without one of their own; "": there is none.
         markets: by symbol.
     """
-    return [_wanted(order, f"{made_id}-{place}" if made_id else "", markets) for place, order in enumerate(orders)]
+    return [wanted_one(order, f"{made_id}-{place}" if made_id else "", markets) for place, order in enumerate(orders)]
 
 
-def _wanted(request: pb.PlaceOrderRequest, made_id: str, markets: Markets) -> Wanted | Rejected:
+def wanted_one(request: pb.PlaceOrderRequest, made_id: str, markets: Markets) -> Wanted | Rejected:
+    """What one asks for, or what is wrong with it; `made_id`: its id, unless it has one of its own."""
     try:
         return Wanted(wire.placement(request, markets), request.client_order_id or made_id)
     except Rejected as rejected:

@@ -118,6 +118,10 @@ class Faucet:
 
     # What it does.
 
+    def is_funded(self, account_id: int) -> bool:
+        """Whether `funded` would return at once."""
+        return account_id in self._welcomed or not self._grants
+
     async def funded(self, account_id: int) -> None:
         """Waits until a new user has the demo funds of all assets that there are; returns at once for others.
 
@@ -125,7 +129,7 @@ class Faucet:
             Rejected: FAUCET_EMPTY when that takes longer than WAIT_SECONDS_MAX. What is owed stays owed, and is not
                 waited for again: the user may have funds from elsewhere.
         """
-        if account_id in self._welcomed or not self._grants:
+        if self.is_funded(account_id):
             return
         if self._owes(account_id):
             funded = self._waiting.setdefault(account_id, asyncio.Event())

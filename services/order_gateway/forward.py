@@ -2,28 +2,34 @@
 
 The shim is trusted to translate, never to authenticate. Unary calls share one stream, run side by side, and are
 answered in whatever order they end; a session is a call of its own, which others name as their credential meanwhile.
+What comes in one message and is asked for often (`Shared`: PlaceOrder) begins in one step for each account, without a
+task of its own, and what is known at the same time is answered in one message: messages and tasks are what costs.
 """
 
 import asyncio
 import secrets
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, Protocol
 
 from services.errors import Reason, Rejected
 from services.order_gateway import wire
-from services.order_gateway.call import Call, Signed
+from services.order_gateway.call import ANSWER_SECONDS_MAX, Call, Signed
 from services.order_gateway.gate import Gate
-from services.order_gateway.identity.who import Identity
+from services.order_gateway.identity.who import Caller, Identity
 from services.runtime import log, metrics, rpc
 from services.runtime.metadata import REQUEST_ID_KEY, SESSION_KEY
 from services.runtime.peers import ip_of
 from services.runtime.run import leaves_of
 
 ITEMS_IN_FLIGHT_MAX = 1_024
-"""Of one stream; the next one is read when one of them has been answered."""
+"""Of one stream; the next message is read when there is room for its items."""
+ANSWERS_BYTES_ENOUGH = 256 * 1024
+"""In one message; one more answer may come on top of that."""
+PEERS_CACHED_MAX = 10_000
 WRITE_SECONDS_MAX = 5.0
 SESSION_BYTES = 32
 SESSIONS_USER_MAX = 64
@@ -34,6 +40,30 @@ _sessions = metrics.gauge("gateway_forwarded_sessions", "Logons that last.")
 
 Unary = Callable[[Call], Awaitable[bytes]]
 Streamed = Callable[[Call], AsyncGenerator[bytes, None]]
+_ip_of = lru_cache(maxsize=PEERS_CACHED_MAX)(ip_of)
+
+
+class Shared(NamedTuple):
+    """A method that takes several calls of one account in one step: see methods.Together.
+
+    Attributes:
+        admit: a call's request, and who asks, or what tells once it was waited for.
+        begin: what each of several calls of one account will become, or why not.
+        answer: what one became → serialized response.
+    """
+
+    admit: Callable[[Call], tuple[Any, Caller | Coroutine[Any, Any, Caller]]]
+    begin: Callable[[int, Sequence[tuple[Caller, Any]]], "list[asyncio.Future[Any] | Rejected]"]
+    answer: Callable[[Any], bytes]
+
+
+class Answer(NamedTuple):
+    """To one item: a serialized response, or a serialized google.rpc.Status, and what is told beside it."""
+
+    item_id: int
+    response: bytes
+    status: bytes
+    trailer: Mapping[str, str]
 
 
 class Item(Protocol):
@@ -51,6 +81,10 @@ class Item(Protocol):
     def peer(self) -> str: ...  # noqa: D102
     @property
     def signed(self) -> Any: ...  # noqa: D102
+    @property
+    def brief(self) -> bool: ...  # noqa: D102
+    @property
+    def more(self) -> Any: ...  # noqa: D102
     def HasField(self, field_name: Any) -> bool: ...  # noqa: D102, N802
 
 
@@ -60,7 +94,7 @@ def call_of(item: Item) -> Call:
     if item.HasField("signed"):
         given = item.signed
         signed = Signed(given.key_id, given.payload, given.signature, given.query_bytes)
-    return Call(item.method, item.metadata, item.request, signed=signed, peer=ip_of(item.peer))
+    return Call(item.method, item.metadata, item.request, signed=signed, peer=_ip_of(item.peer))
 
 
 class Forwarder:
@@ -70,43 +104,44 @@ class Forwarder:
         gate: who opens a session.
         unary: methods by full name; each takes a call, gives a serialized response or raises.
         streams: the same for methods that answer with a stream.
+        shared: of the unary ones, those that take several calls at once.
     """
 
-    def __init__(self, gate: Gate, unary: Mapping[str, Unary], streams: Mapping[str, Streamed]) -> None:
-        self._gate, self._unary, self._streams = gate, unary, streams
+    def __init__(
+        self,
+        gate: Gate,
+        unary: Mapping[str, Unary],
+        streams: Mapping[str, Streamed],
+        shared: Mapping[str, Shared],
+    ) -> None:
+        self._gate, self._unary, self._streams, self.shared = gate, unary, streams, shared
+        self._counts = {(name, word): _items.labels(name, word) for name in unary for word in ("ok", "refused")}
         self._sessions: dict[str, Identity] = {}
         self._of_user: Counter[str] = Counter()
 
-    async def serve(self, items: AsyncIterator[Item], context: Any) -> None:
+    async def serve(self, messages: AsyncIterator[Item], context: Any) -> None:
         """Answers the items of one stream, until it ends and all are answered."""
-        answers: asyncio.Queue[Any] = asyncio.Queue()
-        slots = asyncio.Semaphore(ITEMS_IN_FLIGHT_MAX)
+        stream = _Stream(self, partial(rpc.write_bounded, context, timeout_seconds=WRITE_SECONDS_MAX))
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_write(answers, slots, context), name="forward answers")
+                group.create_task(stream.write(), name="forward answers")
                 async with asyncio.TaskGroup() as running:
-                    async for item in items:
-                        await slots.acquire()
-                        running.create_task(self._run(item, answers), name="forwarded call")
-                answers.put_nowait(None)
+                    async for message in messages:
+                        await stream.take((message, *message.more), running)
+                stream.end()
         except BaseExceptionGroup as errors:
             raise leaves_of(errors)[0] from None
 
-    async def _run(self, item: Item, answers: "asyncio.Queue[Any]") -> None:
-        """One item: its answer, or the status that says why not."""
-        log.bind_request(item.metadata.get(REQUEST_ID_KEY))
-        call = call_of(item)
-        try:
-            response = await self._unary.get(item.method, _unknown)(self._identified(call))
-        except Exception as error:  # a bug is logged by status_for, as for any call
-            status = rpc.status_for(error, item.method).SerializeToString()
-            _items.labels(item.method if item.method in self._unary else "unknown", "refused").inc()
-            answers.put_nowait(wire.forward_response(item.id, status=status, trailer=call.trailer))
-        else:
-            _items.labels(item.method, "ok").inc()
-            answers.put_nowait(wire.forward_response(item.id, response=response, trailer=call.trailer))
+    async def answer(self, call: Call) -> bytes:
+        """The serialized response to a unary call. Raises what it fails with."""
+        return await self._unary.get(call.method, _unknown)(self.identified(call))
 
-    def _identified(self, call: Call) -> Call:
+    def count(self, method: str, word: str) -> None:
+        """One more item answered: "ok", or "refused"."""
+        counter = self._counts.get((method, word))
+        (counter or _items.labels("unknown", word)).inc()
+
+    def identified(self, call: Call) -> Call:
         """The call, with who it is if it names a session.
 
         Raises:
@@ -123,7 +158,7 @@ class Forwarder:
     async def stream(self, item: Item) -> AsyncGenerator[tuple[bytes, str], None]:
         """The messages of a streaming method; or a session: a unary method's response and the session's name, once."""
         log.bind_request(item.metadata.get(REQUEST_ID_KEY))
-        call = self._identified(call_of(item))
+        call = self.identified(call_of(item))
         streamed = self._streams.get(item.method)
         if streamed is not None:
             async with aclosing(streamed(call)) as responses:
@@ -173,8 +208,161 @@ async def _unknown(_call: Call) -> bytes:
     raise Rejected(Reason.MALFORMED_REQUEST, "no such method", "method")
 
 
-async def _write(answers: "asyncio.Queue[Any]", slots: asyncio.Semaphore, context: Any) -> None:
-    """Writes answers one after the other: a stream takes one at a time."""
-    while (answer := await answers.get()) is not None:
-        await rpc.write_bounded(context, answer, WRITE_SECONDS_MAX)
-        slots.release()
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """An item on its way."""
+
+    item_id: int
+    call: Call
+    brief: bool
+
+
+class _Stream:
+    """One call of Forward."""
+
+    def __init__(self, forwarder: Forwarder, write: Callable[[Any], Awaitable[None]]) -> None:
+        self._forwarder, self._write = forwarder, write
+        self._loop = asyncio.get_running_loop()
+        self._answers: deque[Answer] = deque()
+        self._in_flight = 0
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._ended = False
+
+    # In.
+
+    async def take(self, items: Sequence[Item], running: asyncio.TaskGroup) -> None:
+        """Puts items on their way, once there is room for them."""
+        while self._in_flight and self._in_flight + len(items) > ITEMS_IN_FLIGHT_MAX:
+            self._room.clear()
+            await self._room.wait()
+        self._in_flight += len(items)
+        together: dict[tuple[str, int], list[tuple[_Asked, Caller, Any]]] = {}
+        for item in items:
+            asked = _Asked(item.id, call_of(item), item.brief)
+            shared = self._forwarder.shared.get(item.method)
+            if shared is None:
+                running.create_task(self._run(asked), name="forwarded call")
+                continue
+            try:
+                request, who = shared.admit(self._forwarder.identified(asked.call))
+            except Exception as error:  # a bug is logged by status_for, as for any call
+                self._refuse(asked, error)
+                continue
+            if isinstance(who, Caller):
+                together.setdefault((item.method, who.account_id), []).append((asked, who, request))
+            else:
+                running.create_task(self._run_late(asked, who, request), name="forwarded call")
+        for (_, account_id), several in together.items():
+            self._begin(account_id, several)
+
+    async def _run(self, asked: _Asked) -> None:
+        """One item, by itself."""
+        log.bind_request(asked.call.metadata.get(REQUEST_ID_KEY))
+        try:
+            response = await self._forwarder.answer(asked.call)
+        except Exception as error:  # a bug is logged by status_for, as for any call
+            self._refuse(asked, error)
+        else:
+            self._succeed(asked, b"" if asked.brief else response)
+
+    async def _run_late(self, asked: _Asked, who: Coroutine[Any, Any, Caller], request: Any) -> None:
+        """One item, once it is known who asks."""
+        log.bind_request(asked.call.metadata.get(REQUEST_ID_KEY))
+        try:
+            caller = await who
+        except Exception as error:  # as above
+            self._refuse(asked, error)
+        else:
+            self._begin(caller.account_id, [(asked, caller, request)])
+
+    def _begin(self, account_id: int, several: Sequence[tuple[_Asked, Caller, Any]]) -> None:
+        """Items of one method and one account, in one step; each is answered when it is known what became of it."""
+        shared = self._forwarder.shared[several[0][0].call.method]
+        waiting: set[_Asked] = set()
+        give_up = self._loop.call_later(ANSWER_SECONDS_MAX, self._give_up, waiting)
+        try:
+            promises = shared.begin(account_id, [(caller, request) for _, caller, request in several])
+        except Exception as error:  # as above
+            for asked, _, _ in several:
+                self._refuse(asked, error)
+            return
+        for (asked, _, _), promise in zip(several, promises, strict=True):
+            if isinstance(promise, Rejected):
+                self._refuse(asked, promise)
+            else:
+                waiting.add(asked)
+                promise.add_done_callback(partial(self._landed, shared, asked, waiting, give_up))
+        if not waiting:
+            give_up.cancel()
+
+    def end(self) -> None:
+        """No more items will come: `write` returns when all are answered."""
+        self._ended = True
+        self._news.set()
+
+    # Out.
+
+    def _landed(
+        self,
+        shared: Shared,
+        asked: _Asked,
+        waiting: set[_Asked],
+        give_up: asyncio.TimerHandle,
+        promise: "asyncio.Future[Any]",
+    ) -> None:
+        error = promise.exception()
+        if asked not in waiting:
+            return None  # it was answered DEADLINE
+        waiting.discard(asked)
+        if not waiting:
+            give_up.cancel()
+        if error is not None:
+            assert isinstance(error, Exception)
+            return self._refuse(asked, error)
+        try:
+            response = b"" if asked.brief else shared.answer(promise.result())
+        except Exception as bug:  # logged by status_for, as for any call
+            return self._refuse(asked, bug)
+        return self._succeed(asked, response)
+
+    def _give_up(self, waiting: set[_Asked]) -> None:
+        """What is not known by now may become known to whoever asks again."""
+        for asked in waiting:
+            self._refuse(asked, Rejected(Reason.DEADLINE))
+        waiting.clear()
+
+    def _refuse(self, asked: _Asked, error: Exception) -> None:
+        log.bind_request(asked.call.metadata.get(REQUEST_ID_KEY))
+        status = rpc.status_for(error, asked.call.method).SerializeToString()
+        self._forwarder.count(asked.call.method, "refused")
+        self._add(Answer(asked.item_id, b"", status, asked.call.trailer))
+
+    def _succeed(self, asked: _Asked, response: bytes) -> None:
+        self._forwarder.count(asked.call.method, "ok")
+        self._add(Answer(asked.item_id, response, b"", asked.call.trailer))
+
+    def _add(self, answer: Answer) -> None:
+        self._answers.append(answer)
+        self._news.set()
+
+    async def write(self) -> None:
+        """Writes what is known, until all items of a stream that has ended are answered."""
+        while True:
+            while not self._answers:
+                if self._ended and not self._in_flight:
+                    return
+                self._news.clear()
+                await self._news.wait()
+            together = self._known()
+            await self._write(wire.forward_response(together))
+            self._in_flight -= len(together)
+            self._room.set()
+
+    def _known(self) -> list[Answer]:
+        """The answers for the next message."""
+        together, size = list[Answer](), 0
+        while self._answers and size < ANSWERS_BYTES_ENOUGH:
+            answer = self._answers.popleft()
+            together.append(answer)
+            size += len(answer.response) + len(answer.status)
+        return together

@@ -1,7 +1,8 @@
 """The gate: every call passes here before its handler, and the handler is given who came through."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from services.errors import Reason, Rejected
 from services.order_gateway.accounts import Accounts
@@ -53,12 +54,39 @@ class Gate:
         if access is Access.ANYBODY and call.session is None and not self._authenticator.names_somebody(call):
             return Visitor(None, call.peer)
         identity = await self.identify(call)
-        self._limits.identified(call, identity.user, weight)
         if access is Access.ANYBODY:
+            self._limits.identified(call, identity.user, weight)
             return Visitor(identity, call.peer)
+        self._check(call, identity, access, weight)
+        return await self._accounts.caller(identity, call.seconds) if access.of_account else identity
+
+    def admit_at_once(
+        self, call: Call, access: Access, weight: Weight = ONE_REQUEST
+    ) -> Caller | Coroutine[Any, Any, Caller]:
+        """As `admit`, to a method of an account; where something has to be waited for, that comes back to be awaited.
+
+        Raises:
+            Rejected: as `admit`.
+        """
+        self._limits.arrived(call)
+        if not self._may_serve():
+            raise _does_not_serve()
+        identity = call.session or self._authenticator.identify_at_once(call)
+        if identity is None:
+            return self._admit_anew(call, access, weight)
+        self._check(call, identity, access, weight)
+        return self._accounts.caller_at_once(identity) or self._accounts.caller(identity, call.seconds)
+
+    async def _admit_anew(self, call: Call, access: Access, weight: Weight) -> Caller:
+        identity = await self._authenticator.identify_anew(call)
+        self._check(call, identity, access, weight)
+        return await self._accounts.caller(identity, call.seconds)
+
+    def _check(self, call: Call, identity: Identity, access: Access, weight: Weight) -> None:
+        """Refuses (RATE_LIMITED, TOO_LARGE, PERMISSION_DENIED) what this caller may not."""
+        self._limits.identified(call, identity.user, weight)
         if not identity.may(access.scope):
             raise Rejected(Reason.PERMISSION_DENIED, f"the credential has not the scope {access.scope.name}")
-        return await self._accounts.caller(identity, call.seconds) if access.of_account else identity
 
     def count(self, call: Call, caller: Caller, weight: Weight) -> None:
         """Counts what comes on a stream after it was admitted.

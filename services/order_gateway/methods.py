@@ -3,12 +3,15 @@
 A handler is called with who was admitted, so a method that forgets to ask who is calling cannot be written.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
+from services.errors import Rejected
 from services.order_gateway.identity.scopes import Scope
+from services.order_gateway.identity.who import Caller
 from services.order_gateway.limits import ONE_REQUEST, Weight
 
 
@@ -48,6 +51,18 @@ TalkHandler = Callable[[Any, AsyncIterator[Any], Count, Write], Awaitable[None]]
 """(who was admitted, requests, …) → returns when the requests have ended and all are answered."""
 
 
+class Together(NamedTuple):
+    """How a unary method takes several calls of one account in one step: that is what makes them cheap.
+
+    Attributes:
+        begin: (account, (who, request) of each) → what each will become, or why not, in the same order.
+        answer: what one became → response.
+    """
+
+    begin: Callable[[int, Sequence[tuple[Caller, Any]]], "list[asyncio.Future[Any] | Rejected]"]
+    answer: Callable[[Any], Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One RPC.
@@ -60,6 +75,7 @@ class Method:
         handler: for a unary method.
         streams: for a method that answers with a stream.
         talks: for a method whose requests are a stream too.
+        together: for a unary method of an account that is asked for often.
         reads: an operator's method that changes nothing, and so is not written to the audit log.
         weight: what a request counts for; None: one request.
     """
@@ -71,6 +87,7 @@ class Method:
     handler: Handler | None = None
     streams: StreamHandler | None = None
     talks: TalkHandler | None = None
+    together: Together | None = None
     reads: bool = False
     weight: Callable[[Any], Weight] | None = None
 

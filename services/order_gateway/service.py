@@ -3,7 +3,7 @@
 Both ways end in `_call`: the gate admits, then the handler acts for whom it admitted.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from services.errors import Reason, Rejected
 from services.order_gateway.call import Call
-from services.order_gateway.forward import WRITE_SECONDS_MAX, Forwarder, Streamed, Unary
+from services.order_gateway.forward import WRITE_SECONDS_MAX, Forwarder, Shared, Streamed, Unary
 from services.order_gateway.gate import Gate
 from services.order_gateway.identity.signing import (
     API_KEY,
@@ -26,7 +26,7 @@ from services.order_gateway.identity.signing import (
     TIMESTAMP_KEY,
 )
 from services.order_gateway.identity.who import Caller
-from services.order_gateway.methods import Method
+from services.order_gateway.methods import Method, Together
 from services.runtime import rpc
 from services.runtime.metadata import AUTHORIZATION_KEY, USER_KEY
 from services.runtime.peers import ip_of
@@ -165,7 +165,8 @@ class ForwardServicer(forward_grpc.ForwardServiceServicer):
         methods = list(methods)
         unary = {method.name: _forwarded(gate, method) for method in methods if method.handler is not None}
         streams = {method.name: _streamed(gate, method) for method in methods if method.streams is not None}
-        self._forwarder = Forwarder(gate, unary, streams)
+        shared = {method.name: _shared(gate, method, method.together) for method in methods if method.together}
+        self._forwarder = Forwarder(gate, unary, streams, shared)
 
     async def Forward(  # type: ignore[override]  # it writes by itself
         self, request_iterator: Any, context: Context
@@ -193,6 +194,14 @@ def _forwarded(gate: Gate, method: Method) -> Unary:
         return _serialized(await _call(gate, method, call, _request(method, call)))
 
     return run
+
+
+def _shared(gate: Gate, method: Method, together: Together) -> Shared:
+    def admit(call: Call) -> tuple[Any, Caller | Coroutine[Any, Any, Caller]]:
+        request = _request(method, call)
+        return request, gate.admit_at_once(call, method.access, method.weight_of(request))
+
+    return Shared(admit, together.begin, lambda became: _serialized(together.answer(became)))
 
 
 def _streamed(gate: Gate, method: Method) -> Streamed:

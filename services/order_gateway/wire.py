@@ -602,8 +602,13 @@ def check_settlement_name(request: settlement_pb.GetSettlementRequest) -> None:
 # ForwardService.
 
 
-def forward_response(
-    item_id: int, trailer: Mapping[str, str], response: bytes = b"", status: bytes = b""
-) -> forward_pb.ForwardResponse:
-    """The answer to one item: a serialized response, or a serialized google.rpc.Status, and what is told beside it."""
-    return forward_pb.ForwardResponse(id=item_id, response=response, status=status, trailer=trailer)
+def forward_response(answers: Sequence[tuple[int, bytes, bytes, Mapping[str, str]]]) -> forward_pb.ForwardResponse:
+    """Answers, at least one, in one message.
+
+    Each: the item's id, a serialized response or a serialized google.rpc.Status, and what is told beside it.
+    """
+    (item_id, response, status, trailer), *others = answers
+    message = forward_pb.ForwardResponse(id=item_id, response=response, status=status, trailer=trailer)
+    for item_id, response, status, trailer in others:
+        message.more.add(id=item_id, response=response, status=status, trailer=trailer)
+    return message

@@ -496,20 +496,32 @@ async def test_forwarded_calls(exchange: Exchange) -> None:
         item(6, "/clearbook.v1.AccountService/ListBalances", account_pb.ListBalancesRequest()),
         *(item(100 + n, f"{orders}/PlaceOrder", limit("SELL", "30000.00", "0.01", f"m{n}")) for n in range(300)),
     ]
+    items[0].more.extend([
+        item(7, f"{orders}/PlaceOrder", limit("SELL", "30000.00", "0.1", "f1")),
+        item(8, f"{orders}/PlaceOrder", limit("SELL", "30000.00", "0.2", "f1")),
+        item(9, f"{orders}/PlaceOrder", limit("BUY", "20000.00", "0.1", "f9"), user="newcomer"),
+        item(10, f"{orders}/PlaceOrder", b"\xff\xff"),
+    ])  # fmt: skip
+    items[0].more[2].brief = True
     async with rpc.connect(f"127.0.0.1:{exchange.gateway.forward_port}") as channel:
         stub: Any = forward_service_pb2_grpc.ForwardServiceStub(channel)
-        answers = {answer.id: answer async for answer in stub.Forward(iter(items))}
-    assert answers.keys() == {i.id for i in items}
+        answers = {
+            answer.id: answer async for message in stub.Forward(iter(items)) for answer in (message, *message.more)
+        }
+    assert answers.keys() == {i.id for message in items for i in (message, *message.more)}
+    assert answers[7].response == answers[1].response, "sent twice in one message"
+    assert not answers[9].response and not answers[9].status, "brief, and the account had to be opened first"
     placed = pb.PlaceOrderResponse.FromString(answers[1].response)
     assert placed.order.client_order_id == "f1" and not answers[1].status
     reasons = {}
-    for number in (2, 3, 4, 5):
+    for number in (2, 3, 4, 5, 8, 10):
         refusal = refusal_in(status_pb2.Status.FromString(answers[number].status))
         assert refusal is not None and not answers[number].response
         reasons[number] = (refusal.reason.name, refusal.field)
     assert reasons == {
         2: ("UNAUTHENTICATED", ""), 3: ("INVALID_FIELD", "price"), 4: ("MALFORMED_REQUEST", ""),
-        5: ("MALFORMED_REQUEST", "method"),
+        5: ("MALFORMED_REQUEST", "method"), 8: ("CLIENT_ORDER_ID_REUSED", "client_order_id"),
+        10: ("MALFORMED_REQUEST", ""),
     }  # fmt: skip
     assert len(account_pb.ListBalancesResponse.FromString(answers[6].response).balances) == 3
     assert all(not answers[100 + n].status for n in range(300))

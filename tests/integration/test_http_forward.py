@@ -37,12 +37,19 @@ class Gateway(services.ForwardServiceServicer):
 
     def __init__(self, answer: Answer) -> None:
         self.answer, self.taken = answer, asyncio.Queue[wire.ForwardRequest]()
+        self.messages: list[int] = []
+        """How many items each had."""
 
     async def Forward(self, request_iterator: Any, context: Any) -> AsyncIterator[wire.ForwardResponse]:  # noqa: ARG002
-        async for item in request_iterator:
-            self.taken.put_nowait(item)
-            if (answer := self.answer(item)) is not None:
-                yield answer
+        async for message in request_iterator:
+            self.messages.append(1 + len(message.more))
+            together = wire.ForwardResponse()
+            for item in (message, *message.more):
+                self.taken.put_nowait(item)
+                if (answer := self.answer(item)) is not None:
+                    together.more.append(answer)
+            if together.more:
+                yield together
 
 
 @asynccontextmanager
@@ -91,6 +98,18 @@ async def test_answers_find_their_askers_in_any_order(port: int) -> None:
         for call in calls[:3]:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_what_waits_goes_together_and_one_alone_at_once(port: int) -> None:
+    async with client(port) as shim:
+        calls = [asyncio.create_task(shim.call("/m", b"%d" % n, {}, "", brief=n == 1)) for n in range(3)]
+        await asyncio.sleep(0)
+        async with gateway(port, echo) as server:
+            assert await asyncio.gather(*calls) == [b"0", b"1", b"2"]
+            taken = [server.taken.get_nowait() for _ in calls]
+            assert [(item.id, item.brief) for item in taken] == [(1, False), (2, True), (3, False)]
+            assert await shim.call("/m", b"alone", {}, "") == b"alone"
+            assert server.messages == [3, 1]
 
 
 async def test_what_was_on_its_way_is_sent_again(port: int) -> None:

@@ -73,9 +73,20 @@ class Authenticator:
             Rejected: UNAUTHENTICATED, with one answer for whatever is wrong; PERMISSION_DENIED for a good credential
                 with another user's name; OVERLOADED for a wrong one from an address that has failed too often.
         """
+        return self.identify_at_once(call) or await self.identify_anew(call)
+
+    def identify_at_once(self, call: Call) -> Identity | None:
+        """As `identify`; None: only `identify_anew` can tell, and nothing counted yet."""
         if not self.offers_credential(call):
             return self._named(call)
-        identity = self._judged(call) or await self._judged_anew(call)
+        identity = self._judged(call)
+        return None if identity is None else self._used(call, identity)
+
+    async def identify_anew(self, call: Call) -> Identity:
+        """As `identify`, of a credential that is not good as far as memory knows."""
+        return self._used(call, await self._judged_anew(call))
+
+    def _used(self, call: Call, identity: Identity) -> Identity:
         self._keyring.use(identity.key_id, self._clock())
         # The shim always names one, the documented user_id: acting for another than it says would surprise.
         if call.metadata.get(USER_KEY) not in {None, "", identity.user}:

@@ -1,18 +1,21 @@
 """OrderService."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 
 from clearbook.v1 import order_service_pb2 as pb
 
-from services.order_gateway import history_wire, wire
+from services.errors import Rejected
+from services.order_gateway import batch_wire, history_wire, wire
 from services.order_gateway.cancels import Cancels
 from services.order_gateway.history import History
 from services.order_gateway.identity.who import Caller
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.limits import Weight
-from services.order_gateway.methods import Access, Method
-from services.order_gateway.model import Wanted
+from services.order_gateway.methods import Access, Method, Together
+from services.order_gateway.model import Placed, Wanted
 from services.order_gateway.orders import Orders
+from services.order_gateway.outcomes import good, in_place
 from services.order_gateway.paging import NEWEST, Page
 from services.order_gateway.replaces import Replaces
 from services.order_gateway.views import OrdersView
@@ -38,8 +41,13 @@ class OrderHandlers:
 
     def methods(self) -> list[Method]:
         """The service's table."""
+        together = Together(self.begin, self.placed)
         return [
-            Method(SERVICE, "PlaceOrder", Access.TRADE, pb.PlaceOrderRequest, self.place, weight=_one_order),
+            Method(
+                *(SERVICE, "PlaceOrder", Access.TRADE, pb.PlaceOrderRequest, self.place),
+                together=together,
+                weight=_one_order,
+            ),
             Method(SERVICE, "ReplaceOrder", Access.TRADE, pb.ReplaceOrderRequest, self.replace, weight=_one_order),
             Method(SERVICE, "CancelOrder", Access.TRADE, pb.CancelOrderRequest, self.cancel),
             Method(SERVICE, "GetOrder", Access.READ, pb.GetOrderRequest, self.get),
@@ -52,8 +60,19 @@ class OrderHandlers:
         """PlaceOrder."""
         placement = wire.placement(request, self._ledger.markets_by_symbol)
         client_order_id = request.client_order_id or caller.identity.made_id
-        placed = await self._orders.place(caller.account_id, Wanted(placement, client_order_id), seconds)
-        return wire.placed(placed.order, placed.executions, placement.market)
+        return self.placed(await self._orders.place(caller.account_id, Wanted(placement, client_order_id), seconds))
+
+    def begin(
+        self, account_id: int, several: Sequence[tuple[Caller, pb.PlaceOrderRequest]]
+    ) -> "list[asyncio.Future[Placed] | Rejected]":
+        """Several PlaceOrders of one account, whoever sent each."""
+        markets = self._ledger.markets_by_symbol
+        asked = [batch_wire.wanted_one(request, caller.identity.made_id, markets) for caller, request in several]
+        return in_place(asked, self._orders.begin(account_id, good(asked)).promises)
+
+    def placed(self, placed: Placed) -> pb.PlaceOrderResponse:
+        """The answer to PlaceOrder."""
+        return wire.placed(placed.order, placed.executions, self._ledger.markets[placed.order.market_id])
 
     async def replace(self, caller: Caller, request: pb.ReplaceOrderRequest, seconds: float) -> pb.ReplaceOrderResponse:
         """ReplaceOrder."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+clearbook/internal/v1/forward_service.proto\x12\x15\x63learbook.internal.v1\"\xf2\x01\n\x0e\x46orwardRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x45\n\x08metadata\x18\x04 \x03(\x0b\x32\x33.clearbook.internal.v1.ForwardRequest.MetadataEntry\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12-\n\x06signed\x18\x06 \x01(\x0b\x32\x1d.clearbook.internal.v1.Signed\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"^\n\x06Signed\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\t\x12\x13\n\x0bquery_bytes\x18\x05 \x01(\rJ\x04\x08\x04\x10\x05R\x05route\"\xb5\x01\n\x0f\x46orwardResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x08response\x18\x02 \x01(\x0c\x12\x0e\n\x06status\x18\x03 \x01(\x0c\x12\x44\n\x07trailer\x18\x04 \x03(\x0b\x32\x33.clearbook.internal.v1.ForwardResponse.TrailerEntry\x1a.\n\x0cTrailerEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"N\n\x14\x46orwardStreamRequest\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.clearbook.internal.v1.ForwardRequest\":\n\x15\x46orwardStreamResponse\x12\x10\n\x08response\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\t2\xdc\x01\n\x0e\x46orwardService\x12\\\n\x07\x46orward\x12%.clearbook.internal.v1.ForwardRequest\x1a&.clearbook.internal.v1.ForwardResponse(\x01\x30\x01\x12l\n\rForwardStream\x12+.clearbook.internal.v1.ForwardStreamRequest\x1a,.clearbook.internal.v1.ForwardStreamResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+clearbook/internal/v1/forward_service.proto\x12\x15\x63learbook.internal.v1\"\xb6\x02\n\x0e\x46orwardRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x45\n\x08metadata\x18\x04 \x03(\x0b\x32\x33.clearbook.internal.v1.ForwardRequest.MetadataEntry\x12\x0c\n\x04peer\x18\x05 \x01(\t\x12-\n\x06signed\x18\x06 \x01(\x0b\x32\x1d.clearbook.internal.v1.Signed\x12\r\n\x05\x62rief\x18\x07 \x01(\x08\x12\x33\n\x04more\x18\x08 \x03(\x0b\x32%.clearbook.internal.v1.ForwardRequest\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"^\n\x06Signed\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\t\x12\x13\n\x0bquery_bytes\x18\x05 \x01(\rJ\x04\x08\x04\x10\x05R\x05route\"\xeb\x01\n\x0f\x46orwardResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x08response\x18\x02 \x01(\x0c\x12\x0e\n\x06status\x18\x03 \x01(\x0c\x12\x44\n\x07trailer\x18\x04 \x03(\x0b\x32\x33.clearbook.internal.v1.ForwardResponse.TrailerEntry\x12\x34\n\x04more\x18\x05 \x03(\x0b\x32&.clearbook.internal.v1.ForwardResponse\x1a.\n\x0cTrailerEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"N\n\x14\x46orwardStreamRequest\x12\x36\n\x07request\x18\x01 \x01(\x0b\x32%.clearbook.internal.v1.ForwardRequest\":\n\x15\x46orwardStreamResponse\x12\x10\n\x08response\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\t2\xdc\x01\n\x0e\x46orwardService\x12\\\n\x07\x46orward\x12%.clearbook.internal.v1.ForwardRequest\x1a&.clearbook.internal.v1.ForwardResponse(\x01\x30\x01\x12l\n\rForwardStream\x12+.clearbook.internal.v1.ForwardStreamRequest\x1a,.clearbook.internal.v1.ForwardStreamResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,19 +36,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FORWARDRESPONSE_TRAILERENTRY']._loaded_options = None
   _globals['_FORWARDRESPONSE_TRAILERENTRY']._serialized_options = b'8\001'
   _globals['_FORWARDREQUEST']._serialized_start=71
-  _globals['_FORWARDREQUEST']._serialized_end=313
-  _globals['_FORWARDREQUEST_METADATAENTRY']._serialized_start=266
-  _globals['_FORWARDREQUEST_METADATAENTRY']._serialized_end=313
-  _globals['_SIGNED']._serialized_start=315
-  _globals['_SIGNED']._serialized_end=409
-  _globals['_FORWARDRESPONSE']._serialized_start=412
-  _globals['_FORWARDRESPONSE']._serialized_end=593
-  _globals['_FORWARDRESPONSE_TRAILERENTRY']._serialized_start=547
-  _globals['_FORWARDRESPONSE_TRAILERENTRY']._serialized_end=593
-  _globals['_FORWARDSTREAMREQUEST']._serialized_start=595
-  _globals['_FORWARDSTREAMREQUEST']._serialized_end=673
-  _globals['_FORWARDSTREAMRESPONSE']._serialized_start=675
-  _globals['_FORWARDSTREAMRESPONSE']._serialized_end=733
-  _globals['_FORWARDSERVICE']._serialized_start=736
-  _globals['_FORWARDSERVICE']._serialized_end=956
+  _globals['_FORWARDREQUEST']._serialized_end=381
+  _globals['_FORWARDREQUEST_METADATAENTRY']._serialized_start=334
+  _globals['_FORWARDREQUEST_METADATAENTRY']._serialized_end=381
+  _globals['_SIGNED']._serialized_start=383
+  _globals['_SIGNED']._serialized_end=477
+  _globals['_FORWARDRESPONSE']._serialized_start=480
+  _globals['_FORWARDRESPONSE']._serialized_end=715
+  _globals['_FORWARDRESPONSE_TRAILERENTRY']._serialized_start=669
+  _globals['_FORWARDRESPONSE_TRAILERENTRY']._serialized_end=715
+  _globals['_FORWARDSTREAMREQUEST']._serialized_start=717
+  _globals['_FORWARDSTREAMREQUEST']._serialized_end=795
+  _globals['_FORWARDSTREAMRESPONSE']._serialized_start=797
+  _globals['_FORWARDSTREAMRESPONSE']._serialized_end=855
+  _globals['_FORWARDSERVICE']._serialized_start=858
+  _globals['_FORWARDSERVICE']._serialized_end=1078
 # @@protoc_insertion_point(module_scope)

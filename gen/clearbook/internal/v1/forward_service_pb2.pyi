@@ -50,6 +50,8 @@ class ForwardRequest(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     PEER_FIELD_NUMBER: _builtins.int
     SIGNED_FIELD_NUMBER: _builtins.int
+    BRIEF_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the shim, unique among the stream's open items."""
     method: _builtins.str
@@ -58,6 +60,8 @@ class ForwardRequest(_message.Message):
     """The serialized request message."""
     peer: _builtins.str
     """The caller's IP address."""
+    brief: _builtins.bool
+    """Only whether the call succeeds is asked for: the answer has no response."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Credentials as metadata, as the caller gave them: authorization, x-clearbook-user, x-request-id; or x-clearbook-session alone."""
@@ -65,6 +69,10 @@ class ForwardRequest(_message.Message):
     @_builtins.property
     def signed(self) -> Global___Signed:
         """A signed REST or WebSocket request: what its signature covers. Absent: the credentials are in the metadata."""
+
+    @_builtins.property
+    def more(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForwardRequest]:
+        """Forward only: items that travel in the same message, each by itself (and with none of its own)."""
 
     def __init__(
         self,
@@ -75,10 +83,12 @@ class ForwardRequest(_message.Message):
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         peer: _builtins.str = ...,
         signed: Global___Signed | None = ...,
+        brief: _builtins.bool = ...,
+        more: _abc.Iterable[Global___ForwardRequest] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["signed", b"signed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "metadata", b"metadata", "method", b"method", "peer", b"peer", "request", b"request", "signed", b"signed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brief", b"brief", "id", b"id", "metadata", b"metadata", "method", b"method", "more", b"more", "peer", b"peer", "request", b"request", "signed", b"signed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -150,15 +160,20 @@ class ForwardResponse(_message.Message):
     RESPONSE_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     TRAILER_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The item's id."""
     response: _builtins.bytes
-    """The serialized response message, if the call succeeded."""
+    """The serialized response message, if the call succeeded; empty if it was brief."""
     status: _builtins.bytes
     """A serialized google.rpc.Status, if it failed; empty otherwise."""
     @_builtins.property
     def trailer(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What a gRPC caller would find in the trailing metadata: x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, retry-after."""
+
+    @_builtins.property
+    def more(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForwardResponse]:
+        """Answers that travel in the same message (with none of their own)."""
 
     def __init__(
         self,
@@ -167,10 +182,11 @@ class ForwardResponse(_message.Message):
         response: _builtins.bytes = ...,
         status: _builtins.bytes = ...,
         trailer: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        more: _abc.Iterable[Global___ForwardResponse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "response", b"response", "status", b"status", "trailer", b"trailer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "more", b"more", "response", b"response", "status", b"status", "trailer", b"trailer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

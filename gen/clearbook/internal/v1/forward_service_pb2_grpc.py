@@ -52,7 +52,7 @@ class ForwardServiceServicer:
     """
 
     def Forward(self, request_iterator, context):
-        """Each item is answered once, in any order, matched by id.
+        """Each item is answered once, in any order, matched by id. What is sent or answered at the same time travels in one message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class ForwardServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ForwardServiceAsyncStub: ...
     Forward: _grpc.StreamStreamMultiCallable[_forward_service_pb2.ForwardRequest, _forward_service_pb2.ForwardResponse]
-    """Each item is answered once, in any order, matched by id."""
+    """Each item is answered once, in any order, matched by id. What is sent or answered at the same time travels in one message."""
     ForwardStream: _grpc.UnaryStreamMultiCallable[_forward_service_pb2.ForwardStreamRequest, _forward_service_pb2.ForwardStreamResponse]
     """A streaming call of somebody: the serialized messages of the public method that the item names, for example
     /clearbook.v1.AccountService/StreamAccount. Ends as that call would. A unary method opens a session: its response comes once, with
@@ -48,7 +48,7 @@ class ForwardServiceAsyncStub(ForwardServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Forward: _aio.StreamStreamMultiCallable[_forward_service_pb2.ForwardRequest, _forward_service_pb2.ForwardResponse]  # type: ignore[assignment]
-    """Each item is answered once, in any order, matched by id."""
+    """Each item is answered once, in any order, matched by id. What is sent or answered at the same time travels in one message."""
     ForwardStream: _aio.UnaryStreamMultiCallable[_forward_service_pb2.ForwardStreamRequest, _forward_service_pb2.ForwardStreamResponse]  # type: ignore[assignment]
     """A streaming call of somebody: the serialized messages of the public method that the item names, for example
     /clearbook.v1.AccountService/StreamAccount. Ends as that call would. A unary method opens a session: its response comes once, with
@@ -65,7 +65,7 @@ class ForwardServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_forward_service_pb2.ForwardRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_forward_service_pb2.ForwardResponse], _abc.AsyncIterator[_forward_service_pb2.ForwardResponse]]:
-        """Each item is answered once, in any order, matched by id."""
+        """Each item is answered once, in any order, matched by id. What is sent or answered at the same time travels in one message."""
 
     @_abc_1.abstractmethod
     def ForwardStream(
