@@ -24,6 +24,7 @@ def state(ledger: Ledger) -> dict[str, Any]:
             if balance.total or balance.held or balance.unsettled
         },
         "open": ledger.open,
+        "self_trade_modes": ledger.self_trade_modes,
         "withdrawals": ledger.withdrawals,
         "transfers": list(ledger.transfers),
         "claimable": {key: list(waiting.values()) for key, waiting in ledger._claimable.items()},

@@ -31,6 +31,7 @@ from services.order_gateway.replaces import Replaces
 from services.order_gateway.rpcs import accounts as account_rpcs
 from services.order_gateway.rpcs import admin as admin_rpcs
 from services.order_gateway.rpcs import batches as batch_rpcs
+from services.order_gateway.rpcs import defaults as default_rpcs
 from services.order_gateway.rpcs import fees as fee_rpcs
 from services.order_gateway.rpcs import freezes as freeze_rpcs
 from services.order_gateway.rpcs import keys as key_rpcs
@@ -243,6 +244,7 @@ class Gateway:
         self.methods = methods = [
             *order_rpcs.OrderHandlers(ledger, orders, replaces, cancels, history, watches).methods(),
             *batch_rpcs.BatchHandlers(ledger, orders, replaces, cancels).methods(),
+            *default_rpcs.DefaultsHandlers(ledger, session).methods(),
             *trading_rpcs.TradingHandlers(ledger, orders, cancels, disconnects).methods(),
             *account_rpcs.AccountHandlers(ledger, history, watches).methods(),
             *admin_rpcs.AdminHandlers(ledger, admin, accounts, history, fees, audit, desk.freezes).methods(),

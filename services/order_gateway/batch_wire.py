@@ -13,6 +13,8 @@ from services.units import Market
 
 ORDERS_PER_CALL_MAX = 500
 BYTES_PER_CALL_MAX = 256 * 1024
+CANCEL_AFTER_SECONDS_MAX = 86_400
+"""The book refuses more."""
 EXECUTIONS_PER_CALL_MAX = 5_000
 """In the answer to one call, the first ones: more might not fit into a message."""
 CANCELED_SHOWN_MAX = 5_000
@@ -82,6 +84,13 @@ def buys_only(side: int) -> bool | None:
     if side not in {pb.SIDE_UNSPECIFIED, pb.SIDE_BUY, pb.SIDE_SELL}:
         raise wire.invalid("side", f"has no value {side}")
     return None if side == pb.SIDE_UNSPECIFIED else side == pb.SIDE_BUY
+
+
+def cancel_after_seconds(seconds: int) -> int:
+    """Checks how long a switch may run. Raises Rejected: INVALID_FIELD."""
+    if not 0 <= seconds <= CANCEL_AFTER_SECONDS_MAX:
+        raise wire.invalid("seconds", f"must be 0 to {CANCEL_AFTER_SECONDS_MAX}, not {seconds}")
+    return seconds
 
 
 def refusal(rejected: Rejected) -> pb.Refusal:

@@ -6,10 +6,10 @@ from functools import partial
 
 from services.errors import Reason, Rejected
 from services.order_gateway.ledger import Change, Ledger
-from services.order_gateway.model import CancelOrder, Order
+from services.order_gateway.model import CancelAfter, CancelAfterSet, CancelOrder, Order
 from services.order_gateway.orders import Orders
 from services.order_gateway.outcomes import answer, give, heard, outcomes, promised
-from services.order_gateway.session import Session, refusal
+from services.order_gateway.session import Session, outcome, refusal
 
 PAGE_ORDERS = 500
 """Cancels of one account on their way at once, when all its orders are canceled."""
@@ -78,12 +78,29 @@ class Cancels:
         for start in range(0, len(chosen), PAGE_ORDERS):
             seconds_left = max(give_up - clock(), 0)
             page = self.begin(account_id, chosen[start : start + PAGE_ORDERS], seconds_left)
-            for outcome in await outcomes(page, seconds_left):
-                if isinstance(outcome, Order):
-                    canceled.append(outcome)
-                elif not (isinstance(outcome, Rejected) and outcome.reason is Reason.ORDER_ENDED):
-                    raise outcome
+            for ended in await outcomes(page, seconds_left):
+                if isinstance(ended, Order):
+                    canceled.append(ended)
+                elif not (isinstance(ended, Rejected) and ended.reason is Reason.ORDER_ENDED):
+                    raise ended
         return canceled
+
+    async def cancel_after(self, account_id: int, market_id: int | None, after: int, seconds: float) -> int:
+        """Sets when all open orders are canceled unless this is called again; when that is, in ns of journal time.
+
+        Args:
+            account_id: whose.
+            market_id: only there; None: everywhere, which is a switch of its own.
+            after: seconds from now; 0: they are not canceled, and 0 is returned.
+            seconds: how long to wait for the outcome.
+
+        Raises:
+            Rejected: OVERLOADED, NOT_TAKEN; DEADLINE, after which the same may be said again.
+        """
+        flight = self._session.submit(CancelAfter(account_id, market_id or 0, after), account_id)
+        change = await outcome(flight, seconds)
+        assert isinstance(change.body, CancelAfterSet), f"{change.body} answers a CancelAfter"
+        return change.body.deadline_ns
 
     def _submit(self, account_id: int, order: Order) -> "asyncio.Future[Order]":
         ended: asyncio.Future[Order] = promised()

@@ -31,7 +31,9 @@ from services.order_gateway.model import (
     OrderCanceled,
     OrderPlaced,
     OrdersChanged,
+    SelfTradeMode,
     SettlementFinalized,
+    TradingDefaultsSet,
     Transferred,
     WithdrawalApproved,
     WithdrawalCanceled,
@@ -156,6 +158,8 @@ class Snapshot:
     """account_id, day, amount."""
     prices: tuple[tuple[int, int], ...] = ()
     """market_id, price_ticks: see Volumes."""
+    self_trade_modes: tuple[tuple[int, SelfTradeMode], ...] = ()
+    """By account_id."""
 
 
 class Ledger:
@@ -185,6 +189,8 @@ class Ledger:
         """Those that are not final, oldest first."""
         self.unsettled = loaded.unsettled
         self.volumes = Volumes(volume_asset, self.markets_by_symbol, loaded.volumes, loaded.prices)
+        self.self_trade_modes = dict(loaded.self_trade_modes)
+        """By account: what orders do that do not say so themselves. Whoever is not here never said."""
         self._claimable: dict[tuple[str, int], dict[int, Movement]] = {}
         """The approved ones, oldest first, by address and asset."""
         self._by_client: dict[tuple[int, str], int] = {}
@@ -205,6 +211,10 @@ class Ledger:
     def open_withdrawals(self, account_id: int) -> dict[int, Movement]:
         """The account's withdrawals that have not ended, by id. Not to be changed."""
         return self.withdrawals_by_account.get(account_id, {})
+
+    def self_trade_mode(self, account_id: int) -> SelfTradeMode:
+        """What happens when an order of the account meets another one, unless the order says."""
+        return self.self_trade_modes.get(account_id, SelfTradeMode.CANCEL_NEWEST)
 
     def open_counts(self, account_id: int) -> tuple[int, int]:
         """How many open orders the account has, and how many withdrawals that have not ended."""
@@ -292,6 +302,8 @@ class Ledger:
                 return account.canceled(body, before, event.sequence, self.time_ns)
             case OrdersChanged() as body:
                 return self._orders_changed(body)
+            case TradingDefaultsSet(account_id, mode):
+                self.self_trade_modes[account_id] = mode
             case AccountOpened(account_id, name):
                 assert name not in self.account_ids, f"account {name} was opened twice"
                 self.account_ids[name], self.account_names[account_id] = account_id, name

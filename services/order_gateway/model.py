@@ -42,6 +42,8 @@ class Trigger(IntEnum):
 class SelfTradeMode(IntEnum):
     """What happens when an order meets another one of its account. The numbers are the journal's."""
 
+    BY_ACCOUNT = -1
+    """Only in what clients ask for: as its account has it."""
     CANCEL_NEWEST = 0
     CANCEL_OLDEST = 1
     CANCEL_BOTH = 2
@@ -305,14 +307,21 @@ class Placement(NamedTuple):
     budget: int | None
     terms: Terms | None = None
 
+    def resolved(self, mode: SelfTradeMode) -> "Placement":
+        """The same with the account's mode, if this does not say one itself: what the book is told."""
+        terms = self.terms
+        if terms is None or terms.self_trade is SelfTradeMode.BY_ACCOUNT:
+            terms = (terms or Terms())._replace(self_trade=mode)
+        return self._replace(terms=None if terms == Terms() else terms)
+
     @property
     def may_stay(self) -> bool:
         """Whether it may be open after it was placed."""
         return self.limit or (self.terms is not None and self.terms.trigger is not Trigger.NONE)
 
     def describes(self, order: Order) -> bool:
-        """Whether this content is that order's. A budget left open fits whatever budget was then worked out, and what
-        the book may have changed at once fits whatever came of it.
+        """Whether this content is that order's. A budget left open fits whatever budget was then worked out, a mode
+        whatever the account's was, and what the book may have changed at once fits whatever came of it.
         """
         first = order.first or order.as_first()
         repriced = self.terms is not None and self.terms.reprice
@@ -323,7 +332,7 @@ class Placement(NamedTuple):
             and self.limit == order.limit
             and self.time_in_force == order.time_in_force
             and self.post_only == order.post_only
-            and self.terms == order.terms
+            and self.resolved(order.self_trade).terms == order.terms
             and (self.price_ticks == first.price_ticks or repriced)
             and (self.quantity_lots == first.quantity_lots or shrunk)
             and (self.budget is None or self.budget == first.budget)
@@ -408,6 +417,27 @@ class CancelOrder(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class CancelAfter:
+    """Asks that an account's open orders be canceled unless this comes again within so many seconds (0: not any more).
+
+    Attributes:
+        market_id: only there; 0: everywhere.
+    """
+
+    account_id: int
+    market_id: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetTradingDefaults:
+    """Asks that an account's orders do this where they do not say it themselves."""
+
+    account_id: int
+    self_trade: SelfTradeMode
+
+
+@dataclass(frozen=True, slots=True)
 class OpenAccount:
     """Asks for an account."""
 
@@ -480,6 +510,8 @@ CommandBody = (
     | PlaceGroup
     | ReplaceOrder
     | CancelOrder
+    | CancelAfter
+    | SetTradingDefaults
     | OpenAccount
     | Transfer
     | RequestWithdrawal
@@ -681,6 +713,21 @@ class SessionOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelAfterSet:
+    """An account's open orders are canceled then, in journal time; 0: they are not."""
+
+    deadline_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TradingDefaultsSet:
+    """What an account's orders do from now on where they do not say it themselves."""
+
+    account_id: int
+    self_trade: SelfTradeMode
+
+
+@dataclass(frozen=True, slots=True)
 class Unrelated:
     """Something that moves neither money nor orders: the clock, a leader."""
 
@@ -702,6 +749,8 @@ EventBody = (
     | MarketCreated
     | MarketChanged
     | SessionOpened
+    | CancelAfterSet
+    | TradingDefaultsSet
     | Unrelated
 )
 

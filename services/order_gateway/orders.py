@@ -172,7 +172,14 @@ class Orders:
             budgets = [budget for _, _, budget in first]
             budgets += [attempt.placement.budget or 0 for attempt in attempts[len(first) :]]
             orders = [
-                PlaceOrder(account_id, attempt.placement, budget, attempt.key[1], rates.maker_ppm, rates.taker_ppm)
+                PlaceOrder(
+                    account_id,
+                    self._resolved(account_id, attempt.placement),
+                    budget,
+                    attempt.key[1],
+                    rates.maker_ppm,
+                    rates.taker_ppm,
+                )
                 for attempt, budget in zip(attempts, budgets, strict=True)
             ]
             reservation = Reservation(account_id, first[0][0].asset_id, max(needed for _, needed, _ in first))
@@ -274,11 +281,18 @@ class Orders:
         self._check_market(account_id, (placement,))
         rates = self._fees.rates(account_id)
         asset, needed, budget = self._needs(account_id, placement)
-        command = PlaceOrder(account_id, placement, budget, client_order_id, rates.maker_ppm, rates.taker_ppm)
+        asked = self._resolved(account_id, placement)
+        command = PlaceOrder(account_id, asked, budget, client_order_id, rates.maker_ppm, rates.taker_ppm)
         reservation = Reservation(account_id, asset.asset_id, needed)
         self._session.submit(command, account_id, reservation, partial(self._landed, attempt))
         if placement.may_stay:
             self._count_placing(account_id, 1)
+
+    def _resolved(self, account_id: int, placement: Placement) -> Placement:
+        """What the book is told, which knows no account's defaults."""
+        if placement.terms is None and account_id not in self._ledger.self_trade_modes:
+            return placement  # as nearly always
+        return placement.resolved(self._ledger.self_trade_mode(account_id))
 
     def _needs(self, account_id: int, placement: Placement) -> tuple[Asset, int, int]:
         """The asset to set aside, how much of it, and the budget of a market buy (0 for all others).

@@ -24,6 +24,8 @@ TABLES = {
     "moments": ("time_ns", "*"),
     "volumes": ("asset, day, account_id", "*"),
     "prices": ("market_id", "*"),
+    "trading_defaults": ("account_id", "*"),
+    "order_names": ("account_id, client_order_id", "*"),
 }
 """By name: the key, and the columns that the journal decides."""
 APPEND_ONLY = ("postings", "executions", "moments", "movements")

@@ -14,6 +14,7 @@ from services.order_gateway.ledger import UNSETTLED_TRANSFERS_MAX, Change, Ledge
 from services.order_gateway.model import (
     AccountOpened,
     AssetCreated,
+    CancelAfterSet,
     CancelCause,
     Execution,
     First,
@@ -32,6 +33,7 @@ from services.order_gateway.model import (
     SessionOpened,
     Terms,
     TimeInForce,
+    TradingDefaultsSet,
     Trigger,
     Unrelated,
 )
@@ -70,7 +72,7 @@ EXECUTION_COLUMNS = (
     "order_id, trade_id, account_id, market_id, client_order_id, buys, price_ticks, quantity_lots, fee, is_maker, "
     "settlement_sequence, event_sequence, event_ns"
 )
-_TRACELESS = (Unrelated, SessionOpened, Refused)
+_TRACELESS = (Unrelated, SessionOpened, Refused, CancelAfterSet, TradingDefaultsSet)
 """What no list tells of."""
 _ORDERLY = (OrderPlaced, OrderCanceled)
 """Of these all is said by what they do to orders and balances."""
@@ -123,6 +125,10 @@ _PUT_PRICE = (
     "INSERT INTO prices (market_id, price_ticks) VALUES ($1, $2) "
     "ON CONFLICT (market_id) DO UPDATE SET price_ticks = excluded.price_ticks"
 )
+_PUT_DEFAULTS = (
+    "INSERT INTO trading_defaults (account_id, self_trade) VALUES ($1, $2) "
+    "ON CONFLICT (account_id) DO UPDATE SET self_trade = excluded.self_trade"
+)
 _NEW_CURSOR = (
     "INSERT INTO cursor (id, journal_sequence, time_ns, incarnation, final_through, unsettled_since) "
     "VALUES (1, 0, 0, '', 0, 1)"
@@ -145,6 +151,7 @@ class _Pending:
     """By create_sequence."""
     movements_by_id: dict[str, Movement] = field(default_factory=dict)
     halted: dict[int, bool] = field(default_factory=dict)
+    defaults: dict[int, SelfTradeMode] = field(default_factory=dict)
     volumes: set[tuple[int, int]] = field(default_factory=set)
     """account_id, day."""
     events: int = 0
@@ -220,6 +227,7 @@ class Store:
             time_ns // DAY_NS - DAYS_MAX,
         )
         prices = await fetch("SELECT market_id, price_ticks FROM prices")
+        defaults = await fetch("SELECT account_id, self_trade FROM trading_defaults")
         return Snapshot(
             sequence,
             time_ns,
@@ -235,6 +243,7 @@ class Store:
             await self._transfers(final_through, unsettled_since),
             tuple((row[0], row[1], int(row[2])) for row in volumes),
             tuple((row[0], row[1]) for row in prices),
+            tuple((row[0], SelfTradeMode(row[1])) for row in defaults),
         )
 
     async def _transfers(self, final_through: int, since: int) -> tuple[Movement, ...]:
@@ -329,6 +338,8 @@ class Store:
         match change.body:
             case AccountOpened(account_id, name):
                 pending.add(_ADD_ACCOUNT, (account_id, name))
+            case TradingDefaultsSet(account_id, mode):
+                pending.defaults[account_id] = mode
             case AssetCreated(asset):
                 pending.add(_ADD_ASSET, (asset.asset_id, asset.symbol, asset.decimals))
             case MarketCreated() as made:
@@ -408,6 +419,8 @@ class Store:
         statements += [Statement(sql, rows) for sql, rows in pending.rows.items()]
         if pending.halted:  # after the markets themselves, which may be as new
             statements.append(Statement(_SET_HALTED, [(key, int(value)) for key, value in pending.halted.items()]))
+        if pending.defaults:
+            statements.append(Statement(_PUT_DEFAULTS, [(key, mode.value) for key, mode in pending.defaults.items()]))
         if balances:
             statements.append(Statement(_PUT_BALANCE, balances))
         if orders:

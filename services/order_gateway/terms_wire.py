@@ -13,7 +13,7 @@ IMMEDIATE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 
 _TRIGGERS = {item.value: item for item in Trigger}
 _SELF_TRADE_MODES = {
-    pb.SELF_TRADE_PREVENTION_UNSPECIFIED: SelfTradeMode.CANCEL_NEWEST,
+    pb.SELF_TRADE_PREVENTION_UNSPECIFIED: SelfTradeMode.BY_ACCOUNT,
     pb.SELF_TRADE_PREVENTION_CANCEL_NEWEST: SelfTradeMode.CANCEL_NEWEST,
     pb.SELF_TRADE_PREVENTION_CANCEL_OLDEST: SelfTradeMode.CANCEL_OLDEST,
     pb.SELF_TRADE_PREVENTION_CANCEL_BOTH: SelfTradeMode.CANCEL_BOTH,
@@ -21,7 +21,7 @@ _SELF_TRADE_MODES = {
     pb.SELF_TRADE_PREVENTION_NONE: SelfTradeMode.ALLOW,
 }
 _PREVENTIONS = {mode: number for number, mode in _SELF_TRADE_MODES.items() if number}
-_USUAL = Terms()
+_USUAL = Terms(SelfTradeMode.BY_ACCOUNT)
 
 
 def terms(
@@ -46,12 +46,9 @@ def terms(
         or request.HasField("expire_time")
     ):
         return None  # as nearly always
-    mode = _SELF_TRADE_MODES.get(request.self_trade_prevention)
-    if mode is None:
-        raise _invalid("self_trade_prevention", f"has no value {request.self_trade_prevention}")
     trigger = _trigger(request)
     asked = Terms(
-        mode,
+        self_trade(request.self_trade_prevention),
         _expires_ns(request, time_in_force),
         _minimum_lots(request, market, time_in_force, quantity_lots),
         _reprices(request),
@@ -64,6 +61,19 @@ def terms(
     if trigger and request.side == pb.SIDE_BUY and not limit and not request.quote_budget:
         raise _invalid("quote_budget", "is missing: a market buy that waits must say what it may spend")
     return None if asked == _USUAL else asked
+
+
+def self_trade(number: pb.SelfTradePrevention.ValueType) -> SelfTradeMode:
+    """What a request says about it. Raises Rejected: INVALID_FIELD."""
+    mode = _SELF_TRADE_MODES.get(number)
+    if mode is None:
+        raise _invalid("self_trade_prevention", f"has no value {number}")
+    return mode
+
+
+def prevention(mode: SelfTradeMode) -> pb.SelfTradePrevention.ValueType:
+    """The same as clients see it."""
+    return _PREVENTIONS[mode]
 
 
 def _trigger(request: pb.PlaceOrderRequest) -> Trigger:
@@ -133,7 +143,7 @@ def tell(message: pb.Order, order: Order, market: Market) -> None:
     if asked is None:
         return
     if asked.self_trade is not SelfTradeMode.CANCEL_NEWEST:
-        message.self_trade_prevention = _PREVENTIONS[asked.self_trade]
+        message.self_trade_prevention = prevention(asked.self_trade)
     if asked.reprice:
         message.post_only_mode = pb.POST_ONLY_MODE_REPRICE
     if asked.trigger:

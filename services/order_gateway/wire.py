@@ -200,6 +200,8 @@ _EVENTS: dict[str, Callable[[Any], model.EventBody]] = {
     "asset_created": lambda m: model.AssetCreated(Asset(m.asset.asset_id, m.asset.symbol, m.asset.decimals)),
     "market_created": _market_created,
     "market_changed": lambda m: _market_changed(m.market),
+    "cancel_after_set": lambda m: model.CancelAfterSet(m.deadline_ns),
+    "trading_defaults_set": lambda m: model.TradingDefaultsSet(m.account_id, model.SelfTradeMode(m.self_trade)),
     "session_opened": lambda m: model.SessionOpened(m.gateway, m.epoch),
 }
 
@@ -262,6 +264,16 @@ def _write_replace(message: journal.Command, body: model.ReplaceOrder) -> None:
     part.growth_max = str(body.growth_max)
 
 
+def _write_cancel_after(message: journal.Command, body: model.CancelAfter) -> None:
+    part = message.cancel_after
+    part.account_id, part.market_id, part.seconds = body.account_id, body.market_id, body.seconds
+
+
+def _write_defaults(message: journal.Command, body: model.SetTradingDefaults) -> None:
+    message.set_trading_defaults.account_id = body.account_id
+    message.set_trading_defaults.self_trade = body.self_trade.value  # type: ignore[assignment]
+
+
 def _write_open(message: journal.Command, body: model.OpenAccount) -> None:
     message.open_account.name = body.name
 
@@ -320,6 +332,8 @@ _COMMANDS: dict[type, Callable[[journal.Command, Any], None]] = {
     model.CancelOrder: _write_cancel,
     model.PlaceGroup: _write_group,
     model.ReplaceOrder: _write_replace,
+    model.CancelAfter: _write_cancel_after,
+    model.SetTradingDefaults: _write_defaults,
     model.OpenAccount: _write_open,
     model.Transfer: _write_transfer,
     model.RequestWithdrawal: _write_withdrawal,

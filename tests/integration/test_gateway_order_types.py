@@ -151,3 +151,58 @@ def test_what_does_not_go_together(exits: list[Any], entry: dict[str, Any], expe
     with pytest.raises(Rejected) as caught:
         group_wire.wanted(pb.PlaceGroupRequest(exits=exits, **entry), "", {"BTC-USD": MARKET})
     assert (caught.value.reason.name, caught.value.field) == expected
+
+
+async def test_the_account_says_what_happens_among_its_own(exchange: Exchange) -> None:
+    alice, names = exchange.user("alice"), pb.SelfTradePrevention.Name
+
+    async def default(mode: Any = None) -> str:
+        given: dict[str, Any] = {"metadata": alice.metadata, "timeout": 15}
+        if mode is None:
+            answer = await alice.orders.GetTradingDefaults(pb.GetTradingDefaultsRequest(), **given)
+        else:
+            request = pb.SetTradingDefaultsRequest(self_trade_prevention=mode)
+            answer = await alice.orders.SetTradingDefaults(request, **given)
+        return names(answer.self_trade_prevention).removeprefix("SELF_TRADE_PREVENTION_")
+
+    assert await default() == "CANCEL_NEWEST"
+    old = limit("SELL", "30000.00", "1", "older")
+    first = await alice.place(old)
+    assert await default(pb.SELF_TRADE_PREVENTION_CANCEL_OLDEST) == await default() == "CANCEL_OLDEST"
+    assert await alice.place(old) == first, "sent again it is what was answered, whatever the default is now"
+    said = await alice.place(
+        limit("BUY", "30000.00", "1", "said", self_trade_prevention=pb.SELF_TRADE_PREVENTION_CANCEL_NEWEST)
+    )
+    assert told(said.order) == ("SELF_TRADE", "0", "0"), "an order may say it for itself"
+    bid = limit("BUY", "30000.00", "1", "unsaid")
+    unsaid = await alice.place(bid)
+    assert told(unsaid.order) == ("OPEN", "0", "30000")
+    assert unsaid.order.self_trade_prevention == pb.SELF_TRADE_PREVENTION_CANCEL_OLDEST
+    assert told((await alice.get(client_order_id="older")).order) == ("SELF_TRADE", "0", "0")
+    await default(pb.SELF_TRADE_PREVENTION_DECREMENT)
+    assert await alice.place(bid) == unsaid
+    for wrong in (pb.SELF_TRADE_PREVENTION_UNSPECIFIED, 99):
+        assert (await refused(default(wrong)))[2] == "self_trade_prevention"
+
+
+async def test_who_is_not_heard_of_has_nothing_open(exchange: Exchange) -> None:
+    alice, bob = exchange.user("alice"), exchange.user("bob")
+
+    async def cancel_after(seconds: int, market: str = "") -> Any:
+        request = pb.CancelAfterRequest(seconds=seconds, market=market)
+        return await alice.orders.CancelAfter(request, metadata=alice.metadata, timeout=15)
+
+    await alice.place(limit("SELL", "30000.00", "1", "rests"))
+    await alice.place(market("SELL", "1", "waits", **STOP))
+    await bob.place(limit("SELL", "30000.00", "1", "bob's"))
+    for seconds, name in ((-1, ""), (86_401, ""), (1, "NO-SUCH")):
+        await refused(cancel_after(seconds, name))
+    assert not (await cancel_after(0)).HasField("expire_time")
+    at = (await cancel_after(1, "BTC-USD")).expire_time
+    async for update in alice.stream():
+        if not update.snapshot and update.orders:
+            break
+    ended = [(await alice.get(client_order_id=name)).order for name in ("rests", "waits")]
+    assert [told(order) for order in ended] == [("CANCEL_AFTER", "0", "0")] * 2
+    assert all(order.event_time.ToNanoseconds() >= at.ToNanoseconds() for order in ended)
+    assert told((await bob.get(client_order_id="bob's")).order) == ("OPEN", "0", "1")

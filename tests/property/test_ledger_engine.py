@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from services.book import model as m
 from services.book import wire as book_wire
 from services.book.engine import Engine
+from services.book.switches import NS_PER_SECOND
 from services.command_ids import command_id_of
 from services.locks import lock
 from services.order_gateway import account, check, wire
@@ -97,7 +98,8 @@ class Exchange:
         if kind < 4 and self.ledger.open:
             order = pick(list(self.ledger.open.values()))
             owner = order.account_id if kind else pick(ACCOUNTS)
-            return self.command(m.CancelOrder(owner, order.order_id)), None
+            why = pick((0, 0, m.CANCEL_CAUSE_OPERATOR, m.CANCEL_CAUSE_DISCONNECT))
+            return self.command(m.CancelOrder(owner, order.order_id, why)), None
         if kind == 4:
             asset_id = pick((1, 2, 3))
             giver, receiver = self.chance.sample((*ACCOUNTS, *SYSTEM), 2)
@@ -119,11 +121,14 @@ class Exchange:
         if kind == 22:
             rare: tuple[m.CommandBody, ...] = (
                 m.CancelOrders(pick(ACCOUNTS), pick((0, 1, 2)), pick((0, 1, 2))),
+                m.CancelAfter(pick(ACCOUNTS), pick((0, 1, 2)), 1),
+                m.SetTradingDefaults(pick(ACCOUNTS), pick(range(5))),
                 m.ChangeMarket(pick((1, 2)), pick((m.MARKET_STATE_OPEN, m.MARKET_STATE_PRE_OPEN))),
                 m.ChangeMarket(pick((1, 2)), m.MARKET_STATE_OPEN),
             )
             return self.command(pick(rare)), None
         if kind == 23:
+            self.time_ns += pick((0, 0, NS_PER_SECOND))
             return m.Command(0, m.AdvanceTime()), None
         return self.order()
 
@@ -410,7 +415,7 @@ def test_a_long_walk_with_everything_in_it() -> None:
     )
     for _ in range(300):
         exchange.step()
-    assert seen == {"OPEN", "WAITING", *CancelCause.__members__} - {"BAND"}
+    assert seen == {"OPEN", "WAITING", *CancelCause.__members__} - {"BAND", "DAY_END", "MARKET"}
     assert set(exchange.ended.values()) == {MovementState.DONE, MovementState.CANCELED}
     assert exchange.ledger.final_through and exchange.pending and exchange.ledger.withdrawals
     assert exchange.plain[3, 2], "something came for an account that nobody has"

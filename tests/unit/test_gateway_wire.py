@@ -152,6 +152,13 @@ TERM_FIELDS = frozenset(
     | {"self_trade_prevention", "post_only_mode"}
 )
 GTC, IOC, FOK = TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK
+
+
+def said(**terms: Any) -> Terms:
+    """Terms that leave to the account what happens among its own orders."""
+    return Terms(SelfTradeMode.BY_ACCOUNT, **terms)
+
+
 GOOD: list[tuple[dict[str, Any], Placement]] = [
     (LIMIT, Placement(MARKET, True, True, GTC, False, 3_000_000, 100, None)),
     (LIMIT | {"time_in_force": 1}, Placement(MARKET, True, True, GTC, False, 3_000_000, 100, None)),
@@ -168,24 +175,24 @@ GOOD: list[tuple[dict[str, Any], Placement]] = [
     (MARKET_BUY | {"quote_budget": "1.5"}, Placement(MARKET, True, False, IOC, False, 0, 100, 1_500_000)),
     (MARKET_SELL, Placement(MARKET, False, False, IOC, False, 0, 100, None)),
     (MARKET_SELL | {"quantity": "0.0001"}, Placement(MARKET, False, False, IOC, False, 0, 1, None)),
-    (LIMIT | {"self_trade_prevention": 1}, Placement(MARKET, True, True, GTC, False, 3_000_000, 100, None)),
+    (LIMIT | {"self_trade_prevention": 1}, Placement(MARKET, True, True, GTC, False, 3_000_000, 100, None, Terms())),
     *((LIMIT | fields, Placement(MARKET, True, True, tif, post_only, 3_000_000, 100, None, terms)) for fields, tif,
       post_only, terms in (
         ({"time_in_force": 5}, TimeInForce.DAY, False, None),
-        ({"time_in_force": 4, "expire_time": AT}, TimeInForce.GTD, False, Terms(expires_ns=1_800_000_000 * 10**9 + 5)),
-        ({"trigger": 1, "trigger_price": "31000"}, GTC, False, Terms(trigger=Trigger.STOP, trigger_ticks=3_100_000)),
+        ({"time_in_force": 4, "expire_time": AT}, TimeInForce.GTD, False, said(expires_ns=1_800_000_000 * 10**9 + 5)),
+        ({"trigger": 1, "trigger_price": "31000"}, GTC, False, said(trigger=Trigger.STOP, trigger_ticks=3_100_000)),
         ({"trigger": 2, "trigger_price": "29000", "trigger_source": 2}, GTC, False,
-         Terms(trigger=Trigger.TAKE_PROFIT, trigger_on_quote=True, trigger_ticks=2_900_000)),
+         said(trigger=Trigger.TAKE_PROFIT, trigger_on_quote=True, trigger_ticks=2_900_000)),
         ({"trigger": 3, "trail": "0.50", "trigger_source": 1}, GTC, False,
-         Terms(trigger=Trigger.TRAILING, trail_ticks=50)),
-        ({"display_quantity": "0.001"}, GTC, False, Terms(display_lots=10)),
-        ({"min_quantity": "0.01", "time_in_force": 2}, IOC, False, Terms(minimum_lots=100)),
+         said(trigger=Trigger.TRAILING, trail_ticks=50)),
+        ({"display_quantity": "0.001"}, GTC, False, said(display_lots=10)),
+        ({"min_quantity": "0.01", "time_in_force": 2}, IOC, False, said(minimum_lots=100)),
         ({"self_trade_prevention": 5}, GTC, False, Terms(SelfTradeMode.ALLOW)),
         ({"post_only": True, "post_only_mode": 1}, GTC, True, None),
-        ({"post_only": True, "post_only_mode": 2, "time_in_force": 5}, TimeInForce.DAY, True, Terms(reprice=True)),
+        ({"post_only": True, "post_only_mode": 2, "time_in_force": 5}, TimeInForce.DAY, True, said(reprice=True)),
     )),
     (MARKET_BUY | {"quote_budget": "1.5", "trigger": 1, "trigger_price": "1"},
-     Placement(MARKET, True, False, IOC, False, 0, 100, 1_500_000, Terms(trigger=Trigger.STOP, trigger_ticks=100))),
+     Placement(MARKET, True, False, IOC, False, 0, 100, 1_500_000, said(trigger=Trigger.STOP, trigger_ticks=100))),
 ]  # fmt: skip
 
 
@@ -193,6 +200,7 @@ GOOD: list[tuple[dict[str, Any], Placement]] = [
 def test_good_orders(fields: dict[str, Any], expected: Placement) -> None:
     read = wire.placement(pb.PlaceOrderRequest(**fields), MARKETS)
     assert read == expected
+    read = read.resolved(SelfTradeMode.CANCEL_NEWEST)
     if read.terms is not None:
         message = pb.Order()
         terms_wire.tell(message, order(terms=read.terms, post_only=read.post_only), MARKET)

@@ -165,7 +165,7 @@ class _SelfTradePrevention:
 class _SelfTradePreventionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SelfTradePrevention.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SELF_TRADE_PREVENTION_UNSPECIFIED: _SelfTradePrevention.ValueType  # 0
-    """As CANCEL_NEWEST."""
+    """As the account's trading defaults say."""
     SELF_TRADE_PREVENTION_CANCEL_NEWEST: _SelfTradePrevention.ValueType  # 1
     """The new order ends; what it traded before stands."""
     SELF_TRADE_PREVENTION_CANCEL_OLDEST: _SelfTradePrevention.ValueType  # 2
@@ -181,7 +181,7 @@ class SelfTradePrevention(_SelfTradePrevention, metaclass=_SelfTradePreventionEn
     """What happens when a new order meets an older one of its own account. Only with NONE the two trade."""
 
 SELF_TRADE_PREVENTION_UNSPECIFIED: SelfTradePrevention.ValueType  # 0
-"""As CANCEL_NEWEST."""
+"""As the account's trading defaults say."""
 SELF_TRADE_PREVENTION_CANCEL_NEWEST: SelfTradePrevention.ValueType  # 1
 """The new order ends; what it traded before stands."""
 SELF_TRADE_PREVENTION_CANCEL_OLDEST: SelfTradePrevention.ValueType  # 2
@@ -415,7 +415,7 @@ class PlaceOrderRequest(_message.Message):
     min_quantity: _builtins.str
     """At least so much must be to be had at once, or the order ends with MINIMUM and trades nothing. Neither post-only nor FOK."""
     self_trade_prevention: Global___SelfTradePrevention.ValueType
-    """When it meets an older order of the caller."""
+    """When it meets an older order of the caller; unspecified: as the account's trading defaults say."""
     post_only_mode: Global___PostOnlyMode.ValueType
     """Post-only: what becomes of it if it would trade."""
     @_builtins.property
@@ -979,6 +979,139 @@ class CancelAllOrdersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelAllOrdersResponse: _TypeAlias = CancelAllOrdersResponse  # noqa: Y015
+
+@_typing.final
+class CancelAfterRequest(_message.Message):
+    """Says when."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECONDS_FIELD_NUMBER: _builtins.int
+    MARKET_FIELD_NUMBER: _builtins.int
+    seconds: _builtins.int
+    """From the book's taking it on: 1 to 86,400; 0: never, until this is called again."""
+    market: _builtins.str
+    """Only orders of this market; empty: of all."""
+    def __init__(
+        self,
+        *,
+        seconds: _builtins.int = ...,
+        market: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["market", b"market", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelAfterRequest: _TypeAlias = CancelAfterRequest  # noqa: Y015
+
+@_typing.final
+class CancelAfterResponse(_message.Message):
+    """When."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """The orders are canceled then, by the book's clock, within a second; unset: they are not."""
+
+    def __init__(
+        self,
+        *,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelAfterResponse: _TypeAlias = CancelAfterResponse  # noqa: Y015
+
+@_typing.final
+class GetTradingDefaultsRequest(_message.Message):
+    """Asks for them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTradingDefaultsRequest: _TypeAlias = GetTradingDefaultsRequest  # noqa: Y015
+
+@_typing.final
+class GetTradingDefaultsResponse(_message.Message):
+    """As they are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SELF_TRADE_PREVENTION_FIELD_NUMBER: _builtins.int
+    self_trade_prevention: Global___SelfTradePrevention.ValueType
+    """When an order meets an older one of the caller. CANCEL_NEWEST unless something else was set."""
+    def __init__(
+        self,
+        *,
+        self_trade_prevention: Global___SelfTradePrevention.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["self_trade_prevention", b"self_trade_prevention"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTradingDefaultsResponse: _TypeAlias = GetTradingDefaultsResponse  # noqa: Y015
+
+@_typing.final
+class SetTradingDefaultsRequest(_message.Message):
+    """What they are to be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SELF_TRADE_PREVENTION_FIELD_NUMBER: _builtins.int
+    self_trade_prevention: Global___SelfTradePrevention.ValueType
+    """When an order meets an older one of the caller."""
+    def __init__(
+        self,
+        *,
+        self_trade_prevention: Global___SelfTradePrevention.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["self_trade_prevention", b"self_trade_prevention"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTradingDefaultsRequest: _TypeAlias = SetTradingDefaultsRequest  # noqa: Y015
+
+@_typing.final
+class SetTradingDefaultsResponse(_message.Message):
+    """As they are now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SELF_TRADE_PREVENTION_FIELD_NUMBER: _builtins.int
+    self_trade_prevention: Global___SelfTradePrevention.ValueType
+    """When an order meets an older one of the caller."""
+    def __init__(
+        self,
+        *,
+        self_trade_prevention: Global___SelfTradePrevention.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["self_trade_prevention", b"self_trade_prevention"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTradingDefaultsResponse: _TypeAlias = SetTradingDefaultsResponse  # noqa: Y015
 
 @_typing.final
 class TradeRequest(_message.Message):

@@ -76,6 +76,21 @@ class OrderServiceStub:
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersResponse.FromString,
                 _registered_method=True)
+        self.CancelAfter = channel.unary_unary(
+                '/clearbook.v1.OrderService/CancelAfter',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.CancelAfterRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.CancelAfterResponse.FromString,
+                _registered_method=True)
+        self.GetTradingDefaults = channel.unary_unary(
+                '/clearbook.v1.OrderService/GetTradingDefaults',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.GetTradingDefaultsRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.GetTradingDefaultsResponse.FromString,
+                _registered_method=True)
+        self.SetTradingDefaults = channel.unary_unary(
+                '/clearbook.v1.OrderService/SetTradingDefaults',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.SetTradingDefaultsRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.SetTradingDefaultsResponse.FromString,
+                _registered_method=True)
         self.Trade = channel.stream_stream(
                 '/clearbook.v1.OrderService/Trade',
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.TradeRequest.SerializeToString,
@@ -181,6 +196,30 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelAfter(self, request, context):
+        """A dead man's switch: unless this is called again within so many seconds, all orders of the caller that are open or wait then are
+        canceled (cause CANCEL_AFTER), perhaps in one market only. Each market, and all of them together, is a switch of its own; 0 seconds
+        disarms it. It is the book that keeps it: it runs out whether or not anything here is up.
+        INVALID_ARGUMENT: seconds. NOT_FOUND: the market. UNAVAILABLE: not taken; what was said before still holds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTradingDefaults(self, request, context):
+        """What the caller's orders do where they do not say so themselves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTradingDefaults(self, request, context):
+        """Sets that, for orders that come after the answer. INVALID_ARGUMENT: a field.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Trade(self, request_iterator, context):
         """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
         are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
@@ -263,6 +302,21 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.CancelAllOrders,
                     request_deserializer=clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersResponse.SerializeToString,
+            ),
+            'CancelAfter': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelAfter,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.CancelAfterRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.CancelAfterResponse.SerializeToString,
+            ),
+            'GetTradingDefaults': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTradingDefaults,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.GetTradingDefaultsRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.GetTradingDefaultsResponse.SerializeToString,
+            ),
+            'SetTradingDefaults': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTradingDefaults,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.SetTradingDefaultsRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.SetTradingDefaultsResponse.SerializeToString,
             ),
             'Trade': grpc.stream_stream_rpc_method_handler(
                     servicer.Trade,
@@ -508,6 +562,87 @@ class OrderService:
             '/clearbook.v1.OrderService/CancelAllOrders',
             clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersRequest.SerializeToString,
             clearbook_dot_v1_dot_order__service__pb2.CancelAllOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelAfter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.OrderService/CancelAfter',
+            clearbook_dot_v1_dot_order__service__pb2.CancelAfterRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.CancelAfterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTradingDefaults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.OrderService/GetTradingDefaults',
+            clearbook_dot_v1_dot_order__service__pb2.GetTradingDefaultsRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.GetTradingDefaultsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTradingDefaults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.OrderService/SetTradingDefaults',
+            clearbook_dot_v1_dot_order__service__pb2.SetTradingDefaultsRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.SetTradingDefaultsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -75,6 +75,16 @@ class OrderServiceStub:
     """Cancels all open orders of the caller, perhaps in one market or of one side only: all that were placed before the call came,
     answered or not. UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED: perhaps not all of them; call again.
     """
+    CancelAfter: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelAfterRequest, _order_service_pb2.CancelAfterResponse]
+    """A dead man's switch: unless this is called again within so many seconds, all orders of the caller that are open or wait then are
+    canceled (cause CANCEL_AFTER), perhaps in one market only. Each market, and all of them together, is a switch of its own; 0 seconds
+    disarms it. It is the book that keeps it: it runs out whether or not anything here is up.
+    INVALID_ARGUMENT: seconds. NOT_FOUND: the market. UNAVAILABLE: not taken; what was said before still holds.
+    """
+    GetTradingDefaults: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.GetTradingDefaultsRequest, _order_service_pb2.GetTradingDefaultsResponse]
+    """What the caller's orders do where they do not say so themselves."""
+    SetTradingDefaults: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.SetTradingDefaultsRequest, _order_service_pb2.SetTradingDefaultsResponse]
+    """Sets that, for orders that come after the answer. INVALID_ARGUMENT: a field."""
     Trade: _grpc.StreamStreamMultiCallable[_order_service_pb2.TradeRequest, _order_service_pb2.TradeResponse]
     """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
     are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
@@ -139,6 +149,16 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Cancels all open orders of the caller, perhaps in one market or of one side only: all that were placed before the call came,
     answered or not. UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED: perhaps not all of them; call again.
     """
+    CancelAfter: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelAfterRequest, _order_service_pb2.CancelAfterResponse]  # type: ignore[assignment]
+    """A dead man's switch: unless this is called again within so many seconds, all orders of the caller that are open or wait then are
+    canceled (cause CANCEL_AFTER), perhaps in one market only. Each market, and all of them together, is a switch of its own; 0 seconds
+    disarms it. It is the book that keeps it: it runs out whether or not anything here is up.
+    INVALID_ARGUMENT: seconds. NOT_FOUND: the market. UNAVAILABLE: not taken; what was said before still holds.
+    """
+    GetTradingDefaults: _aio.UnaryUnaryMultiCallable[_order_service_pb2.GetTradingDefaultsRequest, _order_service_pb2.GetTradingDefaultsResponse]  # type: ignore[assignment]
+    """What the caller's orders do where they do not say so themselves."""
+    SetTradingDefaults: _aio.UnaryUnaryMultiCallable[_order_service_pb2.SetTradingDefaultsRequest, _order_service_pb2.SetTradingDefaultsResponse]  # type: ignore[assignment]
+    """Sets that, for orders that come after the answer. INVALID_ARGUMENT: a field."""
     Trade: _aio.StreamStreamMultiCallable[_order_service_pb2.TradeRequest, _order_service_pb2.TradeResponse]  # type: ignore[assignment]
     """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
     are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
@@ -248,6 +268,34 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Cancels all open orders of the caller, perhaps in one market or of one side only: all that were placed before the call came,
         answered or not. UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED: perhaps not all of them; call again.
         """
+
+    @_abc_1.abstractmethod
+    def CancelAfter(
+        self,
+        request: _order_service_pb2.CancelAfterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.CancelAfterResponse, _abc.Awaitable[_order_service_pb2.CancelAfterResponse]]:
+        """A dead man's switch: unless this is called again within so many seconds, all orders of the caller that are open or wait then are
+        canceled (cause CANCEL_AFTER), perhaps in one market only. Each market, and all of them together, is a switch of its own; 0 seconds
+        disarms it. It is the book that keeps it: it runs out whether or not anything here is up.
+        INVALID_ARGUMENT: seconds. NOT_FOUND: the market. UNAVAILABLE: not taken; what was said before still holds.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTradingDefaults(
+        self,
+        request: _order_service_pb2.GetTradingDefaultsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.GetTradingDefaultsResponse, _abc.Awaitable[_order_service_pb2.GetTradingDefaultsResponse]]:
+        """What the caller's orders do where they do not say so themselves."""
+
+    @_abc_1.abstractmethod
+    def SetTradingDefaults(
+        self,
+        request: _order_service_pb2.SetTradingDefaultsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.SetTradingDefaultsResponse, _abc.Awaitable[_order_service_pb2.SetTradingDefaultsResponse]]:
+        """Sets that, for orders that come after the answer. INVALID_ARGUMENT: a field."""
 
     @_abc_1.abstractmethod
     def Trade(

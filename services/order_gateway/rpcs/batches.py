@@ -36,6 +36,7 @@ class BatchHandlers:
             Method(SERVICE, "ReplaceOrders", Access.TRADE, pb.ReplaceOrdersRequest, self.replace, weight=_placed),
             Method(SERVICE, "CancelOrders", Access.TRADE, pb.CancelOrdersRequest, self.cancel, weight=_canceled),
             Method(SERVICE, "CancelAllOrders", Access.TRADE, pb.CancelAllOrdersRequest, self.cancel_all),
+            Method(SERVICE, "CancelAfter", Access.TRADE, pb.CancelAfterRequest, self.cancel_after),
         ]
 
     async def place(self, caller: Caller, request: pb.PlaceOrdersRequest, seconds: float) -> pb.PlaceOrdersResponse:
@@ -82,6 +83,18 @@ class BatchHandlers:
         buys = batch_wire.buys_only(request.side)
         ended = await self._cancels.cancel_all(caller.account_id, market_id, buys, seconds)
         return batch_wire.all_canceled(ended, self._ledger.markets)
+
+    async def cancel_after(
+        self, caller: Caller, request: pb.CancelAfterRequest, seconds: float
+    ) -> pb.CancelAfterResponse:
+        """CancelAfter."""
+        market_id = wire.market_filter(request.market, self._ledger.markets_by_symbol)
+        after = batch_wire.cancel_after_seconds(request.seconds)
+        deadline_ns = await self._cancels.cancel_after(caller.account_id, market_id, after, seconds)
+        response = pb.CancelAfterResponse()
+        if deadline_ns:
+            wire.set_time(response.expire_time, deadline_ns)
+        return response
 
 
 async def told(items: "Sequence[asyncio.Future[T] | Rejected]", seconds: float) -> list[T | Rejected]:
