@@ -24,8 +24,8 @@ from services.book.batch import Batch
 from services.book.engine import Engine
 from services.book.journal import Row
 from services.book.publisher import wire as publisher_wire
-from services.book.publisher.events import MarketEvent, OrderEvent
-from services.book.publisher.topic import Topic
+from services.book.publisher.batch import Batch as PublisherBatch
+from services.book.publisher.board import Board
 from services.cli.welcome import engine_build
 from services.command_ids import command_id_of
 from services.order_gateway import batch_wire, trade_wire, wire
@@ -58,6 +58,7 @@ class Hops:
     def __init__(self, database: Database) -> None:
         self.store = Store(database)
         self.engine = Engine()
+        self.board = Board()
         self.spent: dict[str, float] = defaultdict(float)
         self._time_ns = 1
         self._dice, self._number = random.Random(SEED), 0
@@ -96,8 +97,6 @@ class Hops:
             for number, symbol in enumerate(("BTC", "USD"), 1)
         ]
         self._fold(self._row([(deposit, book_wire.encode_command(deposit)) for deposit in deposits]))
-        shown = self.ledger.markets[1]
-        self.topic = Topic(shown, MarketEvent(1, "BTC-USD", 1, 2, "0.01", "0.00001", 0, False))
         await self.store.flush(self.ledger)
 
     def _own(self, *bodies: book_model.CommandBody) -> None:
@@ -130,6 +129,10 @@ class Hops:
 
     def _fold(self, data: bytes) -> None:
         self.executions.fold(wire.event_row(matching_pb.StreamEventsResponse.FromString(data)))
+        self._show(data)
+
+    def _show(self, data: bytes) -> None:
+        self.board.apply(publisher_wire.row(matching_pb.StreamEventsResponse.FromString(data)), PublisherBatch())
 
     def _request(self, count: int) -> list[order_pb.PlaceOrderRequest]:
         made = []
@@ -180,10 +183,7 @@ class Hops:
             told = order_pb.TradeResponse.FromString(answer).answers[0].orders
         assert [outcome.client_order_id for outcome in told] == [order.client_order_id for order in orders], told
         with self.hop("publisher: parse and fold"):
-            shown = publisher_wire.row(matching_pb.StreamEventsResponse.FromString(sent))
-            for _, event in shown.events:
-                assert isinstance(event, OrderEvent), event
-                self.topic.apply(event, shown.time_ns)
+            self._show(sent)
 
 
 async def run(count: int, rounds: int) -> None:

@@ -19,7 +19,7 @@ class _Side:
         self._keys: list[int] = []
         self._lots: dict[int, int] = {}
 
-    def change(self, price_ticks: int, lots: int) -> None:
+    def change(self, price_ticks: int, lots: int) -> int:
         before = self._lots.get(price_ticks, 0)
         after = before + lots
         assert price_ticks > 0, f"{price_ticks} is no price"
@@ -30,10 +30,11 @@ class _Side:
                 del self._lots[price_ticks]
                 position = len(self._keys) - 1 if self._keys[-1] == key else bisect_left(self._keys, key)
                 del self._keys[position]
-            return
+            return 0
         if before == 0:
             insort(self._keys, key)
         self._lots[price_ticks] = after
+        return after
 
     def quantity(self, price_ticks: int) -> int:
         return self._lots.get(price_ticks, 0)
@@ -87,6 +88,10 @@ class Depth:
         """Sets a level to an absolute quantity; 0 removes it. For loading a stored book and for followers of deltas."""
         side = self._side(buys)
         side.change(price_ticks, lots - side.quantity(price_ticks))
+
+    def move(self, buys: bool, price_ticks: int, lots: int) -> int:
+        """Adds `lots` to a level, or takes them away if they are less than 0; returns what is there now."""
+        return self._side(buys).change(price_ticks, lots)
 
     def best(self, buys: bool) -> int | None:
         """The highest bid or the lowest ask in ticks; None if the side is empty."""

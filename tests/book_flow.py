@@ -75,9 +75,11 @@ class Flow:
         """A row in which nothing happens."""
         return self.row([m.Command(0, m.AdvanceTime())])
 
-    def place(self, market_id: int, side: int, price: int, lots: int, account: int = 1004) -> StreamEventsResponse:
-        """A row of one limit order, of somebody who places no others."""
-        return self.row([self._numbered(_limit(account, market_id, side, price, lots))])
+    def place(
+        self, market_id: int, side: int, price: int, lots: int, account: int = 1004, *, times: int = 1
+    ) -> StreamEventsResponse:
+        """A row of one limit order, or of several alike, of somebody who places no others."""
+        return self.row([self._numbered(_limit(account, market_id, side, price, lots)) for _ in range(times)])
 
     def halt(self, market_id: int) -> StreamEventsResponse:
         """A row in which a market is halted."""

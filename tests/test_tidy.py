@@ -48,6 +48,7 @@ PURE = BASE | {
     "services.book.publisher.fold",
     "services.book.publisher.checksum",
     "services.book.publisher.crop",
+    "services.book.publisher.once",
     "services.book.publisher.window",
     "services.book.publisher.tape",
     "services.book.publisher.batch",

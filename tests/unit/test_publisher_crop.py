@@ -37,7 +37,7 @@ def test_what_is_told(n: int, changed: list[Level], told: list[Level], buys: boo
     for price, lots in mirrored(changed):
         full.put(buys, price, lots)
     both = (mirrored(changed), []) if buys else ([], mirrored(changed))
-    bids, asks = crop.apply(Change(1, 0, *both, 0, 0, []), full)
+    bids, asks = crop.apply(Change(1, 0, *both, 0, 0), full)
     assert sorted(bids if buys else asks) == sorted(mirrored(told))
     assert (asks if buys else bids) == []
     assert crop.levels(buys) == full.top(buys, n)

@@ -385,7 +385,7 @@ Global___BookSnapshot: _TypeAlias = BookSnapshot  # noqa: Y015
 
 @_typing.final
 class BookDelta(_message.Message):
-    """All changes of one command. Apply if previous_sequence equals the sequence that you have."""
+    """What the commands of one commit changed, all together. Apply if previous_sequence equals the sequence that you have."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -396,18 +396,18 @@ class BookDelta(_message.Message):
     CHECKSUM_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Its number."""
+    """The number of the last of them."""
     previous_sequence: _builtins.int
     """The number before it in this stream."""
     checksum: _builtins.int
     """CRC32 of the top ten after it, whatever depth is subscribed."""
     @_builtins.property
     def bids(self) -> _containers.RepeatedCompositeFieldContainer[Global___Level]:
-        """Levels that changed."""
+        """Levels that are not what they were."""
 
     @_builtins.property
     def asks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Level]:
-        """Levels that changed."""
+        """Levels that are not what they were."""
 
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:

@@ -1,7 +1,7 @@
 """All markets as they are published, and the journal entry that they are as of."""
 
 from services.book.publisher.batch import Batch
-from services.book.publisher.events import AssetEvent, BookEvent, Event, MarketEvent, OrderEvent, Row
+from services.book.publisher.events import AssetEvent, BookEvent, MarketEvent, OrderEvent, Row
 from services.book.publisher.topic import LAG_CHANGES_MAX, Topic
 from services.errors import Reason, Rejected
 from services.units import Asset, market_of
@@ -43,30 +43,31 @@ class Board:
         return [self._by_symbol[symbol] for symbol in sorted(self._by_symbol)]
 
     def apply(self, row: Row, batch: Batch) -> None:
-        """Takes the next row (or one that begins before and ends after the cursor); notes in `batch` what to store."""
-        assert row.first <= self.journal_sequence + 1, f"row {row.first} does not follow {self.journal_sequence}"
+        """Takes the next row, all of it at once; notes in `batch` what to store."""
+        assert row.first == self.journal_sequence + 1, f"row {row.first} does not follow {self.journal_sequence}"
         assert self.incarnation in {"", row.incarnation}, "another journal"
         self.incarnation = row.incarnation
-        for sequence, event in row.events:
-            if sequence > self.journal_sequence:
-                self.take(event, row.time_ns, batch)
-        batch.events += max(row.last - self.journal_sequence, 0)
-        self.journal_sequence = max(self.journal_sequence, row.last)
+        touched: dict[int, Topic] = {}
+        for event in row.events:
+            if isinstance(event, OrderEvent | BookEvent):
+                topic = touched[event.market_id] = self.topics[event.market_id]
+                topic.fold.take(event)
+            else:
+                self._take(event, batch)
+        for market_id, topic in touched.items():
+            change, traded = topic.seal(row.time_ns)
+            batch.note(market_id, topic.event, topic.fold, change, traded)
+        batch.events += row.last - self.journal_sequence
+        self.journal_sequence = row.last
         batch.incarnation, batch.journal_sequence = self.incarnation, self.journal_sequence
 
-    def take(self, event: Event, time_ns: int, batch: Batch) -> None:
-        """Takes one event."""
-        match event:
-            case OrderEvent() | BookEvent():
-                topic = self.topics[event.market_id]
-                change, data = topic.apply(event, time_ns)
-                batch.note(event.market_id, topic.event, topic.fold, change, data)
-            case AssetEvent():
-                self.add_asset(event)
-                batch.assets.append(event)
-            case MarketEvent():
-                topic = self.add_market(event)
-                batch.markets[event.market_id] = (event, topic.fold)
+    def _take(self, event: AssetEvent | MarketEvent, batch: Batch) -> None:
+        if isinstance(event, AssetEvent):
+            self.add_asset(event)
+            batch.assets.append(event)
+        else:
+            topic = self.add_market(event)
+            batch.markets[event.market_id] = (event, topic.fold)
 
     def add_asset(self, event: AssetEvent) -> None:
         """An asset exists."""

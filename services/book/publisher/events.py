@@ -3,13 +3,16 @@
 from typing import NamedTuple
 
 
-class Fill(NamedTuple):
-    """A trade as its event tells it."""
+class Trade(NamedTuple):
+    """A public trade. `sequence` is its command's: what one command traded belongs together."""
 
     trade_id: int
+    sequence: int
     price_ticks: int
     quantity_lots: int
+    taker_buys: bool
     settlement_sequence: int
+    time_ns: int
 
 
 class OrderEvent(NamedTuple):
@@ -19,19 +22,17 @@ class OrderEvent(NamedTuple):
         market_id: which market.
         sequence: the market's; one more than that of the event before.
         buys: the order's side.
-        fills: its trades as taker, in order.
+        trades: its trades as taker, in order.
         price_ticks: its limit price; 0 for a market order.
-        rested_lots: what of it came to rest; 0: nothing.
-        canceled_lots: what of it left the book; 0: nothing.
+        lots: more of them at that price: what came to rest; less than 0: what left the book.
     """
 
     market_id: int
     sequence: int
     buys: bool
-    fills: tuple[Fill, ...]
+    trades: tuple[Trade, ...]
     price_ticks: int
-    rested_lots: int
-    canceled_lots: int
+    lots: int
 
 
 class BookEvent(NamedTuple):
@@ -41,13 +42,13 @@ class BookEvent(NamedTuple):
         market_id: which market.
         sequence: the market's; one more than that of the event before.
         levels: (buys, price_ticks, what is shown there now): every level that it touched.
-        fills: (whether the taker buys, the trade), in order.
+        trades: in order.
     """
 
     market_id: int
     sequence: int
     levels: tuple[tuple[bool, int, int], ...]
-    fills: tuple[tuple[bool, Fill], ...]
+    trades: tuple[Trade, ...]
 
 
 class AssetEvent(NamedTuple):
@@ -75,12 +76,10 @@ Event = OrderEvent | BookEvent | AssetEvent | MarketEvent
 
 
 class Row(NamedTuple):
-    """One committed row of the journal. `events`: (journal_sequence, event) for those that concern us, some
-    entries with several.
-    """
+    """One committed row of the journal, with those of its events that concern us."""
 
     first: int
     last: int
     time_ns: int
     incarnation: str
-    events: tuple[tuple[int, Event], ...]
+    events: list[Event]

@@ -1,4 +1,4 @@
-"""The fold of one market: its events become depth, changes and trades. Pure.
+"""The fold of one market: the events of a row become depth, one change and trades. Pure.
 
 An event that does not follow the one before, or that does not fit the book, is an assertion: this projection has lost
 its way and must not go on telling the world about it.
@@ -7,7 +7,7 @@ its way and must not go on telling the world about it.
 from typing import NamedTuple
 
 from services.book.publisher.checksum import CHECKSUM_LEVELS, checksum, text_of
-from services.book.publisher.events import BookEvent, Fill, OrderEvent
+from services.book.publisher.events import BookEvent, OrderEvent, Trade
 from services.depth import Depth
 from services.units import Market
 
@@ -15,20 +15,17 @@ Level = tuple[int, int]
 """(price_ticks, lots); 0 lots: the level is gone."""
 
 
-class Trade(NamedTuple):
-    """A public trade. `sequence` is its command's: what one command traded belongs together."""
-
-    trade_id: int
-    sequence: int
-    price_ticks: int
-    quantity_lots: int
-    taker_buys: bool
-    settlement_sequence: int
-    time_ns: int
-
-
 class Change(NamedTuple):
-    """What one command did to one market's book."""
+    """What the commands of one row did to one market's book, all together.
+
+    Attributes:
+        sequence: of the last of them.
+        previous_sequence: of the last one before them.
+        bids: the levels that are not what they were.
+        asks: the same.
+        checksum: of the top ten after it.
+        time_ns: the row's.
+    """
 
     sequence: int
     previous_sequence: int
@@ -36,11 +33,10 @@ class Change(NamedTuple):
     asks: list[Level]
     checksum: int
     time_ns: int
-    trades: list[Trade]
 
 
 class Fold:
-    """One market's book as of `sequence`.
+    """One market's book as of `sequence`. Between `take` and `seal` it is that of the row before.
 
     Attributes:
         market: units and names.
@@ -60,59 +56,64 @@ class Fold:
         self.checksum = self.top_checksum()
         self.time_ns = 0
         self.last_trade_id = 0
+        self._last_taken = 0
+        self._moved: dict[bool, dict[int, int]] = {False: {}, True: {}}
+        self._traded: list[tuple[Trade, ...]] = []
 
-    def apply(self, event: OrderEvent | BookEvent, time_ns: int) -> Change:
-        """Takes the next event."""
-        assert event.sequence == self.sequence + 1, (
-            f"{self.market.symbol}: change {event.sequence} does not follow {self.sequence}"
+    def restore(self, sequence: int, checksum: int, time_ns: int, last_trade_id: int) -> None:
+        """Says what the depth, which has been put in, is as of."""
+        self.sequence = self._last_taken = sequence
+        self.checksum, self.time_ns, self.last_trade_id = checksum, time_ns, last_trade_id
+
+    def take(self, event: OrderEvent | BookEvent) -> None:
+        """Takes the next event of a row."""
+        assert event.sequence == self._last_taken + 1, (
+            f"{self.market.symbol}: change {event.sequence} does not follow {self._last_taken}"
         )
+        self._last_taken = event.sequence
+        if event.trades:
+            self._trade(event.trades)
         if isinstance(event, OrderEvent):
-            touched = self._move(event)
-            trades = [self._trade(event.buys, fill, event.sequence, time_ns) for fill in event.fills]
+            for trade in event.trades:
+                makers = self._moved[not event.buys]
+                makers[trade.price_ticks] = makers.get(trade.price_ticks, 0) - trade.quantity_lots
+            if event.lots:
+                own = self._moved[event.buys]
+                own[event.price_ticks] = own.get(event.price_ticks, 0) + event.lots
         else:
-            touched = [(buys, price_ticks) for buys, price_ticks, _ in event.levels]
-            for level in event.levels:
-                self.depth.put(*level)
-            trades = [self._trade(taker_buys, fill, event.sequence, time_ns) for taker_buys, fill in event.fills]
-        assert touched, f"{self.market.symbol}: change {event.sequence} changes nothing"
-        self.sequence, self.time_ns = event.sequence, time_ns
-        for buys in {buys for buys, price in touched if self.depth.among(buys, price, CHECKSUM_LEVELS)}:
-            self._texts[buys] = None
+            for buys, price_ticks, lots in event.levels:
+                self._moved[buys][price_ticks] = lots - self.depth.quantity(buys, price_ticks)
+
+    def seal(self, time_ns: int) -> tuple[Change, list[tuple[Trade, ...]]]:
+        """The row is over: what its events did to the book, and what they traded, by command."""
+        assert self._last_taken > self.sequence, f"{self.market.symbol}: no event to seal"
+        previous, self.sequence, self.time_ns = self.sequence, self._last_taken, time_ns
+        bids, asks = self._apply(True), self._apply(False)
         if None in self._texts.values():
             self.checksum = checksum(self._text(False), self._text(True))
-        levels = [(buys, (price, self.depth.quantity(buys, price))) for buys, price in touched]
-        bids = [level for buys, level in levels if buys]
-        asks = [level for buys, level in levels if not buys]
-        return Change(event.sequence, event.sequence - 1, bids, asks, self.checksum, time_ns, trades)
+        traded, self._traded = self._traded, []
+        return Change(self.sequence, previous, bids, asks, self.checksum, time_ns), traded
 
-    def _move(self, event: OrderEvent) -> list[tuple[bool, int]]:
-        """Puts what a plain order did into the depth; returns the levels that it touched, each once."""
-        touched: dict[tuple[bool, int], None] = {}
-        for fill in event.fills:
-            self.depth.take(event.buys, fill.price_ticks, fill.quantity_lots)
-            touched[not event.buys, fill.price_ticks] = None
-        if event.rested_lots:
-            self.depth.rest(event.buys, event.price_ticks, event.rested_lots)
-            touched[event.buys, event.price_ticks] = None
-        if event.canceled_lots:
-            self.depth.cancel(event.buys, event.price_ticks, event.canceled_lots)
-            touched[event.buys, event.price_ticks] = None
-        return list(touched)
+    def _apply(self, buys: bool) -> list[Level]:
+        """Puts what has moved on a side into the depth; returns the levels that are not what they were."""
+        moved, depth = self._moved[buys], self.depth
+        if not moved:
+            return []
+        levels = [(price_ticks, depth.move(buys, price_ticks, lots)) for price_ticks, lots in moved.items() if lots]
+        if levels:
+            best = max(levels)[0] if buys else min(levels)[0]
+            if depth.among(buys, best, CHECKSUM_LEVELS):
+                self._texts[buys] = None
+        moved.clear()
+        return levels
 
-    def _trade(self, taker_buys: bool, fill: Fill, sequence: int, time_ns: int) -> Trade:
-        assert fill.trade_id == self.last_trade_id + 1, (
-            f"{self.market.symbol}: trade {fill.trade_id} does not follow {self.last_trade_id}"
-        )
-        self.last_trade_id = fill.trade_id
-        return Trade(
-            fill.trade_id,
-            sequence,
-            fill.price_ticks,
-            fill.quantity_lots,
-            taker_buys,
-            fill.settlement_sequence,
-            time_ns,
-        )
+    def _trade(self, trades: tuple[Trade, ...]) -> None:
+        for trade in trades:
+            assert trade.trade_id == self.last_trade_id + 1, (
+                f"{self.market.symbol}: trade {trade.trade_id} does not follow {self.last_trade_id}"
+            )
+            self.last_trade_id = trade.trade_id
+        self._traded.append(trades)
 
     def top_checksum(self) -> int:
         """The checksum of the top ten as it stands, however it came to be so."""

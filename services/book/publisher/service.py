@@ -129,7 +129,7 @@ class BookService:
                 whole = entry.trades[0].trade_id == position + 1
                 rest = () if whole else [trade for trade in entry.trades if trade.trade_id > position]
                 position, beats = entry.last_trade_id, bell.beats
-                yield entry.data if whole else wire.trades(topic.market, rest, tape.last_trade_id)
+                yield entry.once.data if whole else wire.trades(topic.market, rest, tape.last_trade_id)
             if position == tape.last_trade_id:
                 if beats == bell.beats:
                     await bell.wait()

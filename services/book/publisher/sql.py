@@ -7,7 +7,7 @@ MARKETS = (
     " sequence, checksum, time_ns, last_trade_id FROM markets ORDER BY market_id"
 )
 LEVELS = "SELECT buys, price_ticks, lots FROM levels WHERE market_id = $1"
-CHANGES = "SELECT sequence, data FROM changes WHERE market_id = $1 ORDER BY sequence"
+CHANGES = "SELECT data FROM changes WHERE market_id = $1 ORDER BY sequence"
 TRADES_BEFORE = (
     "SELECT trade_id, sequence, price_ticks, quantity_lots, taker_buys, settlement_sequence, time_ns"
     " FROM trades WHERE market_id = $1 AND trade_id < $2 ORDER BY trade_id DESC LIMIT $3"

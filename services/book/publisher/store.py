@@ -9,11 +9,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from services.book.publisher import sql
 from services.book.publisher.batch import Batch
 from services.book.publisher.board import Board
-from services.book.publisher.events import AssetEvent, MarketEvent
-from services.book.publisher.fold import Fold, Trade
+from services.book.publisher.events import AssetEvent, MarketEvent, Trade
+from services.book.publisher.fold import Change, Fold
 from services.book.publisher.topic import RESUME_CHANGES_MAX
 from services.runtime import log, metrics
 from services.runtime.db import Conflict, Database, Row, Statement, Unavailable, Value
@@ -26,11 +28,13 @@ UNSTORED_ROWS_MAX = 5_000
 what is not in the store yet is there."""
 CURSOR_EVENTS_MAX = 1_000
 """A cursor that moves alone, the clock's ticks, is stored after so many events only."""
-FLUSH_SECONDS_MIN = 0.05
-"""From one transaction to the next: what comes meanwhile goes together."""
+FLUSH_SECONDS_MIN = 0.25
+"""From one transaction to the next: what comes meanwhile goes together, a level that changes often only once."""
 RETRY_SECONDS_MAX = 60.0
 """How long a database may be away before the process gives up."""
 TRADES_PAGE_MAX = 1_000
+
+_ENCODER, _DECODER = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Change)
 
 logger = log.get("store")
 
@@ -62,13 +66,13 @@ class Store:
             topic = board.add_market(_market_event(row))
             sequence, checksum, time_ns, last_trade_id = row[8:]
             fold = Fold(topic.market)
-            fold.sequence, fold.time_ns, fold.last_trade_id = sequence, time_ns, last_trade_id
             await self._load_levels(fold)
             if fold.top_checksum() != checksum:
                 raise StartError(f"the stored book of {topic.market.symbol} is damaged: start once with --rebuild")
-            fold.checksum = checksum
+            fold.restore(sequence, checksum, time_ns, last_trade_id)
             changes = await self._load_changes(topic.market.market_id)
-            if [change[0] for change in changes] != list(range(sequence + 1 - len(changes), sequence + 1)):
+            followed = [change.previous_sequence for change in changes[1:]] + [sequence]
+            if changes and [change.sequence for change in changes] != followed:
                 raise StartError(f"the stored changes of {topic.market.symbol} have gaps: start once with --rebuild")
             topic.restore(fold, changes)
 
@@ -76,9 +80,8 @@ class Store:
         for buys, price_ticks, lots in await self._db.fetch(sql.LEVELS, fold.market.market_id):
             fold.depth.put(bool(buys), price_ticks, lots)
 
-    async def _load_changes(self, market_id: int) -> list[tuple[int, bytes]]:
-        rows = await self._db.fetch(sql.CHANGES, market_id)
-        return [(sequence, bytes(data)) for sequence, data in rows]
+    async def _load_changes(self, market_id: int) -> list[Change]:
+        return [_DECODER.decode(data) for (data,) in await self._db.fetch(sql.CHANGES, market_id)]
 
     async def wipe(self) -> None:
         """Forgets everything: the journal will be read from its first entry."""
@@ -158,11 +161,15 @@ class Store:
         # First the guard: of two publishers on one store the second writer conflicts, and dies of it.
         moved = (batch.incarnation, batch.journal_sequence, self._stored_sequence)
         statements = [Statement(sql.MOVE_CURSOR, [moved], expect=1)]
-        levels = [(*key, lots) for key, lots in batch.levels.items() if lots]
-        gone = [key for key, lots in batch.levels.items() if not lots]
+        touched = [(*side, *level) for side, sums in batch.levels.items() for level in sums.items()]
+        levels, gone = [level for level in touched if level[-1]], [level[:-1] for level in touched if not level[-1]]
         oldest = {market_id: fold.sequence - RESUME_CHANGES_MAX for market_id, (_, fold) in batch.markets.items()}
         pruned = [(market_id, sequence) for market_id, sequence in oldest.items() if sequence > 0]
-        changes = [change for change in batch.changes if change[1] > oldest[change[0]]]
+        changes = [
+            (market_id, change.sequence, _ENCODER.encode(change))
+            for market_id, change in batch.changes
+            if change.sequence > oldest[market_id]
+        ]
         for text, rows in (
             (sql.INSERT_ASSET, batch.assets),
             (sql.UPSERT_MARKET, [self._market(event, fold) for event, fold in batch.markets.values()]),

@@ -24,12 +24,12 @@ class Subscriber:
             resume_from: the sequence after which to go on, see `resumable`; None: begin with a snapshot.
         """
         self._topic, self._book, self._incarnation = topic, book, incarnation
-        position = book.window.head if resume_from is None else resume_from
-        self._reader = Reader(book.window, position, topic.lag_changes_max)
+        position = None if resume_from is None else book.window.position_of(resume_from)
+        self._reader = Reader(book.window, book.window.head if position is None else position, topic.lag_changes_max)
         self._first: bytes | None = None
         self._beats = book.bell.beats
-        if resume_from is None:
-            self._sequence, _, self._first = topic.snapshot(book.depth, False, incarnation)
+        if resume_from is None or position is None:
+            self._sequence, self._first = topic.snapshot(book.depth, False, incarnation)
         else:
             self._sequence = resume_from
             if not self._reader.lag:  # the first message never waits
@@ -37,9 +37,9 @@ class Subscriber:
 
     @staticmethod
     def resumable(topic: Topic, sequence: int) -> bool:
-        """Whether all changes after a sequence are still here."""
-        head = topic.fold.sequence
-        return max(topic.full.window.tail, head - RESUME_CHANGES_MAX) <= sequence <= head
+        """Whether all changes after a sequence are still here, and a message begins with the first of them."""
+        recent = sequence >= topic.fold.sequence - RESUME_CHANGES_MAX
+        return recent and topic.full.window.position_of(sequence) is not None
 
     def ready(self) -> list[bytes]:
         """The next messages. None: wait for `Book.bell`."""
@@ -50,14 +50,14 @@ class Subscriber:
         if messages is None:
             self._reader.skip()
             _lagged.inc()
-            self._sequence, _, data = self._topic.snapshot(self._book.depth, True, self._incarnation)
+            self._sequence, data = self._topic.snapshot(self._book.depth, True, self._incarnation)
             return [data]
         beats, self._beats = self._beats, self._book.bell.beats
         if not messages and beats != self._beats:
             return [wire.heartbeat(self._sequence, self._incarnation)]
         told = []
-        for sequence, previous, data in messages:
+        for sequence, previous, once in messages:
             # In a stream with a depth, the first change after a snapshot may follow on one that all others had.
-            told.append(data if previous == self._sequence else wire.chained(data, self._sequence))
+            told.append(once.data if previous == self._sequence else wire.chained(once.data, self._sequence))
             self._sequence = sequence
         return told

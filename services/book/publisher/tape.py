@@ -7,14 +7,15 @@ from collections import deque
 from itertools import takewhile
 from typing import NamedTuple
 
-from services.book.publisher.fold import Trade
+from services.book.publisher.events import Trade
+from services.book.publisher.once import Once
 
 
 class Print(NamedTuple):
-    """What one command traded: the trades and, serialized once for everybody, the message about them."""
+    """What one command traded: the trades, and the message about them."""
 
-    trades: list[Trade]
-    data: bytes
+    trades: tuple[Trade, ...]
+    once: Once
 
     @property
     def last_trade_id(self) -> int:

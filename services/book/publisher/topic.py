@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from services.book.publisher import wire
 from services.book.publisher.bell import Bell
 from services.book.publisher.crop import Crop
-from services.book.publisher.events import BookEvent, MarketEvent, OrderEvent
+from services.book.publisher.events import MarketEvent, Trade
 from services.book.publisher.fold import Change, Fold
+from services.book.publisher.once import Once
 from services.book.publisher.tape import Print, Tape
 from services.book.publisher.window import Message, Window
 from services.errors import Reason, Rejected
@@ -17,7 +19,7 @@ from services.units import Market
 RESUME_CHANGES_MAX = 10_000
 """How far back a reader may resume: a promise of the public API."""
 LAG_CHANGES_MAX = 2_500
-"""How far a reader may fall behind before it gets a snapshot instead."""
+"""How many messages a reader may fall behind before it gets a snapshot instead."""
 TAPE_COMMANDS_MAX = 10_000
 DEPTHS_MAX = 64
 """How many different depths of one market may be subscribed at once: each costs a little at every change."""
@@ -49,7 +51,7 @@ class Topic:
         market: units and names.
         event: the market as its last event described it.
         fold: the book.
-        full: what subscribers of the whole book read; its positions are the market's sequences.
+        full: what subscribers of the whole book read.
         tape: the newest trades, and the bell of those who read them.
     """
 
@@ -60,46 +62,44 @@ class Topic:
         self.tape = Tape(TAPE_COMMANDS_MAX)
         self.tape_bell = Bell()
         self.lag_changes_max = lag_changes_max
-        self.full = Book(0, self._window(0))
+        self.full = self._whole(0)
         self._cropped: dict[int, _Cropped] = {}
         self._snapshots: dict[tuple[int, bool], tuple[int, bytes]] = {}
 
-    def restore(self, fold: Fold, changes: list[tuple[int, bytes]]) -> None:
-        """Takes over a stored book and the stored changes (sequence, data) that led to it, without gaps."""
+    def restore(self, fold: Fold, changes: list[Change]) -> None:
+        """Takes over a stored book and the stored changes that led to it, without gaps."""
         self.fold = fold
         self.tape = Tape(TAPE_COMMANDS_MAX, fold.last_trade_id)
-        self.full = Book(0, self._window(fold.sequence - len(changes)))
-        for sequence, data in changes:
-            assert sequence == self.full.window.head + 1, f"{self.market.symbol}: change {sequence} follows a gap"
-            self.full.window.append(Message(sequence, sequence - 1, data))
-        assert self.full.window.head == fold.sequence, f"{self.market.symbol}: the last changes are missing"
+        self.full = self._whole(changes[0].previous_sequence if changes else fold.sequence)
+        for change in changes:
+            self.full.window.append(self._message(change))
 
-    def apply(self, event: OrderEvent | BookEvent, time_ns: int) -> tuple[Change, bytes]:
-        """Takes the next event; returns what it changed, and that serialized. Wakes who waits for it."""
-        change = self.fold.apply(event, time_ns)
-        data = wire.delta(self.market, change, change.previous_sequence, change.bids, change.asks)
-        self.full.window.append(Message(change.sequence, change.previous_sequence, data))
+    def seal(self, time_ns: int) -> tuple[Change, list[tuple[Trade, ...]]]:
+        """A row is over: publishes what its events changed, wakes who waits for that, and returns it: see Fold.seal."""
+        change, traded = self.fold.seal(time_ns)
+        self.full.window.append(self._message(change))
         for cropped in self._cropped.values():
             self._crop(cropped, change)
-        if change.trades:
-            message = wire.trades(self.market, change.trades, change.trades[-1].trade_id)
-            self.tape.append(Print(change.trades, message))
+        if traded:
+            for trades in traded:
+                message = partial(wire.trades, self.market, trades, trades[-1].trade_id)
+                self.tape.append(Print(trades, Once(message)))
             self.tape_bell.ring()
         self.full.bell.ring()
-        return change, data
+        return change, traded
 
     def beat(self) -> None:
         """The heartbeat interval has passed."""
         for bell in (self.full.bell, self.tape_bell, *(cropped.book.bell for cropped in self._cropped.values())):
             bell.beat()
 
-    def snapshot(self, depth: int, lagged: bool, incarnation: str) -> Message:
-        """The book as it is, serialized once for all who ask at the same moment."""
+    def snapshot(self, depth: int, lagged: bool, incarnation: str) -> tuple[int, bytes]:
+        """The book's sequence, and the book, serialized once for all who ask at the same moment."""
         sequence, data = self._snapshots.get((depth, lagged), (-1, b""))
         if sequence != self.fold.sequence:
             data = wire.snapshot(self.fold, depth, lagged, incarnation)
             self._snapshots[depth, lagged] = (self.fold.sequence, data)
-        return Message(self.fold.sequence, 0, data)
+        return self.fold.sequence, data
 
     @contextmanager
     def subscribed(self, depth: int) -> Iterator[Book]:
@@ -131,11 +131,13 @@ class Topic:
     def _crop(self, cropped: _Cropped, change: Change) -> None:
         bids, asks = cropped.crop.apply(change, self.fold.depth)
         if bids or asks:
-            data = wire.delta(self.market, change, cropped.last_sequence, bids, asks)
-            cropped.book.window.append(Message(change.sequence, cropped.last_sequence, data))
+            told = change._replace(previous_sequence=cropped.last_sequence, bids=bids, asks=asks)
+            cropped.book.window.append(self._message(told))
             cropped.last_sequence = change.sequence
             cropped.book.bell.ring()
 
-    def _window(self, head: int) -> Window:
-        # A reader that resumes at the window's very edge has the lag of any other reader before it falls out.
-        return Window(RESUME_CHANGES_MAX + self.lag_changes_max, head)
+    def _message(self, change: Change) -> Message:
+        return Message(change.sequence, change.previous_sequence, Once(partial(wire.delta, self.market, change)))
+
+    def _whole(self, sequence: int) -> Book:
+        return Book(0, Window(self.lag_changes_max, sequence, RESUME_CHANGES_MAX))

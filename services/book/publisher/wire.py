@@ -1,6 +1,5 @@
 """Between protobuf and the publisher's own types."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from clearbook.internal.v1 import journal_pb2
@@ -8,8 +7,8 @@ from clearbook.internal.v1.matching_service_pb2 import StreamEventsResponse
 from clearbook.v1 import book_service_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.book.publisher.events import AssetEvent, BookEvent, Event, Fill, MarketEvent, OrderEvent, Row
-from services.book.publisher.fold import Change, Fold, Level, Trade
+from services.book.publisher.events import AssetEvent, BookEvent, Event, MarketEvent, OrderEvent, Row, Trade
+from services.book.publisher.fold import Change, Fold, Level
 from services.units import Market
 
 NS_PER_SECOND = 1_000_000_000
@@ -17,27 +16,33 @@ NS_PER_SECOND = 1_000_000_000
 
 def row(response: StreamEventsResponse) -> Row:
     """A journal row, with those of its events that concern market data."""
-    batch = journal_pb2.EventBatch.FromString(response.events)
-    events = [(event.journal_sequence, read) for event in batch.events for read in _events(event)]
-    return Row(
-        response.first_journal_sequence,
-        response.last_journal_sequence,
-        response.time_ns,
-        response.incarnation,
-        tuple(events),
-    )
+    time_ns = response.time_ns
+    events: list[Event] = []
+    for event in journal_pb2.EventBatch.FromString(response.events).events:
+        if (sequence := event.market_sequence) and (placed := event.order_placed).HasField("order"):
+            events.append(_placed(sequence, placed, time_ns))
+        else:
+            events += _others(event, time_ns)
+    return Row(response.first_journal_sequence, response.last_journal_sequence, time_ns, response.incarnation, events)
 
 
-def _events(event: journal_pb2.Event) -> Sequence[Event]:
+def _placed(sequence: int, placed: journal_pb2.OrderPlaced, time_ns: int) -> OrderEvent:
+    order = placed.order
+    buys = order.side == journal_pb2.SIDE_BUY
+    rested = order.quantity_lots - order.filled_lots if order.state == journal_pb2.ORDER_STATE_OPEN else 0
+    # Reading anything costs, and most orders that come to rest have not traded.
+    trades = tuple(_trades(placed.trades, sequence, buys, time_ns)) if order.filled_lots else ()
+    return OrderEvent(order.market_id, sequence, buys, trades, order.price_ticks, rested)
+
+
+def _others(event: journal_pb2.Event, time_ns: int) -> Sequence[Event]:
     match event.WhichOneof("kind"):
-        case "order_placed" if event.market_sequence:
-            return (_placed(event.market_sequence, event.order_placed),)
         case "order_canceled" if event.market_sequence:
             order = event.order_canceled.order
             buys, left = order.side == journal_pb2.SIDE_BUY, order.quantity_lots - order.filled_lots
-            return (OrderEvent(order.market_id, event.market_sequence, buys, (), order.price_ticks, 0, left),)
+            return (OrderEvent(order.market_id, event.market_sequence, buys, (), order.price_ticks, -left),)
         case "orders_changed":
-            return _orders_changed(event.orders_changed)
+            return _orders_changed(event.orders_changed, time_ns)
         case "asset_created":
             asset = event.asset_created.asset
             return (AssetEvent(asset.asset_id, asset.symbol, asset.decimals),)
@@ -49,31 +54,25 @@ def _events(event: journal_pb2.Event) -> Sequence[Event]:
             return ()
 
 
-def _placed(market_sequence: int, placed: journal_pb2.OrderPlaced) -> OrderEvent:
-    order = placed.order
-    fills = [_fill(trade) for trade in placed.trades]
-    rested = order.quantity_lots - order.filled_lots if order.state == journal_pb2.ORDER_STATE_OPEN else 0
-    buys = order.side == journal_pb2.SIDE_BUY
-    return OrderEvent(order.market_id, market_sequence, buys, tuple(fills), order.price_ticks, rested, 0)
-
-
-def _orders_changed(changed: journal_pb2.OrdersChanged) -> list[Event]:
+def _orders_changed(changed: journal_pb2.OrdersChanged, time_ns: int) -> list[Event]:
     """The market as it is now, if the command changed it; then every book that it changed."""
     events: list[Event] = [_market(changed.market)] if changed.HasField("market") else []
-    fills: dict[int, list[tuple[bool, Fill]]] = defaultdict(list)
-    for step in changed.steps:
-        taker_buys = step.order.side == journal_pb2.SIDE_BUY
-        fills[step.order.market_id] += [(taker_buys, _fill(trade)) for trade in step.trades]
     for book in changed.books:
         levels = [(level.side == journal_pb2.SIDE_BUY, level.price_ticks, level.lots) for level in book.levels]
-        events.append(
-            BookEvent(book.market_id, book.market_sequence, tuple(levels), tuple(fills.get(book.market_id, ())))
-        )
+        trades: list[Trade] = []
+        for step in changed.steps:
+            if step.order.market_id == book.market_id:
+                buys = step.order.side == journal_pb2.SIDE_BUY
+                trades += _trades(step.trades, book.market_sequence, buys, time_ns)
+        events.append(BookEvent(book.market_id, book.market_sequence, tuple(levels), tuple(trades)))
     return events
 
 
-def _fill(trade: journal_pb2.Trade) -> Fill:
-    return Fill(trade.trade_id, trade.price_ticks, trade.quantity_lots, trade.settlement_sequence)
+def _trades(trades: Iterable[journal_pb2.Trade], sequence: int, taker_buys: bool, time_ns: int) -> list[Trade]:
+    return [
+        Trade(t.trade_id, sequence, t.price_ticks, t.quantity_lots, taker_buys, t.settlement_sequence, time_ns)
+        for t in trades
+    ]
 
 
 def _market(market: journal_pb2.Market) -> MarketEvent:
@@ -132,15 +131,15 @@ def snapshot(fold: Fold, depth: int, lagged: bool, incarnation: str) -> bytes:
     ).SerializeToString()
 
 
-def delta(market: Market, change: Change, previous_sequence: int, bids: list[Level], asks: list[Level]) -> bytes:
-    """A change, as a stream's message. The levels are given: a stream with a depth tells others than the change's."""
+def delta(market: Market, change: Change) -> bytes:
+    """A change, as a stream's message."""
     response = pb.StreamOrderBookResponse()
-    message = response.delta  # filled in place: one is made for every event, and copies took half of the time
-    message.sequence, message.previous_sequence = change.sequence, previous_sequence
+    message = response.delta  # filled in place: copies took half of the time
+    message.sequence, message.previous_sequence = change.sequence, change.previous_sequence
     price, quantity = market.format_price, market.format_quantity
-    for ticks, lots in bids:
+    for ticks, lots in change.bids:
         message.bids.add(price=price(ticks), quantity=quantity(lots))
-    for ticks, lots in asks:
+    for ticks, lots in change.asks:
         message.asks.add(price=price(ticks), quantity=quantity(lots))
     message.checksum = change.checksum
     if change.time_ns:
