@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -91,7 +92,7 @@ def test_order_placed(name: str) -> None:
         assert first.create_sequence == 10
 
 
-def summed(postings: list[Posting]) -> dict[tuple[int, int], int]:
+def summed(postings: Sequence[Posting]) -> dict[tuple[int, int], int]:
     sums: dict[tuple[int, int], int] = {}
     for posting in postings:
         assert posting.amount, "nothing is posted for nothing"
