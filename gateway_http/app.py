@@ -1,6 +1,8 @@
-"""The ASGI application: routes, errors in one shape, a request id and a count for every request."""
+"""The ASGI application: what is asked for often by itself, all else with FastAPI; errors in one shape.
 
-import time
+From outside in: Edge, CORS where it is asked for, Origins, Orders, FastAPI.
+"""
+
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -8,32 +10,27 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from gateway_http import routes, stream
+from gateway_http.edge import Edge
 from gateway_http.errors import answer
-from gateway_http.headers import DOCS_PATH, Headers, docs_page
+from gateway_http.headers import DOCS_PATH, docs_page
+from gateway_http.orders import Orders
+from gateway_http.orders_described import PATHS
 from gateway_http.origins import Origins
 from gateway_http.state import State
 from services.errors import Reason, Rejected
-from services.runtime import log, metrics
 
 CORS_HEADERS: Final = ("authorization", "content-type", "x-mbx-apikey", "x-request-id")
 CORS_HEADERS_SHOWN: Final = (
     *("x-request-id", "retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
 )
 
-CLIENT_GONE: Final = 499
-"""What is counted, by nginx's custom, when the client left before the answer began."""
-
 _HTTP_REASONS: Final = {404: Reason.ROUTE_NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED}
 
-logger = log.get("http")
-_requests = metrics.counter("http_requests", "HTTP requests answered", ("route", "status"))
-_seconds = metrics.histogram("http_seconds", "Seconds to the answer of a request", ("route",))
 
-
-def build(state: State, cors_origins: Sequence[str] = (), *, open_mode: bool = True) -> FastAPI:
+def build(state: State, cors_origins: Sequence[str] = (), *, open_mode: bool = True) -> ASGIApp:
     """The application.
 
     Args:
@@ -41,28 +38,40 @@ def build(state: State, cors_origins: Sequence[str] = (), *, open_mode: bool = T
         cors_origins: whose pages may use it from a browser.
         open_mode: whoever asks may name any user.
     """
-    app = FastAPI(
+    inner = FastAPI(
         title="Clearbook", version="1", description="An order book that clears.", docs_url=None, redoc_url=None
     )
-    app.state.clearbook = state
-    _add_docs(app)
-    app.include_router(routes.router)
-    app.include_router(stream.router)
-    app.add_exception_handler(Rejected, _on_rejected)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(HTTPException, _on_http)
-    app.add_middleware(Origins, allowed=cors_origins, open_mode=open_mode)
+    inner.state.clearbook = state
+    _add_docs(inner)
+    inner.include_router(routes.router)
+    inner.include_router(stream.router)
+    inner.add_exception_handler(Rejected, _on_rejected)
+    inner.add_exception_handler(RequestValidationError, _on_invalid)
+    inner.add_exception_handler(HTTPException, _on_http)
+    inner.add_exception_handler(Exception, _on_bug)
+    _describe(inner)
+    app: ASGIApp = Origins(Orders(inner, state), allowed=cors_origins, open_mode=open_mode)
     if cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
+        app = CORSMiddleware(
+            app,
             allow_origins=cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=CORS_HEADERS,
             expose_headers=CORS_HEADERS_SHOWN,
         )
-    app.add_middleware(_Observed)
-    app.add_middleware(Headers)
-    return app
+    return Edge(app)
+
+
+def _describe(app: FastAPI) -> None:
+    """Adds to the OpenAPI document what FastAPI does not serve."""
+    of_fastapi = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = of_fastapi()
+        document["paths"] = PATHS | document["paths"]
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]  # as FastAPI's guide has it
 
 
 def _add_docs(app: FastAPI) -> None:
@@ -85,6 +94,11 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
     return answer(Rejected(Reason.INVALID_FIELD, f"{field}: {first['msg']}", field))
 
 
+async def _on_bug(_request: Request, _error: Exception) -> Response:
+    """Starlette raises it again: Edge writes it down."""
+    return answer(Rejected(Reason.INTERNAL))
+
+
 async def _on_http(_request: Request, error: Exception) -> Response:
     """Unknown routes and methods."""
     assert isinstance(error, HTTPException)
@@ -92,37 +106,3 @@ async def _on_http(_request: Request, error: Exception) -> Response:
     response = answer(Rejected(reason), error.status_code)
     response.headers.update(error.headers or {})
     return response
-
-
-class _Observed:
-    """Binds the request id, sends it back, counts and times; a bug becomes an answer and a line in the log."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        given = next((value.decode("latin-1") for key, value in scope["headers"] if key == b"x-request-id"), None)
-        request_id = log.bind_request(given)
-        started, status = time.perf_counter(), 0
-
-        async def observed(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, observed)
-        except Exception:
-            logger.exception("bug", path=scope["path"])
-            if status:
-                raise  # the answer has begun: the server cuts it off
-            await answer(Rejected(Reason.INTERNAL))(scope, receive, observed)
-        finally:
-            route = getattr(scope.get("route"), "path", "none")
-            _requests.labels(route, status or CLIENT_GONE).inc()
-            _seconds.labels(route).observe(time.perf_counter() - started)

@@ -3,10 +3,11 @@
 import base64
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 TOLD: Final = "clearbook.told"
 """Where a request's scope keeps the headers that its answer will have, whatever that is."""
@@ -19,39 +20,27 @@ _DOCS_SOURCE: Final = "https://cdn.jsdelivr.net"
 _INLINE_SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _PUBLIC_PREFIXES: Final = ("/api/v1/orderbook/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics")
 _ALWAYS: Final = {b"x-content-type-options": b"nosniff", b"referrer-policy": b"no-referrer"}
+_PRIVATE: Final = {**_ALWAYS, b"cache-control": b"no-store"}
+_POLICY: Final = b"content-security-policy"
+_NOTHING_ALLOWED: Final = NOTHING.encode()
 _HSTS: Final = f"max-age={HSTS_SECONDS}".encode()
 
 
-class Headers:
-    """ASGI middleware around everything else."""
+def complete(given: Iterable[tuple[bytes, bytes]], scope: Scope, told: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer.
 
-    def __init__(self, app: ASGIApp) -> None:
-        """`app`: what is inside."""
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves, adding headers to the answer."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        told: dict[str, str] = {}
-        scope[TOLD] = told
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = _complete(message["headers"], scope, told)
-            await send(message)
-
-        await self._app(scope, receive, with_headers)
-
-
-def _complete(given: list[tuple[bytes, bytes]], scope: Scope, told: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    headers = {b"content-security-policy": NOTHING.encode()} | dict(given) | _ALWAYS
-    if not scope["path"].startswith(_PUBLIC_PREFIXES):
-        headers[b"cache-control"] = b"no-store"
+    Args:
+        given: its own.
+        scope: of the request.
+        told: what order_gateway told beside it.
+    """
+    headers = {_POLICY: _NOTHING_ALLOWED}
+    headers.update(given)
+    headers.update(_ALWAYS if scope["path"].startswith(_PUBLIC_PREFIXES) else _PRIVATE)
     if scope["scheme"] == "https":
         headers[b"strict-transport-security"] = _HSTS
-    headers |= {name.encode(): value.encode() for name, value in told.items()}
+    for name, value in told.items():
+        headers[name.encode()] = value.encode()
     return list(headers.items())
 
 

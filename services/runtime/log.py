@@ -5,8 +5,8 @@ FORCE_COLOR says that a terminal is behind whoever reads stderr.
 
 import logging
 import os
+import random
 import re
-import secrets
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -30,6 +30,8 @@ _SECRET_KEY = re.compile(
     r"|secret"
 )
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
+_ids = random.Random()
+"""Of names that need not be secret: a system call for each would cost more than all else about it."""
 _REQUEST_ID = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{REQUEST_ID_CHARS_MAX}}}")
 
 
@@ -41,7 +43,7 @@ def get(name: str) -> FilteringBoundLogger:
 
 def bind_request(given: str | None = None) -> str:
     """Makes `given` the request id of this task, or a fresh one when it is missing or malformed; returns it."""
-    identity = given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    identity = given if given and _REQUEST_ID.fullmatch(given) else f"{_ids.getrandbits(64):016x}"
     request_id.set(identity)
     return identity
 

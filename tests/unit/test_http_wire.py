@@ -4,11 +4,11 @@ import json
 
 import pytest
 from clearbook.v1 import order_service_pb2 as orders
-from fastapi.routing import APIRoute
 
 from gateway_http import wire
 from gateway_http.errors import problem
-from gateway_http.routes import router
+from gateway_http.orders import ROUTES
+from gateway_http.orders_described import PATHS
 from services.errors import Reason, Rejected
 
 DOCUMENTED = (
@@ -174,7 +174,9 @@ def test_texts_name_what_the_caller_typed(field: str, message: str, expected: st
     assert json.loads(problem(Rejected(Reason.INVALID_FIELD, message, field), "r1")[1])["message"] == expected
 
 
-def test_the_described_answers_of_an_order_are_all_that_there_can_be() -> None:
-    (route,) = [route for route in router.routes if isinstance(route, APIRoute) and route.path == "/api/v1/order"]
-    elsewhere = {Reason.METHOD_NOT_ALLOWED}
-    assert set(route.responses) == {200} | {reason.http_status for reason in Reason if reason not in elsewhere}
+def test_the_routes_of_orders_are_described_with_all_answers_that_there_can_be() -> None:
+    assert PATHS.keys() == ROUTES.keys()
+    possible = {str(reason.http_status) for reason in Reason if reason is not Reason.METHOD_NOT_ALLOWED} | {"200"}
+    assert {path: set(described["post"]["responses"]) for path, described in PATHS.items()} == dict.fromkeys(
+        PATHS, possible
+    )

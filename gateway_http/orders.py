@@ -1,0 +1,148 @@
+"""The routes that orders take: plain ASGI, for they are asked for often. Each decodes, asks order_gateway, encodes.
+
+What FastAPI and pydantic would do for a request costs several times what the request itself does.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway_http import wire
+from gateway_http.errors import JSON, answer
+from gateway_http.headers import TOLD
+from gateway_http.signing import is_form, signed_request
+from gateway_http.state import State
+from services.errors import Reason, Rejected
+from services.runtime import log
+from services.runtime.metadata import AUTHORIZATION_KEY, REQUEST_ID_KEY, USER_KEY
+
+BODY_SECONDS_MAX: Final = 10.0
+ORDER_SERVICE: Final = "/clearbook.v1.OrderService"
+
+_JSON: Final = (b"content-type", JSON.encode())
+_CONTENT_TYPE: Final = b"content-type"
+_AUTHORIZATION: Final = AUTHORIZATION_KEY.encode()
+
+
+class Route(NamedTuple):
+    """One route, which takes POST.
+
+    Attributes:
+        path: its own.
+        rpc: whom it asks: a method's full name.
+        decode: body → request, and the user_id that it names.
+        encode: request, serialized response → body.
+        body_bytes_max: of a body.
+        brief: `encode` does not look at the response.
+        form: whether the body may be a form.
+    """
+
+    path: str
+    rpc: str
+    decode: Callable[[bytes], tuple[Any, str]]
+    encode: Callable[[Any, bytes], bytes]
+    body_bytes_max: int = wire.BODY_BYTES_MAX
+    brief: bool = False
+    form: bool = False
+
+
+PLACE: Final = Route(
+    *("/api/v1/order", f"{ORDER_SERVICE}/PlaceOrder", wire.order_from),
+    encode=lambda order, _: wire.accepted(order.client_order_id),
+    brief=True,
+    form=True,
+)
+ROUTES: Final = {route.path: route for route in (PLACE,)}
+
+
+class Orders:
+    """ASGI middleware: serves these routes, and passes all else on."""
+
+    def __init__(self, app: ASGIApp, state: State) -> None:
+        """`app`: what is inside; `state`: with the client of order_gateway."""
+        self._app, self._forward = app, state.forward
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves."""
+        route = ROUTES.get(scope["path"]) if scope["type"] == "http" else None
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = route
+        if scope["method"] != "POST":
+            refusal = answer(Rejected(Reason.METHOD_NOT_ALLOWED))
+            refusal.headers["allow"] = "POST"
+            await refusal(scope, receive, send)
+            return
+        try:
+            body = await self._ask(route, scope, receive)
+        except Rejected as rejected:
+            await answer(rejected)(scope, receive, send)
+        except ClientDisconnect:
+            return  # nobody is there to be told
+        else:
+            headers = [_JSON, (b"content-length", b"%d" % len(body))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    async def _ask(self, route: Route, scope: Scope, receive: Receive) -> bytes:
+        content_type, authorization = b"", b""
+        for name, value in scope["headers"]:
+            if name == _CONTENT_TYPE:
+                content_type = content_type or value
+            elif name == _AUTHORIZATION:
+                authorization = authorization or value
+        body = await body_of(receive, route.body_bytes_max)
+        form = is_form(content_type.decode("latin-1"), body)
+        signed = signed_request(scope["headers"], scope["query_string"], body, form=form)
+        if form and not (route.form and (signed or authorization)):
+            why = f"a form must be signed; send {JSON}" if route.form else f"send {JSON}"
+            raise Rejected(Reason.UNSUPPORTED_MEDIA_TYPE, why)
+        request, user_id = route.decode(wire.form_order(body) if form else body)
+        response = await self._forward.call(
+            route.rpc,
+            request.SerializeToString(),
+            credentials(user_id, authorization),
+            scope["client"][0] if scope["client"] else "",
+            signed=signed,
+            told=scope[TOLD],
+            brief=route.brief,
+        )
+        return route.encode(request, response)
+
+
+def credentials(user_id: str, authorization: bytes) -> dict[str, str]:
+    """What the caller says of itself, as gRPC metadata. order_gateway judges it. Raises Rejected for a bad user_id."""
+    if not (user_id.isascii() and user_id.isprintable()):
+        raise Rejected(Reason.INVALID_FIELD, "user_id must be printable ASCII", "user_id")
+    metadata = {USER_KEY: user_id, REQUEST_ID_KEY: log.request_id.get()}
+    if authorization:
+        metadata[AUTHORIZATION_KEY] = authorization.decode("latin-1")
+    return metadata
+
+
+async def body_of(receive: Receive, bytes_max: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        Rejected: TOO_LARGE past the limit, however it is sent; TOO_SLOW if it does not come.
+        ClientDisconnect: the client has gone.
+    """
+    parts, size = list[bytes](), 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise ClientDisconnect
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > bytes_max:
+                    raise Rejected(Reason.TOO_LARGE, f"the body is larger than {bytes_max} bytes")
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise Rejected(Reason.TOO_SLOW, f"the body did not come within {BODY_SECONDS_MAX:g} s") from None
