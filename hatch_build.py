@@ -35,6 +35,7 @@ COMPILED = (
     "services/book/desk.py",
     "services/book/rules.py",
     "services/book/engine.py",
+    "services/book/encoding.py",
 )
 SETUP = """
 import sys

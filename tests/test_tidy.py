@@ -44,6 +44,7 @@ PURE = BASE | {
     "services.book.rules",
     "services.book.snapshot",
     "services.book.engine",
+    "services.book.encoding",
     "services.book.publisher.events",
     "services.book.publisher.fold",
     "services.book.publisher.checksum",

@@ -16,7 +16,7 @@ from clearbook.internal.v1 import journal_pb2 as pb
 from clearbook.internal.v1 import matching_service_pb2
 from google.protobuf.message import DecodeError
 
-from services.book import model
+from services.book import encoding, model
 from services.command_ids import GATEWAYS_MAX
 from services.errors import Reason, Rejected
 
@@ -26,8 +26,6 @@ AMOUNT_DIGITS_MAX = 78
 """Digits of 2^256 - 1, the largest amount of the chain."""
 
 _AMOUNT = re.compile(rf"[0-9]{{1,{AMOUNT_DIGITS_MAX}}}", re.ASCII)
-_ELEMENT_TAG = b"\x0a"
-"""Field 1, length-delimited: what an element of both batches begins with."""
 
 _SIDES = {model.SIDE_BUY, model.SIDE_SELL}
 _TYPES = {model.ORDER_TYPE_LIMIT, model.ORDER_TYPE_MARKET}
@@ -59,9 +57,10 @@ def submitted(request: matching_service_pb2.SubmitRequest) -> list[EncodedComman
         raise _invalid("commands", f"{len(request.commands)} commands, not 1 to {SUBMIT_COMMANDS_MAX}")
     request.DiscardUnknownFields()
     taken = []
-    for place, message in enumerate(request.commands):
+    encoded = encoding.elements(request.SerializeToString())  # a CommandBatch but for its name
+    for place, (message, element) in enumerate(zip(request.commands, encoded, strict=True)):
         try:
-            taken.append((_command(message, _SUBMITTED), _element(message.SerializeToString())))
+            taken.append((_command(message, _SUBMITTED), element))
         except Rejected as error:
             field = f"commands[{place}].{error.field}"
             raise Rejected(error.reason, f"{field}: {error.message}", field) from None
@@ -278,7 +277,7 @@ def encode_command(command: model.Command) -> bytes:
     """A command as an element of a CommandBatch."""
     message = pb.Command()
     _write_command(message, command)
-    return _element(message.SerializeToString())
+    return encoding.element(message.SerializeToString())
 
 
 def _write_command(message: pb.Command, command: model.Command) -> None:
@@ -429,6 +428,9 @@ _COMMAND_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
 
 def encode_event(event: model.Event) -> bytes:
     """An event as an element of an EventBatch."""
+    plain = encoding.event(event)
+    if plain is not None:
+        return plain
     message = pb.Event()
     message.journal_sequence = event.journal_sequence
     message.command_id = event.command_id
@@ -438,7 +440,7 @@ def encode_event(event: model.Event) -> bytes:
     part = getattr(message, name)
     part.SetInParent()
     write(part, body)
-    return _element(message.SerializeToString())
+    return encoding.element(message.SerializeToString())
 
 
 def _write_order(part: pb.Order, order: model.Order) -> None:
@@ -572,19 +574,6 @@ _EVENT_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
 }
 
 
-def _element(body: bytes) -> bytes:
-    """A message as an element of a repeated field 1: both batches are nothing else."""
-    length = len(body)
-    if length < 0x80:
-        return b"%b%c%b" % (_ELEMENT_TAG, length, body)
-    size = bytearray()
-    while length >= 0x80:
-        size.append(length & 0x7F | 0x80)
-        length >>= 7
-    size.append(length)
-    return _ELEMENT_TAG + bytes(size) + body
-
-
 # Events: from the wire.
 
 
@@ -595,7 +584,7 @@ def elements(data: bytes) -> list[bytes]:
         ValueError: they cannot be read.
     """
     try:
-        return [_element(message.SerializeToString()) for message in pb.EventBatch.FromString(data).events]
+        return [encoding.element(message.SerializeToString()) for message in pb.EventBatch.FromString(data).events]
     except DecodeError as error:
         raise ValueError(f"events cannot be read: {error}") from error
 

@@ -3,8 +3,10 @@
 import pytest
 from clearbook.internal.v1 import journal_pb2 as journal
 from clearbook.internal.v1 import matching_service_pb2 as pb
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from services.book import model, wire
+from services.book import encoding, model, wire
 from services.errors import Reason, Rejected
 
 HUGE = 2**256 - 1
@@ -115,6 +117,43 @@ def test_an_event_says_everything(body: model.EventBody) -> None:
     assert kind is not None
     assert kind.replace("_", "") == type(body).__name__.lower()
     says_the_same(getattr(event, kind), body)
+
+
+counts, amounts = st.integers(0, 2**63 - 1), st.integers(0, HUGE)
+positive, small = st.integers(1, 2**63 - 1), st.integers(1, 127)
+orders = st.builds(
+    model.Order,
+    *(positive, positive, st.integers(1, 2**32 - 1), small, small, small, st.booleans(), counts, positive, counts),
+    *(amounts, st.text(max_size=256), *[st.integers(0, 2**32 - 1)] * 2, small, st.integers(0, 127), amounts),
+)
+trades = st.builds(
+    model.Trade, *[positive] * 4, *[amounts] * 2, *[positive] * 2, *[amounts] * 2, counts, st.integers(0, HUGE)
+)
+bodies = st.builds(model.OrderPlaced, orders, st.lists(trades, max_size=3)) | st.builds(model.OrderCanceled, orders)
+
+
+@given(st.builds(model.Event, positive, counts, counts, bodies))
+@settings(deadline=None)
+def test_what_is_encoded_by_hand_is_what_protobuf_writes(event: model.Event) -> None:
+    by_hand = encoding.event(event)
+    assert by_hand is not None
+    (read,) = journal.EventBatch.FromString(by_hand).events
+    assert journal.EventBatch(events=[read]).SerializeToString(deterministic=True) == by_hand
+    said = (read.journal_sequence, read.command_id, read.market_sequence)
+    assert said == (event.journal_sequence, event.command_id, event.market_sequence)
+    says_the_same(getattr(read, read.WhichOneof("kind") or ""), event.body)
+
+
+def test_a_batch_is_its_elements() -> None:
+    batch = pb.SubmitRequest(
+        commands=[
+            journal.Command(open_account=journal.OpenAccount(name="x" * size))
+            for size in (0, 1, 120, 127, 128, 129, 16_370, 16_384, 2_100_000)
+        ]
+    )
+    found = encoding.elements(batch.SerializeToString())
+    assert found == [encoding.element(command.SerializeToString()) for command in batch.commands]
+    assert encoding.elements(b"") == []
 
 
 def says_the_same(message: object, record: object) -> None:
