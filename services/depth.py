@@ -72,7 +72,7 @@ class Depth:
     def rest(self, buys: bool, price_ticks: int, lots: int) -> None:
         """An order came to rest: `lots` (> 0) more at its price."""
         assert lots > 0, f"nothing can rest with {lots} lots"
-        self._side(buys).change(price_ticks, lots)
+        (self._bids if buys else self._asks).change(price_ticks, lots)
 
     def take(self, taker_buys: bool, price_ticks: int, lots: int) -> None:
         """A trade took `lots` (> 0) from the level at the maker's price, on the side opposite to the taker's."""

@@ -62,7 +62,7 @@ class Entry:
     time_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Effects:
     """What one event does: postings; orders and movements as they are after it; both sides of each trade.
 
@@ -95,10 +95,14 @@ def placed(event: OrderPlaced, market: Market, resting: Mapping[int, Order]) -> 
         market: the order's.
         resting: open orders by id, the makers among them.
     """
-    taker, moved = event.order, _Moved([], [])
+    taker = event.order
+    assert taker.is_open or taker.lock == 0, f"{taker} ended and still locks"
+    if not event.trades:
+        assert taker.filled_lots == 0, f"{taker} does not add up"
+        return Effects((), (taker,))
     assert sum([trade.quantity_lots for trade in event.trades]) == taker.filled_lots, f"{taker} does not add up"
     assert taker.filled_lots <= taker.quantity_lots, f"{taker} is overfilled"
-    assert taker.is_open or taker.lock == 0, f"{taker} ended and still locks"
+    moved = _Moved([], [])
     makers: dict[int, Order] = {}
     for trade in event.trades:
         maker = makers.get(trade.maker_order_id) or resting[trade.maker_order_id]

@@ -5,7 +5,7 @@ from services.order_gateway.faucet import Faucet
 from services.order_gateway.identity.who import Caller, Identity
 from services.order_gateway.ledger import SYSTEM_ACCOUNTS, Ledger
 from services.order_gateway.model import OpenAccount
-from services.order_gateway.session import Flight, Session, outcome
+from services.order_gateway.session import Awaited, Session, outcome
 
 NOBODY = 0
 """On whose behalf accounts are opened: all new users share one limit of commands in flight."""
@@ -19,7 +19,7 @@ class Accounts:
 
     def __init__(self, ledger: Ledger, session: Session, faucet: Faucet) -> None:
         self._ledger, self._session, self._faucet = ledger, session, faucet
-        self._opening: dict[str, Flight] = {}
+        self._opening: dict[str, Awaited] = {}
 
     async def caller(self, identity: Identity, seconds: float) -> Caller:
         """The caller with its account.

@@ -108,7 +108,7 @@ class Cancels:
         try:
             if not order.is_open:
                 raise has_ended(order)
-            self._session.submit(command, account_id, landing=partial(self._landed, order, ended))
+            self._session.submit_told(command, account_id, None, partial(self._landed, order, ended))
         except Rejected as rejected:
             give(ended, rejected)
         return ended

@@ -88,6 +88,7 @@ class Executions:
             if flight is not None:
                 flight.end(change)
         assert ledger.sequence == row.last_sequence, f"row ends at {row.last_sequence}, not {ledger.sequence}"
+        session.row_ended()
         store.row_ended(len(row.events))
         self.folded.advance(ledger.sequence)
         _sequence.set(ledger.sequence)

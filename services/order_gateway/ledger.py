@@ -231,9 +231,9 @@ class Ledger:
         """Nobody reads that moment any more."""
         self._moments.remove(moment)
 
-    def order_by_client(self, account_id: int, client_order_id: str) -> Order | None:
-        """The last order under that id which is in memory."""
-        order_id = self._by_client.get((account_id, client_order_id))
+    def order_by_client(self, key: tuple[int, str]) -> Order | None:
+        """The last order under that account_id and client_order_id which is in memory."""
+        order_id = self._by_client.get(key)
         return None if order_id is None else self.orders[order_id]
 
     def holds_client_id(self, order: Order) -> bool:
@@ -270,7 +270,8 @@ class Ledger:
             if (held := self._move(movement)) is not None:
                 touched.append(held)
         for account_id, balance in touched:
-            _check(account_id, balance, event.sequence)
+            if balance.held < 0 or balance.total < balance.held + balance.reserved:
+                _check(account_id, balance, event.sequence)
         return Change(event.sequence, time_ns, event.command_id, event.body, effects)
 
     def forget_ended(self, stored_sequence: int) -> Iterator[Order]:
@@ -289,11 +290,16 @@ class Ledger:
     def _effects(self, event: Event) -> Effects:
         match event.body:
             case OrderPlaced() as body:
-                market = self.markets[body.order.market_id]
+                order, trades = body
+                market = self.markets[order.market_id]
                 effects = account.placed(body, market, self.open)
-                if effects.executions:
+                depth = self.books[order.market_id].depth
+                if trades:
                     self.volumes.traded(market, effects.executions, self.time_ns)
-                self._reshape(self.books[body.order.market_id].depth, body)
+                    for trade in trades:
+                        depth.take(order.buys, trade.price_ticks, trade.quantity_lots)
+                if order.rests:
+                    depth.rest(order.buys, order.price_ticks, order.quantity_lots - order.filled_lots)
                 return effects
             case OrderCanceled() as body:
                 before = self.open[body.order_id]
@@ -348,13 +354,6 @@ class Ledger:
                 waiting = self._claimable.get((body.address, body.asset_id), {})
                 return movements.claimed(body, waiting.values(), sequence, time_ns)
         return Effects()
-
-    def _reshape(self, depth: Depth, placed: OrderPlaced) -> None:
-        order = placed.order
-        for trade in placed.trades:
-            depth.take(order.buys, trade.price_ticks, trade.quantity_lots)
-        if order.rests:
-            depth.rest(order.buys, order.price_ticks, order.remaining_lots)
 
     def _post(self, posting: Posting) -> tuple[int, Balance]:
         balance = self._balance(posting.account_id, posting.asset_id)
@@ -414,7 +413,8 @@ class Ledger:
     def _put(self, order: Order) -> tuple[int, Balance] | None:
         """Makes `order` the present state of its id, and of what it holds."""
         order_id, account_id = order.order_id, order.account_id
-        self._note_counts(account_id)
+        if self._moments:
+            self._note_counts(account_id)
         before = self.open.get(order_id)
         self.orders[order_id] = order
         mine = self.open_by_account.get(account_id)

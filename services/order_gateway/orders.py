@@ -7,7 +7,7 @@ sent again and is judged anew.
 
 import asyncio
 import secrets
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from services.errors import Reason, Rejected
 from services.locks import lock
 from services.order_gateway.budget import insufficient, market_buy_budget
+from services.order_gateway.fees import Rates
 from services.order_gateway.ledger import CLIENT_ID_WINDOW_NS, Change, Ledger, Reservation
 from services.order_gateway.model import (
     Execution,
@@ -29,10 +30,10 @@ from services.order_gateway.model import (
 )
 from services.order_gateway.outcomes import answer, give, promised
 from services.order_gateway.seen import Seen
-from services.order_gateway.session import Session, refusal
+from services.order_gateway.session import Flight, Session, refusal
 from services.order_gateway.store import Store
 from services.order_gateway.tiers import Schedule
-from services.units import Asset
+from services.units import Asset, Market
 
 SEEN_LOAD_ROWS_MAX = 200_000
 """Of ended orders' client ids, read at the start; if there are more, every new id is looked up for a day."""
@@ -53,14 +54,20 @@ class Begun(NamedTuple):
     look_up: "asyncio.Task[None] | None"
 
 
-class _Attempt:
+class _Attempt(Flight):
     """A PlaceOrder on its way, for all who wait for it."""
 
-    __slots__ = ("done", "key", "placement")
+    __slots__ = ("_landed", "done", "key", "placement")
 
-    def __init__(self, key: tuple[int, str], placement: Placement) -> None:
-        self.key, self.placement = key, placement
+    def __init__(
+        self, key: tuple[int, str], placement: Placement, landed: "Callable[[_Attempt, Change | Rejected], None]"
+    ) -> None:
+        self.key, self.placement, self._landed = key, placement, landed
         self.done: asyncio.Future[Placed] = promised()
+
+    def end(self, found: Change | Rejected) -> None:
+        """See Flight."""
+        self._landed(self, found)
 
 
 class Orders:
@@ -109,11 +116,12 @@ class Orders:
         promises, new, unsure = list["asyncio.Future[Placed]"](), list[_Attempt](), list[_Attempt]()
         for placement, client_order_id in several:
             key = (account_id, client_order_id or f"cb-{secrets.token_hex(MADE_ID_BYTES)}")
-            attempt = self._found(key, placement)
+            known = self._ledger.order_by_client(key)
+            attempt = self._found(key, placement, known)
             if attempt is None:
-                attempt = self._attempts[key] = _Attempt(key, placement)
+                attempt = self._attempts[key] = self._attempt(key, placement)
                 new.append(attempt)
-                if client_order_id and self._may_be_stored(key):
+                if client_order_id and known is None and self._seen.maybe(key, self._ledger.time_ns):
                     unsure.append(attempt)
             promises.append(attempt.done)
         if unsure:
@@ -129,15 +137,15 @@ class Orders:
         attempts, found = list[_Attempt](), list[_Attempt]()
         for placement, client_order_id in wanted.orders:
             key = (account_id, client_order_id or f"cb-{secrets.token_hex(MADE_ID_BYTES)}")
-            known = self._found(key, placement)
+            known = self._found(key, placement, self._ledger.order_by_client(key))
             if known is not None:
                 found.append(known)
-            attempts.append(_Attempt(key, placement))
+            attempts.append(self._attempt(key, placement))
         if len(found) == len(attempts):
             return [attempt.done for attempt in found]
         keys = {attempt.key for attempt in attempts}
         if found or len(keys) < len(attempts):
-            return [_reused(attempt.key, attempt.placement).done for attempt in attempts]
+            return [self._reused(attempt.key, attempt.placement).done for attempt in attempts]
         self._attempts.update((attempt.key, attempt) for attempt in attempts)
         unsure = [attempt for attempt in attempts if self._may_be_stored(attempt.key)]
         if unsure:
@@ -166,7 +174,8 @@ class Orders:
         """Reserves what the entry needs, or the dearer exit, and submits; what is refused here is answered at once."""
         account_id = attempts[0].key[0]
         try:
-            self._check_market(account_id, [attempt.placement for attempt in attempts])
+            self._check_market(attempts[0].placement.market)
+            self._check_open(account_id, sum([attempt.placement.may_stay for attempt in attempts]))
             rates = self._fees.rates(account_id)
             first = [self._needs(account_id, attempt.placement) for attempt in attempts[: 1 if has_entry else None]]
             budgets = [budget for _, _, budget in first]
@@ -184,7 +193,7 @@ class Orders:
             ]
             reservation = Reservation(account_id, first[0][0].asset_id, max(needed for _, needed, _ in first))
             command = PlaceGroup(tuple(orders), has_entry)
-            self._session.submit(command, account_id, reservation, partial(self._group_landed, attempts))
+            self._session.submit_told(command, account_id, reservation, partial(self._group_landed, attempts))
         except Exception as error:  # whatever it is, it is the answer of everybody who waits
             return self._end_all(attempts, error)
         self._count_placing(account_id, len(attempts))
@@ -208,15 +217,22 @@ class Orders:
         for attempt in attempts:
             self._end(attempt, error)
 
-    def _check_market(self, account_id: int, placements: Sequence[Placement]) -> None:
-        """Refuses (MARKET_HALTED, TOO_MANY_OPEN_ORDERS) what the market or the account has no room for."""
-        market = placements[0].market
+    def _attempt(self, key: tuple[int, str], placement: Placement) -> _Attempt:
+        return _Attempt(key, placement, self._landed)
+
+    def _check_market(self, market: Market) -> None:
+        """Refuses (MARKET_HALTED) what the market does not take."""
         if self._ledger.books[market.market_id].halted:
             raise Rejected(Reason.MARKET_HALTED, f"{market.symbol} takes cancels only", "market")
-        resting = len(self._ledger.open_orders(account_id)) + self._placing.get(account_id, 0)
-        more = sum([placement.may_stay for placement in placements])
-        if more and resting + more > self._open_orders_max:
+
+    def _check_open(self, account_id: int, more: int) -> None:
+        """Refuses (TOO_MANY_OPEN_ORDERS) so many more orders that may come to rest."""
+        if more and self._resting(account_id) + more > self._open_orders_max:
             raise Rejected(Reason.TOO_MANY_OPEN_ORDERS, f"at most {self._open_orders_max} orders may be open")
+
+    def _resting(self, account_id: int) -> int:
+        """How many orders the account has open, or may have once those in flight have landed."""
+        return len(self._ledger.open_orders(account_id)) + self._placing.get(account_id, 0)
 
     def _count_placing(self, account_id: int, change: int) -> None:
         count = self._placing.get(account_id, 0) + change
@@ -225,21 +241,28 @@ class Orders:
         else:
             del self._placing[account_id]
 
-    def _found(self, key: tuple[int, str], placement: Placement) -> _Attempt | None:
-        """What answers a request whose id is taken, as far as memory knows; None: it may be free."""
+    def _found(self, key: tuple[int, str], placement: Placement, known: Order | None) -> _Attempt | None:
+        """What answers a request whose id is taken, as far as memory knows (`known`: the last order under it); None:
+        it may be free.
+        """
         attempt = self._attempts.get(key)
         if attempt is not None:
-            return attempt if attempt.placement == placement else _reused(key, placement)
-        known = self._ledger.order_by_client(*key)
+            return attempt if attempt.placement == placement else self._reused(key, placement)
         if known is None or not self._ledger.holds_client_id(known):
             return None
-        attempt = _Attempt(key, placement)
+        attempt = self._attempt(key, placement)
         self._spawn(self._answer_original(known, attempt))
         return attempt
 
     def _may_be_stored(self, key: tuple[int, str]) -> bool:
         ledger = self._ledger
-        return ledger.order_by_client(*key) is None and self._seen.maybe(*key, ledger.time_ns)
+        return ledger.order_by_client(key) is None and self._seen.maybe(key, ledger.time_ns)
+
+    def _reused(self, key: tuple[int, str], placement: Placement) -> _Attempt:
+        """An attempt that failed: its id is another order's."""
+        attempt = self._attempt(key, placement)
+        give(attempt.done, _id_reused(key[1]))
+        return attempt
 
     def _end(self, attempt: _Attempt, outcome: Placed | Exception) -> None:
         """All who wait for an attempt hear what came of it; its id is free, or the ledger's to know of."""
@@ -259,7 +282,7 @@ class Orders:
         for attempt in unsure:
             if attempt.key in again:
                 self._spawn(self._answer_original(known[attempt.key], attempt))
-        self._fly_all(attempt for attempt in new if attempt.key not in again)
+        self._fly_all([attempt for attempt in new if attempt.key not in again])
 
     async def _answer_original(self, order: Order, attempt: _Attempt) -> None:
         try:
@@ -267,26 +290,41 @@ class Orders:
         except Exception as error:  # whatever it is, it is the answer of everybody who waits
             self._end(attempt, error)
 
-    def _fly_all(self, attempts: Iterable[_Attempt]) -> None:
-        """Reserves and submits; what is refused here is answered at once."""
+    def _fly_all(self, attempts: Sequence[_Attempt]) -> None:
+        """Reserves and submits; what is refused here is answered at once. All are of one account."""
+        if not attempts:
+            return
+        account_id = attempts[0].key[0]
+        rates, room = self._fees.rates(account_id), self._session.room(account_id)
+        may_rest = self._open_orders_max - self._resting(account_id)
+        ready, resting = list[_Attempt](), 0
         for attempt in attempts:
+            stays = attempt.placement.may_stay
             try:
-                self._fly(attempt)
+                self._check_market(attempt.placement.market)
+                if stays and resting >= may_rest:
+                    self._check_open(account_id, resting + 1)
+                asset, needed, budget = self._needs(account_id, attempt.placement)
+                if len(ready) >= room:
+                    self._session.check_room(account_id, len(ready))
+                self._equip(attempt, Reservation(account_id, asset.asset_id, needed), budget, rates)
             except Exception as error:  # of this one: the others go all the same
                 self._end(attempt, error)
+                continue
+            ready.append(attempt)
+            resting += stays
+        if ready:
+            self._session.launch(account_id, ready)
+        if resting:
+            self._count_placing(account_id, resting)
 
-    def _fly(self, attempt: _Attempt) -> None:
+    def _equip(self, attempt: _Attempt, reservation: Reservation, budget: int, rates: Rates) -> None:
+        """Sets aside what an order needs, and makes the command."""
         account_id, client_order_id = attempt.key
-        placement = attempt.placement
-        self._check_market(account_id, (placement,))
-        rates = self._fees.rates(account_id)
-        asset, needed, budget = self._needs(account_id, placement)
-        asked = self._resolved(account_id, placement)
-        command = PlaceOrder(account_id, asked, budget, client_order_id, rates.maker_ppm, rates.taker_ppm)
-        reservation = Reservation(account_id, asset.asset_id, needed)
-        self._session.submit(command, account_id, reservation, partial(self._landed, attempt))
-        if placement.may_stay:
-            self._count_placing(account_id, 1)
+        self._ledger.reserve(reservation)
+        attempt.account_id, attempt.reservation = account_id, reservation
+        asked = self._resolved(account_id, attempt.placement)
+        attempt.body = PlaceOrder(account_id, asked, budget, client_order_id, rates.maker_ppm, rates.taker_ppm)
 
     def _resolved(self, account_id: int, placement: Placement) -> Placement:
         """What the book is told, which knows no account's defaults."""
@@ -326,12 +364,16 @@ class Orders:
             self._count_placing(attempt.key[0], -1)
         if isinstance(found, Rejected):
             return self._end(attempt, found)
-        if (refused := refusal(found)) is not None:
-            return self._end(attempt, refused)
-        order = found.body.order if isinstance(found.body, OrderPlaced) else found.effects.order(found.command_id)
-        assert order is not None, f"{found.body} answers a PlaceOrder"
-        taken = found.effects.traded(order.order_id)
-        return self._end(attempt, Placed(order, tuple(islice(taken, PLACED_EXECUTIONS_MAX))))
+        effects, body = found.effects, found.body
+        if isinstance(body, OrderPlaced):
+            order: Order | None = body.order
+        else:
+            if (refused := refusal(found)) is not None:
+                return self._end(attempt, refused)
+            order = effects.order(found.command_id)
+        assert order is not None, f"{body} answers a PlaceOrder"
+        taken = tuple(islice(effects.traded(order.order_id), PLACED_EXECUTIONS_MAX)) if effects.executions else ()
+        return self._end(attempt, Placed(order, taken))
 
     async def _original(self, order: Order, placement: Placement) -> Placed:
         """What the order's own PlaceOrder was answered.
@@ -360,7 +402,8 @@ class Orders:
     def at_hand(self, account_id: int, name: int | str) -> Order | None:
         """The account's order of that name, if memory knows of one and nothing in flight may take the name."""
         if isinstance(name, str):
-            found = None if (account_id, name) in self._attempts else self._ledger.order_by_client(account_id, name)
+            key = (account_id, name)
+            found = None if key in self._attempts else self._ledger.order_by_client(key)
         else:
             found = self._ledger.orders.get(name)
         return found if found is not None and found.account_id == account_id else None
@@ -381,7 +424,7 @@ class Orders:
                         raise
                     # Refused, which only those hear who placed it: an older order may have the name, or none.
         if isinstance(name, str):
-            found = self._ledger.order_by_client(account_id, name)
+            found = self._ledger.order_by_client((account_id, name))
             found = found or (await self._store.orders_by_client([(account_id, name)])).get((account_id, name))
         else:
             found = self._ledger.orders.get(name) or await self._store.order(name)
@@ -400,7 +443,7 @@ class Orders:
         ledger = self._ledger
         for order in ledger.forget_ended(self._store.stored.value):
             if ledger.holds_client_id(order):
-                self._seen.add(order.account_id, order.client_order_id, ledger.time_ns)
+                self._seen.add((order.account_id, order.client_order_id), ledger.time_ns)
 
     async def load_seen(self) -> None:
         """Reads the client order ids that are taken by orders not in memory."""
@@ -408,8 +451,8 @@ class Orders:
         since = ledger.time_ns - CLIENT_ID_WINDOW_NS
         oldest = min((order.event_sequence for order in ledger.orders.values() if not order.is_open), default=0)
         found, complete = await self._store.client_ids_ended_since(since, oldest + 1, SEEN_LOAD_ROWS_MAX)
-        for account_id, client_order_id in found:
-            self._seen.add(account_id, client_order_id, ledger.time_ns)
+        for key in found:
+            self._seen.add(key, ledger.time_ns)
         if not complete:
             self._seen.saturate(ledger.time_ns)
 
@@ -418,13 +461,6 @@ class Orders:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _reused(key: tuple[int, str], placement: Placement) -> _Attempt:
-    """An attempt that failed: its id is another order's."""
-    attempt = _Attempt(key, placement)
-    give(attempt.done, _id_reused(key[1]))
-    return attempt
 
 
 def _id_reused(client_order_id: str) -> Rejected:

@@ -81,7 +81,7 @@ class Replaces:
             raise insufficient(asset, more, available)
         asked = ReplaceOrder(order.account_id, order.order_id, price_ticks, quantity_lots, more)
         reservation = Reservation(order.account_id, asset.asset_id, more)
-        self._session.submit(asked, order.account_id, reservation, partial(self._landed, order, replaced))
+        self._session.submit_told(asked, order.account_id, reservation, partial(self._landed, order, replaced))
 
     def _landed(self, order: Order, replaced: "asyncio.Future[Placed]", found: Change | Rejected) -> None:
         if isinstance(found, Rejected):

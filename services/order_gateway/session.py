@@ -6,9 +6,9 @@ events.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 from services.command_ids import GATEWAYS_MAX, command_id_of, epoch_of
 from services.errors import Reason, Rejected
@@ -46,40 +46,55 @@ _not_taken = metrics.counter("gateway_not_taken_commands", "Commands that a lost
 logger = log.get("session")
 
 
-class Command(NamedTuple):
-    """A numbered command."""
-
-    command_id: int
-    body: CommandBody
-
-
 Landing = Callable[[Change | Rejected], None]
 """Hears what became of a command, in the step of the fold that learns it: it must not fail."""
 
 
-class Flight:
+class Flight(ABC):
     """A command on its way, until its Change is known, or Rejected(NOT_TAKEN).
 
     Attributes:
-        done: becomes that; only for a flight that has no `landing` to be told.
+        account_id: on whose behalf.
+        body: the command.
+        command_id: its number, once it is on its way.
+        reservation: what it needs, set aside already when it is launched.
     """
 
-    __slots__ = ("account_id", "command_id", "done", "landing", "reservation")
+    __slots__ = ("account_id", "body", "command_id", "reservation")
 
-    def __init__(
-        self, command_id: int, account_id: int, reservation: Reservation | None, landing: Landing | None
-    ) -> None:
-        self.command_id, self.account_id = command_id, account_id
-        self.reservation, self.landing = reservation, landing
-        if landing is None:
-            self.done: asyncio.Future[Change] = promised()
+    account_id: int
+    body: CommandBody
+    command_id: int
+    reservation: Reservation | None
+
+    @abstractmethod
+    def end(self, found: Change | Rejected) -> None:
+        """It is known now: see Landing."""
+
+
+class _Told(Flight):
+    """One whose end somebody is told."""
+
+    __slots__ = ("landing",)
+
+    def __init__(self, landing: Landing) -> None:
+        self.landing = landing
 
     def end(self, found: Change | Rejected) -> None:
-        """It is known now."""
-        if self.landing is not None:
-            self.landing(found)
-        else:
-            give(self.done, found)
+        self.landing(found)
+
+
+class Awaited(Flight):
+    """One whose end is waited for."""
+
+    __slots__ = ("done",)
+
+    def __init__(self) -> None:
+        self.done: asyncio.Future[Change] = promised()
+
+    def end(self, found: Change | Rejected) -> None:
+        """See Flight."""
+        give(self.done, found)
 
 
 class Session:
@@ -99,7 +114,7 @@ class Session:
         self._epoch = 0
         self._number = 0
         self._window = 0
-        self._waiting: deque[Command] = deque()
+        self._waiting: deque[Flight] = deque()
         self._flights: dict[int, Flight] = {}
         self._by_account: dict[int, int] = {}
         self._wake = asyncio.Event()
@@ -112,62 +127,89 @@ class Session:
 
     # For those who want something done.
 
-    def submit(
-        self,
-        body: CommandBody,
-        account_id: int,
-        reservation: Reservation | None = None,
-        landing: Landing | None = None,
-    ) -> Flight:
+    def submit(self, body: CommandBody, account_id: int, reservation: Reservation | None = None) -> Awaited:
         """Puts a command on its way, and its reservation into effect.
 
         Args:
             body: the command.
             account_id: on whose behalf.
             reservation: what it needs; the caller has looked that it is available.
-            landing: told what becomes of it, in place of a future that costs ten times as much.
 
         Raises:
             Rejected: NOT_TAKEN while there is no session, OVERLOADED, ACCOUNT_FROZEN. Nothing is reserved then.
         """
-        self._check_frozen(body, account_id)
-        if not self.is_open:
-            raise Rejected(Reason.NOT_TAKEN, "the book is away; send again with the same id")
-        if len(self._flights) >= self._window:
-            raise Rejected(Reason.OVERLOADED)
-        mine = self._by_account.get(account_id, 0)
-        if mine >= IN_FLIGHT_ACCOUNT_COMMANDS_MAX:
-            raise Rejected(Reason.OVERLOADED, f"this account has {mine} commands in flight; wait for their answers")
-        if reservation is not None:
-            self._ledger.reserve(reservation)
-        command_id = command_id_of(self.gateway, self._epoch, self._number + 1)
-        self._number += numbers_of(body)
-        flight = self._flights[command_id] = Flight(command_id, account_id, reservation, landing)
-        self._by_account[account_id] = mine + 1
-        self._waiting.append(Command(command_id, body))
-        self._wake.set()
+        flight = Awaited()
+        self._submit(flight, body, account_id, reservation)
         return flight
 
-    def _check_frozen(self, body: CommandBody, account_id: int) -> None:
+    def submit_told(
+        self, body: CommandBody, account_id: int, reservation: Reservation | None, landing: Landing
+    ) -> None:
+        """The same for who is told what becomes of it."""
+        self._submit(_Told(landing), body, account_id, reservation)
+
+    def _submit(self, flight: Flight, body: CommandBody, account_id: int, reservation: Reservation | None) -> None:
+        if self._begins(body, account_id):
+            raise Rejected(Reason.ACCOUNT_FROZEN)
+        self._check_room(account_id, 0)
+        if reservation is not None:
+            self._ledger.reserve(reservation)
+        flight.account_id, flight.body, flight.reservation = account_id, body, reservation
+        self.launch(account_id, (flight,))
+
+    def room(self, account_id: int) -> int:
+        """How many orders of an account may be launched now."""
+        if self._is_frozen(account_id):
+            return 0
+        mine = self._by_account.get(account_id, 0)
+        return min(self._window - len(self._flights), IN_FLIGHT_ACCOUNT_COMMANDS_MAX - mine)
+
+    def check_room(self, account_id: int, ahead: int) -> None:
+        """Raises what `submit` raises of an order that `ahead` others are to be launched before."""
+        if self._is_frozen(account_id):
+            raise Rejected(Reason.ACCOUNT_FROZEN)
+        self._check_room(account_id, ahead)
+
+    def _check_room(self, account_id: int, ahead: int) -> None:
+        if not self.is_open:
+            raise Rejected(Reason.NOT_TAKEN, "the book is away; send again with the same id")
+        if len(self._flights) + ahead >= self._window:
+            raise Rejected(Reason.OVERLOADED)
+        mine = self._by_account.get(account_id, 0) + ahead
+        if mine >= IN_FLIGHT_ACCOUNT_COMMANDS_MAX:
+            raise Rejected(Reason.OVERLOADED, f"this account has {mine} commands in flight; wait for their answers")
+
+    def launch(self, account_id: int, flights: Sequence[Flight]) -> None:
+        """Puts commands of an account on their way: there is room for them, and their funds are set aside."""
+        for flight in flights:
+            command_id = command_id_of(self.gateway, self._epoch, self._number + 1)
+            self._number += numbers_of(flight.body)
+            flight.command_id = command_id
+            self._flights[command_id] = flight
+        self._by_account[account_id] = self._by_account.get(account_id, 0) + len(flights)
+        self._waiting.extend(flights)
+        self._wake.set()
+
+    def _begins(self, body: CommandBody, account_id: int) -> bool:
         """Here, where everything passes on its way to the book: what a frozen account asks for, or is to be let go."""
         if isinstance(body, ApproveWithdrawal):
             withdrawal = self._ledger.withdrawals.get(body.withdrawal_id)
-            begins = withdrawal is not None and self._is_frozen(withdrawal.from_account_id)
-        else:
-            begins = isinstance(body, _BEGINNINGS) and self._is_frozen(account_id)
-        if begins:
-            raise Rejected(Reason.ACCOUNT_FROZEN)
+            return withdrawal is not None and self._is_frozen(withdrawal.from_account_id)
+        return isinstance(body, _BEGINNINGS) and self._is_frozen(account_id)
 
     # For the fold.
 
     def landed(self, command_id: int) -> Flight | None:
         """The flight that the next event answers, no longer in flight, its reservation released; None: not ours."""
-        flight = self._flights.pop(command_id, None) if command_id else None
+        flight = self._flights.pop(command_id, None)
         if flight is not None:
             self._forget(flight)
-            if not self._sent:
-                self._wake.set()
         return flight
+
+    def row_ended(self) -> None:
+        """A journal row has been folded: perhaps all that was on its way has landed."""
+        if not self._sent:
+            self._wake.set()
 
     def superseded_by(self, epoch: int) -> None:
         """A newer session of ours begins in the journal: what is in flight from before was never taken."""
@@ -198,7 +240,7 @@ class Session:
             self._forget(flight)
             flight.end(Rejected(Reason.NOT_TAKEN))
 
-    async def batch(self) -> list[Command]:
+    async def batch(self) -> list[Flight]:
         """All that waits, at most BATCH_COMMANDS_MAX, in order. Waits for the first, and for the last batch to land
         unless enough wait.
 
@@ -246,7 +288,7 @@ def refusal(change: Change) -> Rejected | None:
     return Rejected(reason)
 
 
-async def outcome(flight: Flight, seconds: float) -> Change:
+async def outcome(flight: Awaited, seconds: float) -> Change:
     """What became of a command.
 
     Raises:

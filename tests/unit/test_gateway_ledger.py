@@ -97,9 +97,9 @@ def test_a_client_id_is_held_while_open_and_a_day_after() -> None:
     say = Journal(book).say
     say(RESTS)
     say(OrderCanceled(1, 0, CancelCause.USER), time_ns=5)
-    found = book.order_by_client(ALICE, "c1")
+    found = book.order_by_client((ALICE, "c1"))
     assert found is not None and found.event_ns == 5
-    assert book.order_by_client(BOB, "c1") is None
+    assert book.order_by_client((BOB, "c1")) is None
     assert book.holds_client_id(found)
     book.time_ns = 5 + CLIENT_ID_WINDOW_NS - 1
     assert book.holds_client_id(found)
@@ -121,7 +121,7 @@ def test_memory_lets_go_of_ended_orders_that_are_stored(monkeypatch: pytest.Monk
     assert [o.order_id for o in book.forget_ended(stored_sequence=10)] == [1], "the others are not stored yet"
     assert [o.order_id for o in book.forget_ended(stored_sequence=99)] == [2, 3]
     assert sorted(book.orders) == [4, 5]
-    assert book.order_by_client(ALICE, "c3") is None and book.order_by_client(ALICE, "c4") is not None
+    assert book.order_by_client((ALICE, "c3")) is None and book.order_by_client((ALICE, "c4")) is not None
 
 
 def test_loading_finds_holds_depth_and_client_ids_again() -> None:
@@ -135,7 +135,7 @@ def test_loading_finds_holds_depth_and_client_ids_again() -> None:
     book = Ledger(loaded)
     assert book.balance(ALICE, 2).held == 180_000_000
     assert book.books[1].depth.top(True, 1) == [(3_000_000, 60)]
-    found = book.order_by_client(ALICE, "x")
+    found = book.order_by_client((ALICE, "x"))
     assert found is not None and found.order_id == 3, "the last placed"
     assert violations(book) == []
 

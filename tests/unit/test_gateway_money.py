@@ -11,7 +11,7 @@ from services.errors import Reason, Rejected
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.model import Movement, RequestWithdrawal, Transfer, Transferred, WithdrawalRequested
 from services.order_gateway.money import Money
-from services.order_gateway.session import Command, Session
+from services.order_gateway.session import Flight, Session
 from services.order_gateway.store import Store
 from tests.unit.gateway_values import ALICE, BTC, Journal, ledger
 
@@ -76,7 +76,7 @@ async def test_a_withdrawal_without_an_address_goes_to_the_wallet_of_then() -> N
     body, flight = command.body, session.landed(command.command_id)
     assert isinstance(body, RequestWithdrawal) and flight is not None
     change = journal.say(WithdrawalRequested(command.command_id, body), command.command_id)
-    flight.done.set_result(change)
+    flight.end(change)
     made = await asked
     assert (made.address, fold.balance(ALICE, 1).held, fold.balance(ALICE, 1).reserved) == ("0x" + "ab" * 20, 5, 0)
     store.stored[body.transfer_id] = made
@@ -89,12 +89,12 @@ async def test_a_withdrawal_without_an_address_goes_to_the_wallet_of_then() -> N
     assert len(wallets) == 1
 
 
-async def _fold(journal: Journal, session: Session, store: SlowStore, command: Command) -> None:
+async def _fold(journal: Journal, session: Session, store: SlowStore, command: Flight) -> None:
     """What the book's event does, as executions.py does it, and then the database has it."""
     assert isinstance(command.body, Transfer)
     flight = session.landed(command.command_id)
     assert flight is not None
     change = journal.say(Transferred(command.body, 1), command.command_id)
-    flight.done.set_result(change)
+    flight.end(change)
     await asyncio.sleep(0)
     (store.stored[command.body.transfer_id],) = change.effects.movements

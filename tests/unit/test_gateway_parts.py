@@ -43,31 +43,31 @@ async def test_progress_wakes_those_who_wait_for_it_and_no_others() -> None:
 class TestSeen:
     def test_what_was_added_is_maybe_there_for_a_day_and_gone_after_two(self) -> None:
         seen = Seen(DAY)
-        seen.add(1, "a", 10 * DAY)
-        assert seen.maybe(1, "a", 10 * DAY)
-        assert seen.maybe(1, "a", 11 * DAY - 1)
-        assert not seen.maybe(1, "a", 12 * DAY + 1)
+        seen.add((1, "a"), 10 * DAY)
+        assert seen.maybe((1, "a"), 10 * DAY)
+        assert seen.maybe((1, "a"), 11 * DAY - 1)
+        assert not seen.maybe((1, "a"), 12 * DAY + 1)
 
     def test_it_outlives_one_turn(self) -> None:
         seen = Seen(DAY)
-        seen.add(1, "a", 10 * DAY)
-        seen.add(1, "b", 11 * DAY - 1)
-        seen.add(1, "c", 11 * DAY)
-        assert seen.maybe(1, "b", 12 * DAY - 2)
+        seen.add((1, "a"), 10 * DAY)
+        seen.add((1, "b"), 11 * DAY - 1)
+        seen.add((1, "c"), 11 * DAY)
+        assert seen.maybe((1, "b"), 12 * DAY - 2)
 
     def test_others_are_surely_not_there(self) -> None:
         seen = Seen(DAY)
         for number in range(10_000):
-            seen.add(1, f"a{number}", DAY)
-        false_alarms = sum(seen.maybe(2, f"a{number}", DAY) for number in range(10_000))
+            seen.add((1, f"a{number}"), DAY)
+        false_alarms = sum(seen.maybe((2, f"a{number}"), DAY) for number in range(10_000))
         assert false_alarms < 5
-        assert all(seen.maybe(1, f"a{number}", DAY) for number in range(10_000))
+        assert all(seen.maybe((1, f"a{number}"), DAY) for number in range(10_000))
 
     def test_saturated_it_says_maybe_for_a_day(self) -> None:
         seen = Seen(DAY)
         seen.saturate(DAY)
-        assert seen.maybe(1, "x", 2 * DAY - 1)
-        assert not seen.maybe(1, "x", 2 * DAY)
+        assert seen.maybe((1, "x"), 2 * DAY - 1)
+        assert not seen.maybe((1, "x"), 2 * DAY)
 
     def test_memory_is_bounded(self) -> None:
         assert seen_module.FILTER_BYTES <= 2**22

@@ -66,9 +66,11 @@ async def test_what_comes_while_a_batch_is_on_its_way_goes_together_once_all_of_
         session.submit(BODY, BOB)
         await asyncio.sleep(0)
     session.landed(first.command_id)
+    session.row_ended()
     await asyncio.sleep(0)
     assert not waiting.done(), "half of the batch is on its way"
     session.landed(second.command_id)
+    session.row_ended()
     assert [c.command_id & 0xFF for c in await waiting] == [3, 4, 5]
 
 

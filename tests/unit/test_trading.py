@@ -20,7 +20,7 @@ from services.order_gateway.limits import Limits, LimitSettings
 from services.order_gateway.model import CancelOrder, Order, OrderPlaced, PlaceOrder, Refused
 from services.order_gateway.orders import Orders
 from services.order_gateway.rpcs import trading
-from services.order_gateway.session import Command, Session
+from services.order_gateway.session import Flight, Session
 from services.order_gateway.tiers import Schedule, parse_tiers
 from tests.unit.gateway_values import ALICE, Journal, ledger, order
 
@@ -75,20 +75,20 @@ class Desk:
         caller = Caller(Identity("alice", frozenset()), ALICE)
         await self._handlers.trade(caller, requests, count, write or self.written.put)
 
-    async def commands(self) -> list[Command]:
+    async def commands(self) -> list[Flight]:
         async with asyncio.timeout(STEP_SECONDS_MAX):
             return await self.session.batch()
 
-    def place(self, command: Command) -> None:
+    def place(self, command: Flight) -> None:
         """The book takes an order."""
         body = command.body
         assert isinstance(body, PlaceOrder), body
         self._land(command, OrderPlaced(order(client_order_id=body.client_order_id), ()))
 
-    def refuse(self, command: Command) -> None:
+    def refuse(self, command: Flight) -> None:
         self._land(command, Refused("MARKET_HALTED"))
 
-    def _land(self, command: Command, outcome: Any) -> None:
+    def _land(self, command: Flight, outcome: Any) -> None:
         flight = self.session.landed(command.command_id)
         assert flight is not None
         flight.end(self.journal.say(outcome, command.command_id))
@@ -160,7 +160,7 @@ async def end(talk: asyncio.Task[None]) -> None:
     await asyncio.wait([talk])
 
 
-async def is_canceled(desk: Desk, placing: Command) -> None:
+async def is_canceled(desk: Desk, placing: Flight) -> None:
     """The book takes the order late; then it hears of its cancel."""
     await asyncio.sleep(0.3)  # longer than an answer is waited for
     desk.place(placing)
