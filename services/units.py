@@ -5,7 +5,7 @@ Nothing here rounds: what does not fit the grid is refused. Pure.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Final
 
@@ -122,7 +122,7 @@ class Market:
     quote: Asset
     tick: FixedPoint
     lot: FixedPoint
-    notional_min: int
+    notional_min: int = field(compare=False)  # rules may change it
 
     @cached_property
     def base_per_lot(self) -> int:
@@ -210,9 +210,9 @@ def market_of(
     decimals + quantity decimals, or the lot is finer than the base asset's unit.
     """
     tick, lot = FixedPoint.parse(tick_size, "tick_size").normal, FixedPoint.parse(lot_size, "lot_size").normal
-    for step, field in ((tick, "tick_size"), (lot, "lot_size")):
+    for step, name in ((tick, "tick_size"), (lot, "lot_size")):
         if step.coefficient == 0:
-            raise Rejected(Reason.INVALID_FIELD, f"{field} must be more than zero", field)
+            raise Rejected(Reason.INVALID_FIELD, f"{name} must be more than zero", name)
     if quote.decimals < tick.decimals + lot.decimals:
         raise Rejected(
             Reason.INVALID_MARKET,

@@ -16,7 +16,9 @@ from clearbook.internal.v1 import journal_pb2 as journal
 from clearbook.v1 import (
     account_service_pb2,
     account_service_pb2_grpc,
+    admin_service_pb2,
     admin_service_pb2_grpc,
+    book_service_pb2,
     order_service_pb2,
     order_service_pb2_grpc,
     settlement_service_pb2_grpc,
@@ -208,6 +210,12 @@ def limit(side: str, price: str, quantity: str, client_order_id: str = "", **mor
 def market(side: str, quantity: str, client_order_id: str = "", **more: Any) -> PlaceOrderRequest:
     """A market order in BTC-USD."""
     return limit(side, "", quantity, client_order_id, type=pb.ORDER_TYPE_MARKET, **more)
+
+
+def market_state(state: str, market: str = "BTC-USD") -> admin_service_pb2.SetMarketStateRequest:
+    """An operator's wish for a market, for example HALTED."""
+    value = book_service_pb2.MarketState.Value(f"MARKET_STATE_{state}")
+    return admin_service_pb2.SetMarketStateRequest(market=market, state=value, reason="because")
 
 
 async def refused(call: Any) -> tuple[str, str, str]:

@@ -14,7 +14,8 @@ def state(ledger: Ledger) -> dict[str, Any]:
         "assets": ledger.assets,
         "markets": ledger.markets,
         "books": {
-            key: (book.halted, book.depth.all(True), book.depth.all(False)) for key, book in ledger.books.items()
+            key: (book.state, book.rules, book.open_orders, book.depth.all(True), book.depth.all(False))
+            for key, book in ledger.books.items()
         },
         "accounts": (ledger.account_ids, ledger.account_names),
         "balances": {

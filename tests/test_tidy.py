@@ -29,6 +29,7 @@ BASE = {
     "services.depth",
     "services.command_ids",
     "services.buckets",
+    "services.market_rules",
 }
 PURE = BASE | {
     "services.book.model",
@@ -73,6 +74,8 @@ PURE = BASE | {
     "services.order_gateway.ledger",
     "services.order_gateway.movements",
     "services.order_gateway.paging",
+    "services.order_gateway.placing",
+    "services.order_gateway.takes",
     "services.order_gateway.transfer_ids",
     "services.order_gateway.unsettled",
     "services.order_gateway.tiers",

@@ -16,7 +16,7 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="Operate the exchange (AdminService).")
 accounts = typer.Typer(no_args_is_help=True, help="Users' accounts.")
-markets = typer.Typer(no_args_is_help=True, help="Markets: create, halt, resume.")
+markets = typer.Typer(no_args_is_help=True, help="Markets: create, open, halt, close, rules.")
 assets = typer.Typer(no_args_is_help=True, help="Assets.")
 withdrawals = typer.Typer(no_args_is_help=True, help="Withdrawals: approve or reject.")
 fees = typer.Typer(no_args_is_help=True, help="Fee tiers.")
@@ -212,16 +212,58 @@ def markets_create(
     _done(_ask(gateway, "CreateMarket", market=market, **steps), as_json, f"market {market} exists")
 
 
-@markets.command("halt")
-def markets_halt(market: str, gateway: Gateway = None, as_json: Json = False) -> None:
-    """Let a market take cancels only."""
-    _done(_ask(gateway, "SetMarketState", market=market, halted=True), as_json, f"{market} is halted")
+@markets.command("pre-open")
+def markets_pre_open(market: str, reason: Why, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Let a market collect orders, without trades, for an auction when it opens."""
+    _set_state(gateway, as_json, market, "PRE_OPEN", reason)
 
 
+@markets.command("open")
 @markets.command("resume")
-def markets_resume(market: str, gateway: Gateway = None, as_json: Json = False) -> None:
-    """Let a market take orders again."""
-    _done(_ask(gateway, "SetMarketState", market=market, halted=False), as_json, f"{market} takes orders")
+def markets_open(market: str, reason: Why, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Let a market trade; what it has collected trades first, at one price."""
+    _set_state(gateway, as_json, market, "OPEN", reason)
+
+
+@markets.command("halt")
+def markets_halt(market: str, reason: Why, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Let a market take cancels only."""
+    _set_state(gateway, as_json, market, "HALTED", reason)
+
+
+@markets.command("close")
+def markets_close(market: str, reason: Why, gateway: Gateway = None, as_json: Json = False) -> None:
+    """Let a market take cancels only, and end its orders of the day."""
+    _set_state(gateway, as_json, market, "CLOSED", reason)
+
+
+def _set_state(gateway: str | None, as_json: bool, market: str, state: str, reason: str) -> None:
+    answer = _ask(gateway, "SetMarketState", market=market, state=f"MARKET_STATE_{state}", reason=reason)
+    _done(answer, as_json, f"{market} is {state}")
+
+
+@markets.command("rules")
+def markets_rules(
+    market: str,
+    reason: Why,
+    quantity_min: Annotated[str | None, typer.Option(help="Smallest quantity.")] = None,
+    quantity_max: Annotated[str | None, typer.Option(help="Largest quantity.")] = None,
+    notional_min: Annotated[str | None, typer.Option(help="Smallest price x quantity of a limit order.")] = None,
+    notional_max: Annotated[str | None, typer.Option(help="Largest price x quantity, or budget.")] = None,
+    price_band: Annotated[
+        int | None, typer.Option(min=0, help="Basis points that a price may be from the last trade's.")
+    ] = None,
+    open_orders_max: Annotated[int | None, typer.Option(min=0, help="Open orders of an account.")] = None,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Set rules for new orders. What is not named stays as it is; 0: no such rule."""
+    asked: dict[str, Any] = {"quantity_min": quantity_min, "quantity_max": quantity_max}
+    asked |= {"notional_min": notional_min, "notional_max": notional_max}
+    asked |= {"price_band_basis_points": price_band, "open_orders_max": open_orders_max}
+    names = {"price_band_basis_points": "--price-band"}
+    answer = _ask(gateway, "SetMarketRules", names=names, market=market, reason=reason, **asked)
+    _done(answer, as_json, f"the rules of {market} are set")
 
 
 @assets.command("create")

@@ -1,6 +1,7 @@
 """What operators do: assets and markets. (money.py moves money for them.)"""
 
 from services.errors import Reason, Rejected
+from services.market_rules import MarketRules, MarketState
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.model import (
     ChangeMarket,
@@ -56,10 +57,20 @@ class Admin:
             )
         return True
 
-    async def set_market_state(self, market: Market, seconds: float, *, halted: bool) -> None:
-        """Halts or opens a market."""
-        if self._ledger.books[market.market_id].halted != halted:
-            await self._run(ChangeMarket(market.market_id, halted), seconds)
+    async def set_market_state(self, market: Market, state: MarketState, reason: str, seconds: float) -> None:
+        """Halts, opens or closes a market, or lets it collect orders; why is journaled."""
+        if self._ledger.books[market.market_id].state is not state:
+            await self._run(ChangeMarket(market.market_id, state, None, reason), seconds)
+
+    def rules(self, market: Market) -> MarketRules:
+        """A market's rules as they are now; those of a market without any say what it was created with."""
+        rules = self._ledger.books[market.market_id].rules
+        return rules if rules is not None else MarketRules(notional_min=market.notional_min)
+
+    async def set_market_rules(self, market: Market, rules: MarketRules, reason: str, seconds: float) -> None:
+        """Gives a market other rules, all of them; why is journaled."""
+        if self.rules(market) != rules:
+            await self._run(ChangeMarket(market.market_id, None, rules, reason), seconds)
 
     async def _run(self, body: CommandBody, seconds: float) -> None:
         await outcome(self._session.submit(body, OPERATOR), seconds)

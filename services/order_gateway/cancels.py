@@ -1,4 +1,4 @@
-"""Cancels: of one order, of several, of all that are open."""
+"""Cancels: of one order, of several, of all that are open (which is for the book to know, in one command)."""
 
 import asyncio
 from collections.abc import Sequence, Set
@@ -6,13 +6,21 @@ from functools import partial
 
 from services.errors import Reason, Rejected
 from services.order_gateway.ledger import Change, Ledger
-from services.order_gateway.model import CancelAfter, CancelAfterSet, CancelOrder, Order
+from services.order_gateway.model import (
+    CancelAfter,
+    CancelAfterSet,
+    CancelCause,
+    CancelOrder,
+    CancelOrders,
+    Order,
+    OrdersChanged,
+)
 from services.order_gateway.orders import Orders
 from services.order_gateway.outcomes import answer, give, heard, outcomes, promised
 from services.order_gateway.session import Session, outcome, refusal
 
 PAGE_ORDERS = 500
-"""Cancels of one account on their way at once, when all its orders are canceled."""
+"""Cancels of one account on their way at once, when many of its orders are canceled one by one."""
 
 
 class Cancels:
@@ -37,7 +45,13 @@ class Cancels:
         (ended,) = self.begin(account_id, [name], seconds)
         return await answer(ended, seconds)
 
-    def begin(self, account_id: int, names: Sequence[int | str], seconds: float) -> "list[asyncio.Future[Order]]":
+    def begin(
+        self,
+        account_id: int,
+        names: Sequence[int | str],
+        seconds: float,
+        cause: CancelCause = CancelCause.USER,
+    ) -> "list[asyncio.Future[Order]]":
         """Puts cancels on their way, in their order; each will be what `cancel` returns, or raise what it raises.
 
         An order whose own outcome is not known yet, or which only the database knows, is found first: that cancel goes
@@ -45,16 +59,21 @@ class Cancels:
         """
         found = [self._orders.at_hand(account_id, name) for name in names]
         return [
-            self._submit(account_id, order) if order is not None else self._spawn(account_id, name, seconds)
+            self._submit(order, cause) if order is not None else self._spawn(account_id, name, seconds, cause)
             for name, order in zip(names, found, strict=True)
         ]
 
     async def cancel_all(
-        self, account_id: int, market_id: int | None, buys: bool | None, seconds: float
+        self,
+        account_id: int,
+        market_id: int | None,
+        buys: bool | None,
+        seconds: float,
+        cause: CancelCause = CancelCause.USER,
     ) -> list[Order]:
         """Cancels all open orders, perhaps of one market or side only; those that it ended, oldest first.
 
-        Orders that were on their way when it was called are among them.
+        Orders that were on their way when it was called are among them, and what another gateway has placed.
 
         Raises:
             Rejected: OVERLOADED, NOT_TAKEN, DEADLINE: perhaps not all were canceled; the same again ends the rest.
@@ -62,27 +81,31 @@ class Cancels:
         clock = asyncio.get_running_loop().time
         give_up = clock() + seconds
         await outcomes(self._orders.in_flight(account_id), seconds)
-        mine = self._ledger.open_orders(account_id).values()
-        chosen = [item for item in mine if market_id in {None, item.market_id} and buys in {None, item.buys}]
-        return await self._cancel_open(account_id, [order.order_id for order in chosen], max(give_up - clock(), 0))
+        command, ended, more = CancelOrders(account_id, market_id or 0, buys, cause), list[Order](), True
+        while more:
+            found = await outcome(self._session.submit(command, account_id), max(give_up - clock(), 0))
+            assert isinstance(found.body, OrdersChanged), f"{found.body} answers a CancelOrders"
+            mine = [order for order in found.effects.orders if order.account_id == account_id]
+            ended += [order for order in mine if order.cause in {cause, CancelCause.LINKED}]
+            more = found.body.more
+        return sorted(ended, key=lambda order: order.create_sequence)
 
-    async def cancel_these(self, account_id: int, order_ids: Set[int], seconds: float) -> list[Order]:
-        """The same for those of some orders that are open."""
-        chosen = [order_id for order_id in self._ledger.open_orders(account_id) if order_id in order_ids]
-        return await self._cancel_open(account_id, chosen, seconds)
-
-    async def _cancel_open(self, account_id: int, chosen: Sequence[int], seconds: float) -> list[Order]:
+    async def cancel_these(
+        self, account_id: int, order_ids: Set[int], seconds: float, cause: CancelCause
+    ) -> list[Order]:
+        """Cancels those of some orders that are open; those that it ended. Raises Rejected as `cancel_all`."""
         clock = asyncio.get_running_loop().time
+        chosen = [order_id for order_id in self._ledger.open_orders(account_id) if order_id in order_ids]
         give_up = clock() + seconds
         canceled: list[Order] = []
         for start in range(0, len(chosen), PAGE_ORDERS):
             seconds_left = max(give_up - clock(), 0)
-            page = self.begin(account_id, chosen[start : start + PAGE_ORDERS], seconds_left)
-            for ended in await outcomes(page, seconds_left):
-                if isinstance(ended, Order):
-                    canceled.append(ended)
-                elif not (isinstance(ended, Rejected) and ended.reason is Reason.ORDER_ENDED):
-                    raise ended
+            page = self.begin(account_id, chosen[start : start + PAGE_ORDERS], seconds_left, cause)
+            for known in await outcomes(page, seconds_left):
+                if isinstance(known, Order):
+                    canceled.append(known)
+                elif not (isinstance(known, Rejected) and known.reason is Reason.ORDER_ENDED):
+                    raise known
         return canceled
 
     async def cancel_after(self, account_id: int, market_id: int | None, after: int, seconds: float) -> int:
@@ -102,13 +125,13 @@ class Cancels:
         assert isinstance(change.body, CancelAfterSet), f"{change.body} answers a CancelAfter"
         return change.body.deadline_ns
 
-    def _submit(self, account_id: int, order: Order) -> "asyncio.Future[Order]":
+    def _submit(self, order: Order, cause: CancelCause) -> "asyncio.Future[Order]":
         ended: asyncio.Future[Order] = promised()
-        command = CancelOrder(account_id, order.order_id)
+        command = CancelOrder(order.account_id, order.order_id, cause)
         try:
             if not order.is_open:
                 raise has_ended(order)
-            self._session.submit_told(command, account_id, None, partial(self._landed, order, ended))
+            self._session.submit_told(command, order.account_id, None, partial(self._landed, order, ended))
         except Rejected as rejected:
             give(ended, rejected)
         return ended
@@ -126,16 +149,16 @@ class Cancels:
         assert after is not None, f"{found.body} answers a cancel of order {order.order_id}"
         return give(ended, after)
 
-    def _spawn(self, account_id: int, name: int | str, seconds: float) -> "asyncio.Future[Order]":
-        task = asyncio.create_task(self._find_and_cancel(account_id, name, seconds))
+    def _spawn(self, account_id: int, name: int | str, seconds: float, cause: CancelCause) -> "asyncio.Future[Order]":
+        task = asyncio.create_task(self._find_and_cancel(account_id, name, seconds, cause))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(heard)
         return task
 
-    async def _find_and_cancel(self, account_id: int, name: int | str, seconds: float) -> Order:
+    async def _find_and_cancel(self, account_id: int, name: int | str, seconds: float, cause: CancelCause) -> Order:
         order = await self._orders.find(account_id, name, seconds)
-        return await answer(self._submit(account_id, order), seconds)
+        return await answer(self._submit(order, cause), seconds)
 
 
 def has_ended(order: Order) -> Rejected:

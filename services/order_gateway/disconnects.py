@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from services.errors import Rejected
 from services.order_gateway.call import ANSWER_SECONDS_MAX
 from services.order_gateway.cancels import Cancels
-from services.order_gateway.model import Placed
+from services.order_gateway.model import CancelCause, Placed
 from services.runtime import log, metrics
 from services.runtime.db import Unavailable
 from services.runtime.streams import Backoff
@@ -80,7 +80,9 @@ class Disconnects:
         backoff = Backoff()
         while True:
             try:
-                canceled = await self._cancels.cancel_these(account_id, order_ids, ANSWER_SECONDS_MAX)
+                canceled = await self._cancels.cancel_these(
+                    account_id, order_ids, ANSWER_SECONDS_MAX, CancelCause.DISCONNECT
+                )
                 break
             except (Rejected, Unavailable) as error:
                 delay = backoff.next_seconds()

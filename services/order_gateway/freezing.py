@@ -4,6 +4,7 @@ from services.errors import Reason, Rejected
 from services.order_gateway.cancels import Cancels
 from services.order_gateway.identity.freezes import Freezes
 from services.order_gateway.ledger import SYSTEM_ACCOUNTS, Ledger
+from services.order_gateway.model import CancelCause
 
 
 class Freezing:
@@ -20,7 +21,9 @@ class Freezing:
         """
         account_id = self._account(user)
         await self._freezes.freeze(user, reason)
-        return len(await self._cancels.cancel_all(account_id, None, None, seconds)) if cancel_orders else 0
+        if not cancel_orders:
+            return 0
+        return len(await self._cancels.cancel_all(account_id, None, None, seconds, CancelCause.OPERATOR))
 
     async def unfreeze(self, user: str) -> None:
         """Lets a user's account go on. Raises Rejected: ACCOUNT_NOT_FOUND."""

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from services.depth import Depth
+from services.market_rules import MarketRules, MarketState
 from services.order_gateway import account, movements
 from services.order_gateway.account import Effects, Posting
 from services.order_gateway.model import (
@@ -98,10 +99,12 @@ class Reservation(NamedTuple):
 
 @dataclass(slots=True)
 class MarketBook:
-    """What changes of a market: whether it takes orders, and its shape."""
+    """What changes of a market: whether it takes orders, and which, its shape, and who has how many open in it."""
 
-    halted: bool
+    state: MarketState
+    rules: MarketRules | None = None
     depth: Depth = field(default_factory=Depth)
+    open_orders: dict[int, int] = field(default_factory=dict)
 
 
 class Change(NamedTuple):
@@ -319,8 +322,8 @@ class Ledger:
                 self._add_asset(asset)
             case MarketCreated() as body:
                 self._add_market(body)
-            case MarketChanged(market_id, halted):
-                self.books[market_id].halted = halted
+            case MarketChanged() as body:
+                self._change_market(body)
             case _:
                 return self._movement_effects(event)
         return Effects()
@@ -333,7 +336,7 @@ class Ledger:
             for level in levels:
                 self.books[market_id].depth.put(*level)
         if body.market is not None:
-            self.books[body.market.market_id].halted = body.market.halted
+            self._change_market(body.market)
         return effects
 
     def _movement_effects(self, event: Event) -> Effects:
@@ -422,11 +425,14 @@ class Ledger:
             if mine is None:
                 mine = self.open_by_account[account_id] = {}
             self.open[order_id] = mine[order_id] = order
+            if before is None:
+                self._count_open(order, 1)
         else:
             self._ended[order_id] = None
             if before is not None:
                 assert mine is not None, f"{before} is open, and its account has no open orders"
                 del self.open[order_id], mine[order_id]
+                self._count_open(order, -1)
                 if not mine:
                     del self.open_by_account[account_id]
         if before is None:
@@ -441,6 +447,12 @@ class Ledger:
         balance = self._balance(account_id, order.lock_asset(self.markets[order.market_id]).asset_id)
         balance.held += change
         return account_id, balance
+
+    def _count_open(self, order: Order, change: int) -> None:
+        counts = self.books[order.market_id].open_orders
+        counts[order.account_id] = count = counts.get(order.account_id, 0) + change
+        if not count:
+            del counts[order.account_id]
 
     def _balance(self, account_id: int, asset_id: int) -> Balance:
         """A balance that is about to change."""
@@ -463,7 +475,16 @@ class Ledger:
         base, quote = self.assets[made.base_asset_id], self.assets[made.quote_asset_id]
         market = market_of(made.market_id, made.symbol, base, quote, made.tick_size, made.lot_size, made.notional_min)
         self.markets[made.market_id] = self.markets_by_symbol[made.symbol] = market
-        self.books[made.market_id] = MarketBook(made.halted)
+        self.books[made.market_id] = MarketBook(made.state)
+        self._change_market(MarketChanged(made.market_id, made.state, made.rules))
+
+    def _change_market(self, changed: MarketChanged) -> None:
+        book = self.books[changed.market_id]
+        book.state = changed.state
+        if changed.rules is not None and changed.rules != book.rules:
+            book.rules = changed.rules
+            market = replace(self.markets[changed.market_id], notional_min=changed.rules.notional_min)
+            self.markets[changed.market_id] = self.markets_by_symbol[market.symbol] = market
 
     def _load(self, loaded: Snapshot) -> None:
         for asset in loaded.assets:

@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from services.locks import lock
+from services.market_rules import MarketRules, MarketState
 from services.units import Asset, Market
 
 
@@ -414,6 +415,19 @@ class CancelOrder(NamedTuple):
 
     account_id: int
     order_id: int
+    cause: CancelCause = CancelCause.USER
+
+
+class CancelOrders(NamedTuple):
+    """Asks that all open orders of an account be canceled: of one market or (0) of all, of one side or (None) of both.
+
+    One command ends at most 256; its event tells whether there are more.
+    """
+
+    account_id: int
+    market_id: int = 0
+    buys: bool | None = None
+    cause: CancelCause = CancelCause.USER
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,10 +513,12 @@ class CreateMarket:
 
 @dataclass(frozen=True, slots=True)
 class ChangeMarket:
-    """Asks that a market be halted or opened."""
+    """Asks that a market have another state (None: as it is) or other rules (None: as they are), and says why."""
 
     market_id: int
-    halted: bool
+    state: MarketState | None
+    rules: MarketRules | None
+    reason: str
 
 
 CommandBody = (
@@ -510,6 +526,7 @@ CommandBody = (
     | PlaceGroup
     | ReplaceOrder
     | CancelOrder
+    | CancelOrders
     | CancelAfter
     | SetTradingDefaults
     | OpenAccount
@@ -586,12 +603,14 @@ class OrdersChanged:
         books: after all of them.
         refused: why the command itself was refused, if it was: the steps are then what was due before it.
         market: what a ChangeMarket made of its market.
+        more: a CancelOrders left some.
     """
 
     steps: tuple[OrderChanged, ...]
     books: tuple[BookLevels, ...]
     refused: str = ""
     market: "MarketChanged | None" = None
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -693,15 +712,17 @@ class MarketCreated:
     tick_size: str
     lot_size: str
     notional_min: int
-    halted: bool
+    state: MarketState = MarketState.OPEN
+    rules: MarketRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MarketChanged:
-    """A market was halted or opened."""
+    """A market has another state or other rules: both as they are now."""
 
     market_id: int
-    halted: bool
+    state: MarketState
+    rules: MarketRules | None = None
 
 
 @dataclass(frozen=True, slots=True)

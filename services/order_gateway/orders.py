@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from services.errors import Reason, Rejected
 from services.locks import lock
+from services.market_rules import MarketState
 from services.order_gateway.budget import insufficient, market_buy_budget
 from services.order_gateway.fees import Rates
 from services.order_gateway.ledger import CLIENT_ID_WINDOW_NS, Change, Ledger, Reservation
@@ -29,11 +30,13 @@ from services.order_gateway.model import (
     WantedGroup,
 )
 from services.order_gateway.outcomes import answer, give, promised
+from services.order_gateway.placing import Placing
 from services.order_gateway.seen import Seen
 from services.order_gateway.session import Flight, Session, refusal
 from services.order_gateway.store import Store
+from services.order_gateway.takes import check_rules, check_state
 from services.order_gateway.tiers import Schedule
-from services.units import Asset, Market
+from services.units import Asset
 
 SEEN_LOAD_ROWS_MAX = 200_000
 """Of ended orders' client ids, read at the start; if there are more, every new id is looked up for a day."""
@@ -85,8 +88,7 @@ class Orders:
         self._ledger, self._session, self._store, self._fees = ledger, session, store, fees
         self._open_orders_max = open_orders_max
         self._attempts: dict[tuple[int, str], _Attempt] = {}
-        self._placing: dict[int, int] = {}
-        """By account, orders in flight that may come to rest."""
+        self._placing = Placing()
         self._seen = Seen(CLIENT_ID_WINDOW_NS)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -101,8 +103,8 @@ class Orders:
             seconds: how long to wait for the outcome.
 
         Raises:
-            Rejected: CLIENT_ORDER_ID_REUSED, INSUFFICIENT_FUNDS, EMPTY_BOOK, MARKET_HALTED, TOO_MANY_OPEN_ORDERS,
-                OVERLOADED, NOT_TAKEN; DEADLINE, after which the same request finds out.
+            Rejected: CLIENT_ORDER_ID_REUSED, INSUFFICIENT_FUNDS, EMPTY_BOOK, TOO_MANY_OPEN_ORDERS, what the market does
+                not take, OVERLOADED, NOT_TAKEN; DEADLINE, after which the same request finds out.
         """
         (placed,) = self.begin(account_id, [wanted]).promises
         return await answer(placed, seconds)
@@ -174,8 +176,11 @@ class Orders:
         """Reserves what the entry needs, or the dearer exit, and submits; what is refused here is answered at once."""
         account_id = attempts[0].key[0]
         try:
-            self._check_market(attempts[0].placement.market)
-            self._check_open(account_id, sum([attempt.placement.may_stay for attempt in attempts]))
+            resting = 0
+            for attempt in attempts:
+                self._check_market(account_id, attempt.placement, resting)
+                resting += attempt.placement.may_stay
+            self._check_open(account_id, resting)
             rates = self._fees.rates(account_id)
             first = [self._needs(account_id, attempt.placement) for attempt in attempts[: 1 if has_entry else None]]
             budgets = [budget for _, _, budget in first]
@@ -196,11 +201,11 @@ class Orders:
             self._session.submit_told(command, account_id, reservation, partial(self._group_landed, attempts))
         except Exception as error:  # whatever it is, it is the answer of everybody who waits
             return self._end_all(attempts, error)
-        self._count_placing(account_id, len(attempts))
+        self._placing.count(account_id, attempts[0].placement.market.market_id, len(attempts))
         return None
 
     def _group_landed(self, attempts: Sequence[_Attempt], found: Change | Rejected) -> None:
-        self._count_placing(attempts[0].key[0], -len(attempts))
+        self._placing.count(attempts[0].key[0], attempts[0].placement.market.market_id, -len(attempts))
         refused = found if isinstance(found, Rejected) else refusal(found)
         if isinstance(found, Rejected) or refused is not None:
             assert refused is not None
@@ -220,10 +225,25 @@ class Orders:
     def _attempt(self, key: tuple[int, str], placement: Placement) -> _Attempt:
         return _Attempt(key, placement, self._landed)
 
-    def _check_market(self, market: Market) -> None:
-        """Refuses (MARKET_HALTED) what the market does not take."""
-        if self._ledger.books[market.market_id].halted:
-            raise Rejected(Reason.MARKET_HALTED, f"{market.symbol} takes cancels only", "market")
+    def _check_market(self, account_id: int, placement: Placement, more: int) -> None:
+        """Refuses what the market does not take; `more` orders of the same call may come to rest there before it.
+
+        Raises:
+            Rejected: what `check_state` and `check_rules` refuse, TOO_MANY_OPEN_ORDERS.
+        """
+        market = placement.market
+        book = self._ledger.books[market.market_id]
+        if book.state is not MarketState.OPEN:
+            check_state(market, book.state)
+        if book.rules is None:
+            return
+        check_rules(placement, book.rules)
+        most = book.rules.open_orders_max
+        if not most or not placement.may_stay:
+            return
+        if book.open_orders.get(account_id, 0) + self._placing.within(account_id, market.market_id) + more >= most:
+            what = f"at most {most} orders may be open in {market.symbol}"
+            raise Rejected(Reason.TOO_MANY_OPEN_ORDERS, what, "market")
 
     def _check_open(self, account_id: int, more: int) -> None:
         """Refuses (TOO_MANY_OPEN_ORDERS) so many more orders that may come to rest."""
@@ -232,14 +252,7 @@ class Orders:
 
     def _resting(self, account_id: int) -> int:
         """How many orders the account has open, or may have once those in flight have landed."""
-        return len(self._ledger.open_orders(account_id)) + self._placing.get(account_id, 0)
-
-    def _count_placing(self, account_id: int, change: int) -> None:
-        count = self._placing.get(account_id, 0) + change
-        if count:
-            self._placing[account_id] = count
-        else:
-            del self._placing[account_id]
+        return len(self._ledger.open_orders(account_id)) + self._placing.of(account_id)
 
     def _found(self, key: tuple[int, str], placement: Placement, known: Order | None) -> _Attempt | None:
         """What answers a request whose id is taken, as far as memory knows (`known`: the last order under it); None:
@@ -297,11 +310,12 @@ class Orders:
         account_id = attempts[0].key[0]
         rates, room = self._fees.rates(account_id), self._session.room(account_id)
         may_rest = self._open_orders_max - self._resting(account_id)
-        ready, resting = list[_Attempt](), 0
+        ready, resting, here = list[_Attempt](), 0, dict[int, int]()
         for attempt in attempts:
             stays = attempt.placement.may_stay
             try:
-                self._check_market(attempt.placement.market)
+                market_id = attempt.placement.market.market_id
+                self._check_market(account_id, attempt.placement, here.get(market_id, 0))
                 if stays and resting >= may_rest:
                     self._check_open(account_id, resting + 1)
                 asset, needed, budget = self._needs(account_id, attempt.placement)
@@ -312,11 +326,13 @@ class Orders:
                 self._end(attempt, error)
                 continue
             ready.append(attempt)
-            resting += stays
+            if stays:
+                resting += 1
+                here[market_id] = here.get(market_id, 0) + 1
         if ready:
             self._session.launch(account_id, ready)
-        if resting:
-            self._count_placing(account_id, resting)
+        for market_id, count in here.items():
+            self._placing.count(account_id, market_id, count)
 
     def _equip(self, attempt: _Attempt, reservation: Reservation, budget: int, rates: Rates) -> None:
         """Sets aside what an order needs, and makes the command."""
@@ -361,7 +377,7 @@ class Orders:
     def _landed(self, attempt: _Attempt, found: Change | Rejected) -> None:
         """The outcome is known."""
         if attempt.placement.may_stay:
-            self._count_placing(attempt.key[0], -1)
+            self._placing.count(attempt.key[0], attempt.placement.market.market_id, -1)
         if isinstance(found, Rejected):
             return self._end(attempt, found)
         effects, body = found.effects, found.body

@@ -38,6 +38,27 @@ IN_FLIGHT_ACCOUNT_COMMANDS_MAX = 2_048
 _BEGINNINGS = (PlaceOrder, PlaceGroup, ReplaceOrder, Transfer, RequestWithdrawal)
 """What a frozen account may not ask for."""
 
+FIELDS = {
+    Reason.INVALID_PRICE: "price",
+    Reason.INVALID_QUANTITY: "quantity",
+    Reason.INVALID_EXPIRY: "expire_time",
+    Reason.INVALID_MINIMUM: "min_quantity",
+    Reason.INVALID_DISPLAY: "display_quantity",
+    Reason.INVALID_TRIGGER: "trigger",
+    Reason.INVALID_GROUP: "exits",
+    Reason.QUANTITY_TOO_SMALL: "quantity",
+    Reason.QUANTITY_TOO_LARGE: "quantity",
+    Reason.QUANTITY_TRADED: "quantity",
+    Reason.NOTIONAL_TOO_SMALL: "quantity",
+    Reason.NOTIONAL_TOO_LARGE: "quantity",
+    Reason.PRICE_OUT_OF_BAND: "price",
+    Reason.WOULD_TRADE: "price",
+    Reason.MARKET_HALTED: "market",
+    Reason.MARKET_CLOSED: "market",
+    Reason.MARKET_IN_AUCTION: "market",
+}
+"""The field to blame where the book refused, which gives bare reasons."""
+
 _in_flight = metrics.gauge("gateway_in_flight_commands", "Commands submitted and not yet folded.")
 _batches = metrics.counter("gateway_submit_batches", "Messages on the Submit stream.")
 _commands = metrics.counter("gateway_submit_commands", "Commands on the Submit stream.")
@@ -285,7 +306,7 @@ def refusal(change: Change) -> Rejected | None:
     if reason is None:
         logger.error("the book refused for a reason unknown here", reason=name)
         return Rejected(Reason.INTERNAL)
-    return Rejected(reason)
+    return Rejected(reason, field=FIELDS.get(reason, ""))
 
 
 async def outcome(flight: Awaited, seconds: float) -> Change:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from services.market_rules import MarketState, of_stored, stored
 from services.order_gateway.ledger import UNSETTLED_TRANSFERS_MAX, Change, Ledger, Snapshot
 from services.order_gateway.model import (
     AccountOpened,
@@ -104,10 +105,10 @@ _ADD_MOMENT = "INSERT INTO moments (time_ns, journal_sequence) VALUES ($1, $2) O
 _ADD_ACCOUNT = "INSERT INTO accounts (account_id, name) VALUES ($1, $2)"
 _ADD_ASSET = "INSERT INTO assets (asset_id, symbol, decimals) VALUES ($1, $2, $3)"
 _ADD_MARKET = (
-    "INSERT INTO markets (market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, halted) "
-    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+    "INSERT INTO markets (market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, state, "
+    "rules) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 )
-_SET_HALTED = "UPDATE markets SET halted = $2 WHERE market_id = $1"
+_SET_MARKET = "UPDATE markets SET state = $2, rules = $3 WHERE market_id = $1"
 MOVEMENT_COLUMNS = (
     "transfer_id, kind, state, from_account_id, to_account_id, asset_id, amount, create_sequence, create_ns, "
     "event_sequence, event_ns, settlement_sequence, withdrawal_id, address, reason, transaction_hash"
@@ -150,7 +151,7 @@ class _Pending:
     movements: dict[int, Movement] = field(default_factory=dict)
     """By create_sequence."""
     movements_by_id: dict[str, Movement] = field(default_factory=dict)
-    halted: dict[int, bool] = field(default_factory=dict)
+    markets: dict[int, MarketChanged] = field(default_factory=dict)
     defaults: dict[int, SelfTradeMode] = field(default_factory=dict)
     volumes: set[tuple[int, int]] = field(default_factory=set)
     """account_id, day."""
@@ -206,7 +207,7 @@ class Store:
         self.stored = Progress(sequence)
         assets = await fetch("SELECT asset_id, symbol, decimals FROM assets ORDER BY asset_id")
         markets = await fetch(
-            "SELECT market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, halted "
+            "SELECT market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, state, rules "
             "FROM markets ORDER BY market_id"
         )
         accounts = await fetch("SELECT account_id, name FROM accounts ORDER BY account_id")
@@ -344,8 +345,10 @@ class Store:
                 pending.add(_ADD_ASSET, (asset.asset_id, asset.symbol, asset.decimals))
             case MarketCreated() as made:
                 pending.add(_ADD_MARKET, _market_row(made, amount(made.notional_min)))
-            case MarketChanged(market_id, halted) | OrdersChanged(market=MarketChanged(market_id, halted)):
-                pending.halted[market_id] = halted
+            case MarketChanged() as changed:
+                pending.markets[changed.market_id] = changed
+            case OrdersChanged(market=MarketChanged() as changed):
+                pending.markets[changed.market_id] = changed
 
     def row_ended(self, events: int) -> None:
         """A journal row has been folded: what is noted can be written."""
@@ -417,8 +420,9 @@ class Store:
         orders = [_order_row(order, amount) for order in pending.orders.values()]
         statements = [Statement(_MOVE_CURSOR, [move], expect=1)]
         statements += [Statement(sql, rows) for sql, rows in pending.rows.items()]
-        if pending.halted:  # after the markets themselves, which may be as new
-            statements.append(Statement(_SET_HALTED, [(key, int(value)) for key, value in pending.halted.items()]))
+        if pending.markets:  # after the markets themselves, which may be as new
+            changed = [(each.market_id, each.state.value, stored(each.rules)) for each in pending.markets.values()]
+            statements.append(Statement(_SET_MARKET, changed))
         if pending.defaults:
             statements.append(Statement(_PUT_DEFAULTS, [(key, mode.value) for key, mode in pending.defaults.items()]))
         if balances:
@@ -737,11 +741,10 @@ def movement_of(row: Row) -> Movement:
 
 def _market_row(made: MarketCreated, notional_min: Value) -> Sequence[Value]:
     parts = (made.market_id, made.symbol, made.base_asset_id, made.quote_asset_id, made.tick_size, made.lot_size)
-    return (*parts, notional_min, int(made.halted))
+    return (*parts, notional_min, made.state.value, stored(made.rules))
 
 
 def _market(row: Row) -> MarketCreated:
-    market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, halted = row
-    return MarketCreated(
-        market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, int(notional_min), bool(halted)
-    )
+    market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, state, rules = row
+    parts = (market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size)
+    return MarketCreated(*parts, int(notional_min), MarketState(state), of_stored(rules))

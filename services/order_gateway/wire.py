@@ -16,6 +16,7 @@ from clearbook.v1 import settlement_service_pb2 as settlement_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.errors import Reason, Rejected
+from services.market_rules import MarketRules, MarketState
 from services.order_gateway import model, terms_wire
 from services.order_gateway.model import CancelCause, Execution, Order, OrderState, Placement, TimeInForce
 from services.order_gateway.paging import NS_PER_SECOND
@@ -93,11 +94,27 @@ def _orders_changed(message: journal.OrdersChanged, sequence: int, time_ns: int)
         levels = [(level.side == journal.SIDE_BUY, level.price_ticks, level.lots) for level in book.levels]
         books.append(model.BookLevels(book.market_id, tuple(levels)))
     market = _market_changed(message.market) if message.HasField("market") else None
-    return model.OrdersChanged(tuple(steps), tuple(books), message.refused.reason, market)
+    return model.OrdersChanged(tuple(steps), tuple(books), message.refused.reason, market, message.more)
 
 
 def _market_changed(message: journal.Market) -> model.MarketChanged:
-    return model.MarketChanged(message.market_id, message.state == journal.MARKET_STATE_HALTED)
+    return model.MarketChanged(message.market_id, MarketState(message.state), _rules(message))
+
+
+def _rules(m: journal.Market) -> MarketRules | None:
+    rules = m.rules
+    return (
+        MarketRules(
+            rules.quantity_min_lots,
+            rules.quantity_max_lots,
+            int(rules.notional_max or 0),
+            rules.band_ppm,
+            int(rules.notional_min or 0),
+            rules.open_orders_max,
+        )
+        if m.HasField("rules")
+        else None
+    )
 
 
 def _order(m: journal.Order, trades: Sequence[model.Trade], sequence: int, time_ns: int) -> Order:
@@ -160,7 +177,8 @@ def _market_created(message: journal.MarketCreated) -> model.MarketCreated:
         tick_size=m.tick_size,
         lot_size=m.lot_size,
         notional_min=int(m.notional_min or 0),
-        halted=m.state == journal.MARKET_STATE_HALTED,
+        state=MarketState(m.state),
+        rules=_rules(m),
     )
 
 
@@ -253,6 +271,16 @@ def _write_order(part: journal.PlaceOrder, body: model.PlaceOrder) -> None:
 def _write_cancel(message: journal.Command, body: model.CancelOrder) -> None:
     message.cancel_order.account_id = body.account_id
     message.cancel_order.order_id = body.order_id
+    message.cancel_order.cause = body.cause.value  # type: ignore[assignment]
+
+
+def _write_cancels(message: journal.Command, body: model.CancelOrders) -> None:
+    part = message.cancel_orders
+    part.account_id = body.account_id
+    part.market_id = body.market_id
+    if body.buys is not None:
+        part.side = journal.SIDE_BUY if body.buys else journal.SIDE_SELL
+    part.cause = body.cause.value  # type: ignore[assignment]
 
 
 def _write_replace(message: journal.Command, body: model.ReplaceOrder) -> None:
@@ -323,13 +351,26 @@ def _write_market(message: journal.Command, body: model.CreateMarket) -> None:
 
 
 def _write_change(message: journal.Command, body: model.ChangeMarket) -> None:
-    message.change_market.market_id = body.market_id
-    message.change_market.state = journal.MARKET_STATE_HALTED if body.halted else journal.MARKET_STATE_OPEN
+    part = message.change_market
+    part.market_id = body.market_id
+    part.reason = body.reason
+    if body.state is not None:
+        part.state = body.state.value  # type: ignore[assignment]
+    if body.rules is not None:
+        rules, asked = part.rules, body.rules
+        rules.SetInParent()
+        rules.quantity_min_lots = asked.quantity_min_lots
+        rules.quantity_max_lots = asked.quantity_max_lots
+        rules.notional_max = str(asked.notional_max)
+        rules.band_ppm = asked.band_ppm
+        rules.notional_min = str(asked.notional_min)
+        rules.open_orders_max = asked.open_orders_max
 
 
 _COMMANDS: dict[type, Callable[[journal.Command, Any], None]] = {
     model.PlaceOrder: _write_place,
     model.CancelOrder: _write_cancel,
+    model.CancelOrders: _write_cancels,
     model.PlaceGroup: _write_group,
     model.ReplaceOrder: _write_replace,
     model.CancelAfter: _write_cancel_after,

@@ -34,7 +34,7 @@ from services.order_gateway.identity import keyring
 from services.order_gateway.methods import Access, Method
 from services.runtime import rpc
 from tests import gateways, keys
-from tests.gateways import Exchange, limit
+from tests.gateways import Exchange, limit, market_state
 from tests.keys import ADMIN, BEARER, ED25519, ELSEWHERE, HERE, HMAC, READ, TRADE, WITHDRAW, Held, now_ms, raw
 from tests.ledgers import state
 
@@ -153,7 +153,8 @@ async def what_is_alices(root: keys.Operator, alice: Held, port: int) -> dict[st
         "RevokeApiKey": accounts.RevokeApiKeyRequest(key_id=spare.key_id),
         "CreateAsset": admin.CreateAssetRequest(symbol="EVIL"),
         "CreateMarket": market,
-        "SetMarketState": admin.SetMarketStateRequest(market="BTC-USD", halted=True),
+        "SetMarketState": market_state("CLOSED"),
+        "SetMarketRules": admin.SetMarketRulesRequest(market="BTC-USD", quantity_max="1", reason="because"),
         "CreateAccount": admin.CreateAccountRequest(user="mallory"),
         "CreateUserApiKey": admin.CreateUserApiKeyRequest(user="alice", key=new_key),
         "RevokeUserApiKey": admin.RevokeUserApiKeyRequest(key_id=spare.key_id),

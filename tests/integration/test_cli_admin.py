@@ -18,6 +18,7 @@ import pytest
 from clearbook.v1 import account_service_pb2 as account_pb
 
 from services.cli.export import TABLES
+from services.market_rules import MarketRules
 from tests import books, gateways
 from tests.gateways import Exchange, limit
 
@@ -109,11 +110,16 @@ async def test_markets_withdrawals_and_keys(exchange: Exchange, shell: Shell, tm
     await run(shell, "admin", "assets", "create", "SOL", "--decimals", "9")
     steps = ("--tick-size", "0.01", "--lot-size", "0.001")
     assert await run(shell, "admin", "markets", "create", "SOL-USD", *steps) == "market SOL-USD exists\n"
-    await run(shell, "admin", "markets", "halt", "SOL-USD")
-    market = exchange.gateway.ledger.markets_by_symbol["SOL-USD"].market_id
-    assert exchange.gateway.ledger.books[market].halted
-    await run(shell, "admin", "markets", "resume", "SOL-USD")
-    assert not exchange.gateway.ledger.books[market].halted
+    book = exchange.gateway.ledger.books[exchange.gateway.ledger.markets_by_symbol["SOL-USD"].market_id]
+    for command, state in (("pre-open", "PRE_OPEN"), ("open", "OPEN"), ("halt", "HALTED"), ("close", "CLOSED")):
+        assert await run(shell, "admin", "markets", command, "SOL-USD", "--reason", "x") == f"SOL-USD is {state}\n"
+        assert book.state.name == state
+    assert await run(shell, "admin", "markets", "resume", "SOL-USD", "--reason", "x") == "SOL-USD is OPEN\n"
+    limits = ("--quantity-min", "0.002", "--price-band", "500", "--open-orders-max", "7")
+    assert "are set" in await run(shell, "admin", "markets", "rules", "SOL-USD", "--reason", "x", *limits)
+    assert book.rules == MarketRules(quantity_min_lots=2, band_ppm=50_000, open_orders_max=7)
+    refusal = await run(shell, "admin", "markets", "rules", "SOL-USD", "--reason", "x", "--price-band", "10000", code=1)
+    assert refusal.startswith("clearbook: INVALID_FIELD: ") and "must be 0 to 9999, not 10000" in refusal
     alice = exchange.user("alice")
     await alice.balances()
     for name in ("w1", "w2"):

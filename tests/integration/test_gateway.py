@@ -24,7 +24,7 @@ from services.runtime import rpc
 from services.runtime.run import StartError
 from services.runtime.status import refusal_in
 from tests import books, gateways
-from tests.gateways import Exchange, limit, market, refused
+from tests.gateways import Exchange, limit, market, market_state, refused
 from tests.suite import free_ports
 from tests.unit.test_gateway_wire import BAD
 
@@ -236,9 +236,9 @@ async def test_a_refusal_does_not_use_the_id_up(exchange: Exchange) -> None:
     admin = exchange.user("admin")
     request = limit("SELL", "30000.00", "100.5", "retry")
     assert (await refused(alice.place(request)))[1] == "INSUFFICIENT_FUNDS"
-    await admin.administer("SetMarketState", admin_pb.SetMarketStateRequest(market="BTC-USD", halted=True))
+    await admin.administer("SetMarketState", market_state("HALTED"))
     assert (await refused(alice.place(limit("SELL", "1.00", "1", "retry"))))[1] == "MARKET_HALTED"
-    await admin.administer("SetMarketState", admin_pb.SetMarketStateRequest(market="BTC-USD", halted=False))
+    await admin.administer("SetMarketState", market_state("OPEN"))
     assert (await alice.place(limit("SELL", "1.00", "1", "retry"))).order.state == pb.ORDER_STATE_OPEN
 
 
@@ -354,7 +354,7 @@ async def test_who_calls(exchange: Exchange) -> None:
     assert await refused(nobody.balances()) == ("UNAUTHENTICATED", "UNAUTHENTICATED", "")
     assert (await refused(exchange.user("fees").balances()))[:2] == ("PERMISSION_DENIED", "PERMISSION_DENIED")
     assert (await refused(exchange.user("a b").balances()))[:2] == ("INVALID_ARGUMENT", "INVALID_FIELD")
-    request = admin_pb.SetMarketStateRequest(market="BTC-USD", halted=True)
+    request = market_state("HALTED")
     assert (await refused(exchange.user("alice").administer("SetMarketState", request)))[0] == "PERMISSION_DENIED"
 
 
@@ -441,12 +441,12 @@ async def test_a_halted_market_takes_cancels_only(exchange: Exchange) -> None:
     admin, alice = exchange.user("admin"), exchange.user("alice")
     await alice.place(limit("SELL", "30000.00", "0.1", "c"))
     for _ in range(2):
-        await admin.administer("SetMarketState", admin_pb.SetMarketStateRequest(market="BTC-USD", halted=True))
+        await admin.administer("SetMarketState", market_state("HALTED"))
     assert await refused(alice.place(limit("SELL", "30000.00", "0.1"))) == (
         "FAILED_PRECONDITION", "MARKET_HALTED", "market",
     )  # fmt: skip
     await alice.cancel(client_order_id="c")
-    await admin.administer("SetMarketState", admin_pb.SetMarketStateRequest(market="BTC-USD", halted=False))
+    await admin.administer("SetMarketState", market_state("OPEN"))
     await alice.place(limit("SELL", "30000.00", "0.1"))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from services.market_rules import MarketRules, MarketState
 from services.order_gateway import projection
 from services.order_gateway import store as store_module
 from services.order_gateway.ledger import Ledger
@@ -92,6 +93,7 @@ def _now(value: Order, sequence: int) -> Order:
     return value._replace(create_sequence=sequence, event_sequence=sequence)
 
 
+RULES = MarketRules(1, 2, HUGE, 50_000, 7, 3)
 SETUP: tuple[EventBody, ...] = (
     AssetCreated(Asset(1, "BTC", 8)),
     AssetCreated(Asset(2, "USD", 6)),
@@ -99,8 +101,8 @@ SETUP: tuple[EventBody, ...] = (
     AccountOpened(BOB, "bob"),
     Deposited(1, 2, 1, HUGE),
     Deposited(2, 2, 2, HUGE),
-    MarketCreated(1, "BTC-USD", 1, 2, "0.01", "0.0001", 5, halted=False),
-    MarketChanged(1, halted=True),
+    MarketCreated(1, "BTC-USD", 1, 2, "0.01", "0.0001", 5),
+    MarketChanged(1, MarketState.HALTED),
     Transferred(Transfer("t1", 2, ALICE, 2, HUGE - 1), 3),
     Transferred(Transfer("faucet:1002:BTC", 2, BOB, 1, 10**9), 4),
 )
@@ -119,7 +121,7 @@ async def traded(database: Database) -> Fold:
         trade(settlement_sequence=5),
     )  # fmt: skip
     fold.place(order(order_id=3, client_order_id="c", lock=5))
-    fold.say(OrderCanceled(3, 0, CancelCause.USER), MarketChanged(1, halted=False), time_ns=99)
+    fold.say(OrderCanceled(3, 0, CancelCause.USER), MarketChanged(1, MarketState.PRE_OPEN, RULES), time_ns=99)
     await fold.flush()
     return fold
 
@@ -133,7 +135,9 @@ async def test_what_was_written_is_loaded_again(database: Database) -> None:
     assert theirs.balance(ALICE, 2).total == HUGE - 1 - 120_000_000
     assert (theirs.orders, theirs.open) == (mine.orders, mine.open)
     assert (theirs.assets, theirs.markets, theirs.account_ids) == (mine.assets, mine.markets, mine.account_ids)
-    assert theirs.books[1].halted is False
+    assert (theirs.books[1].state, theirs.books[1].rules) == (MarketState.PRE_OPEN, RULES)
+    assert (theirs.books[1].open_orders, theirs.markets[1].notional_min) == ({ALICE: 1}, 7)
+    assert theirs.markets[1].notional_min == mine.markets[1].notional_min
     assert theirs.books[1].depth.all(True) == [(3_000_000, 60)]
     assert again.store.stored.value == mine.sequence
 
@@ -142,7 +146,7 @@ async def test_a_market_halted_in_its_first_transaction_stays_halted(database: D
     fold = await Fold.load(database)
     fold.say(*SETUP[:8])
     await fold.flush()
-    assert (await Fold.load(database)).ledger.books[1].halted
+    assert (await Fold.load(database)).ledger.books[1].state is MarketState.HALTED
 
 
 async def test_questions(database: Database) -> None:
@@ -335,7 +339,7 @@ async def test_reading_waits_for_what_was_answered(database: Database, monkeypat
     monkeypatch.setattr(store_module, "PASS_SECONDS_MAX", 0.01)
     with pytest.raises(Unavailable):
         await fold.store.passed(fold.ledger.sequence + 1)
-    fold.say(MarketChanged(1, halted=False))
+    fold.say(MarketChanged(1, MarketState.OPEN))
     fold.store.finish()
     await following
     assert (await Fold.load(database)).ledger.sequence == fold.ledger.sequence, "the last words are written"

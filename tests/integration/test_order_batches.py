@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from clearbook.v1 import order_service_pb2 as pb
 
-from services.order_gateway import batch_wire, cancels
+from services.order_gateway import batch_wire
 from services.order_gateway.check import violations
 from tests import gateways
 from tests.gateways import Client, Exchange, limit, market, refused
@@ -148,7 +148,6 @@ async def test_cancels(exchange: Exchange) -> None:
 
 
 async def test_all_at_once(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cancels, "PAGE_ORDERS", 2)
     monkeypatch.setattr(batch_wire, "CANCELED_SHOWN_MAX", 3)
     alice, bob = exchange.user("alice"), exchange.user("bob")
     await bob.place(limit("SELL", "31000.00", "0.1", "theirs"))
@@ -174,6 +173,8 @@ async def test_all_at_once(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) 
     await asyncio.sleep(0)  # they are written, and not answered
     assert (await cancel_all(alice)).canceled_count == 5
     await placing
+    await place(alice, *[limit("SELL", "30000.00", "0.01")] * 300)
+    assert (await cancel_all(alice)).canceled_count == 300, "more than one command of the book ends"
     assert [order.client_order_id for order in (await bob.list(open_only=True)).orders] == ["theirs"]
 
 

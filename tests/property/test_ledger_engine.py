@@ -36,6 +36,7 @@ from tests.ledgers import state
 from tests.property.naive import like
 
 ACCOUNTS = (1001, 1002, 1003, 1004)
+CAUSES = (m.CANCEL_CAUSE_USER, m.CANCEL_CAUSE_OPERATOR, m.CANCEL_CAUSE_DISCONNECT)
 SYSTEM = (1, 2, 3, 5)
 ADDRESSES = ("0x" + "a1" * 20, "0x" + "b2" * 20)
 WHOLE = 10**18
@@ -98,8 +99,7 @@ class Exchange:
         if kind < 4 and self.ledger.open:
             order = pick(list(self.ledger.open.values()))
             owner = order.account_id if kind else pick(ACCOUNTS)
-            why = pick((0, 0, m.CANCEL_CAUSE_OPERATOR, m.CANCEL_CAUSE_DISCONNECT))
-            return self.command(m.CancelOrder(owner, order.order_id, why)), None
+            return self.command(m.CancelOrder(owner, order.order_id, pick(CAUSES))), None
         if kind == 4:
             asset_id = pick((1, 2, 3))
             giver, receiver = self.chance.sample((*ACCOUNTS, *SYSTEM), 2)
@@ -120,11 +120,12 @@ class Exchange:
             return self.group()
         if kind == 22:
             rare: tuple[m.CommandBody, ...] = (
-                m.CancelOrders(pick(ACCOUNTS), pick((0, 1, 2)), pick((0, 1, 2))),
+                m.CancelOrders(pick(ACCOUNTS), pick((0, 1, 2)), pick((0, 1, 2)), pick(CAUSES)),
                 m.CancelAfter(pick(ACCOUNTS), pick((0, 1, 2)), 1),
                 m.SetTradingDefaults(pick(ACCOUNTS), pick(range(5))),
                 m.ChangeMarket(pick((1, 2)), pick((m.MARKET_STATE_OPEN, m.MARKET_STATE_PRE_OPEN))),
                 m.ChangeMarket(pick((1, 2)), m.MARKET_STATE_OPEN),
+                m.ChangeMarket(pick((1, 2)), pick((m.MARKET_STATE_HALTED, m.MARKET_STATE_CLOSED)), None, "news"),
             )
             return self.command(pick(rare)), None
         if kind == 23:
@@ -408,14 +409,14 @@ def test_money_is_conserved_and_nobody_goes_below_zero(seed: int) -> None:
 
 
 def test_a_long_walk_with_everything_in_it() -> None:
-    exchange = Exchange(20)
+    exchange = Exchange(21)
     seen: set[str] = set()
     exchange.heard = lambda change: seen.update(
         order.state.name if order.is_open else order.cause.name for order in change.effects.orders
     )
     for _ in range(300):
         exchange.step()
-    assert seen == {"OPEN", "WAITING", *CancelCause.__members__} - {"BAND", "DAY_END", "MARKET"}
+    assert seen == {"OPEN", "WAITING", *CancelCause.__members__} - {"BAND", "MARKET"}
     assert set(exchange.ended.values()) == {MovementState.DONE, MovementState.CANCELED}
     assert exchange.ledger.final_through and exchange.pending and exchange.ledger.withdrawals
     assert exchange.plain[3, 2], "something came for an account that nobody has"

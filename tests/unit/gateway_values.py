@@ -21,7 +21,7 @@ from services.units import Asset, market_of
 BTC, USD = Asset(1, "BTC", 8), Asset(2, "USD", 6)
 MARKET = market_of(1, "BTC-USD", BTC, USD, "0.01", "0.0001", 5 * 10**6)
 """One lot is 10^4 base units of BTC, one tick x lot is 1 base unit of USD; orders of at least 5 USD."""
-CREATED = MarketCreated(1, "BTC-USD", 1, 2, "0.01", "0.0001", 5 * 10**6, halted=False)
+CREATED = MarketCreated(1, "BTC-USD", 1, 2, "0.01", "0.0001", 5 * 10**6)
 ALICE, BOB = 1001, 1002
 
 

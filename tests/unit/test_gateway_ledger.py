@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from services.market_rules import MarketState
 from services.order_gateway import ledger as ledger_module
 from services.order_gateway.check import violations
 from services.order_gateway.ledger import CLIENT_ID_WINDOW_NS, Ledger, Reservation, Snapshot
@@ -73,16 +74,16 @@ def test_reservations_count_against_what_is_available() -> None:
 @pytest.mark.parametrize("sequence", [9, 11])
 def test_a_gap_or_a_repetition_stops_the_process(sequence: int) -> None:
     with pytest.raises(AssertionError):
-        ledger().apply(Event(sequence, 0, MarketChanged(1, halted=True)), 1)
+        ledger().apply(Event(sequence, 0, MarketChanged(1, MarketState.HALTED)), 1)
 
 
 def test_markets_halt_and_open() -> None:
     book = ledger()
     say = Journal(book).say
-    say(MarketChanged(1, halted=True))
-    assert book.books[1].halted
-    say(MarketChanged(1, halted=False))
-    assert not book.books[1].halted
+    say(MarketChanged(1, MarketState.HALTED))
+    assert book.books[1].state is MarketState.HALTED
+    say(MarketChanged(1, MarketState.OPEN))
+    assert book.books[1].state is MarketState.OPEN
 
 
 def test_an_account_is_opened_once() -> None:

@@ -17,7 +17,7 @@ from services.order_gateway.disconnects import Disconnects
 from services.order_gateway.fees import Rates
 from services.order_gateway.identity.who import Caller, Identity
 from services.order_gateway.limits import Limits, LimitSettings
-from services.order_gateway.model import CancelOrder, Order, OrderPlaced, PlaceOrder, Refused
+from services.order_gateway.model import CancelCause, CancelOrder, Order, OrderPlaced, PlaceOrder, Refused
 from services.order_gateway.orders import Orders
 from services.order_gateway.rpcs import trading
 from services.order_gateway.session import Flight, Session
@@ -165,7 +165,7 @@ async def is_canceled(desk: Desk, placing: Flight) -> None:
     await asyncio.sleep(0.3)  # longer than an answer is waited for
     desk.place(placing)
     (canceling,) = await desk.commands()
-    assert canceling.body == CancelOrder(ALICE, 1)
+    assert canceling.body == CancelOrder(ALICE, 1, CancelCause.DISCONNECT)
 
 
 async def test_an_order_whose_id_is_looked_up_when_the_stream_ends_is_canceled(desk: Desk) -> None:

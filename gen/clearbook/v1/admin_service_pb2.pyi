@@ -4,6 +4,7 @@ isort:skip_file
 Public API: the operator's."""
 
 from clearbook.v1 import account_service_pb2 as _account_service_pb2
+from clearbook.v1 import book_service_pb2 as _book_service_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -17,6 +18,11 @@ if sys.version_info >= (3, 11):
     from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -118,25 +124,41 @@ Global___CreateMarketResponse: _TypeAlias = CreateMarketResponse  # noqa: Y015
 
 @_typing.final
 class SetMarketStateRequest(_message.Message):
-    """A market to halt or open."""
+    """A market and its state."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MARKET_FIELD_NUMBER: _builtins.int
     HALTED_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """For example BTC-USD."""
-    halted: _builtins.bool
-    """True: takes cancels only."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def halted(self) -> _builtins.bool:
+        """Of before `state`, and only if that is unspecified. True: HALTED, else OPEN."""
+
+    @halted.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def halted(self, value: _builtins.bool) -> None:
+        """Of before `state`, and only if that is unspecified. True: HALTED, else OPEN."""
+
+    state: _book_service_pb2.MarketState.ValueType
+    """What it is to be."""
+    reason: _builtins.str
+    """Why: 1 to 200 characters."""
     def __init__(
         self,
         *,
         market: _builtins.str = ...,
         halted: _builtins.bool = ...,
+        state: _book_service_pb2.MarketState.ValueType = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["halted", b"halted", "market", b"market"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["halted", b"halted", "market", b"market", "reason", b"reason", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -158,6 +180,96 @@ class SetMarketStateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetMarketStateResponse: _TypeAlias = SetMarketStateResponse  # noqa: Y015
+
+@_typing.final
+class SetMarketRulesRequest(_message.Message):
+    """Rules of a market, see MarketRules; at least one. Absent: as it is. "0" or 0: no such rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKET_FIELD_NUMBER: _builtins.int
+    QUANTITY_MIN_FIELD_NUMBER: _builtins.int
+    QUANTITY_MAX_FIELD_NUMBER: _builtins.int
+    NOTIONAL_MIN_FIELD_NUMBER: _builtins.int
+    NOTIONAL_MAX_FIELD_NUMBER: _builtins.int
+    PRICE_BAND_BASIS_POINTS_FIELD_NUMBER: _builtins.int
+    OPEN_ORDERS_MAX_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    market: _builtins.str
+    """For example BTC-USD."""
+    quantity_min: _builtins.str
+    """Smallest quantity, a multiple of the lot size."""
+    quantity_max: _builtins.str
+    """Largest quantity, a multiple of the lot size."""
+    notional_min: _builtins.str
+    """Smallest price x quantity of a limit order, in the quote asset; in place of what the market was created with."""
+    notional_max: _builtins.str
+    """Largest price x quantity, or budget of a market buy, in the quote asset."""
+    price_band_basis_points: _builtins.int
+    """How far a limit price may be from the last trade's, and how far a market order trades: 1 to 9,999 hundredths of a percent."""
+    open_orders_max: _builtins.int
+    """How many orders an account may have open or waiting in the market, at most 1,000,000."""
+    reason: _builtins.str
+    """Why: 1 to 200 characters."""
+    def __init__(
+        self,
+        *,
+        market: _builtins.str = ...,
+        quantity_min: _builtins.str | None = ...,
+        quantity_max: _builtins.str | None = ...,
+        notional_min: _builtins.str | None = ...,
+        notional_max: _builtins.str | None = ...,
+        price_band_basis_points: _builtins.int | None = ...,
+        open_orders_max: _builtins.int | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_notional_max", b"_notional_max", "_notional_min", b"_notional_min", "_open_orders_max", b"_open_orders_max", "_price_band_basis_points", b"_price_band_basis_points", "_quantity_max", b"_quantity_max", "_quantity_min", b"_quantity_min", "notional_max", b"notional_max", "notional_min", b"notional_min", "open_orders_max", b"open_orders_max", "price_band_basis_points", b"price_band_basis_points", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_notional_max", b"_notional_max", "_notional_min", b"_notional_min", "_open_orders_max", b"_open_orders_max", "_price_band_basis_points", b"_price_band_basis_points", "_quantity_max", b"_quantity_max", "_quantity_min", b"_quantity_min", "market", b"market", "notional_max", b"notional_max", "notional_min", b"notional_min", "open_orders_max", b"open_orders_max", "price_band_basis_points", b"price_band_basis_points", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__notional_max: _TypeAlias = _typing.Literal["notional_max"]  # noqa: Y015
+    _WhichOneofArgType__notional_max: _TypeAlias = _typing.Literal["_notional_max", b"_notional_max"]  # noqa: Y015
+    _WhichOneofReturnType__notional_min: _TypeAlias = _typing.Literal["notional_min"]  # noqa: Y015
+    _WhichOneofArgType__notional_min: _TypeAlias = _typing.Literal["_notional_min", b"_notional_min"]  # noqa: Y015
+    _WhichOneofReturnType__open_orders_max: _TypeAlias = _typing.Literal["open_orders_max"]  # noqa: Y015
+    _WhichOneofArgType__open_orders_max: _TypeAlias = _typing.Literal["_open_orders_max", b"_open_orders_max"]  # noqa: Y015
+    _WhichOneofReturnType__price_band_basis_points: _TypeAlias = _typing.Literal["price_band_basis_points"]  # noqa: Y015
+    _WhichOneofArgType__price_band_basis_points: _TypeAlias = _typing.Literal["_price_band_basis_points", b"_price_band_basis_points"]  # noqa: Y015
+    _WhichOneofReturnType__quantity_max: _TypeAlias = _typing.Literal["quantity_max"]  # noqa: Y015
+    _WhichOneofArgType__quantity_max: _TypeAlias = _typing.Literal["_quantity_max", b"_quantity_max"]  # noqa: Y015
+    _WhichOneofReturnType__quantity_min: _TypeAlias = _typing.Literal["quantity_min"]  # noqa: Y015
+    _WhichOneofArgType__quantity_min: _TypeAlias = _typing.Literal["_quantity_min", b"_quantity_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__notional_max) -> _WhichOneofReturnType__notional_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__notional_min) -> _WhichOneofReturnType__notional_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__open_orders_max) -> _WhichOneofReturnType__open_orders_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__price_band_basis_points) -> _WhichOneofReturnType__price_band_basis_points | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quantity_max) -> _WhichOneofReturnType__quantity_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quantity_min) -> _WhichOneofReturnType__quantity_min | None: ...
+
+Global___SetMarketRulesRequest: _TypeAlias = SetMarketRulesRequest  # noqa: Y015
+
+@_typing.final
+class SetMarketRulesResponse(_message.Message):
+    """Done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetMarketRulesResponse: _TypeAlias = SetMarketRulesResponse  # noqa: Y015
 
 @_typing.final
 class GrantFundsRequest(_message.Message):

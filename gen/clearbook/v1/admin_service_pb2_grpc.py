@@ -50,6 +50,11 @@ class AdminServiceStub:
                 request_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketStateRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketStateResponse.FromString,
                 _registered_method=True)
+        self.SetMarketRules = channel.unary_unary(
+                '/clearbook.v1.AdminService/SetMarketRules',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketRulesRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketRulesResponse.FromString,
+                _registered_method=True)
         self.CreateAccount = channel.unary_unary(
                 '/clearbook.v1.AdminService/CreateAccount',
                 request_serializer=clearbook_dot_v1_dot_admin__service__pb2.CreateAccountRequest.SerializeToString,
@@ -151,7 +156,15 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetMarketState(self, request, context):
-        """Halts or opens a market.
+        """Halts, opens or closes a market, or lets it collect orders for an opening auction. A market that opens crossed, after PRE_OPEN, first
+        trades at the one price of maximum volume; one that closes ends its orders of the day. Idempotent. Why is journaled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetMarketRules(self, request, context):
+        """Sets some or all of a market's rules for new orders. Orders that are in the book stay. Idempotent. Why is journaled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -292,6 +305,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SetMarketState,
                     request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketStateRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketStateResponse.SerializeToString,
+            ),
+            'SetMarketRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetMarketRules,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketRulesRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketRulesResponse.SerializeToString,
             ),
             'CreateAccount': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateAccount,
@@ -456,6 +474,33 @@ class AdminService:
             '/clearbook.v1.AdminService/SetMarketState',
             clearbook_dot_v1_dot_admin__service__pb2.SetMarketStateRequest.SerializeToString,
             clearbook_dot_v1_dot_admin__service__pb2.SetMarketStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetMarketRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/SetMarketRules',
+            clearbook_dot_v1_dot_admin__service__pb2.SetMarketRulesRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.SetMarketRulesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,7 +38,11 @@ class AdminServiceStub:
     CreateMarket: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateMarketRequest, _admin_service_pb2.CreateMarketResponse]
     """Creates a market. Idempotent like CreateAsset. FAILED_PRECONDITION: the quote asset's decimals < price decimals + quantity decimals."""
     SetMarketState: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetMarketStateRequest, _admin_service_pb2.SetMarketStateResponse]
-    """Halts or opens a market."""
+    """Halts, opens or closes a market, or lets it collect orders for an opening auction. A market that opens crossed, after PRE_OPEN, first
+    trades at the one price of maximum volume; one that closes ends its orders of the day. Idempotent. Why is journaled.
+    """
+    SetMarketRules: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetMarketRulesRequest, _admin_service_pb2.SetMarketRulesResponse]
+    """Sets some or all of a market's rules for new orders. Orders that are in the book stay. Idempotent. Why is journaled."""
     CreateAccount: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateAccountRequest, _admin_service_pb2.CreateAccountResponse]
     """Opens a user's account. Idempotent."""
     ListAccounts: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAccountsRequest, _admin_service_pb2.ListAccountsResponse]
@@ -93,7 +97,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     CreateMarket: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateMarketRequest, _admin_service_pb2.CreateMarketResponse]  # type: ignore[assignment]
     """Creates a market. Idempotent like CreateAsset. FAILED_PRECONDITION: the quote asset's decimals < price decimals + quantity decimals."""
     SetMarketState: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetMarketStateRequest, _admin_service_pb2.SetMarketStateResponse]  # type: ignore[assignment]
-    """Halts or opens a market."""
+    """Halts, opens or closes a market, or lets it collect orders for an opening auction. A market that opens crossed, after PRE_OPEN, first
+    trades at the one price of maximum volume; one that closes ends its orders of the day. Idempotent. Why is journaled.
+    """
+    SetMarketRules: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetMarketRulesRequest, _admin_service_pb2.SetMarketRulesResponse]  # type: ignore[assignment]
+    """Sets some or all of a market's rules for new orders. Orders that are in the book stay. Idempotent. Why is journaled."""
     CreateAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateAccountRequest, _admin_service_pb2.CreateAccountResponse]  # type: ignore[assignment]
     """Opens a user's account. Idempotent."""
     ListAccounts: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAccountsRequest, _admin_service_pb2.ListAccountsResponse]  # type: ignore[assignment]
@@ -163,7 +171,17 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.SetMarketStateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.SetMarketStateResponse, _abc.Awaitable[_admin_service_pb2.SetMarketStateResponse]]:
-        """Halts or opens a market."""
+        """Halts, opens or closes a market, or lets it collect orders for an opening auction. A market that opens crossed, after PRE_OPEN, first
+        trades at the one price of maximum volume; one that closes ends its orders of the day. Idempotent. Why is journaled.
+        """
+
+    @_abc_1.abstractmethod
+    def SetMarketRules(
+        self,
+        request: _admin_service_pb2.SetMarketRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.SetMarketRulesResponse, _abc.Awaitable[_admin_service_pb2.SetMarketRulesResponse]]:
+        """Sets some or all of a market's rules for new orders. Orders that are in the book stay. Idempotent. Why is journaled."""
 
     @_abc_1.abstractmethod
     def CreateAccount(

@@ -32,6 +32,10 @@ class _MarketStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MarketSta
     """Takes orders."""
     MARKET_STATE_HALTED: _MarketState.ValueType  # 2
     """Takes cancels only."""
+    MARKET_STATE_PRE_OPEN: _MarketState.ValueType  # 3
+    """Collects orders that can rest, without trades: its book may be crossed. They trade at one price when it opens."""
+    MARKET_STATE_CLOSED: _MarketState.ValueType  # 4
+    """Takes cancels only; orders of the day have ended."""
 
 class MarketState(_MarketState, metaclass=_MarketStateEnumTypeWrapper):
     """Whether a market takes orders."""
@@ -42,6 +46,10 @@ MARKET_STATE_OPEN: MarketState.ValueType  # 1
 """Takes orders."""
 MARKET_STATE_HALTED: MarketState.ValueType  # 2
 """Takes cancels only."""
+MARKET_STATE_PRE_OPEN: MarketState.ValueType  # 3
+"""Collects orders that can rest, without trades: its book may be crossed. They trade at one price when it opens."""
+MARKET_STATE_CLOSED: MarketState.ValueType  # 4
+"""Takes cancels only; orders of the day have ended."""
 Global___MarketState: _TypeAlias = MarketState  # noqa: Y015
 
 class _TakerSide:
@@ -110,6 +118,47 @@ class ListMarketsResponse(_message.Message):
 Global___ListMarketsResponse: _TypeAlias = ListMarketsResponse  # noqa: Y015
 
 @_typing.final
+class StreamMarketsRequest(_message.Message):
+    """Asks for markets as they change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamMarketsRequest: _TypeAlias = StreamMarketsRequest  # noqa: Y015
+
+@_typing.final
+class StreamMarketsResponse(_message.Message):
+    """The first message: all markets, by symbol. Then those that have changed, whole; none: a heartbeat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def markets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Market]:
+        """As they are now."""
+
+    def __init__(
+        self,
+        *,
+        markets: _abc.Iterable[Global___Market] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["markets", b"markets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamMarketsResponse: _TypeAlias = StreamMarketsResponse  # noqa: Y015
+
+@_typing.final
 class Market(_message.Message):
     """A market. Numbers are plain decimal strings."""
 
@@ -122,6 +171,8 @@ class Market(_message.Message):
     LOT_SIZE_FIELD_NUMBER: _builtins.int
     NOTIONAL_MIN_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    AUCTION_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """For example BTC-USD."""
     base_asset: _builtins.str
@@ -136,6 +187,14 @@ class Market(_message.Message):
     """Smallest price x quantity of a limit order."""
     state: Global___MarketState.ValueType
     """Whether it takes orders."""
+    @_builtins.property
+    def rules(self) -> Global___MarketRules:
+        """What orders may be, beside notional_min."""
+
+    @_builtins.property
+    def auction(self) -> Global___IndicativeAuction:
+        """While it is PRE_OPEN and would trade if it opened now: at what price, and how much."""
+
     def __init__(
         self,
         *,
@@ -146,14 +205,80 @@ class Market(_message.Message):
         lot_size: _builtins.str = ...,
         notional_min: _builtins.str = ...,
         state: Global___MarketState.ValueType = ...,
+        rules: Global___MarketRules | None = ...,
+        auction: Global___IndicativeAuction | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["auction", b"auction", "rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_asset", b"base_asset", "lot_size", b"lot_size", "market", b"market", "notional_min", b"notional_min", "quote_asset", b"quote_asset", "state", b"state", "tick_size", b"tick_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auction", b"auction", "base_asset", b"base_asset", "lot_size", b"lot_size", "market", b"market", "notional_min", b"notional_min", "quote_asset", b"quote_asset", "rules", b"rules", "state", b"state", "tick_size", b"tick_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Market: _TypeAlias = Market  # noqa: Y015
+
+@_typing.final
+class MarketRules(_message.Message):
+    """What orders of a market may be. Numbers are plain decimal strings; empty or 0: no such rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUANTITY_MIN_FIELD_NUMBER: _builtins.int
+    QUANTITY_MAX_FIELD_NUMBER: _builtins.int
+    NOTIONAL_MAX_FIELD_NUMBER: _builtins.int
+    PRICE_BAND_BASIS_POINTS_FIELD_NUMBER: _builtins.int
+    OPEN_ORDERS_MAX_FIELD_NUMBER: _builtins.int
+    quantity_min: _builtins.str
+    """Smallest quantity."""
+    quantity_max: _builtins.str
+    """Largest quantity."""
+    notional_max: _builtins.str
+    """Largest price x quantity of a limit order, or budget of a market buy, in the quote asset."""
+    price_band_basis_points: _builtins.int
+    """How far a limit price may be from the last trade's; a market order stops there. In hundredths of a percent."""
+    open_orders_max: _builtins.int
+    """How many orders an account may have open or waiting here."""
+    def __init__(
+        self,
+        *,
+        quantity_min: _builtins.str = ...,
+        quantity_max: _builtins.str = ...,
+        notional_max: _builtins.str = ...,
+        price_band_basis_points: _builtins.int = ...,
+        open_orders_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notional_max", b"notional_max", "open_orders_max", b"open_orders_max", "price_band_basis_points", b"price_band_basis_points", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarketRules: _TypeAlias = MarketRules  # noqa: Y015
+
+@_typing.final
+class IndicativeAuction(_message.Message):
+    """An opening auction as it would be now, by what the book shows: what icebergs hide is not counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    price: _builtins.str
+    """At which all of it would trade."""
+    quantity: _builtins.str
+    """How much."""
+    def __init__(
+        self,
+        *,
+        price: _builtins.str = ...,
+        quantity: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "quantity", b"quantity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndicativeAuction: _TypeAlias = IndicativeAuction  # noqa: Y015
 
 @_typing.final
 class Level(_message.Message):

@@ -40,6 +40,11 @@ class BookServiceStub:
                 request_serializer=clearbook_dot_v1_dot_book__service__pb2.ListMarketsRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_book__service__pb2.ListMarketsResponse.FromString,
                 _registered_method=True)
+        self.StreamMarkets = channel.unary_stream(
+                '/clearbook.v1.BookService/StreamMarkets',
+                request_serializer=clearbook_dot_v1_dot_book__service__pb2.StreamMarketsRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_book__service__pb2.StreamMarketsResponse.FromString,
+                _registered_method=True)
         self.GetOrderBook = channel.unary_unary(
                 '/clearbook.v1.BookService/GetOrderBook',
                 request_serializer=clearbook_dot_v1_dot_book__service__pb2.GetOrderBookRequest.SerializeToString,
@@ -68,6 +73,14 @@ class BookServiceServicer:
 
     def ListMarkets(self, request, context):
         """Lists all markets, by symbol.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamMarkets(self, request, context):
+        """Streams all markets, then those that have changed: a new one, another state, other rules, and in PRE_OPEN, about once a second, another
+        indicative auction. A reader that is slow gets what is true by then. RESOURCE_EXHAUSTED: the reader stalled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,6 +122,11 @@ def add_BookServiceServicer_to_server(servicer, server):
                     servicer.ListMarkets,
                     request_deserializer=clearbook_dot_v1_dot_book__service__pb2.ListMarketsRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_book__service__pb2.ListMarketsResponse.SerializeToString,
+            ),
+            'StreamMarkets': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamMarkets,
+                    request_deserializer=clearbook_dot_v1_dot_book__service__pb2.StreamMarketsRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_book__service__pb2.StreamMarketsResponse.SerializeToString,
             ),
             'GetOrderBook': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOrderBook,
@@ -159,6 +177,33 @@ class BookService:
             '/clearbook.v1.BookService/ListMarkets',
             clearbook_dot_v1_dot_book__service__pb2.ListMarketsRequest.SerializeToString,
             clearbook_dot_v1_dot_book__service__pb2.ListMarketsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamMarkets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/clearbook.v1.BookService/StreamMarkets',
+            clearbook_dot_v1_dot_book__service__pb2.StreamMarketsRequest.SerializeToString,
+            clearbook_dot_v1_dot_book__service__pb2.StreamMarketsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class BookServiceStub:
     def __new__(cls, channel: _aio.Channel) -> BookServiceAsyncStub: ...
     ListMarkets: _grpc.UnaryUnaryMultiCallable[_book_service_pb2.ListMarketsRequest, _book_service_pb2.ListMarketsResponse]
     """Lists all markets, by symbol."""
+    StreamMarkets: _grpc.UnaryStreamMultiCallable[_book_service_pb2.StreamMarketsRequest, _book_service_pb2.StreamMarketsResponse]
+    """Streams all markets, then those that have changed: a new one, another state, other rules, and in PRE_OPEN, about once a second, another
+    indicative auction. A reader that is slow gets what is true by then. RESOURCE_EXHAUSTED: the reader stalled.
+    """
     GetOrderBook: _grpc.UnaryUnaryMultiCallable[_book_service_pb2.GetOrderBookRequest, _book_service_pb2.GetOrderBookResponse]
     """Returns the book of one market. NOT_FOUND: the market."""
     StreamOrderBook: _grpc.UnaryStreamMultiCallable[_book_service_pb2.StreamOrderBookRequest, _book_service_pb2.StreamOrderBookResponse]
@@ -53,6 +57,10 @@ class BookServiceAsyncStub(BookServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListMarkets: _aio.UnaryUnaryMultiCallable[_book_service_pb2.ListMarketsRequest, _book_service_pb2.ListMarketsResponse]  # type: ignore[assignment]
     """Lists all markets, by symbol."""
+    StreamMarkets: _aio.UnaryStreamMultiCallable[_book_service_pb2.StreamMarketsRequest, _book_service_pb2.StreamMarketsResponse]  # type: ignore[assignment]
+    """Streams all markets, then those that have changed: a new one, another state, other rules, and in PRE_OPEN, about once a second, another
+    indicative auction. A reader that is slow gets what is true by then. RESOURCE_EXHAUSTED: the reader stalled.
+    """
     GetOrderBook: _aio.UnaryUnaryMultiCallable[_book_service_pb2.GetOrderBookRequest, _book_service_pb2.GetOrderBookResponse]  # type: ignore[assignment]
     """Returns the book of one market. NOT_FOUND: the market."""
     StreamOrderBook: _aio.UnaryStreamMultiCallable[_book_service_pb2.StreamOrderBookRequest, _book_service_pb2.StreamOrderBookResponse]  # type: ignore[assignment]
@@ -74,6 +82,16 @@ class BookServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_book_service_pb2.ListMarketsResponse, _abc.Awaitable[_book_service_pb2.ListMarketsResponse]]:
         """Lists all markets, by symbol."""
+
+    @_abc_1.abstractmethod
+    def StreamMarkets(
+        self,
+        request: _book_service_pb2.StreamMarketsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_book_service_pb2.StreamMarketsResponse], _abc.AsyncIterator[_book_service_pb2.StreamMarketsResponse]]:
+        """Streams all markets, then those that have changed: a new one, another state, other rules, and in PRE_OPEN, about once a second, another
+        indicative auction. A reader that is slow gets what is true by then. RESOURCE_EXHAUSTED: the reader stalled.
+        """
 
     @_abc_1.abstractmethod
     def GetOrderBook(

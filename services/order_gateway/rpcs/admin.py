@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from clearbook.v1 import admin_service_pb2 as pb
 
-from services.order_gateway import history_wire, wire
+from services.order_gateway import history_wire, market_wire, money_wire, wire
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.admin import Admin
 from services.order_gateway.audit import Audit
@@ -41,6 +41,7 @@ class AdminHandlers:
             Method(SERVICE, "CreateAsset", Access.ADMIN, pb.CreateAssetRequest, self.create_asset),
             Method(SERVICE, "CreateMarket", Access.ADMIN, pb.CreateMarketRequest, self.create_market),
             Method(SERVICE, "SetMarketState", Access.ADMIN, pb.SetMarketStateRequest, self.set_market_state),
+            Method(SERVICE, "SetMarketRules", Access.ADMIN, pb.SetMarketRulesRequest, self.set_market_rules),
             Method(SERVICE, "CreateAccount", Access.ADMIN, pb.CreateAccountRequest, self.create_account),
             Method(SERVICE, "ListAccounts", Access.ADMIN, pb.ListAccountsRequest, self.accounts, reads=True),
             Method(SERVICE, "ListAuditEntries", Access.ADMIN, pb.ListAuditEntriesRequest, self.entries, reads=True),
@@ -65,8 +66,19 @@ class AdminHandlers:
     ) -> pb.SetMarketStateResponse:
         """SetMarketState."""
         market = wire.named_market(request.market, self._ledger.markets_by_symbol)
-        await self._admin.set_market_state(market, seconds, halted=request.halted)
+        state, reason = market_wire.state(request)
+        await self._admin.set_market_state(market, state, reason, seconds)
         return pb.SetMarketStateResponse()
+
+    async def set_market_rules(
+        self, _admin: Identity, request: pb.SetMarketRulesRequest, seconds: float
+    ) -> pb.SetMarketRulesResponse:
+        """SetMarketRules."""
+        market = wire.named_market(request.market, self._ledger.markets_by_symbol)
+        reason = money_wire.reason(request.reason)
+        rules = market_wire.rules(request, market, self._admin.rules(market))
+        await self._admin.set_market_rules(market, rules, reason, seconds)
+        return pb.SetMarketRulesResponse()
 
     async def create_account(
         self, _admin: Identity, request: pb.CreateAccountRequest, seconds: float
