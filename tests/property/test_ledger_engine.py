@@ -416,7 +416,7 @@ def test_a_long_walk_with_everything_in_it() -> None:
     )
     for _ in range(300):
         exchange.step()
-    assert seen == {"OPEN", "WAITING", *CancelCause.__members__} - {"BAND", "MARKET"}
+    assert seen == {"OPEN", "WAITING", *CancelCause.__members__} - {"BAND", "CANCEL_AFTER", "MARKET"}
     assert set(exchange.ended.values()) == {MovementState.DONE, MovementState.CANCELED}
     assert exchange.ledger.final_through and exchange.pending and exchange.ledger.withdrawals
     assert exchange.plain[3, 2], "something came for an account that nobody has"
