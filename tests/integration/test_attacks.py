@@ -135,15 +135,26 @@ async def what_is_alices(root: keys.Operator, alice: Held, port: int) -> dict[st
     new_key = accounts.CreateApiKeyRequest(kind=BEARER, scopes=[TRADE])
     market = admin.CreateMarketRequest(market="EVIL-USD", tick_size="0.01", lot_size="0.0001")
     taken = {"transfer_id": "taken", "asset": "BTC", "amount": "1"}
+    stop: dict[str, Any] = {"trigger": orders.TRIGGER_STOP, "trigger_price": "29000.00"}
+    exits = [limit("SELL", "32000.00", "0.01", "one"), limit("SELL", "28000.00", "0.01", "other", **stop)]
     return {
         "GetOrder": orders.GetOrderRequest(order_id=order),
         "ListExecutions": orders.ListExecutionsRequest(order_id=order),
         "PlaceOrder": limit("SELL", "31000.00", "0.01", "attack"),
         "PlaceOrders": orders.PlaceOrdersRequest(orders=[limit("SELL", "31000.00", "0.01", "attacks")]),
         "Trade": orders.TradeRequest(orders=[limit("SELL", "31000.00", "0.01", "traded")]),
+        "PlaceGroup": orders.PlaceGroupRequest(exits=exits),
+        "ReplaceOrder": orders.ReplaceOrderRequest(order_id=order, quantity="0.02"),
+        "ReplaceOrders": orders.ReplaceOrdersRequest(
+            orders=[orders.ReplaceOrderRequest(order_id=order, quantity="0.03")]
+        ),
         "CancelOrder": orders.CancelOrderRequest(order_id=order),
         "CancelOrders": orders.CancelOrdersRequest(orders=[orders.CancelOrderRequest(order_id=order)]),
         "CancelAllOrders": orders.CancelAllOrdersRequest(),
+        "CancelAfter": orders.CancelAfterRequest(seconds=60),
+        "SetTradingDefaults": orders.SetTradingDefaultsRequest(
+            self_trade_prevention=orders.SELF_TRADE_PREVENTION_CANCEL_OLDEST
+        ),
         "CreateTransfer": accounts.CreateTransferRequest(to_user="bob", **taken),
         "CreateWithdrawal": accounts.CreateWithdrawalRequest(
             transfer_id="mine", asset="BTC", amount="1", address=ADDRESS
@@ -175,7 +186,8 @@ TOO_LATE = {"ApproveWithdrawal": "FAILED_PRECONDITION"}
 """At the end alice has canceled it."""
 DONE_ALREADY = {"CancelOrders", "RejectWithdrawal", "RevokeUserApiKey", *TOO_LATE}
 """Another one before it has ended the same."""
-READS = {"GetOrder", "ListExecutions"}
+READS = {"GetOrder", "ListExecutions", "CancelAfter"}
+"""Of the last one only the book keeps something."""
 
 
 async def standing(stage: Stage) -> str:
