@@ -185,7 +185,8 @@ class _Rebuild:
 
     async def _flush(self, ledger: Ledger) -> None:
         await self._store.flush(ledger)
-        for _ in ledger.forget_ended(self._store.stored.value):
+        stored = self._store.stored.value
+        for _ in ledger.forget_former(stored, list(ledger.forget_ended(stored))):
             pass
 
     def _progress(self, sequence: int, through: int) -> None:

@@ -62,6 +62,14 @@ class Entry:
     time_ns: int
 
 
+class Renamed(NamedTuple):
+    """A replace gave an order another client_order_id: what it was called before."""
+
+    account_id: int
+    client_order_id: str
+    order_id: int
+
+
 @dataclass(slots=True)
 class Effects:
     """What one event does: postings; orders and movements as they are after it; both sides of each trade.
@@ -77,6 +85,7 @@ class Effects:
     movements: Sequence[Movement] = ()
     settled: Sequence[tuple[int, int]] = ()
     final: Sequence[Movement] = ()
+    renamed: Sequence[Renamed] = ()
 
     def order(self, order_id: int) -> Order | None:
         """An order as it is after the event; None if the event has nothing of it."""
@@ -120,9 +129,11 @@ def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[
         known: open orders by id.
         sequence: of the event.
     """
-    moved, now = _Moved([], []), dict[int, Order]()
+    moved, now, renamed = _Moved([], []), dict[int, Order](), list[Renamed]()
     for said, trades in event.steps:
         before = now.get(said.order_id) or known.get(said.order_id)
+        if before is not None and before.client_order_id != said.client_order_id:
+            renamed.append(Renamed(before.account_id, before.client_order_id, before.order_id))
         taker = _after_step(said, before, trades)
         # Who rests already trades in an auction, at one price for all.
         auction = before is not None and before.rests and before.price_ticks == taker.price_ticks
@@ -134,7 +145,7 @@ def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[
     orders = [
         order._replace(first=order.as_first()) if order.create_sequence == sequence else order for order in now.values()
     ]
-    return Effects(moved.postings, orders, moved.executions)
+    return Effects(moved.postings, orders, moved.executions, renamed=renamed)
 
 
 def canceled(event: OrderCanceled, before: Order, sequence: int, time_ns: int) -> Effects:

@@ -57,6 +57,8 @@ ENDED_ORDERS_MAX = 50_000
 """Ended orders that stay in memory though the database has them: the resent and the just canceled are among them."""
 UNSETTLED_TRANSFERS_MAX = 50_000
 """Transfers that are remembered until they are final, some 30 MB. Of those before them streams tell no finality."""
+FORMER_NAMES_MAX = 50_000
+"""Former client_order_ids of replaced orders that stay in memory though the database has them."""
 CLIENT_ID_WINDOW_NS = 24 * 3600 * 10**9
 """How long after an order's end its client_order_id stays taken, in journal time."""
 SYSTEM_ACCOUNTS = {
@@ -197,6 +199,9 @@ class Ledger:
         self._claimable: dict[tuple[str, int], dict[int, Movement]] = {}
         """The approved ones, oldest first, by address and asset."""
         self._by_client: dict[tuple[int, str], int] = {}
+        self._former: dict[tuple[int, str], tuple[int, int]] = {}
+        """What replaced orders were called before: order_id, and the event since which they are not. Oldest first."""
+        self._former_of: dict[int, dict[tuple[int, str], None]] = {}
         self._ended: dict[int, None] = {}
         self._moments: list[Moment] = []
         self._load(loaded)
@@ -237,7 +242,10 @@ class Ledger:
     def order_by_client(self, key: tuple[int, str]) -> Order | None:
         """The last order under that account_id and client_order_id which is in memory."""
         order_id = self._by_client.get(key)
-        return None if order_id is None else self.orders[order_id]
+        if order_id is not None:
+            return self.orders[order_id]
+        former = self._former.get(key) if self._former else None
+        return None if former is None else self.orders.get(former[0])
 
     def holds_client_id(self, order: Order) -> bool:
         """Whether the order still takes up its client_order_id."""
@@ -278,7 +286,10 @@ class Ledger:
         return Change(event.sequence, time_ns, event.command_id, event.body, effects)
 
     def forget_ended(self, stored_sequence: int) -> Iterator[Order]:
-        """Drops and yields the longest-ended orders beyond ENDED_ORDERS_MAX that the database has."""
+        """Drops and yields the longest-ended orders beyond ENDED_ORDERS_MAX that the database has.
+
+        What they were called before is for `forget_former`.
+        """
         while len(self._ended) > ENDED_ORDERS_MAX:
             order = self.orders[next(iter(self._ended))]
             if order.event_sequence > stored_sequence:
@@ -287,6 +298,29 @@ class Ledger:
             if self._by_client.get(key := (order.account_id, order.client_order_id)) == order.order_id:
                 del self._by_client[key]
             yield order
+
+    def forget_former(self, stored_sequence: int, ended: Iterable[Order] = ()) -> Iterator[tuple[int, str]]:
+        """Drops and yields former names: those of these orders, which were forgotten, and the oldest beyond
+        FORMER_NAMES_MAX that the database has.
+        """
+        for order in ended if self._former_of else ():
+            for key in list(self._former_of.get(order.order_id, ())):
+                self._forget_name(key)
+                yield key
+        while len(self._former) > FORMER_NAMES_MAX:
+            key, (_, sequence) = next(iter(self._former.items()))
+            if sequence > stored_sequence:
+                return
+            self._forget_name(key)
+            yield key
+
+    def _forget_name(self, key: tuple[int, str]) -> None:
+        former = self._former.pop(key, None)
+        if former is not None:
+            mine = self._former_of[former[0]]
+            del mine[key]
+            if not mine:
+                del self._former_of[former[0]]
 
     # The rules.
 
@@ -330,6 +364,11 @@ class Ledger:
 
     def _orders_changed(self, body: OrdersChanged) -> Effects:
         effects = account.changed(body, self.markets, self.open, self.sequence)
+        for account_id, client_order_id, order_id in effects.renamed:
+            key = account_id, client_order_id
+            self._forget_name(key)  # so that it is the youngest
+            self._former[key] = order_id, self.sequence
+            self._former_of.setdefault(order_id, {})[key] = None
         for market_id, sides in groupby(effects.executions, lambda execution: execution.market_id):
             self.volumes.traded(self.markets[market_id], sides, self.time_ns)
         for market_id, levels in body.books:

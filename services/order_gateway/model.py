@@ -354,11 +354,13 @@ class Replacement(NamedTuple):
         name: our id of the order, or the client's.
         price: "": as it is.
         quantity: with what has traded; "": as it is.
+        new_client_order_id: "": as it is.
     """
 
     name: int | str
     price: str
     quantity: str
+    new_client_order_id: str = ""
 
 
 class WantedGroup(NamedTuple):
@@ -394,6 +396,7 @@ class ReplaceOrder(NamedTuple):
 
     Attributes:
         growth_max: by how much it may set aside more than now: so much was reserved.
+        client_order_id: its new one; "": as it is.
     """
 
     account_id: int
@@ -401,6 +404,7 @@ class ReplaceOrder(NamedTuple):
     price_ticks: int
     quantity_lots: int
     growth_max: int
+    client_order_id: str = ""
 
 
 class PlaceGroup(NamedTuple):

@@ -73,6 +73,16 @@ class _Attempt(Flight):
         self._landed(self, found)
 
 
+class _Claim:
+    """A replace on its way that gives an order a new client_order_id, which nothing else may have."""
+
+    __slots__ = ("done", "order_id")
+
+    def __init__(self, order_id: int) -> None:
+        self.order_id = order_id
+        self.done: asyncio.Future[Placed] = promised()
+
+
 class Orders:
     """All accounts' orders.
 
@@ -87,7 +97,7 @@ class Orders:
     def __init__(self, ledger: Ledger, session: Session, store: Store, fees: Schedule, open_orders_max: int) -> None:
         self._ledger, self._session, self._store, self._fees = ledger, session, store, fees
         self._open_orders_max = open_orders_max
-        self._attempts: dict[tuple[int, str], _Attempt] = {}
+        self._attempts: dict[tuple[int, str], _Attempt | _Claim] = {}
         self._placing = Placing()
         self._seen = Seen(CLIENT_ID_WINDOW_NS)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -159,7 +169,7 @@ class Orders:
     async def _look_up_group(self, attempts: Sequence[_Attempt], unsure: Sequence[_Attempt], has_entry: bool) -> None:
         """As _look_up, of orders that belong together."""
         try:
-            stored = await self._store.orders_by_client([attempt.key for attempt in unsure])
+            stored = await self._stored([attempt.key for attempt in unsure])
         except Exception as error:  # whatever it is, it is the answer of everybody who waits
             self._end_all(attempts, error)
             return
@@ -260,7 +270,9 @@ class Orders:
         """
         attempt = self._attempts.get(key)
         if attempt is not None:
-            return attempt if attempt.placement == placement else self._reused(key, placement)
+            if isinstance(attempt, _Attempt) and attempt.placement == placement:
+                return attempt
+            return self._reused(key, placement)
         if known is None or not self._ledger.holds_client_id(known):
             return None
         attempt = self._attempt(key, placement)
@@ -286,7 +298,7 @@ class Orders:
     async def _look_up(self, new: Sequence[_Attempt], unsure: Sequence[_Attempt]) -> None:
         """Some ids may have been used by orders that memory let go: the database knows. Then all go on their way."""
         try:
-            known = await self._store.orders_by_client([attempt.key for attempt in unsure])
+            known = await self._stored([attempt.key for attempt in unsure])
         except Exception as error:  # whatever it is, it is the answer of everybody who waits
             for attempt in new:
                 self._end(attempt, error)
@@ -299,7 +311,7 @@ class Orders:
 
     async def _answer_original(self, order: Order, attempt: _Attempt) -> None:
         try:
-            self._end(attempt, await self._original(order, attempt.placement))
+            self._end(attempt, await self._original(order, attempt.placement, attempt.key[1]))
         except Exception as error:  # whatever it is, it is the answer of everybody who waits
             self._end(attempt, error)
 
@@ -391,17 +403,21 @@ class Orders:
         taken = tuple(islice(effects.traded(order.order_id), PLACED_EXECUTIONS_MAX)) if effects.executions else ()
         return self._end(attempt, Placed(order, taken))
 
-    async def _original(self, order: Order, placement: Placement) -> Placed:
+    async def _original(self, order: Order, placement: Placement, client_order_id: str) -> Placed:
         """What the order's own PlaceOrder was answered.
 
         Raises:
             Rejected: CLIENT_ORDER_ID_REUSED if this request asks for something else.
         """
         if not placement.describes(order):
-            raise _id_reused(order.client_order_id)
-        await self._store.passed(order.create_sequence)
+            raise _id_reused(client_order_id)
+        await self._store.passed(order.event_sequence)
+        placed_as = await self._store.placed_as(order)
+        if placed_as != client_order_id:
+            raise _id_reused(client_order_id)
         taken = await self._store.taken(order)
-        return Placed(order.as_placed(taken, placement.market), tuple(taken[:PLACED_EXECUTIONS_MAX]))
+        placed = order._replace(client_order_id=placed_as).as_placed(taken, placement.market)
+        return Placed(placed, tuple(taken[:PLACED_EXECUTIONS_MAX]))
 
     # All the rest.
 
@@ -441,7 +457,7 @@ class Orders:
                     # Refused, which only those hear who placed it: an older order may have the name, or none.
         if isinstance(name, str):
             found = self._ledger.order_by_client((account_id, name))
-            found = found or (await self._store.orders_by_client([(account_id, name)])).get((account_id, name))
+            found = found or (await self._stored([(account_id, name)])).get((account_id, name))
         else:
             found = self._ledger.orders.get(name) or await self._store.order(name)
         if found is None or found.account_id != account_id:
@@ -450,16 +466,67 @@ class Orders:
 
     def in_flight(self, account_id: int) -> "list[asyncio.Future[Placed]]":
         """The account's orders whose outcome is not known yet."""
-        return [attempt.done for attempt in self._attempts.values() if attempt.key[0] == account_id]
+        return [attempt.done for key, attempt in self._attempts.items() if key[0] == account_id]
+
+    # New names of replaced orders.
+
+    def claim(self, order: Order, client_order_id: str) -> "tuple[asyncio.Future[Placed], bool]":
+        """Takes a new id for an order that is being replaced, until the promise is kept; and whether it is to be kept
+        by the caller: not if the same replace is on its way already, or done.
+
+        Raises:
+            Rejected: CLIENT_ORDER_ID_REUSED.
+        """
+        key = (order.account_id, client_order_id)
+        running = self._attempts.get(key)
+        if isinstance(running, _Claim) and running.order_id == order.order_id:
+            return running.done, False
+        known = self._ledger.order_by_client(key)
+        if running is not None or (known is not None and self._is_anothers(known, order)):
+            raise _id_reused(client_order_id)
+        claim = _Claim(order.order_id)
+        if known is not None and known.order_id == order.order_id:
+            give(claim.done, Placed(known, ()))
+            return claim.done, False
+        self._attempts[key] = claim
+        claim.done.add_done_callback(lambda _: self._attempts.pop(key))
+        return claim.done, True
+
+    def name_is_known(self, account_id: int, client_order_id: str) -> bool:
+        """Whether `claim` can tell whose an id is; else `look_up_name` comes first."""
+        return not self._may_be_stored((account_id, client_order_id))
+
+    async def look_up_name(self, order: Order, client_order_id: str) -> bool:
+        """Whether an order that memory let go has an id, or had it: true if that is the order itself.
+
+        Raises:
+            Rejected: CLIENT_ORDER_ID_REUSED: it is another one.
+        """
+        key = (order.account_id, client_order_id)
+        known = (await self._stored([key])).get(key)
+        if known is not None and self._is_anothers(known, order):
+            raise _id_reused(client_order_id)
+        return known is not None and known.order_id == order.order_id
+
+    async def _stored(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Order]:
+        """The orders of these ids that the database knows. Memory may know them too, and better, by another name."""
+        found = await self._store.orders_by_client(keys)
+        return {key: self._ledger.orders.get(order.order_id, order) for key, order in found.items()}
+
+    def _is_anothers(self, known: Order, order: Order) -> bool:
+        return known.order_id != order.order_id and self._ledger.holds_client_id(known)
 
     # Memory.
 
     def forget(self) -> None:
         """Lets go of ended orders that the database has. Called as the database follows."""
         ledger = self._ledger
-        for order in ledger.forget_ended(self._store.stored.value):
-            if ledger.holds_client_id(order):
-                self._seen.add((order.account_id, order.client_order_id), ledger.time_ns)
+        stored = self._store.stored.value
+        ended = [order for order in ledger.forget_ended(stored) if ledger.holds_client_id(order)]
+        for order in ended:
+            self._seen.add((order.account_id, order.client_order_id), ledger.time_ns)
+        for key in ledger.forget_former(stored, ended):
+            self._seen.add(key, ledger.time_ns)
 
     async def load_seen(self) -> None:
         """Reads the client order ids that are taken by orders not in memory."""
@@ -467,9 +534,10 @@ class Orders:
         since = ledger.time_ns - CLIENT_ID_WINDOW_NS
         oldest = min((order.event_sequence for order in ledger.orders.values() if not order.is_open), default=0)
         found, complete = await self._store.client_ids_ended_since(since, oldest + 1, SEEN_LOAD_ROWS_MAX)
-        for key in found:
+        former, all_former = await self._store.former_names_since(since, SEEN_LOAD_ROWS_MAX)
+        for key in (*found, *former):
             self._seen.add(key, ledger.time_ns)
-        if not complete:
+        if not complete or not all_former:
             self._seen.saturate(ledger.time_ns)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":

@@ -1,4 +1,4 @@
-"""Replaces: an open order gets another price or quantity, and keeps its ids."""
+"""Replaces: an open order gets another price, quantity or client_order_id, and keeps its order_id."""
 
 import asyncio
 from collections.abc import Sequence
@@ -33,11 +33,13 @@ class Replaces:
     async def replace(self, account_id: int, wanted: Replacement, seconds: float) -> Placed:
         """Replaces an open order; the order after it, and what it traded at once.
 
-        The same again finds nothing left to change, so it may be sent again as often as need be.
+        The same again finds nothing left to change, so it may be sent again as often as need be. With a new
+        client_order_id it is not even tried again once the order has or had that.
 
         Raises:
             Rejected: ORDER_NOT_FOUND, ORDER_ENDED, ORDER_LINKED, QUANTITY_TRADED, WOULD_TRADE, INSUFFICIENT_FUNDS,
-                INVALID_PRICE, INVALID_QUANTITY, what the market's rules refuse, OVERLOADED, NOT_TAKEN, DEADLINE.
+                CLIENT_ORDER_ID_REUSED, INVALID_PRICE, INVALID_QUANTITY, what the market's rules refuse, OVERLOADED,
+                NOT_TAKEN, DEADLINE.
         """
         (replaced,) = self.begin(account_id, [wanted], seconds)
         return await answer(replaced, seconds)
@@ -50,8 +52,8 @@ class Replaces:
         """
         promises = []
         for wanted in several:
-            order = self._orders.at_hand(account_id, wanted.name)
-            if order is not None:
+            order, name = self._orders.at_hand(account_id, wanted.name), wanted.new_client_order_id
+            if order is not None and (not name or self._orders.name_is_known(account_id, name)):
                 promises.append(self._submit(order, wanted))
             else:
                 promises.append(self._spawn(account_id, wanted, seconds))
@@ -60,6 +62,11 @@ class Replaces:
     def _submit(self, order: Order, wanted: Replacement) -> "asyncio.Future[Placed]":
         replaced: asyncio.Future[Placed] = promised()
         try:
+            if wanted.new_client_order_id:
+                claimed, mine = self._orders.claim(order, wanted.new_client_order_id)
+                if not mine:
+                    return claimed
+                replaced = claimed
             if not order.is_open:
                 raise has_ended(order)
             self._fly(order, wanted, replaced)
@@ -79,7 +86,9 @@ class Replaces:
         available = self._ledger.balance(order.account_id, asset.asset_id).available
         if available < more:
             raise insufficient(asset, more, available)
-        asked = ReplaceOrder(order.account_id, order.order_id, price_ticks, quantity_lots, more)
+        asked = ReplaceOrder(
+            order.account_id, order.order_id, price_ticks, quantity_lots, more, wanted.new_client_order_id
+        )
         reservation = Reservation(order.account_id, asset.asset_id, more)
         self._session.submit_told(asked, order.account_id, reservation, partial(self._landed, order, replaced))
 
@@ -105,7 +114,9 @@ class Replaces:
         return task
 
     async def _find_and_replace(self, account_id: int, wanted: Replacement, seconds: float) -> Placed:
-        order = await self._orders.find(account_id, wanted.name, seconds)
+        order, name = await self._orders.find(account_id, wanted.name, seconds), wanted.new_client_order_id
+        if name and not self._orders.name_is_known(account_id, name) and await self._orders.look_up_name(order, name):
+            return Placed(self._ledger.orders.get(order.order_id, order), ())
         return await answer(self._submit(order, wanted), seconds)
 
 

@@ -126,6 +126,11 @@ _PUT_PRICE = (
     "INSERT INTO prices (market_id, price_ticks) VALUES ($1, $2) "
     "ON CONFLICT (market_id) DO UPDATE SET price_ticks = excluded.price_ticks"
 )
+_PUT_NAME = (
+    "INSERT INTO order_names (account_id, client_order_id, order_id, until_sequence, until_ns) "
+    "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (account_id, client_order_id) DO UPDATE SET "
+    "order_id = excluded.order_id, until_sequence = excluded.until_sequence, until_ns = excluded.until_ns"
+)
 _PUT_DEFAULTS = (
     "INSERT INTO trading_defaults (account_id, self_trade) VALUES ($1, $2) "
     "ON CONFLICT (account_id) DO UPDATE SET self_trade = excluded.self_trade"
@@ -305,6 +310,24 @@ class Store:
             sequence = recent[-1][3] + 1 if recent[-1][3] + 1 < sequence else recent[-1][3]
         return found, False
 
+    async def former_names_since(self, time_ns: int, rows_max: int) -> tuple[list[tuple[int, str]], bool]:
+        """(account_id, client_order_id) of orders before replaces that came since then, and whether these are all."""
+        rows = await self._database.fetch(
+            "SELECT account_id, client_order_id FROM order_names WHERE until_ns >= $1 "
+            "ORDER BY until_sequence DESC LIMIT $2",
+            time_ns,
+            rows_max,
+        )
+        return [(row[0], row[1]) for row in rows], len(rows) < rows_max
+
+    async def placed_as(self, order: Order) -> str:
+        """The client_order_id under which an order was placed, whatever it was called later."""
+        rows = await self._database.fetch(
+            "SELECT client_order_id FROM order_names WHERE order_id = $1 ORDER BY until_sequence LIMIT 1",
+            order.order_id,
+        )
+        return rows[0][0] if rows else order.client_order_id
+
     async def transfers_to(self, from_account_id: int, prefix: str) -> list[tuple[int, str]]:
         """(receiver, transfer_id) of all transfers from an account whose id begins with `prefix`."""
         rows = await self._database.fetch(
@@ -330,6 +353,8 @@ class Store:
             pending.volumes.add((execution.account_id, change.time_ns // DAY_NS))
         for order in effects.orders:
             pending.orders[order.order_id] = order
+        for renamed in effects.renamed:
+            pending.add(_PUT_NAME, (*renamed, sequence, change.time_ns))
         for movement in effects.movements:
             pending.movements[movement.create_sequence] = movement
             pending.balances.add((movement.from_account_id, movement.asset_id))
@@ -483,7 +508,10 @@ class Store:
         return order_of(rows[0]) if rows else None
 
     async def orders_by_client(self, ids: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Order]:
-        """The last order under each (account_id, client_order_id) that the database knows; all are of one account."""
+        """The last order under each (account_id, client_order_id) that the database knows; all are of one account.
+
+        What an order was called before a replace finds it, too.
+        """
         assert len({account_id for account_id, _ in ids}) == 1, "of one account"
         marks = ", ".join(f"${place}" for place in range(2, len(ids) + 2))
         rows = await self._database.fetch(
@@ -492,7 +520,20 @@ class Store:
             ids[0][0],
             *(client_order_id for _, client_order_id in ids),
         )
-        return {(order.account_id, order.client_order_id): order for order in map(order_of, rows)}
+        found = {(order.account_id, order.client_order_id): order for order in map(order_of, rows)}
+        columns = ", ".join(f"o.{column.strip()}" for column in ORDER_COLUMNS.split(","))
+        former = await self._database.fetch(
+            f"SELECT {columns}, n.client_order_id FROM order_names n JOIN orders o ON o.order_id = n.order_id "  # noqa: S608
+            f"WHERE n.account_id = $1 AND n.client_order_id IN ({marks})",
+            ids[0][0],
+            *(client_order_id for _, client_order_id in ids),
+        )
+        for row in former:
+            order, name = order_of(row), row[-1]
+            known = found.get((order.account_id, name))
+            if known is None or known.create_sequence < order.create_sequence:
+                found[order.account_id, name] = order
+        return found
 
     async def executions(self, order_id: int, *, through_sequence: int = INT64_MAX) -> list[Execution]:
         """What an order traded by then, oldest first: the last EXECUTIONS_MAX."""

@@ -290,6 +290,7 @@ def _write_replace(message: journal.Command, body: model.ReplaceOrder) -> None:
     part.price_ticks = body.price_ticks
     part.quantity_lots = body.quantity_lots
     part.growth_max = str(body.growth_max)
+    part.client_order_id = body.client_order_id
 
 
 def _write_cancel_after(message: journal.Command, body: model.CancelAfter) -> None:
@@ -431,11 +432,11 @@ def placement(request: order_pb.PlaceOrderRequest, markets: Markets) -> Placemen
     return Placement(market, buys, limit, time_in_force, post_only, price_ticks, quantity_lots, budget, terms)
 
 
-def client_order_id(text: str) -> str:
+def client_order_id(text: str, field: str = "client_order_id") -> str:
     """Checks the shape of a client's id."""
     if not _is_client_order_id(text):
         raise invalid(
-            "client_order_id",
+            field,
             f"must be 1 to {CLIENT_ORDER_ID_CHARS_MAX} printable ASCII characters without spaces, not {shown(text)}",
         )
     return text
@@ -476,9 +477,12 @@ def replacement(request: order_pb.ReplaceOrderRequest) -> model.Replacement:
     Raises:
         Rejected: INVALID_FIELD with the field.
     """
-    if not request.price and not request.quantity:
+    new_id = request.new_client_order_id
+    if not request.price and not request.quantity and not new_id:
         raise invalid("quantity", "is missing, and so is price: at least one must be given")
-    return model.Replacement(order_name(request), request.price, request.quantity)
+    if new_id and client_order_id(new_id, "new_client_order_id") == request.client_order_id:
+        raise invalid("new_client_order_id", "is what the order is called already")
+    return model.Replacement(order_name(request), request.price, request.quantity, new_id)
 
 
 def order_name(

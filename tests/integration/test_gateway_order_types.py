@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
@@ -78,6 +79,47 @@ async def test_an_order_is_replaced_and_what_it_holds_with_it(exchange: Exchange
     await alice.cancel(client_order_id="a")
     assert (await refused(replace(alice, "a", quantity="9")))[1] == "ORDER_ENDED"
     assert (await refused(replace(alice, "nobody's", quantity="9")))[1] == "ORDER_NOT_FOUND"
+
+
+async def test_a_replaced_order_is_called_anew_and_is_found_by_all_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other = limit("SELL", "30000.00", "3", "a"), limit("SELL", "32000.00", "1", "other")
+    async with gateways.exchange(tmp_path) as exchange:
+        alice = exchange.user("alice")
+        placed = await alice.place(first)
+        await alice.place(other)
+        at_once = [replace(alice, "a", quantity="2", new_client_order_id="b") for _ in range(2)]
+        renamed, same = await asyncio.gather(*at_once)
+        assert renamed == same and told(renamed.order) == ("OPEN", "0", "2")
+        assert (renamed.order.client_order_id, renamed.order.order_id) == ("b", placed.order.order_id)
+        moved = await replace(alice, "b", price="31000.00", new_client_order_id="c")
+        assert await replace(alice, "a", quantity="2", new_client_order_id="b") == moved, (
+            "it came late, and changes nothing"
+        )
+        for names in ({"new_client_order_id": "other"}, {"new_client_order_id": "d", "quantity": "999"}):
+            await refused(replace(alice, "c", **names))
+        assert (await replace(alice, "c", new_client_order_id="d")).order.client_order_id == "d", (
+            "a refusal uses no id up"
+        )
+        assert await alice.place(first) == placed, "sent again it is what was answered"
+        for taken in ("b", "c", "d"):
+            again = limit("SELL", "30000.00", "3", taken)
+            assert (await refused(alice.place(again)))[1] == "CLIENT_ORDER_ID_REUSED"
+        assert (await refused(replace(alice, "d", new_client_order_id="d")))[2] == "new_client_order_id"
+        assert (await refused(replace(alice, "d", new_client_order_id="é")))[2] == "new_client_order_id"
+    monkeypatch.setattr("services.order_gateway.ledger.ENDED_ORDERS_MAX", 0)
+    async with gateways.exchange(tmp_path, fund=False) as exchange:
+        alice = exchange.user("alice")
+        for name in "abcd":
+            assert (await alice.get(client_order_id=name)).order.client_order_id == "d", "the database knows"
+        assert (await refused(alice.place(limit("SELL", "30000.00", "3", "b"))))[1] == "CLIENT_ORDER_ID_REUSED"
+        assert (await refused(replace(alice, "other", new_client_order_id="b")))[1] == "CLIENT_ORDER_ID_REUSED"
+        assert (await replace(alice, "d", price="31500.00", new_client_order_id="b")).order.price == "31000.00"
+        assert await alice.place(first) == placed
+        assert (await alice.cancel(client_order_id="a")).order.client_order_id == "d"
+        assert (await replace(alice, "a", new_client_order_id="c")).order.state == pb.ORDER_STATE_CANCELED
+        assert violations(exchange.gateway.ledger) == []
 
 
 async def test_what_happens_when_one_meets_ones_own(exchange: Exchange) -> None:

@@ -48,6 +48,12 @@ async def busy(exchange: Exchange) -> None:
         order = await alice.get(client_order_id=f"a{place}")
         if order.order.state == gateways.pb.ORDER_STATE_OPEN:
             await alice.cancel(client_order_id=f"a{place}")
+    await alice.place(limit("BUY", "20000.00", "0.1", "again"))
+    for name, then in (("again", "then"), ("then", "last")):
+        replaced = gateways.pb.ReplaceOrderRequest(client_order_id=name, new_client_order_id=then)
+        await alice.orders.ReplaceOrder(replaced, metadata=alice.metadata, timeout=15)
+    defaults = gateways.pb.SetTradingDefaultsRequest(self_trade_prevention=gateways.pb.SELF_TRADE_PREVENTION_NONE)
+    await alice.orders.SetTradingDefaults(defaults, metadata=alice.metadata, timeout=15)
     request = account_pb.CreateTransferRequest(transfer_id="t", to_user="bob", asset="USD", amount="5")
     await alice.accounts.CreateTransfer(request, metadata=alice.metadata, timeout=15)
 

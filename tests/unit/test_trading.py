@@ -48,6 +48,10 @@ class SlowStore:
         """So many that every new id is to be looked up."""
         return [], False
 
+    async def former_names_since(self, *_: int) -> tuple[list[tuple[int, str]], bool]:
+        """None was replaced."""
+        return [], True
+
     async def orders_by_client(self, _: list[tuple[int, str]]) -> dict[tuple[int, str], Order]:
         self.asked.set()
         await self.may_answer.wait()

@@ -548,6 +548,7 @@ class ReplaceOrderRequest(_message.Message):
     CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
     QUANTITY_FIELD_NUMBER: _builtins.int
+    NEW_CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Ours. Exactly one of the two ids is given."""
     client_order_id: _builtins.str
@@ -555,7 +556,12 @@ class ReplaceOrderRequest(_message.Message):
     price: _builtins.str
     """The new limit price; empty: as it is."""
     quantity: _builtins.str
-    """The new quantity, what has traded included; empty: as it is. At least one of price and quantity is given."""
+    """The new quantity, what has traded included; empty: as it is. At least one of price, quantity and new_client_order_id is given."""
+    new_client_order_id: _builtins.str
+    """What the order is called from then on (FIX's ClOrdID; the field above is its OrigClOrdID): an id that no order of the caller has or
+    had, as for PlaceOrder. It makes the replace idempotent: if the order has or had it already, nothing changes, and the answer is the
+    order as it is. What the order was called before finds it still, and stays taken for 24 hours at least. Empty: as it is.
+    """
     def __init__(
         self,
         *,
@@ -563,10 +569,11 @@ class ReplaceOrderRequest(_message.Message):
         client_order_id: _builtins.str = ...,
         price: _builtins.str = ...,
         quantity: _builtins.str = ...,
+        new_client_order_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_order_id", b"client_order_id", "order_id", b"order_id", "price", b"price", "quantity", b"quantity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_order_id", b"client_order_id", "new_client_order_id", b"new_client_order_id", "order_id", b"order_id", "price", b"price", "quantity", b"quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

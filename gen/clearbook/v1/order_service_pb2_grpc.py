@@ -146,9 +146,9 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReplaceOrder(self, request, context):
-        """Gives one open order another price or quantity; it keeps its ids. Less quantity at the same price keeps its place in the queue;
+        """Gives one open order another price, quantity or client_order_id; it keeps its order_id. Less quantity at the same price keeps its place in the queue;
         anything else is as if the order came now, and may trade at once. One that waits goes on waiting. Sent again, it changes nothing more.
-        INVALID_ARGUMENT: a field. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended, belongs to a group, has
+        INVALID_ARGUMENT: a field. ALREADY_EXISTS: new_client_order_id is another order's. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended, belongs to a group, has
         traded as much already, is post-only and would trade, or the funds for more are missing; it stays as it is then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -50,9 +50,9 @@ class OrderServiceStub:
     INVALID_ARGUMENT: a field, named as in "exits[1].price", or INVALID_GROUP. All else as PlaceOrder.
     """
     ReplaceOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ReplaceOrderRequest, _order_service_pb2.ReplaceOrderResponse]
-    """Gives one open order another price or quantity; it keeps its ids. Less quantity at the same price keeps its place in the queue;
+    """Gives one open order another price, quantity or client_order_id; it keeps its order_id. Less quantity at the same price keeps its place in the queue;
     anything else is as if the order came now, and may trade at once. One that waits goes on waiting. Sent again, it changes nothing more.
-    INVALID_ARGUMENT: a field. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended, belongs to a group, has
+    INVALID_ARGUMENT: a field. ALREADY_EXISTS: new_client_order_id is another order's. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended, belongs to a group, has
     traded as much already, is post-only and would trade, or the funds for more are missing; it stays as it is then.
     """
     ReplaceOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ReplaceOrdersRequest, _order_service_pb2.ReplaceOrdersResponse]
@@ -124,9 +124,9 @@ class OrderServiceAsyncStub(OrderServiceStub):
     INVALID_ARGUMENT: a field, named as in "exits[1].price", or INVALID_GROUP. All else as PlaceOrder.
     """
     ReplaceOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ReplaceOrderRequest, _order_service_pb2.ReplaceOrderResponse]  # type: ignore[assignment]
-    """Gives one open order another price or quantity; it keeps its ids. Less quantity at the same price keeps its place in the queue;
+    """Gives one open order another price, quantity or client_order_id; it keeps its order_id. Less quantity at the same price keeps its place in the queue;
     anything else is as if the order came now, and may trade at once. One that waits goes on waiting. Sent again, it changes nothing more.
-    INVALID_ARGUMENT: a field. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended, belongs to a group, has
+    INVALID_ARGUMENT: a field. ALREADY_EXISTS: new_client_order_id is another order's. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended, belongs to a group, has
     traded as much already, is post-only and would trade, or the funds for more are missing; it stays as it is then.
     """
     ReplaceOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ReplaceOrdersRequest, _order_service_pb2.ReplaceOrdersResponse]  # type: ignore[assignment]
@@ -213,9 +213,9 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _order_service_pb2.ReplaceOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_order_service_pb2.ReplaceOrderResponse, _abc.Awaitable[_order_service_pb2.ReplaceOrderResponse]]:
-        """Gives one open order another price or quantity; it keeps its ids. Less quantity at the same price keeps its place in the queue;
+        """Gives one open order another price, quantity or client_order_id; it keeps its order_id. Less quantity at the same price keeps its place in the queue;
         anything else is as if the order came now, and may trade at once. One that waits goes on waiting. Sent again, it changes nothing more.
-        INVALID_ARGUMENT: a field. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended, belongs to a group, has
+        INVALID_ARGUMENT: a field. ALREADY_EXISTS: new_client_order_id is another order's. NOT_FOUND: no such order of the caller. FAILED_PRECONDITION: it has ended, belongs to a group, has
         traded as much already, is post-only and would trade, or the funds for more are missing; it stays as it is then.
         """
 

@@ -19,4 +19,6 @@ def upgrade() -> None:
         sa.Column("account_id", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("client_order_id", sa.Text, primary_key=True),
         sa.Column("order_id", sa.BigInteger, nullable=False, index=True),
+        sa.Column("until_sequence", sa.BigInteger, nullable=False, index=True),
+        sa.Column("until_ns", sa.BigInteger, nullable=False),
     )
