@@ -1,12 +1,28 @@
-"""The commonest events as protobuf writes them: each field by its number, what is zero or empty left out. Pure.
+"""The commonest command and events as protobuf writes them: fields in order, what is zero or empty left out. Pure.
 
-Filling in a protobuf message and serializing it takes longer than matching the order. What these are can be read in
-journal.proto; `wire` has the others, and a test holds both to the same bytes.
+To fill in or to read a protobuf message takes longer than to match the order. What these are can be read in
+journal.proto; `wire` has all the others, and tests hold both to the same bytes.
 """
 
 from typing import Final
 
-from services.book.model import Event, Order, OrderCanceled, OrderPlaced, Trade
+from services.book.model import (
+    ORDER_TYPE_LIMIT,
+    SIDE_BUY,
+    SIDE_SELL,
+    TIME_IN_FORCE_DAY,
+    TIME_IN_FORCE_GTC,
+    Command,
+    Event,
+    Order,
+    OrderCanceled,
+    OrderPlaced,
+    PlaceOrder,
+    Trade,
+)
+
+TEXT_CHARACTERS_MAX: Final = 256
+_INT64_MAX: Final = (1 << 63) - 1
 
 _LOW: Final = 1 << 14
 """Two bytes of a varint hold less than this."""
@@ -39,14 +55,69 @@ def elements(batch: bytes) -> list[bytes]:
     found = []
     start, end = 0, len(batch)
     while start < end:
-        place, shift, length = start + 1, 0, 0
-        while (byte := batch[place]) >= 0x80:
-            length |= (byte & 0x7F) << shift
-            place, shift = place + 1, shift + 7
-        stop = place + 1 + (length | byte << shift)
-        found.append(batch[start:stop])
-        start = stop
+        length, place = _read(batch, start + 1)
+        found.append(batch[start : place + length])
+        start = place + length
     return found
+
+
+def plain_order(command: bytes) -> Command | None:
+    """A limit order that asks for nothing special, from an element as protobuf writes it.
+
+    None for anything else, and for whatever may have to be refused.
+    """
+    _, place = _read(command, 1)  # its length
+    if command[place] != 0x08:
+        return None
+    command_id, place = _read(command, place + 1)
+    if place == len(command) or command[place] != 0x12:
+        return None
+    _, place = _read(command, place + 1)
+    found = [0] * 13
+    text = ""
+    while place < len(command):
+        tag = command[place]
+        value, place = _read(command, place + 1)
+        if tag == 0x52:
+            text = command[place : place + value].decode()
+            place += value
+        elif tag & 0x07 or tag > 0x60 or value > _INT64_MAX:
+            return None
+        else:
+            found[tag >> 3] = value
+    side, in_force = found[3], found[5]
+    if (
+        (side != SIDE_BUY and side != SIDE_SELL)  # noqa: PLR1714 - no tuple is made each time
+        or found[4] != ORDER_TYPE_LIMIT
+        or not TIME_IN_FORCE_GTC <= in_force <= TIME_IN_FORCE_DAY
+        or len(text) > TEXT_CHARACTERS_MAX
+    ):
+        return None
+    return Command(
+        command_id,
+        PlaceOrder(
+            found[1],
+            found[2],
+            side,
+            ORDER_TYPE_LIMIT,
+            in_force,
+            found[6] != 0,
+            found[7],
+            found[8],
+            client_order_id=text,
+            maker_fee_ppm=found[11],
+            taker_fee_ppm=found[12],
+        ),
+    )
+
+
+def _read(data: bytes, place: int) -> tuple[int, int]:
+    """The varint there, and the place behind it."""
+    value, shift = 0, 0
+    while (byte := data[place]) >= 0x80:
+        value |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+    return value | byte << shift, place + 1
 
 
 def event(told: Event) -> bytes | None:

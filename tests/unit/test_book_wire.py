@@ -3,7 +3,7 @@
 import pytest
 from clearbook.internal.v1 import journal_pb2 as journal
 from clearbook.internal.v1 import matching_service_pb2 as pb
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.book import encoding, model, wire
@@ -142,6 +142,47 @@ def test_what_is_encoded_by_hand_is_what_protobuf_writes(event: model.Event) -> 
     said = (read.journal_sequence, read.command_id, read.market_sequence)
     assert said == (event.journal_sequence, event.command_id, event.market_sequence)
     says_the_same(getattr(read, read.WhichOneof("kind") or ""), event.body)
+
+
+placed = st.builds(
+    journal.PlaceOrder,
+    account_id=st.integers(-1, 2**63 - 1),
+    market_id=st.integers(0, 2**32 - 1),
+    side=st.integers(0, 3),
+    type=st.integers(0, 2),
+    time_in_force=st.integers(0, 6),
+    post_only=st.booleans(),
+    price_ticks=st.sampled_from([0, 1, 300]) | st.integers(-(2**63), 2**63 - 1),
+    quantity_lots=counts,
+    budget=st.sampled_from(["", "5", "x"]),
+    client_order_id=st.text(max_size=300),
+    maker_fee_ppm=st.integers(0, 2**32 - 1),
+    taker_fee_ppm=st.integers(0, 2**32 - 1),
+    terms=st.none() | st.just(journal.OrderTerms()),
+)
+
+
+@given(st.integers(-1, 2**63 - 1), placed)
+@example(1, journal.PlaceOrder(account_id=1, market_id=1, side=1, type=1, time_in_force=1, client_order_id="é" * 256))  # type: ignore[arg-type]
+@settings(deadline=None)
+def test_a_plain_order_is_read_by_hand_as_by_protobuf_and_any_other_is_not(
+    command_id: int, order: journal.PlaceOrder
+) -> None:
+    batch = pb.SubmitRequest(commands=[journal.Command(command_id=command_id, place_order=order)]).SerializeToString()
+    by_hand = encoding.plain_order(batch)
+    plain = command_id > 0 and order.type == 1 and not order.budget and not order.HasField("terms")
+    if by_hand is not None:
+        assert [by_hand] == wire.decode_commands(batch)
+    elif plain and min(order.account_id, order.price_ticks) >= 0:
+        with pytest.raises(ValueError, match=r"not a value|characters"):
+            wire.decode_commands(batch)
+
+
+@pytest.mark.parametrize("body", SUBMITTED, ids=name_of)
+def test_what_is_no_plain_order_is_not_read_by_hand(body: model.CommandBody) -> None:
+    read = encoding.plain_order(wire.encode_command(model.Command(7, body)))
+    plain = isinstance(body, model.PlaceOrder) and body.type == 1 and body.terms is None
+    assert read == (model.Command(7, body) if plain else None)
 
 
 def test_a_batch_is_its_elements() -> None:
