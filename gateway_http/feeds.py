@@ -138,11 +138,15 @@ class Feeds:
         feed = self._feeds.get(market)
         return feed if feed is not None else await self._open(market)
 
-    async def _open(self, market: str) -> Feed:
+    async def markets(self) -> wire.ListMarketsResponse:
+        """All markets, their rules and states. Raises Rejected(UNAVAILABLE)."""
         try:
-            known = await self._stub.ListMarkets(wire.ListMarketsRequest(), timeout=LOOK_UP_SECONDS_MAX)
+            return await self._stub.ListMarkets(wire.ListMarketsRequest(), timeout=LOOK_UP_SECONDS_MAX)
         except grpc.aio.AioRpcError:
             raise Rejected(Reason.UNAVAILABLE, "market data is not available now; try again") from None
+
+    async def _open(self, market: str) -> Feed:
+        known = await self.markets()
         listed = next((entry for entry in known.markets if entry.market == market), None)
         if listed is None:
             raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {market[:32]}", "market")

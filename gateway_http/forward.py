@@ -1,9 +1,10 @@
 """Everybody's requests over one ForwardService stream to order_gateway.
 
 What waits goes together in one message, and nothing ever waits for company: while one message is written, the next one
-gathers. A request that was on its way when the stream broke is sent again on the next one: the documented order carries
-the client's id, so order_gateway answers it once. A signature is good once: a signed request is never sent again.
-Whoever waits longer than the limits is told UNAVAILABLE if the request never left, DEADLINE if its outcome is unknown.
+gathers. A request that was on its way when the stream broke is sent again on the next one if that is safe: the
+documented order carries the client's id, so order_gateway answers it once. A signature is good once: what is signed is
+never sent again. Whoever waits longer than the limits is told UNAVAILABLE if the request never left, DEADLINE if its
+outcome is unknown.
 """
 
 import asyncio
@@ -52,6 +53,8 @@ class _Item:
     told: dict[str, str]
     give_up: float
     """When it is waited for no longer, in the loop's time."""
+    repeatable: bool
+    """Whether it may be sent again."""
     sent: bool = False
 
     def leaves(self, now: float) -> None:
@@ -59,11 +62,6 @@ class _Item:
         if not self.sent:
             self.sent = True
             self.give_up = now + ANSWER_SECONDS_MAX
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether it may be sent again."""
-        return "signed" not in self.fields
 
 
 def _fields(
@@ -103,8 +101,9 @@ class Forward:
         signed: SignedRequest | None = None,
         told: dict[str, str] | None = None,
         brief: bool = False,
+        repeatable: bool = True,
     ) -> bytes:
-        """The serialized response of a unary method that may safely be sent twice.
+        """The serialized response of a unary method.
 
         Args:
             method: full name.
@@ -113,6 +112,7 @@ class Forward:
             peer: the caller's address.
             signed: the caller's signature.
             told: takes what order_gateway tells beside the answer, whatever that is.
+            repeatable: it may safely be sent twice (if it is not signed: a signature is good once).
             brief: only whether it succeeds is asked for; the response is empty.
 
         Raises:
@@ -124,7 +124,13 @@ class Forward:
         fields = _fields(number, method, request, metadata, peer, signed)
         if brief:
             fields["brief"] = True
-        item = _Item(fields, loop.create_future(), {} if told is None else told, loop.time() + SEND_SECONDS_MAX)
+        item = _Item(
+            fields=fields,
+            answer=loop.create_future(),
+            told={} if told is None else told,
+            give_up=loop.time() + SEND_SECONDS_MAX,
+            repeatable=repeatable and signed is None,
+        )
         self._open[number] = item
         self._waiting.append(number)
         self._news.set()

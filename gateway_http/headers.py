@@ -18,7 +18,15 @@ NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
 """A policy for answers that are no pages."""
 _DOCS_SOURCE: Final = "https://cdn.jsdelivr.net"
 _INLINE_SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
-_PUBLIC_PREFIXES: Final = ("/api/v1/orderbook/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics")
+_PUBLIC_PREFIXES: Final = (
+    "/api/v1/orderbook/",
+    "/api/v1/markets",
+    "/docs",
+    "/openapi.json",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+)
 _ALWAYS: Final = {b"x-content-type-options": b"nosniff", b"referrer-policy": b"no-referrer"}
 _PRIVATE: Final = {**_ALWAYS, b"cache-control": b"no-store"}
 _POLICY: Final = b"content-security-policy"

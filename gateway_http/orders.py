@@ -5,14 +5,20 @@ What FastAPI and pydantic would do for a request costs several times what the re
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
+import msgspec
+from clearbook.v1 import order_service_pb2 as order_pb
+from google.protobuf.message_factory import GetMessageClass
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway_http import wire
-from gateway_http.errors import JSON, answer
+from gateway_http.errors import DOCUMENTED, JSON, OF_PROTO, Names, answer
 from gateway_http.headers import TOLD
+from gateway_http.json_proto import request_in
+from gateway_http.proto_json import json_value
 from gateway_http.signing import is_form, signed_request
 from gateway_http.state import State
 from services.errors import Reason, Rejected
@@ -20,7 +26,9 @@ from services.runtime import log
 from services.runtime.metadata import AUTHORIZATION_KEY, REQUEST_ID_KEY, USER_KEY
 
 BODY_SECONDS_MAX: Final = 10.0
-ORDER_SERVICE: Final = "/clearbook.v1.OrderService"
+LARGE_BODY_BYTES_MAX: Final = 512 * 1024
+"""Of several orders: as JSON they take twice what order_gateway admits of them."""
+SERVICE: Final = order_pb.DESCRIPTOR.services_by_name["OrderService"]
 
 _JSON: Final = (b"content-type", JSON.encode())
 _CONTENT_TYPE: Final = b"content-type"
@@ -32,30 +40,73 @@ class Route(NamedTuple):
 
     Attributes:
         path: its own.
-        rpc: whom it asks: a method's full name.
+        rpc: whom it asks: a method of OrderService.
+        summary: what it does.
         decode: body → request, and the user_id that it names.
         encode: request, serialized response → body.
+        repeatable: the same may be sent twice, and nothing more comes of it.
         body_bytes_max: of a body.
         brief: `encode` does not look at the response.
         form: whether the body may be a form.
+        names: of fields, as the body has them.
     """
 
     path: str
     rpc: str
+    summary: str
     decode: Callable[[bytes], tuple[Any, str]]
     encode: Callable[[Any, bytes], bytes]
+    repeatable: bool
     body_bytes_max: int = wire.BODY_BYTES_MAX
     brief: bool = False
     form: bool = False
+    names: Names = OF_PROTO
+
+    @property
+    def method(self) -> str:
+        """Full name of the RPC."""
+        return f"/{SERVICE.full_name}/{self.rpc}"
+
+
+def _route(path: str, rpc: str, summary: str, *, repeatable: bool, large: bool = False) -> Route:
+    """A route whose body is the RPC's request, with a user_id beside its fields, and whose answer is its response."""
+    method = SERVICE.methods_by_name[rpc]
+    request, response = (GetMessageClass(kind) for kind in (method.input_type, method.output_type))
+
+    def encode(_request: Any, data: bytes) -> bytes:
+        return msgspec.json.encode(json_value(response.FromString(data)))
+
+    bytes_max = LARGE_BODY_BYTES_MAX if large else wire.BODY_BYTES_MAX
+    return Route(path, rpc, summary, partial(request_in, request), encode, repeatable, bytes_max)
 
 
 PLACE: Final = Route(
-    *("/api/v1/order", f"{ORDER_SERVICE}/PlaceOrder", wire.order_from),
+    *("/api/v1/order", "PlaceOrder", "Place an order", wire.order_from),
     encode=lambda order, _: wire.accepted(order.client_order_id),
+    repeatable=True,  # it has the client's id
     brief=True,
     form=True,
+    names=DOCUMENTED,
 )
-ROUTES: Final = {route.path: route for route in (PLACE,)}
+ROUTES: Final = {
+    route.path: route
+    for route in (
+        PLACE,
+        _route("/api/v1/order/cancel", "CancelOrder", "Cancel an order", repeatable=False),
+        _route(
+            "/api/v1/order/replace", "ReplaceOrder", "Give an open order another price or quantity", repeatable=True
+        ),
+        _route("/api/v1/order/query", "GetOrder", "Read an order, and what it traded", repeatable=True),
+        _route("/api/v1/orders", "PlaceOrders", "Place up to 500 orders", repeatable=False, large=True),
+        _route("/api/v1/orders/cancel", "CancelOrders", "Cancel up to 500 orders", repeatable=False, large=True),
+        _route("/api/v1/orders/replace", "ReplaceOrders", "Replace up to 500 orders", repeatable=True, large=True),
+        _route("/api/v1/orders/group", "PlaceGroup", "Place orders that belong together", repeatable=False),
+        _route("/api/v1/orders/cancel-all", "CancelAllOrders", "Cancel all open orders", repeatable=False),
+        _route("/api/v1/orders/cancel-after", "CancelAfter", "Cancel all unless asked again in time", repeatable=True),
+        _route("/api/v1/orders/query", "ListOrders", "List orders, newest first", repeatable=True),
+        _route("/api/v1/executions/query", "ListExecutions", "List what was traded, newest first", repeatable=True),
+    )
+}
 
 
 class Orders:
@@ -80,7 +131,7 @@ class Orders:
         try:
             body = await self._ask(route, scope, receive)
         except Rejected as rejected:
-            await answer(rejected)(scope, receive, send)
+            await answer(rejected, names=route.names)(scope, receive, send)
         except ClientDisconnect:
             return  # nobody is there to be told
         else:
@@ -103,13 +154,14 @@ class Orders:
             raise Rejected(Reason.UNSUPPORTED_MEDIA_TYPE, why)
         request, user_id = route.decode(wire.form_order(body) if form else body)
         response = await self._forward.call(
-            route.rpc,
+            route.method,
             request.SerializeToString(),
             credentials(user_id, authorization),
             scope["client"][0] if scope["client"] else "",
             signed=signed,
             told=scope[TOLD],
             brief=route.brief,
+            repeatable=route.repeatable,
         )
         return route.encode(request, response)
 

@@ -3,6 +3,10 @@
 from typing import Any, Final
 
 from gateway_http.errors import JSON
+from gateway_http.json_proto import USER_FIELD
+from gateway_http.orders import PLACE, ROUTES, SERVICE, Route
+from gateway_http.proto_schema import schema_of
+from gateway_http.wire import ENUMS, KINDS, NUMBERS
 
 _NUMBER: Final[dict[str, Any]] = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?$"}]}
 _ORDER: Final[dict[str, Any]] = {
@@ -13,10 +17,14 @@ _ORDER: Final[dict[str, Any]] = {
         "order_id": {"type": "string", "minLength": 1, "maxLength": 64, "description": "Yours: the idempotency key."},
         "user_id": {"type": "string", "minLength": 1, "maxLength": 64, "description": "Whose order."},
         "pair": {"type": "string", "examples": ["BTC-USD"]},
-        "order_type": {"type": "string", "enum": ["limit", "market"]},
+        "order_type": {"type": "string", "enum": list(KINDS), "description": "As Binance calls them, in lower case."},
         "side": {"type": "string", "enum": ["buy", "sell"]},
-        "price": {**_NUMBER, "description": "Required for limit, ignored for market."},
+        "price": {**_NUMBER, "description": "Required for limit orders of every kind, ignored for all others."},
         "amount": {**_NUMBER, "description": "In the base asset."},
+        **{name: {"type": "string", "enum": list(values)} for name, values in ENUMS.items()},
+        **dict.fromkeys(NUMBERS, _NUMBER),
+        "post_only": {"type": "boolean"},
+        "expire_time": {"type": "string", "format": "date-time", "description": "For gtd."},
     },
     "example": {
         "order_id": "unique-order-id-123",
@@ -57,18 +65,35 @@ def responses(*codes: int, **good: dict[str, Any]) -> dict[int | str, dict[str, 
     return described | {200: {"description": "Done", "content": {JSON: {"schema": good["body"]}}}}
 
 
-PATHS: Final[dict[str, Any]] = {
-    "/api/v1/order": {
+_ABOUT: Final = (
+    "Signed by Binance's scheme (X-MBX-APIKEY, timestamp, recvWindow, signature) or with a bearer token, user_id must "
+    "be the credential's own user. "
+)
+_ABOUT_PLACE: Final = (
+    "Places an order; the answer comes when it is durable. The same order_id again is the same order.\n\n"
+    f"{_ABOUT}With a credential, the body may be a form as well. Beyond the documented fields: what PlaceOrderRequest "
+    "has, by its names."
+)
+
+
+def _described(route: Route) -> dict[str, Any]:
+    if route is PLACE:
+        about, request, response = _ABOUT_PLACE, _ORDER, _ACCEPTED
+    else:
+        method = SERVICE.methods_by_name[route.rpc]
+        about = f"The body is the request of {route.rpc}, and user_id beside it; the answer is its response. {_ABOUT}"
+        request, response = schema_of(method.input_type), schema_of(method.output_type)
+        user = {USER_FIELD: {"type": "string", "minLength": 1, "maxLength": 64, "description": "Who asks."}}
+        request = request | {"properties": user | request["properties"], "required": [USER_FIELD]}
+    return {
         "post": {
-            "summary": "Place an order",
-            "description": (
-                "Places an order; the answer comes when it is durable. The same order_id again is the same order.\n\n"
-                "Signed by Binance's scheme (X-MBX-APIKEY, timestamp, recvWindow, signature) or with a bearer token, "
-                "user_id must be the credential's own user. With a credential, the body may be a form as well."
-            ),
-            "operationId": "place_order",
-            "requestBody": {"required": True, "content": {JSON: {"schema": _ORDER}}},
-            "responses": {str(code): of for code, of in responses(*REFUSALS, body=_ACCEPTED).items()},
+            "summary": route.summary,
+            "description": about,
+            "operationId": route.rpc,
+            "requestBody": {"required": True, "content": {JSON: {"schema": request}}},
+            "responses": {str(code): answer for code, answer in responses(*REFUSALS, body=response).items()},
         }
-    },
-}
+    }
+
+
+PATHS: Final = {path: _described(route) for path, route in ROUTES.items()}

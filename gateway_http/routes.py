@@ -2,6 +2,8 @@
 
 from typing import Annotated, Any, Final
 
+import msgspec
+from clearbook.v1 import book_service_pb2 as book_pb
 from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -10,6 +12,8 @@ from gateway_http.errors import JSON
 from gateway_http.headers import TOLD
 from gateway_http.limits import peer_of
 from gateway_http.orders_described import responses
+from gateway_http.proto_json import json_value
+from gateway_http.proto_schema import schema_of
 from gateway_http.state import State
 from services.runtime import metrics
 from services.runtime.limits import of_ip
@@ -54,6 +58,19 @@ async def order_book(
     feed = await state.feeds.feed(pair)
     book = await feed.current()
     return Response(wire.order_book(*book.top(depth)), media_type=JSON)
+
+
+@router.get(
+    "/api/v1/markets",
+    summary="List the markets",
+    responses=responses(429, 503, body=schema_of(book_pb.ListMarketsResponse.DESCRIPTOR)),
+)
+async def markets(request: Request) -> Response:
+    """All markets by symbol: their steps, their rules, and whether each takes orders."""
+    state = _state(request)
+    state.limits.requests.take(of_ip(peer_of(request)), request.scope[TOLD])
+    found = await state.feeds.markets()
+    return Response(msgspec.json.encode(json_value(found)), media_type=JSON)
 
 
 @router.get("/healthz", summary="Alive", responses={200: {"content": {"text/plain": {}}}})

@@ -1,42 +1,88 @@
-"""JSON ↔ proto for the documented routes. Numbers never pass through float, in either direction."""
+"""JSON ↔ proto for the documented routes, byte for byte. Numbers never pass through float, in either direction."""
 
 import re
-from collections.abc import Sequence
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 from clearbook.v1 import order_service_pb2 as orders
 
 from clearbook.book import Level
+from gateway_http.decimals import NULL, NUMBER_BYTES_MAX, decimal
+from gateway_http.json_proto import short_names
 from services.errors import Reason, Rejected
 
+T = TypeVar("T")
+
 BODY_BYTES_MAX: Final = 16 * 1024
-NUMBER_BYTES_MAX: Final = 64
-EXPONENT_MAX: Final = 40
 FORM_FIELDS_MAX: Final = 100
+FLAGS: Final = frozenset({"post_only"})
 SIGNING_FIELDS: Final = frozenset({"timestamp", "recvWindow", "signature"})
 
-_NUMBER = re.compile(rb"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,4}))?")
 _MISSING = re.compile(r"missing required field `(\w+)`")
 _UNKNOWN = re.compile(r"unknown field `(.*)`")
 _AT = re.compile(r"at `\$\.(\w+)`")
+UNSET: Final = msgspec.Raw(NULL)
 
 
 class OrderBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of POST /api/v1/order. A price or an amount stays the bytes that the client sent."""
+    """The body of POST /api/v1/order. A price or an amount stays the bytes that the client sent.
+
+    Beyond the documented fields: what an order can ask for, by the names of PlaceOrderRequest. Enums lack what all of
+    their names in the proto begin with.
+    """
 
     order_id: str
     user_id: str
     pair: str
-    order_type: Literal["limit", "market"]
+    order_type: str
     side: Literal["buy", "sell"]
     amount: msgspec.Raw
-    price: msgspec.Raw = msgspec.Raw(b"null")
+    price: msgspec.Raw = UNSET
+    time_in_force: str | None = None
+    post_only: bool = False
+    post_only_mode: str | None = None
+    self_trade_prevention: str | None = None
+    trigger_source: str | None = None
+    expire_time: str | None = None
+    trigger_price: msgspec.Raw = UNSET
+    trail: msgspec.Raw = UNSET
+    display_quantity: msgspec.Raw = UNSET
+    min_quantity: msgspec.Raw = UNSET
+    quote_budget: msgspec.Raw = UNSET
 
+
+class Kind(NamedTuple):
+    """What an order_type means."""
+
+    limit: bool
+    trigger: orders.Trigger.ValueType = orders.TRIGGER_UNSPECIFIED
+    post_only: bool = False
+
+
+KINDS: Final = {
+    "limit": Kind(limit=True),
+    "market": Kind(limit=False),
+    "limit_maker": Kind(limit=True, post_only=True),
+    "stop_loss": Kind(limit=False, trigger=orders.TRIGGER_STOP),
+    "stop_loss_limit": Kind(limit=True, trigger=orders.TRIGGER_STOP),
+    "take_profit": Kind(limit=False, trigger=orders.TRIGGER_TAKE_PROFIT),
+    "take_profit_limit": Kind(limit=True, trigger=orders.TRIGGER_TAKE_PROFIT),
+    "trailing_stop": Kind(limit=False, trigger=orders.TRIGGER_TRAILING),
+    "trailing_stop_limit": Kind(limit=True, trigger=orders.TRIGGER_TRAILING),
+}
+"""By order_type, as Binance calls them."""
+ENUMS: Final = {
+    "time_in_force": short_names(orders.TimeInForce.DESCRIPTOR),
+    "post_only_mode": short_names(orders.PostOnlyMode.DESCRIPTOR),
+    "self_trade_prevention": short_names(orders.SelfTradePrevention.DESCRIPTOR),
+    "trigger_source": short_names(orders.TriggerSource.DESCRIPTOR),
+}
+"""By field, what it may be."""
+NUMBERS: Final = ("trigger_price", "trail", "display_quantity", "min_quantity", "quote_budget")
 
 _decoder = msgspec.json.Decoder(OrderBody)
-_strings = msgspec.json.Decoder(str)
 
 
 def order_from(body: bytes) -> tuple[orders.PlaceOrderRequest, str]:
@@ -54,16 +100,36 @@ def order_from(body: bytes) -> tuple[orders.PlaceOrderRequest, str]:
     for field, value in (("order_id", order.order_id), ("user_id", order.user_id), ("pair", order.pair)):
         if not value:
             raise Rejected(Reason.INVALID_FIELD, f"{field} is missing", field)
-    limit = order.order_type == "limit"
+    kind = _named(order.order_type, "order_type", KINDS)
     request = orders.PlaceOrderRequest(
         client_order_id=order.order_id,
         market=order.pair,
         side=orders.SIDE_BUY if order.side == "buy" else orders.SIDE_SELL,
-        type=orders.ORDER_TYPE_LIMIT if limit else orders.ORDER_TYPE_MARKET,
-        price=decimal(bytes(order.price), "price") if limit else "",
+        type=orders.ORDER_TYPE_LIMIT if kind.limit else orders.ORDER_TYPE_MARKET,
+        price=decimal(bytes(order.price), "price") if kind.limit else "",
         quantity=decimal(bytes(order.amount), "amount"),
+        post_only=order.post_only or kind.post_only,
+        trigger=kind.trigger,
     )
+    for field, values in ENUMS.items():
+        if (name := getattr(order, field)) is not None:
+            setattr(request, field, _named(name, field, values))
+    for field in NUMBERS:
+        if (raw := getattr(order, field)) is not UNSET and bytes(raw) != NULL:
+            setattr(request, field, decimal(bytes(raw), field))
+    if order.expire_time is not None:
+        try:
+            request.expire_time.FromJsonString(order.expire_time)
+        except ValueError:
+            raise Rejected(Reason.INVALID_FIELD, "expire_time is no time of RFC 3339", "expire_time") from None
     return request, order.user_id
+
+
+def _named(name: str, field: str, values: Mapping[str, T]) -> T:
+    value = values.get(name)
+    if value is None:
+        raise Rejected(Reason.INVALID_FIELD, f"{field} must be one of {', '.join(values)}", field)
+    return value
 
 
 def form_order(body: bytes) -> bytes:
@@ -80,35 +146,8 @@ def form_order(body: bytes) -> bytes:
         if name in fields:
             raise Rejected(Reason.MALFORMED_REQUEST, "a field is there twice", name[:NUMBER_BYTES_MAX])
         fields[name] = value
-    return msgspec.json.encode({name: value for name, value in fields.items() if name not in SIGNING_FIELDS})
-
-
-def decimal(raw: bytes, field: str) -> str:
-    """A JSON number as an exact plain decimal string; a JSON string is taken as it is.
-
-    Exponents are written out (Python's json prints 0.00001 as 1e-05), at most 10^±40. Raises Rejected(INVALID_FIELD).
-    """
-    if raw == b"null":
-        raise Rejected(Reason.INVALID_FIELD, f"{field} is missing", field)
-    if raw.startswith(b'"') and len(raw) <= NUMBER_BYTES_MAX:
-        return _strings.decode(raw)
-    match = _NUMBER.fullmatch(raw) if len(raw) <= NUMBER_BYTES_MAX else None
-    exponent = int(match[4] or 0) if match else 0
-    if match is None or abs(exponent) > EXPONENT_MAX:
-        raise Rejected(Reason.INVALID_FIELD, f"{field} is not a number that can be an amount", field)
-    sign, whole, fraction = match[1].decode(), match[2].decode(), (match[3] or b"").decode()
-    return sign + _shifted(whole, fraction, exponent)
-
-
-def _shifted(whole: str, fraction: str, exponent: int) -> str:
-    """The decimal point moved to the right by `exponent` places."""
-    if exponent >= 0:
-        fraction = fraction.ljust(exponent, "0")
-        whole, fraction = whole + fraction[:exponent], fraction[exponent:]
-    else:
-        whole = whole.rjust(1 - exponent, "0")
-        whole, fraction = whole[:exponent], whole[exponent:] + fraction
-    return f"{whole}.{fraction}" if fraction else whole
+    flags = {name: fields.pop(name) == "true" for name in FLAGS if fields.get(name) in {"true", "false"}}
+    return msgspec.json.encode({name: value for name, value in fields.items() if name not in SIGNING_FIELDS} | flags)
 
 
 def _invalid(message: str) -> Rejected:

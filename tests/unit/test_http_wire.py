@@ -78,6 +78,7 @@ BAD = [
     (body(amount="1."), "MALFORMED_REQUEST", ""),
     (body(amount="0x10"), "MALFORMED_REQUEST", ""),
     (body(price=""), "INVALID_FIELD", "price"),
+    (body(price='"?"').replace(b"?", b"\xff"), "INVALID_FIELD", "price"),
     (body(price="null"), "INVALID_FIELD", "price"),
     (body(price="true"), "INVALID_FIELD", "price"),
     (body(price="[1]"), "INVALID_FIELD", "price"),
