@@ -245,7 +245,7 @@ class Gateway:
             *order_rpcs.OrderHandlers(ledger, orders, replaces, cancels, history, watches).methods(),
             *batch_rpcs.BatchHandlers(ledger, orders, replaces, cancels).methods(),
             *default_rpcs.DefaultsHandlers(ledger, session).methods(),
-            *trading_rpcs.TradingHandlers(ledger, orders, cancels, disconnects).methods(),
+            *trading_rpcs.TradingHandlers(ledger, orders, replaces, cancels, disconnects).methods(),
             *account_rpcs.AccountHandlers(ledger, history, watches).methods(),
             *admin_rpcs.AdminHandlers(ledger, admin, accounts, history, fees, audit, desk.freezes).methods(),
             *freeze_rpcs.FreezeHandlers(Freezing(ledger, cancels, desk.freezes)).methods(),

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from clearbook.v1 import order_service_pb2 as pb
 
 from services.errors import Reason, Rejected
-from services.order_gateway import wire
-from services.order_gateway.model import Order, Placed, Replacement, Wanted
+from services.order_gateway import group_wire, wire
+from services.order_gateway.model import Order, Placed, Replacement, Wanted, WantedGroup
 from services.order_gateway.wire import Markets
 from services.runtime.status import MESSAGE_CHARS_MAX, number_of
 from services.units import Market
@@ -70,6 +70,18 @@ def _replacement(request: pb.ReplaceOrderRequest) -> Replacement | Rejected:
 def names(orders: Iterable[pb.CancelOrderRequest]) -> list[int | str | Rejected]:
     """Which order each names, or what is wrong with it."""
     return [_name(order) for order in orders]
+
+
+def groups(asked: Iterable[pb.PlaceGroupRequest], markets: Markets) -> list[WantedGroup | Rejected]:
+    """What each group asks for, or what is wrong with it."""
+    return [_group(group, markets) for group in asked]
+
+
+def _group(request: pb.PlaceGroupRequest, markets: Markets) -> WantedGroup | Rejected:
+    try:
+        return group_wire.wanted(request, "", markets)
+    except Rejected as rejected:
+        return rejected
 
 
 def _name(request: pb.CancelOrderRequest) -> int | str | Rejected:

@@ -1,8 +1,9 @@
 """Cancels: of one order, of several, of all that are open (which is for the book to know, in one command)."""
 
 import asyncio
-from collections.abc import Sequence, Set
+from collections.abc import Coroutine, Sequence, Set
 from functools import partial
+from typing import Any, TypeVar
 
 from services.errors import Reason, Rejected
 from services.order_gateway.ledger import Change, Ledger
@@ -17,8 +18,12 @@ from services.order_gateway.model import (
 )
 from services.order_gateway.orders import Orders
 from services.order_gateway.outcomes import answer, give, heard, outcomes, promised
-from services.order_gateway.session import Session, outcome, refusal
+from services.order_gateway.session import Awaited, Session, outcome, refusal
 
+T = TypeVar("T")
+
+CANCELS_PER_COMMAND = 256
+"""What one command ends, of many orders: the book's bound."""
 PAGE_ORDERS = 500
 """Cancels of one account on their way at once, when many of its orders are canceled one by one."""
 
@@ -34,7 +39,7 @@ class Cancels:
 
     def __init__(self, ledger: Ledger, session: Session, orders: Orders) -> None:
         self._ledger, self._session, self._orders = ledger, session, orders
-        self._tasks: set[asyncio.Task[Order]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def cancel(self, account_id: int, name: int | str, seconds: float) -> Order:
         """Cancels an open order, named by our id or the client's; the order after it ended.
@@ -84,10 +89,34 @@ class Cancels:
         command, ended, more = CancelOrders(account_id, market_id or 0, buys, cause), list[Order](), True
         while more:
             found = await outcome(self._session.submit(command, account_id), max(give_up - clock(), 0))
-            assert isinstance(found.body, OrdersChanged), f"{found.body} answers a CancelOrders"
-            mine = [order for order in found.effects.orders if order.account_id == account_id]
-            ended += [order for order in mine if order.cause in {cause, CancelCause.LINKED}]
-            more = found.body.more
+            ended += _ended_by(command, found)
+            more = isinstance(found.body, OrdersChanged) and found.body.more
+        return sorted(ended, key=lambda order: order.create_sequence)
+
+    def begin_all(
+        self, account_id: int, market_id: int | None, buys: bool | None, seconds: float
+    ) -> "asyncio.Future[list[Order]]":
+        """Puts cancels of all that is open on their way: what is submitted later comes after all of them.
+
+        It will be what `cancel_all` returns, or raise what it raises.
+        """
+        open_orders = len(self._ledger.open_orders(account_id)) + len(self._orders.in_flight(account_id))
+        command, flights = CancelOrders(account_id, market_id or 0, buys), list[Awaited]()
+        try:
+            for _ in range(1 + open_orders // CANCELS_PER_COMMAND):
+                flights.append(self._session.submit(command, account_id))
+        except Rejected as rejected:
+            refused: asyncio.Future[list[Order]] = promised()
+            give(refused, rejected)
+            return refused
+        return self._keep(self._gather(command, flights, seconds))
+
+    async def _gather(self, command: CancelOrders, flights: "Sequence[Awaited]", seconds: float) -> list[Order]:
+        ended = list[Order]()
+        for found in await outcomes([flight.done for flight in flights], seconds):
+            if isinstance(found, Exception):
+                raise found
+            ended += _ended_by(command, found)
         return sorted(ended, key=lambda order: order.create_sequence)
 
     async def cancel_these(
@@ -150,7 +179,10 @@ class Cancels:
         return give(ended, after)
 
     def _spawn(self, account_id: int, name: int | str, seconds: float, cause: CancelCause) -> "asyncio.Future[Order]":
-        task = asyncio.create_task(self._find_and_cancel(account_id, name, seconds, cause))
+        return self._keep(self._find_and_cancel(account_id, name, seconds, cause))
+
+    def _keep(self, work: Coroutine[Any, Any, T]) -> "asyncio.Future[T]":
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(heard)
@@ -159,6 +191,13 @@ class Cancels:
     async def _find_and_cancel(self, account_id: int, name: int | str, seconds: float, cause: CancelCause) -> Order:
         order = await self._orders.find(account_id, name, seconds)
         return await answer(self._submit(order, cause), seconds)
+
+
+def _ended_by(command: CancelOrders, found: Change) -> list[Order]:
+    """What a command that cancels all has canceled."""
+    assert isinstance(found.body, OrdersChanged), f"{found.body} answers a CancelOrders"
+    mine = [order for order in found.effects.orders if order.account_id == command.account_id]
+    return [order for order in mine if order.cause in {command.cause, CancelCause.LINKED}]
 
 
 def has_ended(order: Order) -> Rejected:

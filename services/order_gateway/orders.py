@@ -141,10 +141,11 @@ class Orders:
         self._fly_all(new)
         return Begun(promises, None)
 
-    def begin_group(self, account_id: int, wanted: WantedGroup) -> "list[asyncio.Future[Placed]]":
+    def begin_group(self, account_id: int, wanted: WantedGroup, after: "asyncio.Task[None] | None" = None) -> Begun:
         """Puts orders that belong together on their way, as one; each promise is kept as that of `begin`.
 
         Sent again, each is found by its own client_order_id; where only some are, or others, all are refused.
+        They are submitted after the look-up of those before them, if that goes on.
         """
         attempts, found = list[_Attempt](), list[_Attempt]()
         for placement, client_order_id in wanted.orders:
@@ -154,22 +155,30 @@ class Orders:
                 found.append(known)
             attempts.append(self._attempt(key, placement))
         if len(found) == len(attempts):
-            return [attempt.done for attempt in found]
+            return Begun([attempt.done for attempt in found], after)
         keys = {attempt.key for attempt in attempts}
         if found or len(keys) < len(attempts):
-            return [self._reused(attempt.key, attempt.placement).done for attempt in attempts]
+            return Begun([self._reused(attempt.key, attempt.placement).done for attempt in attempts], after)
         self._attempts.update((attempt.key, attempt) for attempt in attempts)
         unsure = [attempt for attempt in attempts if self._may_be_stored(attempt.key)]
-        if unsure:
-            self._spawn(self._look_up_group(attempts, unsure, wanted.has_entry))
-        else:
-            self._fly_group(attempts, has_entry=wanted.has_entry)
-        return [attempt.done for attempt in attempts]
+        promises = [attempt.done for attempt in attempts]
+        if unsure or after is not None:
+            return Begun(promises, self._spawn(self._look_up_group(attempts, unsure, wanted.has_entry, after)))
+        self._fly_group(attempts, has_entry=wanted.has_entry)
+        return Begun(promises, None)
 
-    async def _look_up_group(self, attempts: Sequence[_Attempt], unsure: Sequence[_Attempt], has_entry: bool) -> None:
+    async def _look_up_group(
+        self,
+        attempts: Sequence[_Attempt],
+        unsure: Sequence[_Attempt],
+        has_entry: bool,
+        after: "asyncio.Task[None] | None",
+    ) -> None:
         """As _look_up, of orders that belong together."""
         try:
-            stored = await self._stored([attempt.key for attempt in unsure])
+            if after is not None:
+                await asyncio.wait([after])
+            stored = await self._stored([attempt.key for attempt in unsure]) if unsure else {}
         except Exception as error:  # whatever it is, it is the answer of everybody who waits
             self._end_all(attempts, error)
             return

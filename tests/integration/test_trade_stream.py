@@ -16,9 +16,10 @@ from services.order_gateway.check import violations
 from services.order_gateway.rpcs import trading
 from services.runtime import rpc
 from tests import books, gateways
-from tests.gateways import Client, Exchange, limit, refused
+from tests.gateways import Client, Exchange, limit, market, refused
 
 STEP_SECONDS_MAX = 20.0
+STOP: dict[str, Any] = {"trigger": pb.TRIGGER_STOP, "trigger_price": "29900.00"}
 IOC = {"time_in_force": pb.TIME_IN_FORCE_IOC}
 ACCEPTED, RESULT, FULL = pb.ACK_LEVEL_ACCEPTED, pb.ACK_LEVEL_RESULT, pb.ACK_LEVEL_FULL
 
@@ -106,10 +107,52 @@ async def test_a_conversation(exchange: Exchange) -> None:
     assert (answered, len((await alice.list()).orders)) == (7, 4)
 
 
+async def test_all_that_orders_can_be_asked_on_one_stream_in_its_order(exchange: Exchange) -> None:
+    alice, bob = exchange.user("alice"), exchange.user("bob")
+    await bob.place(limit("BUY", "30000.00", "1", "bid"))
+    talk = Talk(alice)
+    for number in range(3):
+        await talk.ask(number, *[limit("SELL", f"3100{number}.00", "0.1", f"s{number}-{n}") for n in range(100)])
+    await talk.ask(3, limit("BUY", "20000.00", "1", "b"))
+    take, stop = limit("SELL", "33000.00", "100", "take"), market("SELL", "100", "stop", **STOP)
+    alone = pb.PlaceGroupRequest(exits=[limit("SELL", "1.00", "1")])
+    request: dict[str, Any] = {
+        "groups": [pb.PlaceGroupRequest(exits=[take, stop]), alone],
+        "cancel_all": pb.CancelAllOrdersRequest(side=pb.SIDE_SELL),
+        "replaces": [
+            pb.ReplaceOrderRequest(client_order_id="b", price="21000.00", new_client_order_id="b2"),
+            pb.ReplaceOrderRequest(client_order_id="s0-0", price="32000.00"),
+        ],
+    }
+    answer = await talk.ask(4, limit("SELL", "40000.00", "70", "all"), cancels=[{"client_order_id": "s0-0"}], **request)
+    assert (answer.cancel_all.canceled_count, len(answer.cancel_all.orders)) == (300, 300), "more than one command ends"
+    assert told(answer.cancel_all.orders)[0] == ("CANCELED", "0")
+    assert told(answer.cancels) == [("ORDER_ENDED", "")], "all were canceled first"
+    assert told(answer.replaces) == [("OPEN", "0"), ("ORDER_ENDED", "")]
+    assert answer.replaces[0].client_order_id == "b2"
+    assert told(answer.orders) == [("OPEN", "0")], "what the cancels freed is not there yet"
+    assert [item.refusal.reason for item in answer.groups] == ["INSUFFICIENT_FUNDS", "INVALID_GROUP"]
+    assert told((await talk.ask(5, cancels=[{"client_order_id": "all"}])).cancels) == [("CANCELED", "0")]
+    again = await talk.ask(5, groups=request["groups"][:1], ack=FULL)
+    assert told(again.groups[0].orders) == [("OPEN", "0"), ("WAITING", "0")]
+    assert [item.order.locked for item in again.groups[0].orders] == ["100", "0"]
+    counted = await talk.ask(6, cancel_all=pb.CancelAllOrdersRequest(), ack=ACCEPTED)
+    assert (counted.cancel_all.canceled_count, len(counted.cancel_all.orders)) == (3, 0)
+    nowhere = await talk.ask(7, cancel_all=pb.CancelAllOrdersRequest(market="NO-SUCH"))
+    assert nowhere.cancel_all.refusal.reason == "MARKET_NOT_FOUND"
+    left = Talk(alice)
+    await left.ask(8, groups=request["groups"][:1], cancel_on_disconnect=True)
+    left.call.cancel()
+    await books.eventually(
+        lambda: not exchange.gateway.ledger.open_orders(exchange.gateway.ledger.account_ids["alice"])
+    )
+
+
 WHOLE: list[tuple[dict[str, Any], tuple[str, str]]] = [
     # requests of which nothing is taken; the stream goes on
     ({}, ("INVALID_FIELD", "orders")),
     ({"cancels": [{"order_id": "1"}] * 501}, ("TOO_LARGE", "orders")),
+    ({"groups": [pb.PlaceGroupRequest(exits=[pb.PlaceOrderRequest()] * 2)] * 251}, ("TOO_LARGE", "")),
     ({"cancels": [{"order_id": "1" * 1_000}] * 300}, ("TOO_LARGE", "orders")),
     ({"cancels": [{"order_id": "1"}], "ack": 9}, ("INVALID_FIELD", "ack")),
     ({"cancels": [{"order_id": "1"}] * 901}, ("TOO_LARGE", "")),

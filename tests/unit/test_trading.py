@@ -19,6 +19,7 @@ from services.order_gateway.identity.who import Caller, Identity
 from services.order_gateway.limits import Limits, LimitSettings
 from services.order_gateway.model import CancelCause, CancelOrder, Order, OrderPlaced, PlaceOrder, Refused
 from services.order_gateway.orders import Orders
+from services.order_gateway.replaces import Replaces
 from services.order_gateway.rpcs import trading
 from services.order_gateway.session import Flight, Session
 from services.order_gateway.tiers import Schedule, parse_tiers
@@ -70,7 +71,8 @@ class Desk:
         self.orders = Orders(self.fold, self.session, cast("Store", self.store), fees, 100)
         cancels = Cancels(self.fold, self.session, self.orders)
         self.disconnects = Disconnects(cancels)
-        self._handlers = trading.TradingHandlers(self.fold, self.orders, cancels, self.disconnects)
+        replaces = Replaces(self.fold, self.session, self.orders)
+        self._handlers = trading.TradingHandlers(self.fold, self.orders, replaces, cancels, self.disconnects)
         self.written = asyncio.Queue[pb.TradeResponse]()
 
     async def talk(

@@ -1122,7 +1122,9 @@ Global___SetTradingDefaultsResponse: _TypeAlias = SetTradingDefaultsResponse  # 
 
 @_typing.final
 class TradeRequest(_message.Message):
-    """Cancels and orders of one request: at least one, together at most 500, 256 KiB at most."""
+    """What one request asks for: at least one thing, together at most 500 (each order of a group counts), 256 KiB at most. It takes effect
+    in this order: cancel_all, cancels, replaces, orders, groups, and each of these in the order given.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1131,6 +1133,9 @@ class TradeRequest(_message.Message):
     ORDERS_FIELD_NUMBER: _builtins.int
     ACK_FIELD_NUMBER: _builtins.int
     CANCEL_ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    CANCEL_ALL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
     """The client's number of it, which its answer has too. Any number: it need not be unique."""
     ack: Global___AckLevel.ValueType
@@ -1141,11 +1146,23 @@ class TradeRequest(_message.Message):
     """
     @_builtins.property
     def cancels(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancelOrderRequest]:
-        """Canceled first, in this order."""
+        """Canceled, in this order."""
 
     @_builtins.property
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderRequest]:
-        """Placed then, in this order. One that needs to be found again has a client_order_id."""
+        """Placed, in this order. One that needs to be found again has a client_order_id."""
+
+    @_builtins.property
+    def replaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplaceOrderRequest]:
+        """Replaced, in this order. One that may be sent again has a new_client_order_id."""
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceGroupRequest]:
+        """Placed, in this order, each as one."""
+
+    @_builtins.property
+    def cancel_all(self) -> Global___CancelAllOrdersRequest:
+        """First of all: what the requests and calls before this have placed, and that is open then, is canceled, all or of a market or side."""
 
     def __init__(
         self,
@@ -1155,10 +1172,13 @@ class TradeRequest(_message.Message):
         orders: _abc.Iterable[Global___PlaceOrderRequest] | None = ...,
         ack: Global___AckLevel.ValueType = ...,
         cancel_on_disconnect: _builtins.bool = ...,
+        replaces: _abc.Iterable[Global___ReplaceOrderRequest] | None = ...,
+        groups: _abc.Iterable[Global___PlaceGroupRequest] | None = ...,
+        cancel_all: Global___CancelAllOrdersRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_all", b"cancel_all"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel_on_disconnect", b"cancel_on_disconnect", "cancels", b"cancels", "orders", b"orders", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel_all", b"cancel_all", "cancel_on_disconnect", b"cancel_on_disconnect", "cancels", b"cancels", "groups", b"groups", "orders", b"orders", "replaces", b"replaces", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1198,6 +1218,9 @@ class TradeAnswer(_message.Message):
     CANCELS_FIELD_NUMBER: _builtins.int
     ORDERS_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    CANCEL_ALL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
     """The request's."""
     @_builtins.property
@@ -1212,6 +1235,18 @@ class TradeAnswer(_message.Message):
     def refusal(self) -> Global___Refusal:
         """Set: nothing of the request was taken, and it has no outcomes."""
 
+    @_builtins.property
+    def replaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___TradeOutcome]:
+        """One for each replace, in the same order."""
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___TradeGroupOutcome]:
+        """One for each group, in the same order."""
+
+    @_builtins.property
+    def cancel_all(self) -> Global___TradeCancelAllOutcome:
+        """If it was asked for."""
+
     def __init__(
         self,
         *,
@@ -1219,18 +1254,85 @@ class TradeAnswer(_message.Message):
         cancels: _abc.Iterable[Global___TradeOutcome] | None = ...,
         orders: _abc.Iterable[Global___TradeOutcome] | None = ...,
         refusal: Global___Refusal | None = ...,
+        replaces: _abc.Iterable[Global___TradeOutcome] | None = ...,
+        groups: _abc.Iterable[Global___TradeGroupOutcome] | None = ...,
+        cancel_all: Global___TradeCancelAllOutcome | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_all", b"cancel_all", "refusal", b"refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancels", b"cancels", "orders", b"orders", "refusal", b"refusal", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_all", b"cancel_all", "cancels", b"cancels", "groups", b"groups", "orders", b"orders", "refusal", b"refusal", "replaces", b"replaces", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TradeAnswer: _TypeAlias = TradeAnswer  # noqa: Y015
 
 @_typing.final
+class TradeGroupOutcome(_message.Message):
+    """What became of one group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """Set: nothing of it was placed."""
+
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___TradeOutcome]:
+        """The entry, if there is one, and the exits."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal | None = ...,
+        orders: _abc.Iterable[Global___TradeOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradeGroupOutcome: _TypeAlias = TradeGroupOutcome  # noqa: Y015
+
+@_typing.final
+class TradeCancelAllOutcome(_message.Message):
+    """What became of the open orders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    CANCELED_COUNT_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    canceled_count: _builtins.int
+    """How many were canceled."""
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """Set: perhaps not all were canceled; the same again ends the rest."""
+
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___TradeOutcome]:
+        """From RESULT on: which, oldest first: the first 500."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal | None = ...,
+        canceled_count: _builtins.int = ...,
+        orders: _abc.Iterable[Global___TradeOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canceled_count", b"canceled_count", "orders", b"orders", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TradeCancelAllOutcome: _TypeAlias = TradeCancelAllOutcome  # noqa: Y015
+
+@_typing.final
 class TradeOutcome(_message.Message):
-    """What became of one cancel or order."""
+    """What became of one cancel, replace or order."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

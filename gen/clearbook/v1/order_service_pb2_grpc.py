@@ -221,7 +221,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Trade(self, request_iterator, context):
-        """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
+        """A stream for order entry, the fast lane: each request cancels, replaces and places up to 500 orders, each is answered once all its outcomes
         are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
         a cancel of an order that is itself on its way goes when that one's outcome is known). What is on its way is bounded: beyond 1,024
         orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED

@@ -86,7 +86,7 @@ class OrderServiceStub:
     SetTradingDefaults: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.SetTradingDefaultsRequest, _order_service_pb2.SetTradingDefaultsResponse]
     """Sets that, for orders that come after the answer. INVALID_ARGUMENT: a field."""
     Trade: _grpc.StreamStreamMultiCallable[_order_service_pb2.TradeRequest, _order_service_pb2.TradeResponse]
-    """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
+    """A stream for order entry, the fast lane: each request cancels, replaces and places up to 500 orders, each is answered once all its outcomes
     are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
     a cancel of an order that is itself on its way goes when that one's outcome is known). What is on its way is bounded: beyond 1,024
     orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED
@@ -160,7 +160,7 @@ class OrderServiceAsyncStub(OrderServiceStub):
     SetTradingDefaults: _aio.UnaryUnaryMultiCallable[_order_service_pb2.SetTradingDefaultsRequest, _order_service_pb2.SetTradingDefaultsResponse]  # type: ignore[assignment]
     """Sets that, for orders that come after the answer. INVALID_ARGUMENT: a field."""
     Trade: _aio.StreamStreamMultiCallable[_order_service_pb2.TradeRequest, _order_service_pb2.TradeResponse]  # type: ignore[assignment]
-    """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
+    """A stream for order entry, the fast lane: each request cancels, replaces and places up to 500 orders, each is answered once all its outcomes
     are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
     a cancel of an order that is itself on its way goes when that one's outcome is known). What is on its way is bounded: beyond 1,024
     orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED
@@ -303,7 +303,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_order_service_pb2.TradeRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_order_service_pb2.TradeResponse], _abc.AsyncIterator[_order_service_pb2.TradeResponse]]:
-        """A stream for order entry, the fast lane: each request cancels and places up to 500 orders, each is answered once all its outcomes
+        """A stream for order entry, the fast lane: each request cancels, replaces and places up to 500 orders, each is answered once all its outcomes
         are durable and known, in the order of the requests; many may be on their way. Their orders go to the book in that order too (but
         a cancel of an order that is itself on its way goes when that one's outcome is known). What is on its way is bounded: beyond 1,024
         orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED

@@ -51,7 +51,7 @@ class BatchHandlers:
         """PlaceGroup."""
         wanted = group_wire.wanted(request, caller.identity.made_id, self._ledger.markets_by_symbol)
         placed = []
-        for outcome in await outcomes(self._orders.begin_group(caller.account_id, wanted), seconds):
+        for outcome in await outcomes(self._orders.begin_group(caller.account_id, wanted).promises, seconds):
             if isinstance(outcome, Exception):
                 raise outcome
             placed.append(outcome)

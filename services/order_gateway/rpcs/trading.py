@@ -6,13 +6,15 @@ their way. Answers that are ready together travel in one message, for messages a
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 
 from clearbook.v1 import order_service_pb2 as pb
 
 from services.errors import Reason, Rejected
-from services.order_gateway import batch_wire, trade_wire
+from services.order_gateway import batch_wire, trade_wire, wire
 from services.order_gateway.call import ANSWER_SECONDS_MAX
 from services.order_gateway.cancels import Cancels
 from services.order_gateway.disconnects import Disconnects, placed_ids
@@ -23,12 +25,13 @@ from services.order_gateway.methods import Access, Count, Method, Write
 from services.order_gateway.model import Order, Placed
 from services.order_gateway.orders import Orders
 from services.order_gateway.outcomes import good, in_place
+from services.order_gateway.replaces import Replaces
 from services.order_gateway.rpcs.batches import told
 from services.order_gateway.rpcs.orders import SERVICE
 from services.runtime import metrics
 
 IN_FLIGHT_ORDERS_MAX = 1_024
-"""Cancels and orders of one stream that are not answered yet; beyond them nothing more is read."""
+"""Cancels, replaces and orders of one stream that are not answered yet; beyond them nothing more is read."""
 STREAMS_ACCOUNT_MAX = 32
 """Of one account at once."""
 TRACKED_ORDERS_MAX = 10_000
@@ -41,8 +44,11 @@ _responses = metrics.counter("gateway_trade_responses", "Messages that answered 
 class TradingHandlers:
     """See the proto."""
 
-    def __init__(self, ledger: Ledger, orders: Orders, cancels: Cancels, disconnects: Disconnects) -> None:
-        self.ledger, self.orders, self.cancels, self.disconnects = ledger, orders, cancels, disconnects
+    def __init__(
+        self, ledger: Ledger, orders: Orders, replaces: Replaces, cancels: Cancels, disconnects: Disconnects
+    ) -> None:
+        self.ledger, self.orders, self.replaces, self.cancels = ledger, orders, replaces, cancels
+        self.disconnects = disconnects
         self._open: Counter[int] = Counter()
 
     def methods(self) -> list[Method]:
@@ -75,32 +81,44 @@ class _Pending:
 
     request_id: int
     ack: int
-    cancels: "list[asyncio.Future[Order] | Rejected]"
-    orders: "list[asyncio.Future[Placed] | Rejected]"
-    refusal: Rejected | None
     give_up: float
     """When outcomes that are not known are DEADLINE, in the loop's time."""
     tracked: bool
     """What it places is canceled when the stream ends."""
-
-    @property
-    def size(self) -> int:
-        """What it counts for among all that is in flight: a refused one has no items, and yet waits for its reader."""
-        return max(1, len(self.cancels) + len(self.orders))
+    size: int
+    """What it counts for among all that is in flight: a refused one has no items, and yet waits for its reader."""
+    refusal: Rejected | None = None
+    cancel_all: "asyncio.Future[list[Order]] | Rejected | None" = None
+    cancels: "list[asyncio.Future[Order] | Rejected]" = field(default_factory=list)
+    replaces: "list[asyncio.Future[Placed] | Rejected]" = field(default_factory=list)
+    orders: "list[asyncio.Future[Placed] | Rejected]" = field(default_factory=list)
+    groups: "list[list[asyncio.Future[Placed] | Rejected]]" = field(default_factory=list)
 
     @property
     def promises(self) -> "list[asyncio.Future[Placed]]":
         """Of the orders that were begun."""
-        return good(self.orders)
+        return good([*self.orders, *chain.from_iterable(self.groups)] if self.groups else self.orders)
 
     @property
     def done(self) -> bool:
-        return all(isinstance(item, Rejected) or item.done() for item in (*self.cancels, *self.orders))
+        items = chain(self.cancels, self.replaces, self.orders, *self.groups)
+        known = all(isinstance(item, Rejected) or item.done() for item in items)
+        return known and (not isinstance(self.cancel_all, asyncio.Future) or self.cancel_all.done())
+
+    async def outcomes(self, seconds: Callable[[], float]) -> trade_wire.Outcomes:
+        """What became of all of it, as far as it is known after so long."""
+        ended = await told([self.cancel_all], seconds()) if self.cancel_all is not None else [None]
+        canceled = await told(self.cancels, seconds())
+        replaced = await told(self.replaces, seconds())
+        placed = await told(self.orders, seconds())
+        grouped = [await told(group, seconds()) for group in self.groups]
+        return trade_wire.Outcomes(ended[0], canceled, replaced, placed, grouped)
 
 
 def _weight(request: pb.TradeRequest) -> Weight:
-    """Each order and each cancel counts; a request of nothing does, too."""
-    orders, cancels = len(request.orders), len(request.cancels)
+    """Each order, replace and cancel counts; a request of nothing does, too."""
+    orders = len(request.orders) + len(request.replaces) + trade_wire.grouped(request)
+    cancels = len(request.cancels) + request.HasField("cancel_all")
     return Weight(orders, cancels if orders else max(1, cancels))
 
 
@@ -132,14 +150,15 @@ class _Stream:
             self._room.clear()
             await self._room.wait()
         give_up = self._clock() + ANSWER_SECONDS_MAX
-        pending = _Pending(request.request_id, request.ack, [], [], None, give_up, self._cancels_on_disconnect)
+        size = max(1, trade_wire.items(request))
+        pending = _Pending(request.request_id, request.ack, give_up, self._cancels_on_disconnect, size)
         look_up = None
         try:
             self._count(_weight(request))
             trade_wire.check(request)
             look_up = self._begin(request, pending)
         except Rejected as rejected:
-            pending.refusal = rejected
+            pending.refusal, pending.size = rejected, 1
         self._in_flight += pending.size
         self._pending.append(pending)
         self._news.set()
@@ -149,13 +168,36 @@ class _Stream:
     def _begin(self, request: pb.TradeRequest, pending: _Pending) -> "asyncio.Task[None] | None":
         """What it returns is to be waited for before the next request begins."""
         handlers, account_id = self._handlers, self._caller.account_id
+        markets = handlers.ledger.markets_by_symbol
+        if request.HasField("cancel_all"):
+            pending.cancel_all = self._begin_cancel_all(request.cancel_all)
         names = batch_wire.names(request.cancels)
         ended = handlers.cancels.begin(account_id, good(names), ANSWER_SECONDS_MAX)
         pending.cancels = in_place(names, ended)
-        wanted = batch_wire.wanted(request.orders, "", handlers.ledger.markets_by_symbol)
+        if request.replaces:
+            asked = batch_wire.replacements(request.replaces)
+            replaced = handlers.replaces.begin(account_id, good(asked), ANSWER_SECONDS_MAX)
+            pending.replaces = in_place(asked, replaced)
+        wanted = batch_wire.wanted(request.orders, "", markets)
         begun = handlers.orders.begin(account_id, good(wanted))
         pending.orders = in_place(wanted, begun.promises)
-        return begun.look_up
+        look_up = begun.look_up
+        for group in batch_wire.groups(request.groups, markets):
+            if isinstance(group, Rejected):
+                pending.groups.append([group])
+                continue
+            begun = handlers.orders.begin_group(account_id, group, look_up)
+            pending.groups.append(list(begun.promises))
+            look_up = begun.look_up
+        return look_up
+
+    def _begin_cancel_all(self, request: pb.CancelAllOrdersRequest) -> "asyncio.Future[list[Order]] | Rejected":
+        try:
+            market_id = wire.market_filter(request.market, self._handlers.ledger.markets_by_symbol)
+            buys = batch_wire.buys_only(request.side)
+        except Rejected as rejected:
+            return rejected
+        return self._handlers.cancels.begin_all(self._caller.account_id, market_id, buys, ANSWER_SECONDS_MAX)
 
     def end(self) -> None:
         """No more requests will come: `answer` returns when all are answered."""
@@ -180,22 +222,21 @@ class _Stream:
 
     async def _ready(self) -> tuple[pb.TradeResponse, int]:
         """The answer to the oldest request, when it is known, and to those after it known by then; their size."""
-        response, size, executions = pb.TradeResponse(), 0, 0
+        response, size, executions, shown = pb.TradeResponse(), 0, 0, 0
         while self._pending and (not response.answers or self._pending[0].done):
             pending = self._pending[0]
-            cancels = await told(pending.cancels, self._seconds_left(pending))
-            orders = await told(pending.orders, self._seconds_left(pending))
-            more = executions + trade_wire.executions(orders)
-            if response.answers and not trade_wire.fits(size + pending.size, more):
+            outcomes = await pending.outcomes(partial(self._seconds_left, pending))
+            more, shows = executions + trade_wire.executions(outcomes), shown + trade_wire.size(outcomes)
+            if response.answers and not trade_wire.fits(shows, more):
                 break
             self._pending.popleft()
-            size, executions = size + pending.size, more
+            size, executions, shown = size + pending.size, more, shows
             self._note(pending)
             if pending.refusal is not None:
                 trade_wire.add_refusal(response, pending.request_id, pending.refusal)
             else:
                 markets = self._handlers.ledger.markets
-                trade_wire.add_answer(response, pending.request_id, pending.ack, cancels, orders, markets)
+                trade_wire.add_answer(response, pending.request_id, pending.ack, outcomes, markets)
         return response, size
 
     def _seconds_left(self, pending: _Pending) -> float:
