@@ -105,7 +105,7 @@ PURE_LIBRARIES = {
         "typing",
         "zlib",
     ),
-    *("mypy_extensions", "sortedcontainers", "eth_keys", "eth_utils"),
+    *("mypy_extensions", "msgspec", "sortedcontainers", "eth_keys", "eth_utils"),
 }
 IMPURE_CALLS = {"open", "print", "input", "id", "hash", "float", "eval", "exec"}
 EDGE_FILES = {"wire.py", "service.py", "relay.py", "settlements.py", "inbox.py", "executions.py", "feed.py"}

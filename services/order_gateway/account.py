@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+from msgspec import structs
+
 from services.order_gateway.fees import net_of_fee
 from services.order_gateway.model import (
     CancelCause,
@@ -22,6 +24,7 @@ from services.order_gateway.model import (
     OrderState,
     SelfTradeMode,
     Trade,
+    Value,
 )
 from services.units import FEES_ACCOUNT, Market
 
@@ -36,7 +39,7 @@ class PostingKind(IntEnum):
     WITHDRAWAL = 5
 
 
-class Posting(NamedTuple):
+class Posting(Value, frozen=True):
     """So much more (or less) of an asset in an account, in base units.
 
     Attributes:
@@ -70,8 +73,7 @@ class Renamed(NamedTuple):
     order_id: int
 
 
-@dataclass(slots=True)
-class Effects:
+class Effects(Value, frozen=True):
     """What one event does: postings; orders and movements as they are after it; both sides of each trade.
 
     Attributes:
@@ -130,7 +132,8 @@ def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[
         sequence: of the event.
     """
     moved, now, renamed = _Moved([], []), dict[int, Order](), list[Renamed]()
-    for said, trades in event.steps:
+    for step in event.steps:
+        said, trades = step.order, step.trades
         before = now.get(said.order_id) or known.get(said.order_id)
         if before is not None and before.client_order_id != said.client_order_id:
             renamed.append(Renamed(before.account_id, before.client_order_id, before.order_id))
@@ -143,7 +146,8 @@ def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[
             now[maker.order_id] = _trade(moved, trade, taker, maker, markets[taker.market_id])
         now[taker.order_id] = taker
     orders = [
-        order._replace(first=order.as_first()) if order.create_sequence == sequence else order for order in now.values()
+        structs.replace(order, first=order.as_first()) if order.create_sequence == sequence else order
+        for order in now.values()
     ]
     return Effects(moved.postings, orders, moved.executions, renamed=renamed)
 
@@ -151,8 +155,14 @@ def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[
 def canceled(event: OrderCanceled, before: Order, sequence: int, time_ns: int) -> Effects:
     """An order was canceled on request: it keeps what it traded and sets nothing aside any more."""
     assert before.filled_lots == event.filled_lots, f"{before} was canceled with {event.filled_lots} lots filled"
-    after = before._replace(
-        state=OrderState.CANCELED, cause=event.cause, lock=0, hidden_lots=0, event_sequence=sequence, event_ns=time_ns
+    after = structs.replace(
+        before,
+        state=OrderState.CANCELED,
+        cause=event.cause,
+        lock=0,
+        hidden_lots=0,
+        event_sequence=sequence,
+        event_ns=time_ns,
     )
     return Effects(orders=(after,))
 
@@ -172,14 +182,15 @@ def _after_step(said: Order, before: Order | None, trades: Iterable[Trade]) -> O
     assert said.is_open or said.lock == 0, f"{said} ended and still locks"
     if before is None:
         assert lots == said.filled_lots, f"{said} does not add up"
-        return said._replace(hidden_lots=_hidden(said, None, lots))
+        return structs.replace(said, hidden_lots=_hidden(said, None, lots))
     assert before.filled_lots + lots == said.filled_lots, f"{said} does not add up with {before}"
     whose = (before.account_id, before.market_id, before.buys, before.limit, before.terms)
     assert whose == (said.account_id, said.market_id, said.buys, said.limit, said.terms), f"{said} was {before}"
     first = before.first
     if first is None and (before.price_ticks, before.quantity_lots) != (said.price_ticks, said.quantity_lots):
         first = First(before.price_ticks, before.quantity_lots, before.budget, OrderState.OPEN, holds=True)
-    return said._replace(
+    return structs.replace(
+        said,
         filled_quote=before.filled_quote + said.filled_quote,
         create_sequence=before.create_sequence,
         create_ns=before.create_ns,
@@ -269,7 +280,8 @@ def _check(trade: Trade, taker: Order, maker: Order, market: Market) -> None:
 def _maker_after(maker: Order, trade: Trade, taker: Order) -> Order:
     filled = trade.maker_remaining_lots == 0
     assert not (filled and trade.maker_lock), f"{trade} leaves a lock on a filled order"
-    return maker._replace(
+    return structs.replace(
+        maker,
         filled_lots=maker.filled_lots + trade.quantity_lots,
         filled_quote=maker.filled_quote + trade.quote_amount,
         state=OrderState.FILLED if filled else OrderState.OPEN,

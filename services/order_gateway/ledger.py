@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import NamedTuple
 
 from services.depth import Depth
 from services.market_rules import MarketRules, MarketState
@@ -36,6 +35,7 @@ from services.order_gateway.model import (
     SettlementFinalized,
     TradingDefaultsSet,
     Transferred,
+    Value,
     WithdrawalApproved,
     WithdrawalCanceled,
     WithdrawalRequested,
@@ -91,7 +91,7 @@ class Balance:
         return self.total - self.unsettled
 
 
-class Reservation(NamedTuple):
+class Reservation(Value, frozen=True):
     """What a command in flight needs, until its event says what came of it."""
 
     account_id: int
@@ -109,7 +109,7 @@ class MarketBook:
     open_orders: dict[int, int] = field(default_factory=dict)
 
 
-class Change(NamedTuple):
+class Change(Value, frozen=True):
     """One event and what it did."""
 
     sequence: int
@@ -327,7 +327,7 @@ class Ledger:
     def _effects(self, event: Event) -> Effects:
         match event.body:
             case OrderPlaced() as body:
-                order, trades = body
+                order, trades = body.order, body.trades
                 market = self.markets[order.market_id]
                 effects = account.placed(body, market, self.open)
                 depth = self.books[order.market_id].depth

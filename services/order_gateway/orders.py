@@ -12,6 +12,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from services.errors import Reason, Rejected
 from services.locks import lock
 from services.market_rules import MarketState
@@ -126,7 +128,8 @@ class Orders:
         then all of them wait for the database first.
         """
         promises, new, unsure = list["asyncio.Future[Placed]"](), list[_Attempt](), list[_Attempt]()
-        for placement, client_order_id in several:
+        for wanted in several:
+            placement, client_order_id = wanted.placement, wanted.client_order_id
             key = (account_id, client_order_id or f"cb-{secrets.token_hex(MADE_ID_BYTES)}")
             known = self._ledger.order_by_client(key)
             attempt = self._found(key, placement, known)
@@ -148,7 +151,8 @@ class Orders:
         They are submitted after the look-up of those before them, if that goes on.
         """
         attempts, found = list[_Attempt](), list[_Attempt]()
-        for placement, client_order_id in wanted.orders:
+        for order in wanted.orders:
+            placement, client_order_id = order.placement, order.client_order_id
             key = (account_id, client_order_id or f"cb-{secrets.token_hex(MADE_ID_BYTES)}")
             known = self._found(key, placement, self._ledger.order_by_client(key))
             if known is not None:
@@ -425,7 +429,7 @@ class Orders:
         if placed_as != client_order_id:
             raise _id_reused(client_order_id)
         taken = await self._store.taken(order)
-        placed = order._replace(client_order_id=placed_as).as_placed(taken, placement.market)
+        placed = structs.replace(order, client_order_id=placed_as).as_placed(taken, placement.market)
         return Placed(placed, tuple(taken[:PLACED_EXECUTIONS_MAX]))
 
     # All the rest.

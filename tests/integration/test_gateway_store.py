@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from msgspec import structs
 
 from services.market_rules import MarketRules, MarketState
 from services.order_gateway import projection
@@ -90,7 +91,7 @@ class Fold:
 
 
 def _now(value: Order, sequence: int) -> Order:
-    return value._replace(create_sequence=sequence, event_sequence=sequence)
+    return structs.replace(value, create_sequence=sequence, event_sequence=sequence)
 
 
 RULES = MarketRules(1, 2, HUGE, 50_000, 7, 3)

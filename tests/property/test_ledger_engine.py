@@ -16,6 +16,7 @@ import pytest
 from clearbook.internal.v1 import matching_service_pb2 as pb
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from services.book import model as m
 from services.book import wire as book_wire
@@ -450,8 +451,9 @@ def test_orders_as_placed_stay_known_when_makers_trade_on(seed: int) -> None:
     assert placed
     for order, taken in placed:
         now = exchange.ledger.orders[order.order_id]
-        was = order._replace(client_order_id=now.client_order_id, hidden_lots=0, first=now.first)
-        assert now.as_placed(taken, exchange.ledger.markets[order.market_id])._replace(hidden_lots=0) == was
+        was = structs.replace(order, client_order_id=now.client_order_id, hidden_lots=0, first=now.first)
+        then = now.as_placed(taken, exchange.ledger.markets[order.market_id])
+        assert structs.replace(then, hidden_lots=0) == was
 
 
 def _answers(change: Change) -> list[tuple[Order, list[Execution]]]:
@@ -500,7 +502,7 @@ def test_a_planted_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -
     """The checks above count only if they can fail."""
     real, maker_after = account._exchange, account._maker_after
     if fault == "forgotten_lock":
-        forgets = lambda maker, *more: maker_after(maker, *more)._replace(lock=maker.lock)  # noqa: E731
+        forgets = lambda maker, *more: structs.replace(maker_after(maker, *more), lock=maker.lock)  # noqa: E731
         monkeypatch.setattr(account, "_maker_after", forgets)
     elif fault == "wrong_fee":
         monkeypatch.setattr(account, "net_of_fee", lambda amount, ppm: (0, amount * ppm // 10**6))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from services.order_gateway import account
 from services.order_gateway.account import Posting, PostingKind, sums_to_zero
@@ -108,25 +109,25 @@ LIES = {
     "a maker fee rounded down": (SELLS, trade(maker_fee=399)),
     "no taker fee": (SELLS, trade(taker_fee=0)),
     "another account's maker": (SELLS, trade(maker_account_id=1003)),
-    "a self-trade": (SELLS._replace(account_id=ALICE), trade()),
+    "a self-trade": (structs.replace(SELLS, account_id=ALICE), trade()),
     "two buys": (taker(filled_lots=40, quantity_lots=40, state=OrderState.FILLED, lock=0), trade()),
-    "another market": (SELLS._replace(market_id=2), trade()),
+    "another market": (structs.replace(SELLS, market_id=2), trade()),
     "not the maker's price": (SELLS, trade(price_ticks=2_999_999, quote_amount=119_999_960)),
-    "beyond the taker's limit": (SELLS._replace(price_ticks=3_000_001), trade()),
-    "nothing": (SELLS._replace(filled_lots=0), trade(quantity_lots=0, base_amount=0, quote_amount=0)),
+    "beyond the taker's limit": (structs.replace(SELLS, price_ticks=3_000_001), trade()),
+    "nothing": (structs.replace(SELLS, filled_lots=0), trade(quantity_lots=0, base_amount=0, quote_amount=0)),
     "a remainder that does not fit": (SELLS, trade(maker_remaining_lots=61)),
     "more than the maker has": (
-        SELLS._replace(filled_lots=101, quantity_lots=101),
+        structs.replace(SELLS, filled_lots=101, quantity_lots=101),
         trade(quantity_lots=101, base_amount=1_010_000, quote_amount=303_000_000, maker_remaining_lots=-1),
     ),
     "a lock of a filled order": (
-        SELLS._replace(filled_lots=100, quantity_lots=100),
+        structs.replace(SELLS, filled_lots=100, quantity_lots=100),
         trade(quantity_lots=100, base_amount=1_000_000, quote_amount=300_000_000, maker_fee=1_000, taker_fee=600_000,
               maker_remaining_lots=0, maker_lock=1),
     ),
-    "trades that do not add up": (SELLS._replace(filled_lots=41, quantity_lots=41), trade()),
-    "an overfilled taker": (SELLS._replace(quantity_lots=39), trade()),
-    "an ended order that locks": (SELLS._replace(lock=1), trade()),
+    "trades that do not add up": (structs.replace(SELLS, filled_lots=41, quantity_lots=41), trade()),
+    "an overfilled taker": (structs.replace(SELLS, quantity_lots=39), trade()),
+    "an ended order that locks": (structs.replace(SELLS, lock=1), trade()),
 }  # fmt: skip
 
 
