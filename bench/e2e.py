@@ -17,6 +17,7 @@ import os
 import platform
 import re
 import signal
+import socket
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -35,7 +36,7 @@ from clearbook.v1 import account_service_pb2 as account_pb
 from clearbook.v1 import order_service_pb2 as order_pb
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bench.load import SEED, USERS, Job, Outcome
+from bench.load import GO, READY, SEED, USERS, Job, Outcome
 from services.book.journal import Journal
 from services.cli.clients import Clients
 from services.cli.welcome import engine_build
@@ -48,6 +49,11 @@ DELTA_CALLERS = (1, 16)
 BATCH_SIZES = (1, 16, 128)
 BATCH_CALLERS = 8
 BATCHED = ("placeorders", "trade")
+PEER_CALLERS = (1, 64)
+PEER_PYTHON = "MATCHING_ENGINE_PYTHON"
+"""The environment variable that names a Python (3.12 or newer) with matching-engine[gateway]."""
+PEER_START_SECONDS_MAX = 20.0
+PEER_LOOK_SECONDS = 0.1
 STREAM_ECHO = "bare grpcio stream echo"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 JOB_SECONDS_MAX = 60.0
@@ -152,9 +158,16 @@ class Helper:
         assert found, "a helper of this benchmark ended: see its last words above"
         return found
 
-    async def perform(self, job: Job) -> Outcome:
+    async def prepare(self, job: Job) -> None:
+        """Returns when it is ready to perform a job."""
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(job) + b"\n")
+        assert await self.line() == READY
+
+    async def perform(self, job: Job) -> Outcome:
+        """What it has been prepared for."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(GO)
         outcome = msgspec.json.decode(await self.line(), type=Outcome)
         assert not outcome.wrong, "wrong answers, for example: " + "; ".join(outcome.wrong)
         assert outcome.latencies_ns, f"nothing was answered in time: {job}"
@@ -186,6 +199,10 @@ class Bench:
         self._addresses: dict[str, str] = {}
         self._jobs = 0
         self.figures: dict[tuple[str, int, bool], Figures] = defaultdict(Figures)
+        self.half_load: dict[tuple[str, int], Figures] = defaultdict(Figures)
+        self.peer = ""
+        """Where the gateway of PyPI's matching-engine listens; "": it is not there."""
+        self.peer_figures: dict[int, Figures] = defaultdict(Figures)
         self.acknowledged: set[str] = set()
         self._keys: dict[str, list[tuple[str, str]]] = {"hmac": [], "ed25519": []}
 
@@ -227,10 +244,31 @@ class Bench:
             for way in ways:
                 for callers in way.callers:
                     for bare in (True, False):
-                        await self._quiet()
-                        await self._run(way, callers, bare, round_number, pace)
+                        figures = self.figures[way.kind, callers, bare]
+                        await self._run(way, callers, bare, round_number, pace, figures)
+                    if way.kind in BATCHED:
+                        offered = self.figures[way.kind, callers, False].rate / 2
+                        half = self.half_load[way.kind, callers]
+                        await self._run(way, callers, False, round_number, pace, half, offered)
+            if self.peer:
+                for callers in PEER_CALLERS:
+                    await self._run_peer(callers, round_number, pace)
 
-    async def _run(self, way: Way, callers: int, bare: bool, round_number: int, pace: Pace) -> None:
+    async def _run_peer(self, callers: int, round_number: int, pace: Pace) -> None:
+        way = Way("peer", "", "", PEER_CALLERS)
+        await self._run(way, callers, True, round_number, pace, self.peer_figures[callers])
+
+    async def _run(
+        self,
+        way: Way,
+        callers: int,
+        bare: bool,
+        round_number: int,
+        pace: Pace,
+        figures: Figures,
+        orders_per_second: float = 0,
+    ) -> None:
+        """One job; of a closed loop, unless so many orders are to be offered in a second."""
         self._jobs += 1
         job = Job(
             kind=way.kind,  # type: ignore[arg-type]
@@ -241,20 +279,26 @@ class Bench:
             size=callers if way.kind in BATCHED else 1,
             warm_seconds=pace.warm_seconds,
             seconds=pace.seconds,
-            tag=f"{way.kind}-{callers}-{round_number}",
+            tag=f"{way.kind}-{callers}-{round_number}" + ("-half" if orders_per_second else ""),
+            orders_per_second=orders_per_second,
             seed=SEED + 1_000 * callers + round_number,
             keys=[] if bare else self._keys.get(way.kind, []),
         )
+        await self._load.prepare(job)
+        await self._quiet()
         counts, cpu = await self._counts(), self._cpu_ms()
         self._toggle_profiles(bare)
         outcome = await self._load.perform(job)
         self._toggle_profiles(bare)
         cpu, counts = _more(self._cpu_ms(), cpu), _more(await self._counts(), counts)
-        self.figures[way.kind, callers, bare].add(outcome, cpu, counts)
+        cpu["load"] = int(outcome.cpu_ms)
+        figures.add(outcome, cpu, counts)
         if not bare:
             self.acknowledged.update(f"{job.tag}-{number}" for number in range(outcome.sent))
 
     def _address(self, kind: str, bare: bool) -> str:
+        if kind == "peer":
+            return self.peer
         if kind == "rest":
             return self._addresses["http"] if bare else self._suite.http.removeprefix("http://")
         return self._addresses["grpc"] if bare else self._suite.gateway
@@ -275,7 +319,7 @@ class Bench:
         return found
 
     def _cpu_ms(self) -> Counter[str]:
-        pids = {name: self._suite.pid(name) for name in self._suite.names} | {"load": self._load.pid}
+        pids = {name: self._suite.pid(name) for name in self._suite.names}
         pids |= {f"floor {name}": floor.pid for name, floor in self._floors.items()}
         return Counter({name: _cpu_ms(pid) for name, pid in pids.items()})
 
@@ -301,6 +345,8 @@ class Bench:
                 p50, p99, bare_p50, bare_p99 = (f"{ms:.2f}" for ms in times)
                 ratios = (f"{ours.rate / floor.rate:.2f}", f"{times[0] / times[2]:.1f}x")
                 _row(callers, f"{ours.rate:,.0f}", p50, p99, f"{floor.rate:,.0f}", bare_p50, bare_p99, *ratios)
+        self._report_half_load()
+        self._report_peer()
         print("\nCPU, microseconds for one order, by process; what share a row and a batch; and the floor's CPU\n")
         names = [*self._suite.names, "load"]
         _row("", "callers", *names, *COUNTERS, "floor", "its load")
@@ -312,6 +358,55 @@ class Bench:
                 below = bare["floor http" if way.kind == "rest" else "floor grpc"]
                 cells = (f"{spent[name]:.0f}" for name in names)
                 _row(way.kind, callers, *cells, *together, f"{below:.0f}", f"{bare['load']:.0f}")
+
+    def _report_half_load(self) -> None:
+        if self.half_load:
+            print("\nThe same in an open loop, offered half of that rate; milliseconds from when a message was due\n")
+            _row("", "a message", "orders/s", "p50 ms", "p99 ms")
+        for (kind, size), figures in self.half_load.items():
+            times = (f"{figures.quantile_ms(share):.2f}" for share in (0.5, 0.99))
+            _row(kind, size, f"{figures.rate:,.0f}", *times)
+
+    def _report_peer(self) -> None:
+        if not self.peer:
+            print(f"\nPyPI's matching-engine, its durable HTTP gateway: not there ({PEER_PYTHON} names no Python)")
+            return
+        print(
+            "\nPyPI's matching-engine, its durable HTTP gateway: POST of an order, until it is durable and answered\n"
+        )
+        _row("callers", "orders/s", "p50 ms", "p99 ms")
+        for callers, figures in self.peer_figures.items():
+            _row(callers, f"{figures.rate:,.0f}", *(f"{figures.quantile_ms(share):.2f}" for share in (0.5, 0.99)))
+
+
+@asynccontextmanager
+async def matching_engine(folder: Path) -> AsyncIterator[str]:
+    """Where the gateway of PyPI's matching-engine listens, synced to disk like ours; "" where it is not installed."""
+    python = os.environ.get(PEER_PYTHON)
+    if not python:
+        yield ""
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = os.environ | {"ME_MARKETS": "BTC-USD:0.01:0.00001", "ME_DATA_DIR": str(folder / "peer"), "PYTHONPATH": ""}
+    with (folder / "peer.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            python, "-m", "matching_engine", "serve", "--port", str(port), env=env, stdout=log, stderr=log
+        )
+    try:
+        async with asyncio.timeout(PEER_START_SECONDS_MAX):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    break
+                except ConnectionRefusedError:
+                    await asyncio.sleep(PEER_LOOK_SECONDS)
+        writer.close()
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def _placed(orders: object, request: order_pb.PlaceOrderRequest, who: tuple[tuple[str, str], ...]) -> bool:
@@ -387,8 +482,14 @@ async def run(arguments: argparse.Namespace, folder: Path) -> None:
     profiled = profile(suite, arguments.profile) if arguments.profile else ()
     try:
         await suite.start_all()
-        async with helper("load.py") as load, helper("floors.py", "grpc") as echo, helper("floors.py", "http") as route:
+        async with (
+            helper("load.py") as load,
+            helper("floors.py", "grpc") as echo,
+            helper("floors.py", "http") as route,
+            matching_engine(folder) as peer,
+        ):
             bench = Bench(suite, load, {"grpc": echo, "http": route}, profiled)
+            bench.peer = peer
             await bench.prepare()
             await bench.measure(ways, QUICK if arguments.quick else FULL)
     finally:

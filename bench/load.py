@@ -2,6 +2,7 @@
 
 A job is a closed loop: so many callers, each sends its next order when the last one is answered. All answers are kept
 and checked after the measured time. The orders are seeded: the same job sends the same orders, whoever answers them.
+For each job it says that it is ready and waits for a line more: orders in batches (batch_load.py) are made before.
 """
 
 import asyncio
@@ -10,8 +11,9 @@ import json
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import grpc
@@ -26,6 +28,8 @@ from clearbook.credentials import Credential, Ed25519, Hmac, User
 PLACE_ORDER = "/clearbook.v1.OrderService/PlaceOrder"
 STREAM_ORDER_BOOK = "/clearbook.v1.BookService/StreamOrderBook"
 ORDER_ROUTE = "/api/v1/order"
+PEER_ROUTE = "/markets/BTC-USD/orders"
+READY, GO = b"ready\n", b"go\n"
 SEED = 20_240_607
 USERS = 64
 BAND_TICKS = 500
@@ -40,7 +44,7 @@ GRPC_OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_messag
 class Job(msgspec.Struct):
     """What to do. Ids are `tag`-0, `tag`-1, …; `address` answers PlaceOrder, `book` streams what came of it."""
 
-    kind: Literal["grpc", "hmac", "ed25519", "rest", "delta", "placeorders", "trade"]
+    kind: Literal["grpc", "hmac", "ed25519", "rest", "peer", "delta", "placeorders", "trade"]
     bare: bool
     address: str
     callers: int
@@ -50,6 +54,8 @@ class Job(msgspec.Struct):
     seed: int
     size: int = 1
     """Orders a message."""
+    orders_per_second: float = 0
+    """An open loop, of batches only: so many are sent, whether or not they are answered. 0: a closed one."""
     book: str = ""
     keys: list[tuple[str, str]] = []
     """Of each user in turn, to sign with: the key's id, and its secret or its private half in hexadecimal."""
@@ -64,10 +70,14 @@ class Job(msgspec.Struct):
 
 
 class Outcome(msgspec.Struct):
-    """What came of it: `sent` counts all orders, warm-up included; the latencies are of the measured time only."""
+    """What came of it: `sent` counts all orders, warm-up included; the latencies are of the measured time only.
+
+    `cpu_ms` is the load's own for all that was sent, without what it does before and after.
+    """
 
     sent: int
     seconds: float
+    cpu_ms: float
     latencies_ns: list[int]
     wrong: list[str]
 
@@ -125,6 +135,12 @@ def orders(job: Job) -> Iterator[Order]:
             f"0.000{dice.randint(1, 99):02}" if job.size > 1 else f"0.00{dice.randint(1, 99):02}",
         )
         number += 1
+
+
+class PeerOrder(msgspec.Struct):
+    """What the gateway of PyPI's matching-engine answers; the rest is of no interest."""
+
+    status: str
 
 
 class Sender(Protocol):
@@ -247,14 +263,35 @@ class Rest:
         return "" if answer == (200, body.encode()) else f"{order} was answered {answer}"
 
 
+class Peer(Rest):
+    """POST to the gateway of PyPI's matching-engine."""
+
+    async def send(self, order: Order, caller: int) -> tuple[int, Any]:
+        account = 1 + order.number % USERS
+        body = (
+            f'{{"account": {account}, "side": "{order.side}", "price": "{order.price}", '
+            f'"quantity": "{order.quantity}"}}'
+        )
+        head = f"POST {PEER_ROUTE} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+        request = f"{head}content-length: {len(body)}\r\n\r\n{body}".encode()
+        async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            answer = await self._connections[caller].ask(request)
+        return time.monotonic_ns(), answer
+
+    def wrong(self, order: Order, answer: Any) -> str:
+        status, body = answer
+        rests = status == HTTPStatus.OK and msgspec.json.decode(body, type=PeerOrder).status == "resting"
+        return "" if rests else f"{order} was answered {answer}"
+
+
 @asynccontextmanager
 async def sender(job: Job) -> AsyncIterator[Sender]:
     """Connected, and with the stream's first message read."""
-    if job.kind == "rest":
+    if job.kind in {"rest", "peer"}:
         host, _, port = job.address.rpartition(":")
         loop = asyncio.get_running_loop()
         connections = [(await loop.create_connection(_Connection, host, int(port)))[1] for _ in range(job.callers)]
-        yield Rest(connections)
+        yield Rest(connections) if job.kind == "rest" else Peer(connections)
         for connection in connections:
             connection.transport.close()
         return
@@ -275,9 +312,11 @@ async def sender(job: Job) -> AsyncIterator[Sender]:
             call.cancel()
 
 
-async def perform(job: Job) -> Outcome:
+async def perform(job: Job, ready: Callable[[], Awaitable[None]]) -> Outcome:
     """Warms up, measures, then checks every answer."""
     source, done = orders(job), list[tuple[int, int, Any, Order]]()
+    await ready()
+    cpu = time.process_time()
     async with sender(job) as way:
         begin = time.monotonic_ns() + int(job.warm_seconds * 1e9)
         end = begin + int(job.seconds * 1e9)
@@ -290,10 +329,12 @@ async def perform(job: Job) -> Outcome:
         async with asyncio.TaskGroup() as group:
             for caller in range(job.callers):
                 group.create_task(call(caller))
+        cpu = time.process_time() - cpu
         checked = [way.wrong(order, answer) for _, _, answer, order in done]
     return Outcome(
         sent=len(done),
         seconds=job.seconds,
+        cpu_ms=cpu * 1e3,
         latencies_ns=[ended - started for started, ended, *_ in done if begin <= ended < end],
         wrong=[wrong for wrong in checked if wrong][:WRONG_MAX],
     )
@@ -303,11 +344,17 @@ async def main() -> None:
     from bench.batch_load import perform as perform_batches  # which builds on this
 
     loop = asyncio.get_running_loop()
+
+    async def ready() -> None:
+        sys.stdout.buffer.write(READY)
+        sys.stdout.flush()
+        assert await loop.run_in_executor(None, sys.stdin.buffer.readline) == GO
+
     while line := await loop.run_in_executor(None, sys.stdin.buffer.readline):
         gc.collect()
         gc.disable()
         job = msgspec.json.decode(line, type=Job)
-        outcome = await (perform_batches if job.kind in {"placeorders", "trade"} else perform)(job)
+        outcome = await (perform_batches if job.kind in {"placeorders", "trade"} else perform)(job, ready)
         gc.enable()
         sys.stdout.write(json.dumps(msgspec.to_builtins(outcome)) + "\n")
         sys.stdout.flush()
