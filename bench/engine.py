@@ -171,7 +171,7 @@ class Workload:
         body = self._engine.apply(self._translator.command(step), 1).body
         trades = body.trades if isinstance(body, m.OrderPlaced) else []
         assert isinstance(body, m.OrderPlaced | m.OrderCanceled), body
-        assert body.order.account_id != TAKER or body.order.state == m.ORDER_STATE_FILLED, "the taker would rest"
+        assert body.order.place.account_id != TAKER or body.order.state == m.ORDER_STATE_FILLED, "the taker would rest"
         self.steps.append(step)
         self.traded.append(sum(trade.quantity_lots for trade in trades) + (self.traded[-1] if self.traded else 0))
 

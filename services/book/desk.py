@@ -207,7 +207,7 @@ def link_entered(book: Book, turn: Turn, order: Order, trades: list[Trade]) -> N
     """What an order that has gone to market means for its group."""
     received = 0
     for trade in trades:
-        received += (trade.base_amount if order.side == SIDE_BUY else trade.quote_amount) - trade.taker_fee
+        received += (trade.base_amount if order.place.side == SIDE_BUY else trade.quote_amount) - trade.taker_fee
     ended = order.state != ORDER_STATE_OPEN
     book.credit_entry(order.order_id, received, ended)
     if ended:

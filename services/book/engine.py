@@ -17,12 +17,14 @@ from services.book.model import (
     CANCEL_CAUSE_USER,
     MARKET_STATE_OPEN,
     MARKET_STATE_UNSPECIFIED,
+    ORDER_STATE_CANCELED,
     ORDER_STATE_OPEN,
     SELF_TRADE_ALLOW,
     SELF_TRADE_CANCEL_NEWEST,
     SIDE_BUY,
     SIDE_SELL,
     SIDE_UNSPECIFIED,
+    TIME_IN_FORCE_GTC,
     AccountOpened,
     AdvanceTime,
     ApproveWithdrawal,
@@ -202,7 +204,12 @@ class Engine:
         body = command.body
         command_id = command.command_id
         if isinstance(body, PlaceOrder):
-            self._take_number(command_id)
+            session = self._speaker
+            if session is None or command_id != self._due or session.last_number == SESSION_COMMANDS_MAX:
+                self._take_number(command_id)
+            else:  # what that does, most often
+                session.last_number += 1
+                self._due = command_id + 1
             self.time_ns = time_ns
             self.journal_sequence += 1
             return self._place(command, body)
@@ -356,7 +363,7 @@ class Engine:
     # Orders.
 
     def _place(self, command: Command, place: PlaceOrder) -> Event:
-        if not self._known(place.account_id):
+        if not FIRST_USER_ACCOUNT <= place.account_id < self.next_account_id and not self._known(place.account_id):
             return self._refuse(command, ACCOUNT_NOT_FOUND)
         book = self.books.get(place.market_id)
         if book is None:
@@ -367,6 +374,9 @@ class Engine:
         if objection:
             return self._refuse(command, objection)
         trades: list[Trade] = []
+        if place.time_in_force == TIME_IN_FORCE_GTC and not book.would_trade(place):  # as most orders do
+            order = book.rest_whole(command.command_id, place, self.journal_sequence)
+            return Event(self.journal_sequence, order.order_id, book.market_sequence, OrderPlaced(order, trades))
         remaining, cause = book.trade(place, place.quantity_lots, self.settlement_sequence + 1, trades, None)
         self.settlement_sequence += len(trades)
         order = book.placed(command.command_id, place, remaining, cause)
@@ -394,9 +404,12 @@ class Engine:
         book = self.books[resting.place.market_id]
         if book.cold:
             return self._cancel_special(command, cancel, book)
+        place = resting.place
+        filled_lots = place.quantity_lots - resting.remaining_lots
+        cause = cancel.cause or CANCEL_CAUSE_USER
+        order = Order(resting.order_id, place, filled_lots, ORDER_STATE_CANCELED, cause, 0)
         book.withdraw(resting)
-        order = book.order_now(resting, cancel.cause or CANCEL_CAUSE_USER)
-        return self._event(command, OrderCanceled(order), book.changed())
+        return Event(self.journal_sequence, command.command_id, book.changed(), OrderCanceled(order))
 
     def _cancel_special(self, command: Command, cancel: CancelOrder, book: Book) -> Event:
         turn = self._turn()
@@ -522,7 +535,7 @@ class Engine:
         if len(steps) == 1 and not turn.hides and isinstance(body, (PlaceOrder, CancelOrder)):
             order, trades = steps[0].order, steps[0].trades
             plain = OrderPlaced(order, trades) if isinstance(body, PlaceOrder) else OrderCanceled(order)
-            return self._event(command, plain, self.books[order.market_id].changed() if turn.touched else 0)
+            return self._event(command, plain, self.books[order.place.market_id].changed() if turn.touched else 0)
         if not steps:
             assert isinstance(body, AdvanceTime), "a command without an outcome"
             return self._event(command, TimeAdvanced())

@@ -250,15 +250,19 @@ class Book:
 
     def rest(self, order_id: int, place: PlaceOrder, remaining_lots: int, arrival: int) -> None:
         """Puts what remains of an order behind all others of its price; `arrival` is its journal_sequence."""
-        if place.terms is None and place.time_in_force == TIME_IN_FORCE_GTC:  # what `put` does, for most orders
-            resting = Resting(order_id, place, arrival, remaining_lots)
-            self.orders[order_id] = resting
-            (self.bids if place.side == SIDE_BUY else self.asks).insert(resting)
-            return
         shown_lots = remaining_lots
         if place.terms is not None and place.terms.display_lots > 0:
             shown_lots = min(remaining_lots, place.terms.display_lots)
         self.put(order_id, place, shown_lots, remaining_lots - shown_lots, arrival)
+
+    def rest_whole(self, order_id: int, place: PlaceOrder, arrival: int) -> Order:
+        """What `rest` does, `placed` says and `changed` counts, for a plain order that nobody traded with."""
+        self.market_sequence += 1
+        lots, buys = place.quantity_lots, place.side == SIDE_BUY
+        self.orders[order_id] = resting = Resting(order_id, place, arrival, lots)
+        (self.bids if buys else self.asks).insert(resting)
+        locked = lock(buys, True, place.price_ticks, lots, 0, self.base_per_lot, self.quote_per_tick_lot)
+        return Order(order_id, place, 0, ORDER_STATE_OPEN, CANCEL_CAUSE_UNSPECIFIED, locked)
 
     def put(self, order_id: int, place: PlaceOrder, shown_lots: int, hidden_lots: int, arrival: int) -> None:
         """Puts an order into the book that shows so much of itself."""
@@ -346,7 +350,8 @@ class Book:
             if resting.order_id in self.released:
                 self.released.remove(resting.order_id)
             return
-        self.hidden.pop(resting.order_id, None)
+        if self.hidden:
+            self.hidden.pop(resting.order_id, None)
         (self.bids if resting.place.side == SIDE_BUY else self.asks).remove(resting)
 
     def shrink(self, resting: Resting, place: PlaceOrder) -> None:
@@ -360,8 +365,11 @@ class Book:
 
     def would_trade(self, place: PlaceOrder) -> bool:
         """Whether a limit order would meet another."""
-        side = self.asks if place.side == SIDE_BUY else self.bids
-        return side.best is not None and side.best.key >= side.key(place.price_ticks)
+        if place.side == SIDE_BUY:
+            ask = self.asks.best
+            return ask is not None and ask.price_ticks <= place.price_ticks
+        bid = self.bids.best
+        return bid is not None and bid.price_ticks >= place.price_ticks
 
     def end(self, resting: Resting, cause: int, turn: Turn) -> None:
         """Ends an open order."""
@@ -412,23 +420,11 @@ class Book:
         """What an event says of an order."""
         return Order(
             order_id,
-            place.account_id,
-            place.market_id,
-            place.side,
-            place.type,
-            place.time_in_force,
-            place.post_only,
-            place.price_ticks,
-            place.quantity_lots,
+            place,
             place.quantity_lots - remaining_lots,
-            place.budget,
-            place.client_order_id,
-            place.maker_fee_ppm,
-            place.taker_fee_ppm,
             state,
             cause,
             self._lock_now(order_id, place, remaining_lots) if state in (ORDER_STATE_OPEN, ORDER_STATE_WAITING) else 0,
-            place.terms,
         )
 
     def open_orders(self) -> Iterator[Order]:
@@ -595,5 +591,5 @@ class Book:
             fee(maker_receives, order.maker_fee_ppm),
             fee(taker_receives, taker_fee_ppm),
             left,
-            self._lock_now(maker.order_id, order, left),
+            0 if left == 0 else self._lock_now(maker.order_id, order, left),
         )

@@ -686,69 +686,29 @@ class Command(Record):
 @final
 @mypyc_attr(acyclic=True)
 class Order(Record):
-    """An order as the engine sees it after an event."""
+    """An order as the engine sees it after an event: what it asks, and what has become of that.
 
-    __match_args__ = (
-        "order_id",
-        "account_id",
-        "market_id",
-        "side",
-        "type",
-        "time_in_force",
-        "post_only",
-        "price_ticks",
-        "quantity_lots",
-        "filled_lots",
-        "budget",
-        "client_order_id",
-        "maker_fee_ppm",
-        "taker_fee_ppm",
-        "state",
-        "cancel_cause",
-        "lock_remaining",
-        "terms",
-    )
+    `place` is the command's own object, or what the order was changed into: an event copies nothing.
+    """
+
+    __match_args__ = ("order_id", "place", "filled_lots", "state", "cancel_cause", "lock_remaining")
     __slots__ = __match_args__
 
     def __init__(
         self,
         order_id: int,
-        account_id: int,
-        market_id: int,
-        side: int,
-        type: int,  # noqa: A002
-        time_in_force: int,
-        post_only: bool,
-        price_ticks: int,
-        quantity_lots: int,
+        place: PlaceOrder,
         filled_lots: int,
-        budget: int,
-        client_order_id: str,
-        maker_fee_ppm: int,
-        taker_fee_ppm: int,
         state: int,
         cancel_cause: int,
         lock_remaining: int,
-        terms: Terms | None = None,
     ) -> None:
         self.order_id = order_id
-        self.account_id = account_id
-        self.market_id = market_id
-        self.side = side
-        self.type = type
-        self.time_in_force = time_in_force
-        self.post_only = post_only
-        self.price_ticks = price_ticks
-        self.quantity_lots = quantity_lots
+        self.place = place
         self.filled_lots = filled_lots
-        self.budget = budget
-        self.client_order_id = client_order_id
-        self.maker_fee_ppm = maker_fee_ppm
-        self.taker_fee_ppm = taker_fee_ppm
         self.state = state
         self.cancel_cause = cancel_cause
         self.lock_remaining = lock_remaining
-        self.terms = terms
 
 
 @final

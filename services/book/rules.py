@@ -89,14 +89,24 @@ WOULD_TRADE: Final = Reason.WOULD_TRADE.name
 
 def order_objection(place: PlaceOrder, book: Book) -> str:
     """Why an order cannot be taken in its market."""
-    if not _fields_fit(place):
+    if not SIDE_BUY <= place.side <= SIDE_SELL:
         return INVALID_FIELD
-    if not is_positive_int64(place.quantity_lots):
+    if not 0 <= place.maker_fee_ppm <= PPM or not 0 <= place.taker_fee_ppm <= PPM:
+        return INVALID_FIELD
+    limit = place.type == ORDER_TYPE_LIMIT
+    plain = limit and place.time_in_force == TIME_IN_FORCE_GTC and place.budget == 0
+    if not plain and not _kind_fits(place):
+        return INVALID_FIELD
+    lots, ticks = place.quantity_lots, place.price_ticks
+    if lots <= 0 or lots >> INT64_VALUE_BITS != 0:
         return INVALID_QUANTITY
-    if place.type == ORDER_TYPE_LIMIT:
+    if limit and (book.notional_min > 0 or ticks <= 0 or ticks >> INT64_VALUE_BITS != 0):
         objection = _limit_objection(place, book)
         if objection:
             return objection
+    market = book.market
+    if market.rules is None and market.state == MARKET_STATE_OPEN and book.auction_ticks == 0:
+        return ""
     return _market_objection(place, book)
 
 
@@ -112,8 +122,6 @@ def replacement_objection(place: PlaceOrder, book: Book) -> str:
 def _market_objection(place: PlaceOrder, book: Book) -> str:
     """Why the market does not take the order, or not now."""
     rules, state = book.market.rules, book.market.state
-    if rules is None and state == MARKET_STATE_OPEN and book.auction_ticks == 0:
-        return ""
     if rules is not None:
         objection = _rules_objection(place, book, rules)
         if objection:
@@ -236,12 +244,8 @@ def is_positive_int64(number: int) -> bool:
     return number > 0 and number >> INT64_VALUE_BITS == 0
 
 
-def _fields_fit(place: PlaceOrder) -> bool:
-    """Whether the fields go together."""
-    if not SIDE_BUY <= place.side <= SIDE_SELL:
-        return False
-    if not 0 <= place.maker_fee_ppm <= PPM or not 0 <= place.taker_fee_ppm <= PPM:
-        return False
+def _kind_fits(place: PlaceOrder) -> bool:
+    """Whether type, time in force, price and budget go together."""
     if place.type == ORDER_TYPE_LIMIT:
         if place.budget != 0:
             return False

@@ -57,9 +57,9 @@ class Turn:
 
     def add(self, order: Order, trades: list[Trade]) -> None:
         """An order is now like this, after trades in which it was the taker."""
-        makers = SIDE_SELL if order.side == SIDE_BUY else SIDE_BUY
+        makers = SIDE_SELL if order.place.side == SIDE_BUY else SIDE_BUY
         for trade in trades:
-            self.touched[order.market_id, makers, trade.price_ticks] = None
+            self.touched[order.place.market_id, makers, trade.price_ticks] = None
         self.steps.append(OrderChanged(order, trades))
 
     def consequence(self, order: Order) -> None:

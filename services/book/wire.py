@@ -445,25 +445,26 @@ def encode_event(event: model.Event) -> bytes:
 
 
 def _write_order(part: pb.Order, order: model.Order) -> None:
+    place = order.place
     part.order_id = order.order_id
-    part.account_id = order.account_id
-    part.market_id = order.market_id
-    part.side = order.side  # type: ignore[assignment]
-    part.type = order.type  # type: ignore[assignment]
-    part.time_in_force = order.time_in_force  # type: ignore[assignment]
-    part.post_only = order.post_only
-    part.price_ticks = order.price_ticks
-    part.quantity_lots = order.quantity_lots
+    part.account_id = place.account_id
+    part.market_id = place.market_id
+    part.side = place.side  # type: ignore[assignment]
+    part.type = place.type  # type: ignore[assignment]
+    part.time_in_force = place.time_in_force  # type: ignore[assignment]
+    part.post_only = place.post_only
+    part.price_ticks = place.price_ticks
+    part.quantity_lots = place.quantity_lots
     part.filled_lots = order.filled_lots
-    part.budget = str(order.budget) if order.budget else ""
-    part.client_order_id = order.client_order_id
-    part.maker_fee_ppm = order.maker_fee_ppm
-    part.taker_fee_ppm = order.taker_fee_ppm
+    part.budget = str(place.budget) if place.budget else ""
+    part.client_order_id = place.client_order_id
+    part.maker_fee_ppm = place.maker_fee_ppm
+    part.taker_fee_ppm = place.taker_fee_ppm
     part.state = order.state  # type: ignore[assignment]
     part.cancel_cause = order.cancel_cause  # type: ignore[assignment]
     part.lock_remaining = str(order.lock_remaining)
-    if order.terms is not None:
-        _write_terms(part.terms, order.terms)
+    if place.terms is not None:
+        _write_terms(part.terms, place.terms)
 
 
 def _write_trade(part: pb.Trade, trade: model.Trade) -> None:

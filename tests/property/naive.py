@@ -238,23 +238,11 @@ class NaiveEngine:
         """An order with `lots` left."""
         return m.Order(
             order_id=order_id,
-            account_id=place.account_id,
-            market_id=place.market_id,
-            side=place.side,
-            type=place.type,
-            time_in_force=place.time_in_force,
-            post_only=place.post_only,
-            price_ticks=place.price_ticks,
-            quantity_lots=place.quantity_lots,
+            place=place,
             filled_lots=place.quantity_lots - lots,
-            budget=place.budget,
-            client_order_id=place.client_order_id,
-            maker_fee_ppm=place.maker_fee_ppm,
-            taker_fee_ppm=place.taker_fee_ppm,
             state=state,
             cancel_cause=cause,
             lock_remaining=market.locked_of(order_id, place, lots) if state in OPEN_STATES else 0,
-            terms=place.terms,
         )
 
     def account(self, account_id: int) -> None:

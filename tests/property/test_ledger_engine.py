@@ -321,10 +321,10 @@ class Exchange:
                     self.count_trades(step.order, step.trades)
 
     def count_trades(self, order: m.Order, trades: list[m.Trade]) -> None:
-        base, quote = {1: (1, 2), 2: (3, 1)}[order.market_id]
-        sign = 1 if order.side == m.SIDE_BUY else -1
+        base, quote = {1: (1, 2), 2: (3, 1)}[order.place.market_id]
+        sign = 1 if order.place.side == m.SIDE_BUY else -1
         for trade in trades:
-            taker, maker, number = order.account_id, trade.maker_account_id, trade.settlement_sequence
+            taker, maker, number = order.place.account_id, trade.maker_account_id, trade.settlement_sequence
             self.move(maker, taker, base, sign * trade.base_amount, number)
             self.move(taker, maker, quote, sign * trade.quote_amount, number)
             taker_gets, maker_gets = (base, quote) if sign > 0 else (quote, base)
@@ -393,8 +393,8 @@ class Exchange:
             for order in self.engine.open_orders(market_id):
                 known = self.ledger.open[order.order_id]
                 assert (known.filled_lots, known.lock) == (order.filled_lots, order.lock_remaining)
-                assert (known.price_ticks, known.quantity_lots) == (order.price_ticks, order.quantity_lots)
-                assert (known.state.value, known.client_order_id) == (order.state, order.client_order_id)
+                assert (known.price_ticks, known.quantity_lots) == (order.place.price_ticks, order.place.quantity_lots)
+                assert (known.state.value, known.client_order_id) == (order.state, order.place.client_order_id)
                 assert known.hidden_lots == sides.hidden.get(order.order_id, 0), known
             seen = {(buys, ticks): lots for buys in (True, False) for ticks, lots in book.depth.all(buys)}
             assert seen == dict(levels)

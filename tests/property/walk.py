@@ -338,11 +338,12 @@ class Pair:
                 self._check_step(step.order, step.trades)
 
     def _check_step(self, order: m.Order, trades: list[m.Trade]) -> None:
-        if order.market_id > len(SCALES):
+        place = order.place
+        if place.market_id > len(SCALES):
             return
-        buys, limit = order.side == m.SIDE_BUY, order.type == m.ORDER_TYPE_LIMIT
-        base_per_lot, quote_per_tick_lot = SCALES[order.market_id - 1]
-        whole = (buys, limit, order.price_ticks, order.quantity_lots, order.budget, base_per_lot, quote_per_tick_lot)
+        buys, limit = place.side == m.SIDE_BUY, place.type == m.ORDER_TYPE_LIMIT
+        base_per_lot, quote_per_tick_lot = SCALES[place.market_id - 1]
+        whole = (buys, limit, place.price_ticks, place.quantity_lots, place.budget, base_per_lot, quote_per_tick_lot)
         aside = max(self.locked.get(order.order_id, 0), lock(*whole))
         paid = 0
         for trade in trades:
@@ -351,14 +352,14 @@ class Pair:
             received, given = trade.base_amount, trade.quote_amount
             if not buys:
                 received, given = given, received
-            check_fee(trade.taker_fee, received, order.taker_fee_ppm)
+            check_fee(trade.taker_fee, received, place.taker_fee_ppm)
             assert 0 <= trade.maker_fee <= given
             aside_before = self.locked[trade.maker_order_id]  # 0: another of its group held it until now
             assert aside_before - received >= trade.maker_lock_remaining >= 0 or aside_before == 0
             self.locked[trade.maker_order_id] = trade.maker_lock_remaining
             paid += given
         assert paid + order.lock_remaining <= aside, "more was spent than set aside"
-        assert sum(trade.quantity_lots for trade in trades) <= order.filled_lots <= order.quantity_lots
+        assert sum(trade.quantity_lots for trade in trades) <= order.filled_lots <= place.quantity_lots
         if order.state in (m.ORDER_STATE_OPEN, m.ORDER_STATE_WAITING):
             self.locked[order.order_id] = order.lock_remaining
         else:

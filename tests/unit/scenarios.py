@@ -868,7 +868,7 @@ class Floor:
     def book(self) -> str:
         """The book, drawn."""
         waiting = [
-            f"{NAMES[order.account_id]} {order.lock_remaining} {ASSETS[2 if order.side == m.SIDE_BUY else 1]}"
+            f"{NAMES[order.place.account_id]} {order.lock_remaining} {ASSETS[2 if order.place.side == m.SIDE_BUY else 1]}"
             for order in self.engine.open_orders(1)
             if order.state == m.ORDER_STATE_WAITING
         ]
@@ -878,11 +878,11 @@ class Floor:
     def _side(self, side: int) -> str:
         levels: dict[int, list[str]] = {}
         for order in self.engine.open_orders(1):
-            if order.side == side and order.state == m.ORDER_STATE_OPEN:
+            if order.place.side == side and order.state == m.ORDER_STATE_OPEN:
                 hidden = self.engine.books[1].hidden.get(order.order_id, 0)
-                shown = order.quantity_lots - order.filled_lots - hidden
-                entry = f"{NAMES[order.account_id]} {shown}" + (f"+{hidden}" if hidden else "")
-                levels.setdefault(order.price_ticks, []).append(entry)
+                shown = order.place.quantity_lots - order.filled_lots - hidden
+                entry = f"{NAMES[order.place.account_id]} {shown}" + (f"+{hidden}" if hidden else "")
+                levels.setdefault(order.place.price_ticks, []).append(entry)
         return ", ".join(f"{price} {' '.join(entries)}" for price, entries in levels.items())
 
 
@@ -940,7 +940,7 @@ def _named_step(step: m.OrderChanged, command_id: int, owners: dict[int, str]) -
 
 
 def _step(order: m.Order, trades: list[m.Trade]) -> str:
-    left = order.quantity_lots - order.filled_lots
+    left = order.place.quantity_lots - order.filled_lots
     if order.state == m.ORDER_STATE_WAITING:
         end = f"waits {left}"
     elif order.state == m.ORDER_STATE_OPEN:

@@ -11,11 +11,12 @@ from services.errors import Reason, Rejected
 
 HUGE = 2**256 - 1
 PLACE = model.PlaceOrder(1001, 1, 1, 2, 2, False, 0, 5, HUGE, "mine", 100, 200)
-ORDER = model.Order(7, 1001, 1, 2, 1, 1, True, 300, 9, 4, 0, "mine", 100, 200, 3, 5, 12345678901234567890)
+RESTS = model.PlaceOrder(1001, 1, 2, 1, 1, True, 300, 9, 0, "mine", 100, 200)
+ORDER = model.Order(7, RESTS, 4, 3, 5, 12345678901234567890)
 TRADE = model.Trade(1, 2, 300, 4, HUGE, 5, 6, 1002, 7, 8, 9, 10)
 TERMS = model.Terms(model.SELF_TRADE_DECREMENT, 2**62, 3, True, 2, 1, 300, 7, 4)
 SPECIAL = model.PlaceOrder(1001, 1, 2, 1, 1, False, 300, 5, terms=TERMS)
-CHANGED = model.OrderChanged(model.Order(7, 1001, 1, 2, 1, 1, False, 300, 9, 4, 0, "", 1, 2, 1, 0, 5, TERMS), [TRADE])
+CHANGED = model.OrderChanged(model.Order(7, SPECIAL, 4, 1, 0, 5), [TRADE])
 BOOK = model.BookChanged(1, 8, [model.LevelChanged(1, 300, 0), model.LevelChanged(2, 301, 2**62)])
 MARKET = model.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 10**30, 2)
 RULES = model.MarketRules(1, 2**62, HUGE, 50_000, HUGE, 9)

@@ -417,7 +417,8 @@ def test_every_market_counts_for_itself() -> None:
     assert session.say(other).market_sequence == 1
     assert session.engine.locks() == {(1001, 2): 200 * 10**11, (1002, 2): 2 * 10**17}
     for market_id, side in ((1, m.SIDE_BUY), (2, m.SIDE_SELL)):
-        assert [(order.side, order.market_id) for order in session.engine.open_orders(market_id)] == [(side, market_id)]
+        (open_order,) = session.engine.open_orders(market_id)
+        assert (open_order.place.side, open_order.place.market_id) == (side, market_id)
 
 
 @pytest.mark.parametrize(
