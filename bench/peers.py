@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from decimal import Decimal
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -113,8 +114,72 @@ class OrderMatching:
         self._engine.cancel_order(str(number))
 
 
+class Nanobook:
+    """nanobook: a book in Rust behind PyO3, an object for each result."""
+
+    def __init__(self) -> None:
+        self._exchange: Any = import_module("nanobook").Exchange()
+        self._ids: dict[int, int] = {}
+
+    def prepare(self, orders: list[tuple[bool, int, int]]) -> None:
+        self._orders = [("buy" if buys else "sell", price, lots) for buys, price, lots in orders]
+
+    def place(self, number: int) -> int:
+        result = self._exchange.submit_limit(*self._orders[number])
+        self._ids[number] = result.order_id
+        return int(result.filled_quantity)
+
+    def cancel(self, number: int) -> None:
+        self._exchange.cancel(self._ids[number])
+
+
+class CythonOrderbook:
+    """cython-orderbook: heaps of levels in Cython, Decimal prices."""
+
+    def __init__(self) -> None:
+        self._library: Any = import_module("cython_orderbook")
+        self._book = self._library.OrderBook()
+
+    def prepare(self, orders: list[tuple[bool, int, int]]) -> None:
+        sides, order = self._library.OrderSide, self._library.Order
+        self._orders = [
+            order(side=sides.BID if buys else sides.ASK, price=Decimal(price), original_quantity=lots)
+            for buys, price, lots in orders
+        ]
+        self._ids = [made.order_id for made in self._orders]
+
+    def place(self, number: int) -> int:
+        order = self._orders[number]
+        self._book.add_limit_order(order)
+        return int(order.original_quantity - order.remaining_quantity)
+
+    def cancel(self, number: int) -> None:
+        self._book.cancel_order(self._ids[number])
+
+
+class OrderlyChaos:
+    """orderly-chaos: a book in C++ behind ctypes. Says the quantity that traded, and makes no object of a trade."""
+
+    def __init__(self) -> None:
+        library: Any = import_module("orderly_chaos")
+        self._book, self._side = library.LimitOrderBook(), library.Side
+
+    def prepare(self, orders: list[tuple[bool, int, int]]) -> None:
+        sides = (self._side.SELL, self._side.BUY)
+        self._orders = [(sides[buys], number, lots, price) for number, (buys, price, lots) in enumerate(orders)]
+
+    def place(self, number: int) -> int:
+        return int(self._book.limit(*self._orders[number]))
+
+    def cancel(self, number: int) -> None:
+        self._book.cancel(number)
+
+
 PEERS: dict[str, type[Peer]] = {
     "litebook": Litebook,
+    "nanobook": Nanobook,
+    "cython-orderbook": CythonOrderbook,
+    "orderly-chaos": OrderlyChaos,
     "lightmatchingengine": LightMatchingEngine,
     "pyorderbook": Pyorderbook,
     "order-matching": OrderMatching,
