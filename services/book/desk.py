@@ -13,9 +13,7 @@ from services.book.model import (
     MARKET_STATE_CLOSED,
     MARKET_STATE_OPEN,
     ORDER_STATE_OPEN,
-    ORDER_TYPE_LIMIT,
     SIDE_BUY,
-    SIDE_SELL,
     BookChanged,
     LevelChanged,
     Market,
@@ -78,10 +76,11 @@ def is_due(book: Book, time_ns: int) -> bool:
 
 
 def settle(book: Book, turn: Turn) -> None:
-    """After orders have changed: releases every order whose price is there now, and those that these set off, within
-    the room; what is left is due. A market that is not open releases none.
+    """After orders have changed: begins the exits whose turn it is, releases every order whose price is there now, and
+    those that these set off, within the room; what is left is due. A market that is not open releases none.
     """
     begin_exits(book, turn)
+    set_aside(book, turn)
     collect(book)
     while book.released and turn.room > 0 and book.market.state == MARKET_STATE_OPEN and book.auction_ticks == 0:
         turn.room -= 1
@@ -90,6 +89,7 @@ def settle(book: Book, turn: Turn) -> None:
         waiting = book.orders.pop(order_id)
         enter(book, turn, order_id, waiting.place)
         begin_exits(book, turn)
+        set_aside(book, turn)
         collect(book)
     book.cold = book.keeps_something()
 
@@ -102,7 +102,7 @@ def begin_exits(book: Book, turn: Turn) -> None:
         held = [book.orders[order_id] for order_id in group.exits if order_id in book.orders]
         begun: list[tuple[int, PlaceOrder]] = []
         for resting in held:
-            place = sized(book, resting.place, group.received)
+            place = book.sized(resting.place, group.received)
             book.groups.pop(resting.order_id, None)
             if place.quantity_lots == 0:
                 book.end(resting, CANCEL_CAUSE_LINKED, turn)
@@ -112,6 +112,19 @@ def begin_exits(book: Book, turn: Turn) -> None:
                 del book.orders[resting.order_id]
                 begun.append((resting.order_id, place))
         begin(book, turn, begun)
+
+
+def set_aside(book: Book, turn: Turn) -> None:
+    """An entry that has received something and goes on: its exits set that aside, or it could be spent meanwhile."""
+    while book.credited:
+        group = book.credited.pop(0)
+        if group.entry_id not in book.groups:
+            continue
+        held = [book.orders[order_id] for order_id in group.exits]
+        locks = [(book.lock_received(each.place, group.received), -each.order_id) for each in held]
+        group.holder_id = -max(locks)[1]
+        for each in held:
+            turn.consequence(book.order_now(each))
 
 
 def begin(book: Book, turn: Turn, exits: list[tuple[int, PlaceOrder]]) -> None:
@@ -125,17 +138,6 @@ def begin(book: Book, turn: Turn, exits: list[tuple[int, PlaceOrder]]) -> None:
     for order_id, place in exits:
         if not waits(place):
             place_order(book, turn, order_id, place)
-
-
-def sized(book: Book, place: PlaceOrder, received: int) -> PlaceOrder:
-    """An exit for no more than its entry received, in whole lots."""
-    if place.side == SIDE_SELL:
-        return resized(place, min(place.quantity_lots, received // book.base_per_lot))
-    if place.type == ORDER_TYPE_LIMIT:
-        return resized(place, min(place.quantity_lots, received // book.notional(place.price_ticks, 1)))
-    if received == 0:
-        return resized(place, 0)
-    return reshaped(place, 0, place.quantity_lots, budget=min(place.budget, received))
 
 
 def place_group(book: Book, turn: Turn, first_id: int, asked: PlaceGroup) -> None:

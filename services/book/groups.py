@@ -10,7 +10,8 @@ class Group:
     Attributes:
         entry_id: the order that must end before the exits begin; 0 once it has, or if there is none.
         exits: order ids. The first of two to trade, to be released or to end cancels the other.
-        holder_id: the exit that sets aside for both: the one with the larger lock. 0 while they wait for the entry.
+        holder_id: the exit that sets aside for both: the one with the larger lock. While they wait for the entry, of
+            what that has received; 0 while that is nothing.
         received: by the entry so far, less fees, base units.
     """
 

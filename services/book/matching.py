@@ -29,7 +29,6 @@ from services.book.model import (
     SIDE_SELL,
     TIME_IN_FORCE_DAY,
     TIME_IN_FORCE_FOK,
-    TIME_IN_FORCE_GTC,
     TIME_IN_FORCE_IOC,
     TRIGGER_TRAILING,
     TRIGGER_UNSPECIFIED,
@@ -103,7 +102,8 @@ class Book:
     `orders` finds every open order by its id; the books of a shard share it. `cold` says whether a plain order may have
     to do with more than the makers it trades with: then it goes over the desk. By their ids, `hidden` is what icebergs
     do not show of themselves, `groups` has the orders that belong to others. `released` are the orders whose trigger
-    was hit and whose turn has not come yet; `ended`, within a command, the groups whose entry has ended.
+    was hit and whose turn has not come yet; within a command, `ended` are the groups whose entry has ended, `credited`
+    those whose entry has received something.
     `auction_ticks` is the price at which the book still has to be uncrossed, 0 for none. `days` are the orders that end
     with the day.
     """
@@ -114,6 +114,7 @@ class Book:
         "base_per_lot",
         "bids",
         "cold",
+        "credited",
         "days",
         "ended",
         "expiries",
@@ -150,6 +151,7 @@ class Book:
         self.hidden: dict[int, int] = {}
         self.groups: dict[int, Group] = {}
         self.ended: list[Group] = []
+        self.credited: list[Group] = []
 
     def trade(
         self, place: PlaceOrder, lots: int, settlement_sequence: int, trades: list[Trade], turn: Turn | None
@@ -334,6 +336,8 @@ class Book:
         if ended:
             del self.groups[order_id]
             self.ended.append(group)
+        elif amount > 0 and group not in self.credited:
+            self.credited.append(group)
 
     def _note_expiry(self, order_id: int, place: PlaceOrder) -> None:
         if place.terms is not None and place.terms.expires_ns > 0:
@@ -393,6 +397,8 @@ class Book:
             group = self.groups.get(order_id)
             if group is not None and not group.holds(order_id):
                 return 0
+            if group is not None and group.entry_id not in (0, order_id):
+                return self.lock_received(place, group.received)
         return self.lock(place, remaining_lots)
 
     def lock(self, place: PlaceOrder, remaining_lots: int) -> int:
@@ -406,6 +412,21 @@ class Book:
             self.base_per_lot,
             self.quote_per_tick_lot,
         )
+
+    def sized(self, place: PlaceOrder, received: int) -> PlaceOrder:
+        """An exit for no more than its entry received, in whole lots."""
+        if place.side == SIDE_SELL:
+            return resized(place, min(place.quantity_lots, received // self.base_per_lot))
+        if place.type == ORDER_TYPE_LIMIT:
+            return resized(place, min(place.quantity_lots, received // self.notional(place.price_ticks, 1)))
+        if received == 0:
+            return resized(place, 0)
+        return reshaped(place, 0, place.quantity_lots, budget=min(place.budget, received))
+
+    def lock_received(self, place: PlaceOrder, received: int) -> int:
+        """What an exit sets aside of what its entry has received."""
+        sized = self.sized(place, received)
+        return self.lock(sized, sized.quantity_lots)
 
     def order_now(self, resting: Resting, cause: int = CANCEL_CAUSE_UNSPECIFIED) -> Order:
         """An open order as it is now, or as it is once it has ended for a cause."""

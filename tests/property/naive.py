@@ -74,6 +74,7 @@ class NaiveMarket:
         self.held: list[Resting] = []
         self.groups: list[Group] = []
         self.over: list[Group] = []
+        self.richer: list[Group] = []
         self.last = 0
         self.changes = 0
         self.trades = 0
@@ -107,9 +108,24 @@ class NaiveMarket:
         """What an open order sets aside beside those that it belongs to."""
         for group in self.groups:
             for each in group.exits:
-                if each.order_id == order_id and (group.entry_id or each is not group.holder):
+                if each.order_id == order_id and group.entry_id:
+                    cuts = [self.cut(exit_.place, group.received) for exit_ in group.exits]
+                    worth = [self.locked(cut, cut.quantity_lots) if cut.quantity_lots else 0 for cut in cuts]
+                    return max(worth) if group.exits[worth.index(max(worth))] is each else 0
+                if each.order_id == order_id and each is not group.holder:
                     return 0
         return self.locked(place, lots)
+
+    def cut(self, place: m.PlaceOrder, received: int) -> m.PlaceOrder:
+        """An exit for what its entry received; for no lots at all if that is too little."""
+        if place.side == m.SIDE_SELL:
+            lots = received // self.base_per_lot
+        elif place.type == m.ORDER_TYPE_LIMIT:
+            lots = received // (place.price_ticks * self.quote_per_tick_lot)
+        else:
+            lots = place.quantity_lots if received else 0
+            place = like(place, budget=min(place.budget, received) or place.budget)
+        return like(place, quantity_lots=min(lots, place.quantity_lots))
 
     def locked(self, place: m.PlaceOrder, lots: int) -> int:
         """What an order sets aside by itself."""
@@ -390,6 +406,7 @@ class NaiveEngine:
     def settle(self, market: NaiveMarket) -> None:
         """Releases whoever waits for the prices as they are, until nobody does."""
         self.begin_exits(market)
+        self.tell_richer(market)
         self.find_hit(market)
         while market.released and market.market.state == m.MARKET_STATE_OPEN:
             each = market.released.pop(0)
@@ -397,6 +414,7 @@ class NaiveEngine:
             assert each.place.terms
             self.enter(market, each.order_id, each.place, each.lots, each.place.terms.minimum_lots)
             self.begin_exits(market)
+            self.tell_richer(market)
             self.find_hit(market)
 
     def part(self, market: NaiveMarket, order_id: int) -> None:
@@ -420,6 +438,16 @@ class NaiveEngine:
         for group in market.groups:
             if group.entry_id == order_id:
                 group.received += amount
+                if amount and group not in market.richer:
+                    market.richer.append(group)
+
+    def tell_richer(self, market: NaiveMarket) -> None:
+        """Exits that wait for an entry that has received something are told, with what they set aside now."""
+        for group in market.richer:
+            if group in market.groups and group.entry_id != ENDED:
+                for each in group.exits:
+                    self.tell_waiting(market, each)
+        market.richer = []
 
     def begin_exits(self, market: NaiveMarket) -> None:
         """The exits of entries that are over: for what came in, or not at all."""
@@ -430,19 +458,11 @@ class NaiveEngine:
             begun = []
             for each in [exit_ for exit_ in group.exits if exit_ in market.held]:
                 market.held.remove(each)
-                place = each.place
-                if place.side == m.SIDE_SELL:
-                    lots = group.received // market.base_per_lot
-                elif place.type == m.ORDER_TYPE_LIMIT:
-                    lots = group.received // (place.price_ticks * market.quote_per_tick_lot)
+                cut = market.cut(each.place, group.received)
+                if cut.quantity_lots and market.market.state == m.MARKET_STATE_OPEN:
+                    begun.append(Resting(each.order_id, cut, cut.quantity_lots))
                 else:
-                    lots = place.quantity_lots if group.received else 0
-                    place = like(place, budget=min(place.budget, group.received) or place.budget)
-                lots = min(lots, place.quantity_lots)
-                if lots and market.market.state == m.MARKET_STATE_OPEN:
-                    begun.append(Resting(each.order_id, like(place, quantity_lots=lots), lots))
-                else:
-                    place, cause = each.place, m.CANCEL_CAUSE_MARKET if lots else m.CANCEL_CAUSE_LINKED
+                    place, cause = each.place, m.CANCEL_CAUSE_MARKET if cut.quantity_lots else m.CANCEL_CAUSE_LINKED
                     self.step(market, each.order_id, place, place.quantity_lots, cause, [])
             self.begin(market, begun)
 

@@ -223,8 +223,8 @@ FAULTS = (
     Fault(
         "stops set off nothing",
         DESK,
-        "begin_exits(book, turn)\n        collect(book)",
-        "begin_exits(book, turn)\n        pass",
+        "set_aside(book, turn)\n        collect(book)",
+        "set_aside(book, turn)\n        pass",
     ),
     Fault(
         "what waits sets nothing aside",
@@ -252,14 +252,21 @@ FAULTS = (
     Fault("one released leaves the other", DESK, "book.part(order_id, turn)\n        waiting", "waiting"),
     Fault("one ended leaves the other", MATCHING, "self.part(resting.order_id, turn)", "pass"),
     Fault("both of two lock", MATCHING, "if group is not None and not group.holds(order_id):", "if False:"),
-    Fault("the smaller lock is for both", DESK, "-max(locks)[1]", "-min(locks)[1]"),
+    Fault("the smaller lock is for both", DESK, "-max(locks)[1]))", "-min(locks)[1]))"),
     Fault("exits forget the fee", MATCHING, "received - trade.maker_fee,", "received,"),
     Fault(
         "exits are larger than what came",
-        DESK,
-        "min(place.quantity_lots, received // book.base_per_lot)",
+        MATCHING,
+        "min(place.quantity_lots, received // self.base_per_lot)",
         "place.quantity_lots",
     ),
+    Fault(
+        "what an entry brought can be spent",
+        DESK,
+        "set_aside(book, turn)\n        collect(book)",
+        "pass\n        collect(book)",
+    ),
+    Fault("the cheaper exit sets aside", DESK, "group.holder_id = -max(locks)[1]", "group.holder_id = -min(locks)[1]"),
     Fault(
         "exits begin before the entry has ended",
         MATCHING,

@@ -522,12 +522,12 @@ ann both sells 3 @ 110 / sells 3 at market stop-90 => ann 2: waits 3; ann 2: can
 
 # Exits wait for their entry and begin when it is filled, for what it brought
 ann first buys 3 @ 100 then sells 9 @ 110 => ann 2: waits 9; rests 3 => 100 ann 3 | ~ ann 0 BTC
-bob sells 2 @ 100           => 2 @ 100 ann: filled                => 100 ann 1 | ~ ann 0 BTC
+bob sells 2 @ 100           => 2 @ 100 ann: filled; ann 2: waits 9 => 100 ann 1 | ~ ann 2 BTC
 bob sells 1 @ 100           => 1 @ 100 ann: filled; ann 2: rests 3 => | 110 ann 3
 
 # An entry that was filled in part and canceled has exits for that part; with nothing they end
 ann first buys 3 @ 100 then sells 3 @ 110 / sells 3 at market stop-90 => ann 2: waits 3; ann 3: waits 3; rests 3 => 100 ann 3 | ~ ann 0 BTC, ann 0 BTC
-bob sells 1 @ 100           => 1 @ 100 ann: filled                => 100 ann 2 | ~ ann 0 BTC, ann 0 BTC
+bob sells 1 @ 100           => 1 @ 100 ann: filled; ann 2: waits 3; ann 3: waits 3 => 100 ann 2 | ~ ann 1 BTC, ann 0 BTC
 ann cancels 1 => ann 1: canceled 2 USER; ann 3: waits 1; ann 2: rests 1 => | 110 ann 1 ~ ann 0 BTC
 ann cancels 2               => ann 2: canceled 1 USER; ann 3: canceled 1 LINKED => |
 ann first buys 3 @ 100 then sells 3 @ 110 => ann 5: waits 3; rests 3 => 100 ann 3 | ~ ann 0 BTC
@@ -538,6 +538,11 @@ bob buys 2 @ 100            => rests 2                            => 100 bob 2 |
 ann first sells 2 @ 100 then buys 9 @ 90 => ann 2: waits 9; 2 @ 100 bob: filled; ann 2: rests 2 => 90 ann 2 |
 dan buys 1 @ 100            => rests 1                            => 100 dan 1, 90 ann 2 |
 cat first sells 1 @ 100 then buys 5 for 400 ioc profit-80 => cat 2: waits 5; 1 @ 100 dan: filled; cat 2: waits 5 => 90 ann 2 | ~ cat 100 USD
+
+# What an entry brings is set aside as it comes, by the exit that needs more of it: it cannot be spent meanwhile
+ann first sells 3 @ 100 then buys 3 @ 90 / buys 3 for 400 ioc stop-120 => ann 2: waits 3; ann 3: waits 3; rests 3 => | 100 ann 3 ~ ann 0 USD, ann 0 USD
+bob buys 1 @ 100            => 1 @ 100 ann: filled; ann 2: waits 3; ann 3: waits 3 => | 100 ann 2 ~ ann 0 USD, ann 100 USD
+ann cancels 3               => ann 3: canceled 3 USER; ann 2: canceled 3 LINKED => | 100 ann 2
 
 # An exit that is canceled before it begins takes the other along, and the entry goes on
 ann first buys 3 @ 100 then sells 3 @ 110 / sells 3 at market stop-90 => ann 2: waits 3; ann 3: waits 3; rests 3 => 100 ann 3 | ~ ann 0 BTC, ann 0 BTC
