@@ -124,7 +124,7 @@ def event(told: Event) -> bytes | None:
     """An order without terms that was placed or canceled, as an element of an EventBatch; None for anything else."""
     body = told.body
     if isinstance(body, OrderPlaced):
-        if body.order.terms is not None:
+        if body.order.place.terms is not None:
             return None
         parts = [element(_order(body.order))]
         for trade in body.trades:
@@ -132,7 +132,7 @@ def event(told: Event) -> bytes | None:
             parts += (b"\x12", varint(len(written)), written)
         kind, content = b"\x22", b"".join(parts)
     elif isinstance(body, OrderCanceled):
-        if body.order.terms is not None:
+        if body.order.place.terms is not None:
             return None
         kind, content = b"\x2a", element(_order(body.order))
     else:
@@ -147,25 +147,26 @@ def event(told: Event) -> bytes | None:
 
 
 def _order(order: Order) -> bytes:
-    text, lock = order.client_order_id.encode(), b"%d" % order.lock_remaining
-    parts = [b"\x08", varint(order.order_id), b"\x10", varint(order.account_id), b"\x18", varint(order.market_id)]
-    parts += (b"\x20", _SHORT[order.side], b"\x28", _SHORT[order.type], b"\x30", _SHORT[order.time_in_force])
-    if order.post_only:
+    place = order.place
+    text, lock = place.client_order_id.encode(), b"%d" % order.lock_remaining
+    parts = [b"\x08", varint(order.order_id), b"\x10", varint(place.account_id), b"\x18", varint(place.market_id)]
+    parts += (b"\x20", _SHORT[place.side], b"\x28", _SHORT[place.type], b"\x30", _SHORT[place.time_in_force])
+    if place.post_only:
         parts.append(b"\x38\x01")
-    if order.price_ticks:
-        parts += (b"\x40", varint(order.price_ticks))
-    parts += (b"\x48", varint(order.quantity_lots))
+    if place.price_ticks:
+        parts += (b"\x40", varint(place.price_ticks))
+    parts += (b"\x48", varint(place.quantity_lots))
     if order.filled_lots:
         parts += (b"\x50", varint(order.filled_lots))
-    if order.budget:
-        budget = b"%d" % order.budget
+    if place.budget:
+        budget = b"%d" % place.budget
         parts += (b"\x5a", _SHORT[len(budget)], budget)
     if text:
         parts += (b"\x62", _SHORT[len(text)], text)
-    if order.maker_fee_ppm:
-        parts += (b"\x68", varint(order.maker_fee_ppm))
-    if order.taker_fee_ppm:
-        parts += (b"\x70", varint(order.taker_fee_ppm))
+    if place.maker_fee_ppm:
+        parts += (b"\x68", varint(place.maker_fee_ppm))
+    if place.taker_fee_ppm:
+        parts += (b"\x70", varint(place.taker_fee_ppm))
     parts += (b"\x78", _SHORT[order.state])
     if order.cancel_cause:
         parts += (b"\x80\x01", _SHORT[order.cancel_cause])

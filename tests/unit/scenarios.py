@@ -632,8 +632,8 @@ bob cancels 1 for operator  => canceled 1 OPERATOR                => |
 
 # Exits whose entry ends while the market takes no orders end with it
 ann first buys 4 @ 100 then sells 4 @ 110 => ann 2: waits 4; rests 4 => 100 ann 4 | ~ ann 0 BTC
-bob sells 3 @ 100           => 3 @ 100 ann: filled                => 100 ann 1 | ~ ann 0 BTC
-halt                        => halted                             => 100 ann 1 | ~ ann 0 BTC
+bob sells 3 @ 100           => 3 @ 100 ann: filled; ann 2: waits 4 => 100 ann 1 | ~ ann 3 BTC
+halt                        => halted                             => 100 ann 1 | ~ ann 3 BTC
 ann cancels 1               => ann 1: canceled 1 USER; ann 2: canceled 4 MARKET => |
 
 # Least, most, and how much it may be worth
