@@ -31,6 +31,7 @@ COMPILED = (
     "services/book/groups.py",
     "services/book/turn.py",
     "services/book/matching.py",
+    "services/crossing.py",
     "services/book/auction.py",
     "services/book/desk.py",
     "services/book/rules.py",

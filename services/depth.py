@@ -105,6 +105,10 @@ class Depth:
         """All levels of a side as (price_ticks, lots), best first."""
         return list(self._side(buys).levels())
 
+    def levels(self, buys: bool) -> Iterator[tuple[int, int]]:
+        """The same one by one. The side must not change meanwhile."""
+        return self._side(buys).levels()
+
     def quantity(self, buys: bool, price_ticks: int) -> int:
         """Lots at a level; 0 if there is none."""
         return self._side(buys).quantity(price_ticks)

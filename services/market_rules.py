@@ -2,7 +2,9 @@
 
 import json
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+PPM_PER_BASIS_POINT: Final = 100
 
 
 class MarketState(IntEnum):

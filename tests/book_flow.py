@@ -81,9 +81,9 @@ class Flow:
         """A row of one limit order, or of several alike, of somebody who places no others."""
         return self.row([self._numbered(_limit(account, market_id, side, price, lots)) for _ in range(times)])
 
-    def halt(self, market_id: int) -> StreamEventsResponse:
-        """A row in which a market is halted."""
-        return self.row([self._numbered(m.ChangeMarket(market_id, m.MARKET_STATE_HALTED))])
+    def change(self, market_id: int, state: int, rules: m.MarketRules | None = None) -> StreamEventsResponse:
+        """A row in which a market gets another state, or (0) only other rules."""
+        return self.row([self._numbered(m.ChangeMarket(market_id, state, rules))])
 
     def levels(self, market_id: int, buys: bool) -> Levels:
         """The truth, best first."""

@@ -30,6 +30,7 @@ BASE = {
     "services.command_ids",
     "services.buckets",
     "services.market_rules",
+    "services.crossing",
 }
 PURE = BASE | {
     "services.book.model",
@@ -48,6 +49,7 @@ PURE = BASE | {
     "services.book.encoding",
     "services.book.publisher.events",
     "services.book.publisher.fold",
+    "services.book.publisher.indicative",
     "services.book.publisher.checksum",
     "services.book.publisher.crop",
     "services.book.publisher.once",

@@ -10,30 +10,17 @@ from services.book.matching import Book, self_trade_of
 from services.book.model import CANCEL_CAUSE_SELF_TRADE, SELF_TRADE_ALLOW, SIDE_BUY, OrderChanged
 from services.book.side import Resting, Side
 from services.book.turn import Turn
+from services.crossing import crossing
 
 AUCTION_TRADES_MAX: Final = 1_024
 """Of one command; what is left is due."""
 
 
 def auction_ticks(book: Book) -> int:
-    """The price of maximum volume; of several the one that leaves the least unfilled, then the one nearest to the last
-    trade, then the lowest. 0 if nobody would trade.
-    """
+    """The price at which a crossed book would trade; 0 if nobody would."""
     if book.bids.best is None or book.asks.best is None or book.bids.best.price_ticks < book.asks.best.price_ticks:
         return 0
-    bids, asks = _depth(book, book.bids), _depth(book, book.asks)
-    prices = sorted({*bids, *asks})
-    bought, sold = sum(bids.values()), 0
-    best: tuple[int, int, int, int] | None = None
-    for ticks in prices:
-        sold += asks.get(ticks, 0)
-        distance = abs(ticks - book.last_price_ticks) if book.last_price_ticks > 0 else 0
-        rank = (min(bought, sold), -abs(bought - sold), -distance, -ticks)
-        if best is None or rank > best:
-            best = rank
-        bought -= bids.get(ticks, 0)
-    assert best is not None, "a crossed book without a price"
-    return -best[3]
+    return crossing(_depth(book, book.bids), _depth(book, book.asks), book.last_price_ticks)[0]
 
 
 def uncross(book: Book, turn: Turn) -> None:

@@ -4,12 +4,11 @@ from clearbook.v1 import admin_service_pb2 as pb
 from clearbook.v1 import book_service_pb2 as book_pb
 
 from services.fees import PPM
-from services.market_rules import MarketRules, MarketState
+from services.market_rules import PPM_PER_BASIS_POINT, MarketRules, MarketState
 from services.order_gateway.money_wire import reason
 from services.order_gateway.wire import AMOUNT_MAX, invalid, shown
 from services.units import Asset, Market
 
-PPM_PER_BASIS_POINT = 100
 BAND_BASIS_POINTS_MAX = PPM // PPM_PER_BASIS_POINT - 1
 OPEN_ORDERS_MAX = 1_000_000
 

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 
 from clearbook.book import LocalBook
 from services.book import model as m
+from services.book.auction import auction_ticks
 from services.book.publisher.__main__ import Publisher, PublisherSettings
 from services.errors import Reason
 from services.runtime import rpc
@@ -140,11 +141,51 @@ async def test_what_it_lists_and_shows(url: str, flow: Flow) -> None:
         assert pairs(shown.asks) == printed(publisher, flow.levels(1, False)[:5])
         assert len((await stub.GetOrderBook(pb.GetOrderBookRequest(market=BTC_USD))).bids) <= 20
         assert shown.event_time.ToNanoseconds() <= flow.time_ns
-        flow.halt(1)
-        book.tell()
-        await publisher.until(flow.engine.journal_sequence)
-        listed = await stub.ListMarkets(pb.ListMarketsRequest())
-        assert [x.state for x in listed.markets] == [pb.MARKET_STATE_HALTED, pb.MARKET_STATE_OPEN]
+
+
+async def changed(markets: AsyncIterator[pb.StreamMarketsResponse]) -> pb.Market:
+    """The next market that has changed, past all heartbeats."""
+    async with asyncio.timeout(SECONDS_MAX):
+        while not (message := await anext(markets)).markets:
+            pass
+    (market,) = message.markets
+    return market
+
+
+async def test_markets_are_told_as_they_change_and_remembered(url: str, flow: Flow) -> None:
+    rules = m.MarketRules(2, 0, 5 * 10**30, 12_500, 10**6 + 10**5, 9)
+    async with FakeBook(flow) as book:
+        async with running(url, book) as publisher:
+            call = publisher.stub.StreamMarkets(pb.StreamMarketsRequest())
+            watching = aiter(call)
+            first = await anext(watching)
+            assert [(x.market, x.state) for x in first.markets] == [
+                (BTC_USD, pb.MARKET_STATE_OPEN), ("USD-BTC", pb.MARKET_STATE_OPEN),
+            ]  # fmt: skip
+            flow.change(1, m.MARKET_STATE_PRE_OPEN, rules)
+            book.tell()
+            told = await changed(watching)
+            assert (told.market, told.state, told.HasField("auction")) == (BTC_USD, pb.MARKET_STATE_PRE_OPEN, False)
+            market = publisher.publisher.board.topic(BTC_USD).market
+            assert told.notional_min == market.quote.format(10**6 + 10**5)
+            quantity_min, notional_max = told.rules.quantity_min, told.rules.notional_max
+            assert told.rules == pb.MarketRules(
+                quantity_min="0.00002", notional_max=notional_max, price_band_basis_points=125, open_orders_max=9
+            ), quantity_min
+            ask = flow.levels(1, False)[0][0]
+            flow.place(1, m.SIDE_BUY, ask + 3, 100, times=3)
+            book.tell()
+            told = await changed(watching)
+            foretold = auction_ticks(flow.engine.books[1])
+            assert (told.auction.price, bool(told.auction.quantity)) == (market.format_price(foretold), True)
+            flow.change(1, m.MARKET_STATE_CLOSED)
+            book.tell()
+            told = await changed(watching)
+            assert (told.state, told.HasField("auction")) == (pb.MARKET_STATE_CLOSED, False)
+            call.cancel()
+        async with running(url, book) as publisher:
+            listed = await publisher.stub.ListMarkets(pb.ListMarketsRequest())
+            assert listed.markets[0] == told
 
 
 async def test_prices_have_the_markets_decimals_and_quantities_no_trailing_zeros(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ class Client:
 
     def __init__(self, topic: Topic, depth: int) -> None:
         self.topic, self.depth = topic, depth
-        self.book = LocalBook(wire.market(topic.market, halted=False), depth)
+        self.book = LocalBook(wire.market(topic.market, topic.event), depth)
         self._kept = topic.subscribed(depth)
         self._subscriber = Subscriber(topic, self._kept.__enter__(), "flow")
         self.sequences: list[int] = []

@@ -137,7 +137,7 @@ class Fault(NamedTuple):
 
 
 MATCHING, SIDE, ENGINE = "services/book/matching.py", "services/book/side.py", "services/book/engine.py"
-AUCTION = "services/book/auction.py"
+AUCTION, CROSSING = "services/book/auction.py", "services/crossing.py"
 TRIGGERS = "services/book/triggers.py"
 DESK, EXPIRIES, TURN = "services/book/desk.py", "services/book/expiries.py", "services/book/turn.py"
 SWITCHES = "services/book/switches.py"
@@ -280,7 +280,7 @@ FAULTS = (
         "self._take_number(command_id, 1)",
     ),
     Fault("a snapshot forgets what an entry brought", SNAPSHOT, "holder_id, received))", "holder_id, 0))"),
-    Fault("the auction is where least trades", AUCTION, "rank > best:", "rank < best:"),
+    Fault("the auction is where least trades", CROSSING, "rank > best:", "rank < best:"),
     Fault(
         "the auction is not at one price",
         AUCTION,

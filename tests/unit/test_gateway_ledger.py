@@ -81,10 +81,9 @@ def test_a_gap_or_a_repetition_stops_the_process(sequence: int) -> None:
 def test_markets_halt_and_open() -> None:
     book = ledger()
     say = Journal(book).say
-    say(MarketChanged(1, MarketState.HALTED))
-    assert book.books[1].state is MarketState.HALTED
-    say(MarketChanged(1, MarketState.OPEN))
-    assert book.books[1].state is MarketState.OPEN
+    for state in (MarketState.HALTED, MarketState.OPEN):
+        say(MarketChanged(1, state))
+        assert book.books[1].state is state
 
 
 def test_an_account_is_opened_once() -> None:

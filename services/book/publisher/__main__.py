@@ -133,8 +133,7 @@ class Publisher:
         """Lets subscribers who have heard nothing for a while have a sign of life, if the book gives us one."""
         while not await closing.sleep(self._settings.publisher_heartbeat_seconds):
             if feed.live:
-                for topic in self.board.topics.values():
-                    topic.beat()
+                self.board.beat()
 
 
 async def main(closing: Closing) -> None:

@@ -1,6 +1,7 @@
 """All markets as they are published, and the journal entry that they are as of."""
 
 from services.book.publisher.batch import Batch
+from services.book.publisher.bell import Bell
 from services.book.publisher.events import AssetEvent, BookEvent, MarketEvent, OrderEvent, Row
 from services.book.publisher.topic import LAG_CHANGES_MAX, Topic
 from services.errors import Reason, Rejected
@@ -14,6 +15,8 @@ class Board:
         incarnation: the journal's; "" before its first entry.
         journal_sequence: the last entry applied.
         topics: by market_id.
+        market_changes: how often a market came or changed its state or rules.
+        market_bell: rings for each.
     """
 
     def __init__(self, lag_changes_max: int = LAG_CHANGES_MAX) -> None:
@@ -21,6 +24,8 @@ class Board:
         self.incarnation = ""
         self.journal_sequence = 0
         self.topics: dict[int, Topic] = {}
+        self.market_changes = 0
+        self.market_bell = Bell()
         self._assets: dict[int, Asset] = {}
         self._by_symbol: dict[str, Topic] = {}
         self._lag_changes_max = lag_changes_max
@@ -61,12 +66,20 @@ class Board:
         self.journal_sequence = row.last
         batch.incarnation, batch.journal_sequence = self.incarnation, self.journal_sequence
 
+    def beat(self) -> None:
+        """The heartbeat interval has passed."""
+        self.market_bell.beat()
+        for topic in self.topics.values():
+            topic.beat()
+
     def _take(self, event: AssetEvent | MarketEvent, batch: Batch) -> None:
         if isinstance(event, AssetEvent):
             self.add_asset(event)
             batch.assets.append(event)
         else:
             topic = self.add_market(event)
+            self.market_changes += 1
+            self.market_bell.ring()
             batch.markets[event.market_id] = (event, topic.fold)
 
     def add_asset(self, event: AssetEvent) -> None:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from services.market_rules import MarketRules, MarketState
+
 
 class Trade(NamedTuple):
     """A public trade. `sequence` is its command's: what one command traded belongs together."""
@@ -69,7 +71,8 @@ class MarketEvent(NamedTuple):
     tick_size: str
     lot_size: str
     notional_min: int
-    halted: bool
+    state: MarketState
+    rules: MarketRules | None
 
 
 Event = OrderEvent | BookEvent | AssetEvent | MarketEvent

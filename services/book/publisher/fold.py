@@ -45,6 +45,7 @@ class Fold:
         checksum: of the top ten.
         time_ns: of the last change; 0 before the first.
         last_trade_id: 0 before the first.
+        last_price_ticks: the last trade's; 0 before the first.
     """
 
     def __init__(self, market: Market) -> None:
@@ -56,6 +57,7 @@ class Fold:
         self.checksum = self.top_checksum()
         self.time_ns = 0
         self.last_trade_id = 0
+        self.last_price_ticks = 0
         self._last_taken = 0
         self._moved: dict[bool, dict[int, int]] = {False: {}, True: {}}
         self._traded: list[tuple[Trade, ...]] = []
@@ -113,6 +115,7 @@ class Fold:
                 f"{self.market.symbol}: trade {trade.trade_id} does not follow {self.last_trade_id}"
             )
             self.last_trade_id = trade.trade_id
+        self.last_price_ticks = trades[-1].price_ticks
         self._traded.append(trades)
 
     def top_checksum(self) -> int:

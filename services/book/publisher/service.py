@@ -1,5 +1,6 @@
 """BookService: market data for everybody."""
 
+import asyncio
 import base64
 import binascii
 from collections.abc import AsyncIterator, Iterator
@@ -10,6 +11,7 @@ import grpc
 from clearbook.v1 import book_service_pb2 as pb
 
 from services.book.publisher import wire
+from services.book.publisher.bell import Bell
 from services.book.publisher.board import Board
 from services.book.publisher.store import Store
 from services.book.publisher.subscriber import MESSAGES_AT_ONCE, Subscriber
@@ -26,6 +28,8 @@ DEPTH_LEVELS_MAX = 5_000
 PAGE_DEFAULT_TRADES = 100
 PAGE_TRADES_MAX = 1_000
 SUBSCRIPTIONS_MAX = 2_000
+INDICATIVE_SECONDS = 1.0
+"""How often a stream of markets looks what an auction would be."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -53,8 +57,24 @@ class BookService:
     async def ListMarkets(self, request: pb.ListMarketsRequest, context: Context) -> pb.ListMarketsResponse:
         """See the proto."""
         self._check_open()
-        markets = [wire.market(topic.market, topic.event.halted) for topic in self._board.by_symbol()]
-        return pb.ListMarketsResponse(markets=markets)
+        return pb.ListMarketsResponse(markets=[_listed(topic) for topic in self._board.by_symbol()])
+
+    async def StreamMarkets(self, request: pb.StreamMarketsRequest, context: Context) -> AsyncIterator[bytes]:
+        """See the proto."""
+        self._check_open()
+        board, bell = self._board, self._board.market_bell
+        told: dict[str, pb.Market] | None = None
+        told_beats = bell.beats
+        with self._subscribed("markets", context):
+            while True:
+                changes, beats = board.market_changes, bell.beats
+                now = {topic.market.symbol: _listed(topic) for topic in board.by_symbol()}
+                changed = [market for symbol, market in now.items() if told is None or told.get(symbol) != market]
+                if changed or told is None or beats != told_beats:
+                    told, told_beats = now, beats
+                    yield wire.markets(changed)
+                if (changes, beats) == (board.market_changes, bell.beats):
+                    await _ring(bell, seconds_max=INDICATIVE_SECONDS if _collecting(now) else None)
 
     async def GetOrderBook(self, request: pb.GetOrderBookRequest, context: Context) -> pb.GetOrderBookResponse:
         """See the proto."""
@@ -161,6 +181,24 @@ class BookService:
             yield
 
 
+def _listed(topic: Topic) -> pb.Market:
+    return wire.market(topic.market, topic.event, topic.auction())
+
+
+def _collecting(markets: dict[str, pb.Market]) -> bool:
+    """Whether any of them may have another indicative auction soon."""
+    return any(market.state == pb.MARKET_STATE_PRE_OPEN for market in markets.values())
+
+
+async def _ring(bell: Bell, seconds_max: float | None) -> None:
+    """Returns at the next ring or beat, or after so long."""
+    try:
+        async with asyncio.timeout(seconds_max):
+            await bell.wait()
+    except TimeoutError:
+        return  # as wanted
+
+
 def _within(value: int, maximum: int, field: str) -> int:
     if not 0 <= value <= maximum:
         raise Rejected(Reason.INVALID_FIELD, f"{field} must be 0 to {maximum}, not {value}", field)
@@ -197,6 +235,7 @@ def add_to_server(service: BookService, server: Any) -> None:
         "ListTrades": unary(
             service.ListTrades, pb.ListTradesRequest.FromString, pb.ListTradesResponse.SerializeToString
         ),
+        "StreamMarkets": stream(service.StreamMarkets, pb.StreamMarketsRequest.FromString, None),
         "StreamTrades": stream(service.StreamTrades, pb.StreamTradesRequest.FromString, None),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

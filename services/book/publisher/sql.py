@@ -3,7 +3,7 @@
 CURSOR = "SELECT incarnation, journal_sequence FROM journal_cursor WHERE single = 1"
 ASSETS = "SELECT asset_id, symbol, decimals FROM assets"
 MARKETS = (
-    "SELECT market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, halted,"
+    "SELECT market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, state, rules,"
     " sequence, checksum, time_ns, last_trade_id FROM markets ORDER BY market_id"
 )
 LEVELS = "SELECT buys, price_ticks, lots FROM levels WHERE market_id = $1"
@@ -24,10 +24,12 @@ MOVE_CURSOR = (
 )
 INSERT_ASSET = "INSERT INTO assets (asset_id, symbol, decimals) VALUES ($1, $2, $3)"
 UPSERT_MARKET = (
-    "INSERT INTO markets (market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, halted,"
-    " sequence, checksum, time_ns, last_trade_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
-    " ON CONFLICT (market_id) DO UPDATE SET halted = excluded.halted, sequence = excluded.sequence,"
-    " checksum = excluded.checksum, time_ns = excluded.time_ns, last_trade_id = excluded.last_trade_id"
+    "INSERT INTO markets (market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, state,"
+    " rules, sequence, checksum, time_ns, last_trade_id)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+    " ON CONFLICT (market_id) DO UPDATE SET state = excluded.state, rules = excluded.rules,"
+    " sequence = excluded.sequence, checksum = excluded.checksum, time_ns = excluded.time_ns,"
+    " last_trade_id = excluded.last_trade_id"
 )
 UPSERT_LEVEL = (
     "INSERT INTO levels (market_id, buys, price_ticks, lots) VALUES ($1, $2, $3, $4)"

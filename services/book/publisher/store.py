@@ -17,6 +17,7 @@ from services.book.publisher.board import Board
 from services.book.publisher.events import AssetEvent, MarketEvent, Trade
 from services.book.publisher.fold import Change, Fold
 from services.book.publisher.topic import RESUME_CHANGES_MAX
+from services.market_rules import MarketState, of_stored, stored
 from services.runtime import log, metrics
 from services.runtime.db import Conflict, Database, Row, Statement, Unavailable, Value
 from services.runtime.rpc import Backoff
@@ -64,12 +65,14 @@ class Store:
             board.add_asset(AssetEvent(*asset))
         for row in await self._db.fetch(sql.MARKETS):
             topic = board.add_market(_market_event(row))
-            sequence, checksum, time_ns, last_trade_id = row[8:]
+            sequence, checksum, time_ns, last_trade_id = row[9:]
             fold = Fold(topic.market)
             await self._load_levels(fold)
             if fold.top_checksum() != checksum:
                 raise StartError(f"the stored book of {topic.market.symbol} is damaged: start once with --rebuild")
             fold.restore(sequence, checksum, time_ns, last_trade_id)
+            for trade in await self.trades_before(topic.market.market_id, last_trade_id + 1, 1):
+                fold.last_price_ticks = trade.price_ticks
             changes = await self._load_changes(topic.market.market_id)
             followed = [change.previous_sequence for change in changes[1:]] + [sequence]
             if changes and [change.sequence for change in changes] != followed:
@@ -184,16 +187,17 @@ class Store:
         return statements
 
     def _market(self, event: MarketEvent, fold: Fold) -> Sequence[Value]:
-        told: tuple[Value, ...] = event
+        told: tuple[Value, ...] = event[:6]
         state = (
             self._db.amount(event.notional_min),
-            event.halted,
+            event.state.value,
+            stored(event.rules),
             fold.sequence,
             fold.checksum,
             fold.time_ns,
             fold.last_trade_id,
         )
-        return (*told[:6], *state)
+        return (*told, *state)
 
     async def trades_before(self, market_id: int, before: int, n: int) -> list[Trade]:
         """The at most `n` stored trades with ids below `before`, newest first."""
@@ -211,8 +215,9 @@ class Store:
 
 
 def _market_event(row: Row) -> MarketEvent:
-    market_id, symbol, base, quote, tick_size, lot_size, notional_min, halted, *_ = row
-    return MarketEvent(market_id, symbol, base, quote, tick_size, lot_size, int(notional_min), bool(halted))
+    market_id, symbol, base, quote, tick_size, lot_size, notional_min, state, rules, *_ = row
+    parts = (market_id, symbol, base, quote, tick_size, lot_size)
+    return MarketEvent(*parts, int(notional_min), MarketState(state), of_stored(rules))
 
 
 def _trade(row: Row) -> Trade:

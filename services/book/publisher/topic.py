@@ -10,10 +10,12 @@ from services.book.publisher.bell import Bell
 from services.book.publisher.crop import Crop
 from services.book.publisher.events import MarketEvent, Trade
 from services.book.publisher.fold import Change, Fold
+from services.book.publisher.indicative import indicative
 from services.book.publisher.once import Once
 from services.book.publisher.tape import Print, Tape
 from services.book.publisher.window import Message, Window
 from services.errors import Reason, Rejected
+from services.market_rules import MarketState
 from services.units import Market
 
 RESUME_CHANGES_MAX = 10_000
@@ -87,6 +89,12 @@ class Topic:
             self.tape_bell.ring()
         self.full.bell.ring()
         return change, traded
+
+    def auction(self) -> tuple[int, int] | None:
+        """Before the opening: at which price, in ticks, how many lots would trade now; None: nobody would."""
+        if self.event.state is not MarketState.PRE_OPEN:
+            return None
+        return indicative(self.fold.depth, self.fold.last_price_ticks)
 
     def beat(self) -> None:
         """The heartbeat interval has passed."""

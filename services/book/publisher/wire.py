@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.book.publisher.events import AssetEvent, BookEvent, Event, MarketEvent, OrderEvent, Row, Trade
 from services.book.publisher.fold import Change, Fold, Level
+from services.market_rules import PPM_PER_BASIS_POINT, MarketRules, MarketState
 from services.units import Market
 
 NS_PER_SECOND = 1_000_000_000
@@ -84,21 +85,56 @@ def _market(market: journal_pb2.Market) -> MarketEvent:
         market.tick_size,
         market.lot_size,
         int(market.notional_min or "0"),
-        market.state in (journal_pb2.MARKET_STATE_HALTED, journal_pb2.MARKET_STATE_CLOSED),
+        MarketState(market.state),
+        _rules(market.rules) if market.HasField("rules") else None,
     )
 
 
-def market(market: Market, halted: bool) -> pb.Market:
-    """A market as listed."""
-    return pb.Market(
+def _rules(m: journal_pb2.MarketRules) -> MarketRules:
+    return MarketRules(
+        m.quantity_min_lots,
+        m.quantity_max_lots,
+        int(m.notional_max or 0),
+        m.band_ppm,
+        int(m.notional_min or 0),
+        m.open_orders_max,
+    )
+
+
+def market(market: Market, event: MarketEvent, auction: tuple[int, int] | None = None) -> pb.Market:
+    """A market as listed.
+
+    Args:
+        market: its names and units.
+        event: as it is now.
+        auction: at which price, in ticks, how many lots would trade if it opened now; None: nobody would.
+    """
+    rules = event.rules or MarketRules(notional_min=event.notional_min)
+    listed = pb.Market(
         market=market.symbol,
         base_asset=market.base.symbol,
         quote_asset=market.quote.symbol,
         tick_size=market.format_price(1),
         lot_size=market.format_quantity(1),
-        notional_min=market.quote.format(market.notional_min),
-        state=pb.MARKET_STATE_HALTED if halted else pb.MARKET_STATE_OPEN,
+        notional_min=market.quote.format(rules.notional_min),
+        state=event.state.value,  # type: ignore[arg-type]  # the numbers are the proto's
+        rules=pb.MarketRules(
+            quantity_min=market.format_quantity(rules.quantity_min_lots) if rules.quantity_min_lots else "",
+            quantity_max=market.format_quantity(rules.quantity_max_lots) if rules.quantity_max_lots else "",
+            notional_max=market.quote.format(rules.notional_max) if rules.notional_max else "",
+            price_band_basis_points=rules.band_ppm // PPM_PER_BASIS_POINT,
+            open_orders_max=rules.open_orders_max,
+        ),
     )
+    if auction is not None:
+        listed.auction.price = market.format_price(auction[0])
+        listed.auction.quantity = market.format_quantity(auction[1])
+    return listed
+
+
+def markets(listed: Iterable[pb.Market]) -> bytes:
+    """Markets that have changed (none: a heartbeat), as a stream's message."""
+    return pb.StreamMarketsResponse(markets=listed).SerializeToString()
 
 
 def book(fold: Fold, depth: int) -> pb.GetOrderBookResponse:
