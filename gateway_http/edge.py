@@ -39,7 +39,11 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = next((value.decode("latin-1") for key, value in scope["headers"] if key == REQUEST_ID_HEADER), None)
+        given = None
+        for name, value in scope["headers"]:
+            if name == REQUEST_ID_HEADER:
+                given = value.decode("latin-1")
+                break
         request_id = log.bind_request(given).encode()
         told: dict[str, str] = {}
         scope[TOLD] = told

@@ -26,6 +26,7 @@ from services.runtime import log
 from services.runtime.metadata import AUTHORIZATION_KEY, REQUEST_ID_KEY, USER_KEY
 
 BODY_SECONDS_MAX: Final = 10.0
+PREFIX: Final = "/clearbook.v1.OrderService/"
 LARGE_BODY_BYTES_MAX: Final = 512 * 1024
 """Of several orders: as JSON they take twice what order_gateway admits of them."""
 SERVICE: Final = order_pb.DESCRIPTOR.services_by_name["OrderService"]
@@ -61,11 +62,6 @@ class Route(NamedTuple):
     brief: bool = False
     form: bool = False
     names: Names = OF_PROTO
-
-    @property
-    def method(self) -> str:
-        """Full name of the RPC."""
-        return f"/{SERVICE.full_name}/{self.rpc}"
 
 
 def _route(path: str, rpc: str, summary: str, *, repeatable: bool, large: bool = False) -> Route:
@@ -154,7 +150,7 @@ class Orders:
             raise Rejected(Reason.UNSUPPORTED_MEDIA_TYPE, why)
         request, user_id = route.decode(wire.form_order(body) if form else body)
         response = await self._forward.call(
-            route.method,
+            f"{PREFIX}{route.rpc}",
             request.SerializeToString(),
             credentials(user_id, authorization),
             scope["client"][0] if scope["client"] else "",

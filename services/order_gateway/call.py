@@ -1,7 +1,8 @@
 """One call as it came in, over gRPC or through the shim: all that identity is decided from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from services.order_gateway.identity.who import Identity
 
@@ -11,8 +12,7 @@ ANSWER_SECONDS_MAX = 10.0
 Metadata = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(Struct, frozen=True):
     """A signature of the REST scheme, as the caller gave it.
 
     Attributes:
@@ -28,8 +28,7 @@ class Signed:
     query_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """What surrounds a request.
 
     Attributes:

@@ -11,9 +11,11 @@ import secrets
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from services.errors import Reason, Rejected
 from services.order_gateway import wire
@@ -57,13 +59,8 @@ class Shared(NamedTuple):
     answer: Callable[[Any], bytes]
 
 
-class Answer(NamedTuple):
-    """To one item: a serialized response, or a serialized google.rpc.Status, and what is told beside it."""
-
-    item_id: int
-    response: bytes
-    status: bytes
-    trailer: Mapping[str, str]
+Answer = tuple[int, bytes, bytes, Mapping[str, str]]
+"""To one item, by its id: a serialized response or a serialized google.rpc.Status, and what is told beside it."""
 
 
 class Item(Protocol):
@@ -208,13 +205,52 @@ async def _unknown(_call: Call) -> bytes:
     raise Rejected(Reason.MALFORMED_REQUEST, "no such method", "method")
 
 
-@dataclass(slots=True, eq=False)
-class _Asked:
+class _Asked(Struct, eq=False):
     """An item on its way."""
 
     item_id: int
     call: Call
     brief: bool
+
+
+class _Admitted(Struct):
+    """An item of a method that takes several at once."""
+
+    asked: _Asked
+    caller: Caller
+    request: Any
+
+
+class _Waiting:
+    """Items of one message whose outcomes are not known yet: what is not by ANSWER_SECONDS_MAX is DEADLINE.
+
+    One timer for all of them: one for each would cost as much as its answer.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, refuse: Callable[[_Asked, Exception], None]) -> None:
+        self._loop, self._refuse = loop, refuse
+        self._items: set[_Asked] = set()
+        self._give_up: asyncio.TimerHandle | None = None
+
+    def add(self, asked: _Asked) -> None:
+        self._items.add(asked)
+        if self._give_up is None:
+            self._give_up = self._loop.call_later(ANSWER_SECONDS_MAX, self._end)
+
+    def ends(self, asked: _Asked) -> bool:
+        """It is known what became of one; False: too late."""
+        if asked not in self._items:
+            return False
+        self._items.remove(asked)
+        if not self._items and self._give_up is not None:
+            self._give_up.cancel()
+            self._give_up = None
+        return True
+
+    def _end(self) -> None:
+        for asked in self._items:
+            self._refuse(asked, Rejected(Reason.DEADLINE))
+        self._items.clear()
 
 
 class _Stream:
@@ -236,7 +272,7 @@ class _Stream:
             self._room.clear()
             await self._room.wait()
         self._in_flight += len(items)
-        together: dict[tuple[str, int], list[tuple[_Asked, Caller, Any]]] = {}
+        together: dict[tuple[str, int], list[_Admitted]] = {}
         for item in items:
             asked = _Asked(item.id, call_of(item), item.brief)
             shared = self._forwarder.shared.get(item.method)
@@ -249,11 +285,13 @@ class _Stream:
                 self._refuse(asked, error)
                 continue
             if isinstance(who, Caller):
-                together.setdefault((item.method, who.account_id), []).append((asked, who, request))
+                together.setdefault((item.method, who.account_id), []).append(_Admitted(asked, who, request))
             else:
                 running.create_task(self._run_late(asked, who, request), name="forwarded call")
-        for (_, account_id), several in together.items():
-            self._begin(account_id, several)
+        if together:
+            waiting = _Waiting(self._loop, self._refuse)
+            for (method, account_id), several in together.items():
+                self._begin(self._forwarder.shared[method], account_id, several, waiting)
 
     async def _run(self, asked: _Asked) -> None:
         """One item, by itself."""
@@ -273,27 +311,23 @@ class _Stream:
         except Exception as error:  # as above
             self._refuse(asked, error)
         else:
-            self._begin(caller.account_id, [(asked, caller, request)])
+            shared, waiting = self._forwarder.shared[asked.call.method], _Waiting(self._loop, self._refuse)
+            self._begin(shared, caller.account_id, [_Admitted(asked, caller, request)], waiting)
 
-    def _begin(self, account_id: int, several: Sequence[tuple[_Asked, Caller, Any]]) -> None:
+    def _begin(self, shared: Shared, account_id: int, several: Sequence[_Admitted], waiting: _Waiting) -> None:
         """Items of one method and one account, in one step; each is answered when it is known what became of it."""
-        shared = self._forwarder.shared[several[0][0].call.method]
-        waiting: set[_Asked] = set()
-        give_up = self._loop.call_later(ANSWER_SECONDS_MAX, self._give_up, waiting)
         try:
-            promises = shared.begin(account_id, [(caller, request) for _, caller, request in several])
+            promises = shared.begin(account_id, [(item.caller, item.request) for item in several])
         except Exception as error:  # as above
-            for asked, _, _ in several:
-                self._refuse(asked, error)
+            for item in several:
+                self._refuse(item.asked, error)
             return
-        for (asked, _, _), promise in zip(several, promises, strict=True):
+        for item, promise in zip(several, promises, strict=True):
             if isinstance(promise, Rejected):
-                self._refuse(asked, promise)
+                self._refuse(item.asked, promise)
             else:
-                waiting.add(asked)
-                promise.add_done_callback(partial(self._landed, shared, asked, waiting, give_up))
-        if not waiting:
-            give_up.cancel()
+                waiting.add(item.asked)
+                promise.add_done_callback(partial(self._landed, shared, item.asked, waiting))
 
     def end(self) -> None:
         """No more items will come: `write` returns when all are answered."""
@@ -302,20 +336,10 @@ class _Stream:
 
     # Out.
 
-    def _landed(
-        self,
-        shared: Shared,
-        asked: _Asked,
-        waiting: set[_Asked],
-        give_up: asyncio.TimerHandle,
-        promise: "asyncio.Future[Any]",
-    ) -> None:
+    def _landed(self, shared: Shared, asked: _Asked, waiting: _Waiting, promise: "asyncio.Future[Any]") -> None:
         error = promise.exception()
-        if asked not in waiting:
+        if not waiting.ends(asked):
             return None  # it was answered DEADLINE
-        waiting.discard(asked)
-        if not waiting:
-            give_up.cancel()
         if error is not None:
             assert isinstance(error, Exception)
             return self._refuse(asked, error)
@@ -325,21 +349,15 @@ class _Stream:
             return self._refuse(asked, bug)
         return self._succeed(asked, response)
 
-    def _give_up(self, waiting: set[_Asked]) -> None:
-        """What is not known by now may become known to whoever asks again."""
-        for asked in waiting:
-            self._refuse(asked, Rejected(Reason.DEADLINE))
-        waiting.clear()
-
     def _refuse(self, asked: _Asked, error: Exception) -> None:
         log.bind_request(asked.call.metadata.get(REQUEST_ID_KEY))
         status = rpc.status_for(error, asked.call.method).SerializeToString()
         self._forwarder.count(asked.call.method, "refused")
-        self._add(Answer(asked.item_id, b"", status, asked.call.trailer))
+        self._add((asked.item_id, b"", status, asked.call.trailer))
 
     def _succeed(self, asked: _Asked, response: bytes) -> None:
         self._forwarder.count(asked.call.method, "ok")
-        self._add(Answer(asked.item_id, response, b"", asked.call.trailer))
+        self._add((asked.item_id, response, b"", asked.call.trailer))
 
     def _add(self, answer: Answer) -> None:
         self._answers.append(answer)
@@ -364,5 +382,5 @@ class _Stream:
         while self._answers and size < ANSWERS_BYTES_ENOUGH:
             answer = self._answers.popleft()
             together.append(answer)
-            size += len(answer.response) + len(answer.status)
+            size += len(answer[1]) + len(answer[2])
         return together

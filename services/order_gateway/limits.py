@@ -28,6 +28,7 @@ class Weight(NamedTuple):
 
 
 ONE_REQUEST = Weight(requests=1)
+ONE_ORDER = Weight(orders=1)
 
 STREAMS_MAX: Final = 1_000
 """Streams that nobody needs to be known for, open at once."""

@@ -32,13 +32,16 @@ class Access(Enum):
     @property
     def scope(self) -> Scope:
         """What a credential needs for it; not for the first two."""
-        return Scope[self.name]
+        return SCOPES[self]
 
     @property
     def of_account(self) -> bool:
         """Whether the handler acts for an account."""
         return self in {Access.READ, Access.TRADE, Access.WITHDRAW}
 
+
+SCOPES = {access: Scope[access.name] for access in Access if access.name in Scope.__members__}
+"""What a credential needs, by access."""
 
 Handler = Callable[[Any, Any, float], Awaitable[Any]]
 """(who was admitted, request, seconds to wait for an outcome) → response."""

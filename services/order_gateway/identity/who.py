@@ -1,7 +1,8 @@
 """Who was admitted: what every handler is given."""
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from services.errors import Reason, Rejected
 from services.order_gateway.identity.scopes import Scope, allows
@@ -13,8 +14,7 @@ ADMIN_USER = "admin"
 _USER = re.compile(rf"[A-Za-z0-9._-]{{1,{USER_CHARS_MAX}}}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """Somebody known.
 
     Attributes:
@@ -36,8 +36,7 @@ class Identity:
         return allows(self.scopes, scope)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """Somebody known, with an account."""
 
     identity: Identity
@@ -49,8 +48,7 @@ class Caller:
         return self.identity.user
 
 
-@dataclass(frozen=True, slots=True)
-class Visitor:
+class Visitor(Struct, frozen=True):
     """Somebody who need not be known.
 
     Attributes:

@@ -11,7 +11,7 @@ from services.order_gateway.cancels import Cancels
 from services.order_gateway.history import History
 from services.order_gateway.identity.who import Caller
 from services.order_gateway.ledger import Ledger
-from services.order_gateway.limits import Weight
+from services.order_gateway.limits import ONE_ORDER, Weight
 from services.order_gateway.methods import Access, Method, Together
 from services.order_gateway.model import Placed, Wanted
 from services.order_gateway.orders import Orders
@@ -144,4 +144,4 @@ class OrderHandlers:
 
 
 def _one_order(_request: pb.PlaceOrderRequest | pb.ReplaceOrderRequest) -> Weight:
-    return Weight(orders=1)
+    return ONE_ORDER
