@@ -46,23 +46,28 @@ async def outcomes(pending: "Sequence[asyncio.Future[T]]", seconds: float) -> li
 
     What is waited for goes on, whoever stops waiting.
     """
-    try:
-        async with asyncio.timeout(seconds):
-            for done in pending:
-                if not done.done():
-                    await asyncio.wait([done])
-    except TimeoutError:
-        pass  # what is known by now is told
-    found: list[T | Exception] = []
-    for done in pending:
-        if not done.done():
-            found.append(Rejected(Reason.DEADLINE))
-            continue
-        error = done.exception()
-        if error is not None and not isinstance(error, Exception):
-            raise error
-        found.append(done.result() if error is None else error)
-    return found
+    waiting = [done for done in pending if not done.done()]
+    if waiting:
+        try:
+            async with asyncio.timeout(seconds):
+                for done in waiting:
+                    if not done.done():
+                        await asyncio.wait([done])
+        except TimeoutError:
+            pass  # what is known by now is told
+    return [_now(done) for done in pending]
+
+
+def _now(done: "asyncio.Future[T]") -> T | Exception:
+    """What became of one, if it is known by now."""
+    if not done.done():
+        return Rejected(Reason.DEADLINE)
+    error = done.exception()
+    if error is None:
+        return done.result()
+    if not isinstance(error, Exception):
+        raise error
+    return error
 
 
 async def answer(pending: "asyncio.Future[T]", seconds: float) -> T:

@@ -30,7 +30,7 @@ class Seen:
     def add(self, key: Key, now_ns: int) -> None:
         """Remembers an id from now on."""
         self._turn(now_ns)
-        for bit in _bits(key):
+        for bit in _bits(_checksum(key)):
             self._current[(bit & _BITS_MASK) >> 3] |= 1 << (bit & 7)
 
     def maybe(self, key: Key, now_ns: int) -> bool:
@@ -38,7 +38,11 @@ class Seen:
         if now_ns < self._everything_until_ns:
             return True
         self._turn(now_ns)
-        bits = _bits(key)
+        found = _checksum(key)
+        place = (found & _BITS_MASK) >> 3
+        if not (self._current[place] | self._previous[place]) & 1 << (found & 7):
+            return False  # as nearly always
+        bits = _bits(found)
         return _has(self._current, bits) or _has(self._previous, bits)
 
     def saturate(self, now_ns: int) -> None:
@@ -54,15 +58,16 @@ class Seen:
             self._turned_ns = now_ns
 
 
-def _bits(key: Key) -> tuple[int, ...]:
-    """Five bits of a filter. A checksum will do: two ids of one are a false alarm in a thousand at the most."""
-    found = crc32(f"{key[0]} {key[1]}".encode())
+def _checksum(key: Key) -> int:
+    """It will do for a hash: two ids of one are a false alarm in a thousand at the most."""
+    return crc32(f"{key[0]} {key[1]}".encode())
+
+
+def _bits(found: int) -> tuple[int, ...]:
+    """Five bits of a filter."""
     step = (found * _SPREAD) >> 7 | 1
     return found, found + step, found + 2 * step, found + 3 * step, found + 4 * step
 
 
 def _has(ids: bytearray, bits: tuple[int, ...]) -> bool:
-    for bit in bits:  # noqa: SIM110 - nearly always over with the first: all() would take twice as long
-        if not ids[(bit & _BITS_MASK) >> 3] & 1 << (bit & 7):
-            return False
-    return True
+    return all(ids[(bit & _BITS_MASK) >> 3] & 1 << (bit & 7) for bit in bits)

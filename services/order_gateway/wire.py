@@ -256,11 +256,13 @@ def _write_order(part: journal.PlaceOrder, body: model.PlaceOrder) -> None:
     part.market_id = asked.market.market_id
     part.side = journal.SIDE_BUY if asked.buys else journal.SIDE_SELL
     part.type = journal.ORDER_TYPE_LIMIT if asked.limit else journal.ORDER_TYPE_MARKET
-    part.time_in_force = asked.time_in_force.value  # type: ignore[assignment]  # the numbers are the proto's
-    part.post_only = asked.post_only
+    part.time_in_force = int(asked.time_in_force)  # type: ignore[assignment]  # the numbers are the proto's
+    if asked.post_only:
+        part.post_only = True
     part.price_ticks = asked.price_ticks
     part.quantity_lots = asked.quantity_lots
-    part.budget = str(body.budget) if body.budget else ""
+    if body.budget:
+        part.budget = str(body.budget)
     part.client_order_id = body.client_order_id
     part.maker_fee_ppm = body.maker_fee_ppm
     part.taker_fee_ppm = body.taker_fee_ppm
