@@ -177,8 +177,8 @@ class Hops:
         with self.hop("gateway: answer"):
             response = order_pb.TradeResponse()
             known = [item for item in await outcomes(promises, SECONDS_MAX) if not isinstance(item, Exception)]
-            found = trade_wire.Outcomes(None, (), (), known, ())
-            trade_wire.add_answer(response, 1, order_pb.ACK_LEVEL_ACCEPTED, found, self.ledger.markets)
+            told_of = trade_wire.Outcomes(None, (), (), known, ())
+            trade_wire.add_answer(response, 1, order_pb.ACK_LEVEL_ACCEPTED, told_of, self.ledger.markets)
             answer = response.SerializeToString()
         with self.hop("client: parse"):
             told = order_pb.TradeResponse.FromString(answer).answers[0].orders
