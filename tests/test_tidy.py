@@ -77,6 +77,7 @@ PURE = BASE | {
     "services.order_gateway.movements",
     "services.order_gateway.paging",
     "services.order_gateway.placing",
+    "services.order_gateway.preview",
     "services.order_gateway.takes",
     "services.order_gateway.transfer_ids",
     "services.order_gateway.unsettled",

@@ -37,6 +37,7 @@ from services.order_gateway.rpcs import freezes as freeze_rpcs
 from services.order_gateway.rpcs import keys as key_rpcs
 from services.order_gateway.rpcs import money as money_rpcs
 from services.order_gateway.rpcs import orders as order_rpcs
+from services.order_gateway.rpcs import previews as preview_rpcs
 from services.order_gateway.rpcs import settlements as settlement_rpcs
 from services.order_gateway.rpcs import trading as trading_rpcs
 from services.order_gateway.service import FORWARD, add_forward, add_public
@@ -244,6 +245,7 @@ class Gateway:
         self.methods = methods = [
             *order_rpcs.OrderHandlers(ledger, orders, replaces, cancels, history, watches).methods(),
             *batch_rpcs.BatchHandlers(ledger, orders, replaces, cancels).methods(),
+            *preview_rpcs.PreviewHandlers(ledger, orders).methods(),
             *default_rpcs.DefaultsHandlers(ledger, session).methods(),
             *trading_rpcs.TradingHandlers(ledger, orders, replaces, cancels, disconnects).methods(),
             *account_rpcs.AccountHandlers(ledger, history, watches).methods(),

@@ -33,6 +33,7 @@ from services.order_gateway.model import (
 )
 from services.order_gateway.outcomes import answer, give, promised
 from services.order_gateway.placing import Placing
+from services.order_gateway.preview import Moment, Previewed, own_lots, preview
 from services.order_gateway.seen import Seen
 from services.order_gateway.session import Flight, Session, refusal
 from services.order_gateway.store import Store
@@ -431,6 +432,23 @@ class Orders:
         taken = await self._store.taken(order)
         placed = structs.replace(order, client_order_id=placed_as).as_placed(taken, placement.market)
         return Placed(placed, tuple(taken[:PLACED_EXECUTIONS_MAX]))
+
+    def preview(self, account_id: int, placement: Placement) -> Previewed:
+        """What would come of an order if it were placed now, and is not.
+
+        Raises:
+            Rejected: what `place` would refuse it for, but for what only the book knows.
+        """
+        self._check_market(account_id, placement, 0)
+        self._check_open(account_id, int(placement.may_stay))
+        asset, needed, budget = self._needs(account_id, placement)
+        self._session.check_room(account_id, 0)
+        market_id, ledger = placement.market.market_id, self._ledger
+        book = ledger.books[market_id]
+        own = own_lots(ledger.open_orders(account_id).values(), placement)
+        now = Moment(book.state, book.rules, book.depth, ledger.volumes.prices.get(market_id, 0), own)
+        asked, rate = self._resolved(account_id, placement), self._fees.rates(account_id).taker_ppm
+        return Previewed(asset, needed, budget, ledger.sequence, preview(asked, budget, rate, now))
 
     # All the rest.
 

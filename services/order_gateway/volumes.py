@@ -36,7 +36,7 @@ class Volumes:
     ) -> None:
         self.asset, self._markets = asset, markets
         self.prices: dict[int, int] = dict(prices)
-        """The last price of each market that is quoted in the asset, in ticks."""
+        """The last price of each market, in ticks."""
         self._days: dict[int, dict[int, int]] = {}
         self._forgotten = 0
         """The last day that was dropped."""
@@ -47,8 +47,7 @@ class Volumes:
         """Counts sides of trades."""
         day = time_ns // DAY_NS
         for execution in executions:
-            if market.quote.symbol == self.asset:
-                self.prices[market.market_id] = execution.price_ticks
+            self.prices[market.market_id] = execution.price_ticks
             value = self._value(market, execution)
             if value:
                 self._count(execution.account_id, day, value)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clearbook.v1 import admin_service_pb2 as admin_pb
 from clearbook.v1 import order_service_pb2 as pb
 
 from services.errors import Rejected
@@ -248,3 +249,84 @@ async def test_who_is_not_heard_of_has_nothing_open(exchange: Exchange) -> None:
     assert [told(order) for order in ended] == [("CANCEL_AFTER", "0", "0")] * 2
     assert all(order.event_time.ToNanoseconds() >= at.ToNanoseconds() for order in ended)
     assert told((await bob.get(client_order_id="bob's")).order) == ("OPEN", "0", "1")
+
+
+NONE, LESS = pb.SELF_TRADE_PREVENTION_NONE, pb.SELF_TRADE_PREVENTION_DECREMENT
+OLDER = pb.SELF_TRADE_PREVENTION_CANCEL_OLDEST
+FOK, IOC, DAY = pb.TIME_IN_FORCE_FOK, pb.TIME_IN_FORCE_IOC, pb.TIME_IN_FORCE_DAY
+PREVIEWS: list[tuple[pb.PlaceOrderRequest, str, str]] = [
+    # an order; where it stands then or why it ended, or its refusal; what it trades
+    # bids 29950 × 1 and 29900 × 2; asks 30000 × 1, 30100 × 2 (the younger 1 is mine), 30200 × 3; last 30000
+    (limit("BUY", "29800.00", "1"), "OPEN", ""),
+    (limit("BUY", "30000.00", "1"), "FILLED", "1 @ 30000.00"),
+    (limit("BUY", "30050.00", "1.5"), "OPEN", "1 @ 30000.00"),
+    (limit("BUY", "30200.00", "3"), "SELF_TRADE", "1 @ 30000.00, 1 @ 30100.00"),
+    (limit("BUY", "30200.00", "5.5", self_trade_prevention=NONE), "FILLED",
+     "1 @ 30000.00, 2 @ 30100.00, 2.5 @ 30200.00"),
+    (limit("BUY", "30200.00", "4", self_trade_prevention=OLDER), "FILLED",
+     "1 @ 30000.00, 1 @ 30100.00, 2 @ 30200.00"),
+    (limit("BUY", "30200.00", "4", self_trade_prevention=LESS), "FILLED",
+     "1 @ 30000.00, 1 @ 30100.00, 1 @ 30200.00"),
+    (limit("BUY", "30050.00", "1.5", time_in_force=IOC), "IOC", "1 @ 30000.00"),
+    (limit("BUY", "30050.00", "1.5", time_in_force=FOK), "FOK", ""),
+    (limit("SELL", "29900.00", "2.5", time_in_force=FOK), "FILLED", "1 @ 29950.00, 1.5 @ 29900.00"),
+    (limit("SELL", "29950.00", "1", post_only=True), "POST_ONLY", ""),
+    (limit("SELL", "29950.00", "1", post_only=True, post_only_mode=pb.POST_ONLY_MODE_REPRICE), "OPEN", ""),
+    (limit("SELL", "29920.00", "2", min_quantity="1.5"), "MINIMUM", ""),
+    (limit("SELL", "29920.00", "2", min_quantity="1", time_in_force=DAY), "OPEN", "1 @ 29950.00"),
+    (limit("SELL", "29800.00", "1", trigger=pb.TRIGGER_STOP, trigger_price="29900.00"), "WAITING", ""),
+    (limit("SELL", "29950.00", "1", trigger=pb.TRIGGER_STOP, trigger_price="30000.00"), "FILLED", "1 @ 29950.00"),
+    (market("SELL", "3"), "FILLED", "1 @ 29950.00, 2 @ 29900.00"),
+    (market("SELL", "3.5"), "IOC", "1 @ 29950.00, 2 @ 29900.00"),
+    (market("BUY", "2"), "FILLED", "1 @ 30000.00, 1 @ 30100.00"),
+    (market("BUY", "2", quote_budget="45000"), "BUDGET", "1 @ 30000.00, 0.49833 @ 30100.00"),
+    (limit("SELL", "29950.001", "1"), "INVALID_PRICE", ""),
+    (limit("SELL", "29950.00", "150"), "INSUFFICIENT_FUNDS", ""),
+    (limit("SELL", "40000.00", "1"), "PRICE_OUT_OF_BAND", ""),
+    (limit("SELL", "30000.00", "201"), "QUANTITY_TOO_LARGE", ""),
+]  # fmt: skip
+
+
+async def test_an_order_comes_to_what_its_preview_said(exchange: Exchange) -> None:
+    alice, bob, root = exchange.user("alice"), exchange.user("bob"), exchange.user("admin")
+    rules = admin_pb.SetMarketRulesRequest(
+        market="BTC-USD", price_band_basis_points=1_000, quantity_max="200", reason="because"
+    )
+    await root.administer("SetMarketRules", rules)
+    book = [("BUY", "29950.00", "1"), ("BUY", "29900.00", "2"), ("SELL", "30000.00", "1"), ("SELL", "30100.00", "1")]
+
+    async def again() -> None:
+        """Draws the book anew."""
+        for client in (alice, bob):
+            await client.orders.CancelAllOrders(pb.CancelAllOrdersRequest(), metadata=client.metadata, timeout=15)
+        for client, rows in (
+            (bob, [("SELL", "30000.00", "0.1")]),
+            (alice, [("BUY", "30000.00", "0.1")]),
+            (bob, book),
+            (alice, [("SELL", "30100.00", "1")]),
+            (bob, [("SELL", "30200.00", "3")]),
+        ):
+            request = pb.PlaceOrdersRequest(orders=[limit(*row) for row in rows])
+            await client.orders.PlaceOrders(request, metadata=client.metadata, timeout=15)
+
+    await again()
+    for request, becomes, trades in PREVIEWS:
+        seen = await alice.orders.PreviewOrder(
+            pb.PreviewOrderRequest(order=request), metadata=alice.metadata, timeout=15
+        )
+        if seen.HasField("refusal"):
+            assert (seen.refusal.reason, "") == (becomes, trades), request
+            assert (await refused(alice.place(request)))[1] == becomes, request
+            continue
+        shown = ", ".join(f"{fill.quantity} @ {fill.price}" for fill in seen.fills)
+        placed = await alice.place(request)
+        state, filled, locked = told(placed.order)
+        assert (state, shown) == (becomes, trades), request
+        if request.trigger != pb.TRIGGER_STOP or state == "WAITING":
+            assert placed.order.quote_budget == seen.quote_budget
+        preview = pb.Order(state=seen.state, cancel_cause=seen.cancel_cause, filled_quantity=seen.filled_quantity)
+        assert told(preview)[:2] == (state, filled), request
+        assert (seen.filled_quote, seen.locked, seen.price) == (placed.order.filled_quote, locked, placed.order.price)
+        assert Decimal(seen.fee) == sum((Decimal(taken.fee) for taken in placed.executions), Decimal(0)), request
+        if seen.fills or placed.order.state == pb.ORDER_STATE_OPEN:
+            await again()

@@ -988,6 +988,138 @@ class CancelAllOrdersResponse(_message.Message):
 Global___CancelAllOrdersResponse: _TypeAlias = CancelAllOrdersResponse  # noqa: Y015
 
 @_typing.final
+class PreviewOrderRequest(_message.Message):
+    """An order that is not to be placed yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def order(self) -> Global___PlaceOrderRequest:
+        """As PlaceOrder would have it."""
+
+    def __init__(
+        self,
+        *,
+        order: Global___PlaceOrderRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewOrderRequest: _TypeAlias = PreviewOrderRequest  # noqa: Y015
+
+@_typing.final
+class PreviewFill(_message.Message):
+    """So much would trade at a price."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    price: _builtins.str
+    """The price."""
+    quantity: _builtins.str
+    """How much."""
+    def __init__(
+        self,
+        *,
+        price: _builtins.str = ...,
+        quantity: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "quantity", b"quantity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewFill: _TypeAlias = PreviewFill  # noqa: Y015
+
+@_typing.final
+class PreviewOrderResponse(_message.Message):
+    """What would come of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CANCEL_CAUSE_FIELD_NUMBER: _builtins.int
+    FILLS_FIELD_NUMBER: _builtins.int
+    FILLED_QUANTITY_FIELD_NUMBER: _builtins.int
+    FILLED_QUOTE_FIELD_NUMBER: _builtins.int
+    AVERAGE_PRICE_FIELD_NUMBER: _builtins.int
+    FEE_FIELD_NUMBER: _builtins.int
+    FEE_ASSET_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    QUOTE_BUDGET_FIELD_NUMBER: _builtins.int
+    NEEDED_FIELD_NUMBER: _builtins.int
+    LOCKED_FIELD_NUMBER: _builtins.int
+    LOCKED_ASSET_FIELD_NUMBER: _builtins.int
+    JOURNAL_SEQUENCE_FIELD_NUMBER: _builtins.int
+    state: Global___OrderState.ValueType
+    """Where it would stand: OPEN, WAITING, FILLED or CANCELED."""
+    cancel_cause: Global___CancelCause.ValueType
+    """Why it would have ended, if canceled."""
+    filled_quantity: _builtins.str
+    """How much in all."""
+    filled_quote: _builtins.str
+    """Of the quote asset, before fees."""
+    average_price: _builtins.str
+    """Quote asset for one of the base asset, rounded down; empty if nothing would trade."""
+    fee: _builtins.str
+    """Taken from what the caller would receive, as if each price were one trade."""
+    fee_asset: _builtins.str
+    """The asset of the fee."""
+    price: _builtins.str
+    """A limit order's price: as asked, unless it would be repriced (REPRICE)."""
+    quote_budget: _builtins.str
+    """A market buy: the most that it might spend."""
+    needed: _builtins.str
+    """What must be available to place it."""
+    locked: _builtins.str
+    """What it would set aside afterwards."""
+    locked_asset: _builtins.str
+    """The asset of both."""
+    journal_sequence: _builtins.int
+    """The journal entry that this is as of."""
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """Set: it would be refused, and nothing else is set."""
+
+    @_builtins.property
+    def fills(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewFill]:
+        """What it would trade at once, best price first: the first 1,000. The caller's own orders are taken for the last of their price."""
+
+    def __init__(
+        self,
+        *,
+        refusal: Global___Refusal | None = ...,
+        state: Global___OrderState.ValueType = ...,
+        cancel_cause: Global___CancelCause.ValueType = ...,
+        fills: _abc.Iterable[Global___PreviewFill] | None = ...,
+        filled_quantity: _builtins.str = ...,
+        filled_quote: _builtins.str = ...,
+        average_price: _builtins.str = ...,
+        fee: _builtins.str = ...,
+        fee_asset: _builtins.str = ...,
+        price: _builtins.str = ...,
+        quote_budget: _builtins.str = ...,
+        needed: _builtins.str = ...,
+        locked: _builtins.str = ...,
+        locked_asset: _builtins.str = ...,
+        journal_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_price", b"average_price", "cancel_cause", b"cancel_cause", "fee", b"fee", "fee_asset", b"fee_asset", "filled_quantity", b"filled_quantity", "filled_quote", b"filled_quote", "fills", b"fills", "journal_sequence", b"journal_sequence", "locked", b"locked", "locked_asset", b"locked_asset", "needed", b"needed", "price", b"price", "quote_budget", b"quote_budget", "refusal", b"refusal", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewOrderResponse: _TypeAlias = PreviewOrderResponse  # noqa: Y015
+
+@_typing.final
 class CancelAfterRequest(_message.Message):
     """Says when."""
 

@@ -96,6 +96,11 @@ class OrderServiceStub:
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.TradeRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_order__service__pb2.TradeResponse.FromString,
                 _registered_method=True)
+        self.PreviewOrder = channel.unary_unary(
+                '/clearbook.v1.OrderService/PreviewOrder',
+                request_serializer=clearbook_dot_v1_dot_order__service__pb2.PreviewOrderRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_order__service__pb2.PreviewOrderResponse.FromString,
+                _registered_method=True)
         self.GetOrder = channel.unary_unary(
                 '/clearbook.v1.OrderService/GetOrder',
                 request_serializer=clearbook_dot_v1_dot_order__service__pb2.GetOrderRequest.SerializeToString,
@@ -232,6 +237,15 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreviewOrder(self, request, context):
+        """Judges and prices an order without placing it: what it would trade at once, the fee, what it would set aside, where it would stand,
+        or why it would be refused, for the same reasons. It is a picture of one moment, of the book as everybody sees it: by the time that
+        the order is placed the book has moved on, and icebergs may hold more than they show. Its client_order_id is not looked up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetOrder(self, request, context):
         """Returns one order of the caller. NOT_FOUND: no such order of the caller.
         """
@@ -322,6 +336,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.Trade,
                     request_deserializer=clearbook_dot_v1_dot_order__service__pb2.TradeRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_order__service__pb2.TradeResponse.SerializeToString,
+            ),
+            'PreviewOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewOrder,
+                    request_deserializer=clearbook_dot_v1_dot_order__service__pb2.PreviewOrderRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_order__service__pb2.PreviewOrderResponse.SerializeToString,
             ),
             'GetOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOrder,
@@ -670,6 +689,33 @@ class OrderService:
             '/clearbook.v1.OrderService/Trade',
             clearbook_dot_v1_dot_order__service__pb2.TradeRequest.SerializeToString,
             clearbook_dot_v1_dot_order__service__pb2.TradeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.OrderService/PreviewOrder',
+            clearbook_dot_v1_dot_order__service__pb2.PreviewOrderRequest.SerializeToString,
+            clearbook_dot_v1_dot_order__service__pb2.PreviewOrderResponse.FromString,
             options,
             channel_credentials,
             insecure,

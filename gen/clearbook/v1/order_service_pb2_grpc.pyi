@@ -93,6 +93,11 @@ class OrderServiceStub:
     within a second of the key's end, and with UNAVAILABLE (CLOSING) when the server closes. A broken stream leaves unknown what was
     not answered: open a new one and send the same again, with the same client_order_ids; nothing is placed twice.
     """
+    PreviewOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.PreviewOrderRequest, _order_service_pb2.PreviewOrderResponse]
+    """Judges and prices an order without placing it: what it would trade at once, the fee, what it would set aside, where it would stand,
+    or why it would be refused, for the same reasons. It is a picture of one moment, of the book as everybody sees it: by the time that
+    the order is placed the book has moved on, and icebergs may hold more than they show. Its client_order_id is not looked up.
+    """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]
     """Returns one order of the caller. NOT_FOUND: no such order of the caller."""
     ListOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]
@@ -166,6 +171,11 @@ class OrderServiceAsyncStub(OrderServiceStub):
     orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED
     within a second of the key's end, and with UNAVAILABLE (CLOSING) when the server closes. A broken stream leaves unknown what was
     not answered: open a new one and send the same again, with the same client_order_ids; nothing is placed twice.
+    """
+    PreviewOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.PreviewOrderRequest, _order_service_pb2.PreviewOrderResponse]  # type: ignore[assignment]
+    """Judges and prices an order without placing it: what it would trade at once, the fee, what it would set aside, where it would stand,
+    or why it would be refused, for the same reasons. It is a picture of one moment, of the book as everybody sees it: by the time that
+    the order is placed the book has moved on, and icebergs may hold more than they show. Its client_order_id is not looked up.
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]  # type: ignore[assignment]
     """Returns one order of the caller. NOT_FOUND: no such order of the caller."""
@@ -309,6 +319,17 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         orders the server reads on when some are answered. Who calls is judged once, at the opening; the stream ends with UNAUTHENTICATED
         within a second of the key's end, and with UNAVAILABLE (CLOSING) when the server closes. A broken stream leaves unknown what was
         not answered: open a new one and send the same again, with the same client_order_ids; nothing is placed twice.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewOrder(
+        self,
+        request: _order_service_pb2.PreviewOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.PreviewOrderResponse, _abc.Awaitable[_order_service_pb2.PreviewOrderResponse]]:
+        """Judges and prices an order without placing it: what it would trade at once, the fee, what it would set aside, where it would stand,
+        or why it would be refused, for the same reasons. It is a picture of one moment, of the book as everybody sees it: by the time that
+        the order is placed the book has moved on, and icebergs may hold more than they show. Its client_order_id is not looked up.
         """
 
     @_abc_1.abstractmethod
