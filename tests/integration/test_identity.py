@@ -226,6 +226,12 @@ async def test_what_is_anothers_is_not_found(shared: Exchange) -> None:
             "GetOrder.client_order_id": lambda: thief.get(client_order_id="mine"),
             "CancelOrder.order_id": lambda: thief.cancel(order_id=order.order_id),
             "CancelOrder.client_order_id": lambda: thief.cancel(client_order_id="mine"),
+            "ReplaceOrder.order_id": lambda: thief.orders.ReplaceOrder(
+                order_pb.ReplaceOrderRequest(order_id=order.order_id, quantity="0.001")
+            ),
+            "ReplaceOrder.client_order_id": lambda: thief.orders.ReplaceOrder(
+                order_pb.ReplaceOrderRequest(client_order_id="mine", quantity="0.001")
+            ),
             "ListExecutions.order_id": lambda: thief.orders.ListExecutions(
                 order_pb.ListExecutionsRequest(order_id=order.order_id)
             ),
@@ -238,6 +244,8 @@ async def test_what_is_anothers_is_not_found(shared: Exchange) -> None:
         await owner.accounts.CreateWithdrawal(withdrawal)
         for name, call in calls.items():
             assert (await refused(call()))[0] == "NOT_FOUND", name
+        several = await _several(thief, order.order_id, "mine")
+        assert [refusal.reason for refusal in several] == ["ORDER_NOT_FOUND"] * 8
         await thief.place(limit("BUY", "39000.00", "0.001"))
         filtered = order_pb.ListExecutionsRequest(order_id=order.order_id)
         assert (await owner.orders.ListExecutions(filtered)).executions
@@ -252,11 +260,38 @@ async def test_what_is_anothers_is_not_found(shared: Exchange) -> None:
     assert _taken_ids(shared) <= named, "an RPC that takes an id is missing above"
 
 
-OUTCOMES = {"CancelOrders.order_id", "CancelOrders.client_order_id", "Trade.order_id", "Trade.client_order_id"}
-"""One answer for several: test_order_batches.py and test_trade_stream.py see that another's is not found."""
+async def _several(thief: Any, order_id: str, client_order_id: str) -> list[order_pb.Refusal]:
+    """What the calls that have one answer for several say of an order by each of its ids."""
+    cancels = [
+        order_pb.CancelOrderRequest(order_id=order_id),
+        order_pb.CancelOrderRequest(client_order_id=client_order_id),
+    ]
+    replaces = [
+        order_pb.ReplaceOrderRequest(order_id=order_id, quantity="0.001"),
+        order_pb.ReplaceOrderRequest(client_order_id=client_order_id, quantity="0.001"),
+    ]
+    canceled = await thief.orders.CancelOrders(order_pb.CancelOrdersRequest(orders=cancels))
+    replaced = await thief.orders.ReplaceOrders(order_pb.ReplaceOrdersRequest(orders=replaces))
+    stream = thief.orders.Trade()
+    await stream.write(order_pb.TradeRequest(cancels=cancels, replaces=replaces))
+    (answer,) = (await stream.read()).answers
+    await stream.done_writing()
+    outcomes = (*canceled.outcomes, *replaced.outcomes, *answer.cancels, *answer.replaces)
+    return [outcome.refusal for outcome in outcomes]
+
+
+OUTCOMES = {
+    f"{rpc}.{name}" for rpc in ("CancelOrders", "ReplaceOrders", "Trade") for name in ("order_id", "client_order_id")
+}
+"""One answer for several: seen by `_several`."""
 KEYS_OF_ONES_OWN = {
     "PlaceOrder.client_order_id",  # made by the caller, each account has its own
     "PlaceOrders.client_order_id",
+    "PlaceGroup.client_order_id",
+    "PreviewOrder.client_order_id",
+    "ReplaceOrder.new_client_order_id",
+    "ReplaceOrders.new_client_order_id",
+    "Trade.new_client_order_id",
     "Trade.request_id",
     "CreateTransfer.transfer_id",
     "CreateWithdrawal.transfer_id",
