@@ -25,6 +25,7 @@ from services.runtime.run import StartError
 from services.runtime.status import refusal_in
 from tests import books, gateways
 from tests.gateways import Exchange, limit, market, market_state, refused
+from tests.ledgers import state
 from tests.suite import free_ports
 from tests.unit.test_gateway_wire import BAD
 
@@ -137,9 +138,12 @@ async def test_of_200_parallel_spends_of_one_balance_exactly_one_wins(exchange: 
 
 
 async def test_bad_requests_over_the_wire(exchange: Exchange) -> None:
-    """The whole table again, as it crosses the wire: never INTERNAL, always the field. (The market's steps differ.)"""
+    """The whole table again, as it crosses the wire: never INTERNAL, always the field, and nothing has changed. (The
+    market's steps differ.)
+    """
     alice = exchange.user("alice")
-    await alice.balances()
+    await alice.place(limit("SELL", "30000.00", "0.1", "mine"))
+    before = state(exchange.gateway.ledger) | {"cursor": ""}
     for fields, reason, field in BAD:
         if reason in {"NOTIONAL_TOO_SMALL", "INVALID_QUANTITY"} or fields.get("quote_budget") == "1.0000001":
             continue
@@ -150,6 +154,7 @@ async def test_bad_requests_over_the_wire(exchange: Exchange) -> None:
         async with rpc.connect(f"127.0.0.1:{exchange.gateway.port}") as channel:
             call: Any = channel.unary_unary("/clearbook.v1.OrderService/PlaceOrder")
             assert await refused(call(junk, metadata=alice.metadata)) == ("INVALID_ARGUMENT", "MALFORMED_REQUEST", "")
+    assert state(exchange.gateway.ledger) | {"cursor": ""} == before
 
 
 # Idempotency.
