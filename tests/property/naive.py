@@ -654,7 +654,8 @@ class NaiveEngine:
         self, market: NaiveMarket
     ) -> tuple[NaiveMarket, int, list[m.OrderChanged], set[tuple[int, int, int]], bool]:
         """All that an order may change. Messages are never changed, so they stay the same ones."""
-        orders = [*self.all_of(market), *(each for group in [*market.groups, *market.over] for each in group.exits)]
+        groups = [*market.groups, *market.over, *market.richer]
+        orders = [*self.all_of(market), *(each for group in groups for each in group.exits)]
         messages = [market.market, *(each.place for each in orders)]
         copied = copy.deepcopy(market, {id(message): message for message in messages})
         return copied, self.settlements, list(self.steps), set(self.levels), self.hides
