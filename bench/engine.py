@@ -6,7 +6,9 @@ one table. Seconds are of CPU, so that what else runs here counts little. A slow
 time it is given. The engine's figure counts `apply` with all that it does: validation, locks, fees, sequence numbers
 and one event object for each command, all events kept.
 
-``--commands N``, ``--depth N`` resting orders to begin with, ``--seconds N`` for each book.
+``--commands N``, ``--depth N`` resting orders to begin with, ``--seconds N`` for each book. ``--shapes`` asks our two
+builds alone what a command costs in books of 1, a thousand and a million orders, and beside orders that are not plain,
+and what memory a resting order takes.
 """
 
 from __future__ import annotations
@@ -40,6 +42,13 @@ MID_TICKS, SPREAD_TICKS, LOTS_MAX = 1_000_000, 50, 10
 CHUNK = 1_000
 """Commands between two looks at the clock."""
 RUN_SECONDS_MAX = 300
+DEPTHS = (1, 1_000, 1_000_000)
+SHAPE_COMMANDS = 50_000
+PECULIAR = 3_000
+"""Stops, icebergs and brackets, a thousand each, that lie beside a workload and are never reached."""
+FAR_TICKS = 900_000
+MEMORY_ORDERS, MEMORY_ORDERS_AT_A_PRICE = 1_000_000, 10
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Step(NamedTuple):
@@ -183,9 +192,49 @@ def freeze() -> None:
     gc.disable()
 
 
-def run_ours(steps: list[Step], depth: int) -> Result:
-    """Plays everything; every event is kept."""
+def place_peculiar(engine: Engine, market_id: int) -> None:
+    """Orders that are not plain, far below a workload's prices, by gateway 2."""
+    engine.apply(m.Command(0, m.OpenSession(2)), 0)
+    numbers = itertools.count(1)
+
+    def buy(price_ticks: int, terms: m.Terms | None) -> m.PlaceOrder:
+        kind, time_in_force = m.ORDER_TYPE_LIMIT, m.TIME_IN_FORCE_GTC
+        return m.PlaceOrder(TAKER, market_id, m.SIDE_BUY, kind, time_in_force, False, price_ticks, 5, terms=terms)
+
+    for far in range(PECULIAR // 3):
+        ticks = MID_TICKS - FAR_TICKS + far
+        stop = m.Terms(trigger=m.TRIGGER_STOP, trigger_ticks=MID_TICKS + FAR_TICKS + far)
+        bodies: list[m.CommandBody] = [buy(ticks, stop), buy(ticks, m.Terms(display_lots=1))]
+        for body in bodies:
+            engine.apply(m.Command(command_id_of(2, 1, next(numbers)), body), 0)
+        group = m.PlaceGroup(None, [buy(ticks, None), buy(ticks, stop)])
+        engine.apply(m.Command(command_id_of(2, 1, next(numbers)), group), 0)
+        next(numbers)
+
+
+def resident_bytes() -> int:
+    """What this process has in memory now."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE_BYTES
+
+
+def bytes_an_order() -> Result:
+    """What a plain resting order takes, its level, its index entry and what it asks included."""
+    engine = started()
+    freeze()
+    before = resident_bytes()
+    for number in range(MEMORY_ORDERS):
+        ticks = MID_TICKS + number // MEMORY_ORDERS_AT_A_PRICE
+        place = m.PlaceOrder(FIRST_MAKER, 1, m.SIDE_SELL, m.ORDER_TYPE_LIMIT, m.TIME_IN_FORCE_GTC, False, ticks, 5)
+        engine.apply(m.Command(command_id_of(1, 1, number + 1), place), 0)
+    return Result(0, 0, (resident_bytes() - before) // MEMORY_ORDERS)
+
+
+def run_ours(steps: list[Step], depth: int, peculiar: str = "") -> Result:
+    """Plays everything; every event is kept. What is `peculiar` lies in the "same" market, or in "another"."""
     engine, translator = started(), Translator()
+    if peculiar:
+        engine.apply(m.Command(0, m.CreateMarket(m.Market(0, "USD-BTC", 2, 1, "1", "1"))), 0)
+        place_peculiar(engine, 1 if peculiar == "same" else 2)
     commands = [translator.command(step) for step in steps]
     for command in commands[:depth]:
         engine.apply(command, 1)
@@ -224,13 +273,13 @@ def run_peer(name: str, steps: list[Step], depth: int, seconds_max: float) -> Re
     return Result(done - depth, seconds, traded)
 
 
-def child(name: str, file: str, depth: int, seconds_max: float) -> None:
+def child(name: str, file: str, depth: int, seconds_max: float, peculiar: str) -> None:
     """One book in a process of its own; the result on stdout."""
     steps = [Step(*row) for row in json.loads(Path(file).read_text(encoding="utf-8"))]
     compiled = sys.modules["services.book.engine"].__file__.endswith(".so")  # type: ignore[union-attr]
     if name in OURS:
         assert compiled == (name == OURS[0]), "this is not the build that was asked for"
-        result = run_ours(steps, depth)
+        result = bytes_an_order() if peculiar == "memory" else run_ours(steps, depth, peculiar)
     else:
         result = run_peer(name, steps, depth, seconds_max)
     print(json.dumps(result))
@@ -251,6 +300,7 @@ def measure(name: str, root: Path, file: Path, options: argparse.Namespace) -> R
     """Runs a child; None if the book is not installed or fails, saying so."""
     path = os.pathsep.join((str(root), str(ROOT), str(ROOT / "gen")))
     arguments = ["--child", name, str(file), "--depth", str(options.depth), "--seconds", str(options.seconds)]
+    arguments += ["--peculiar", options.peculiar]
     ran = subprocess.run(
         [sys.executable, "-m", "bench.engine", *arguments],
         cwd=root,
@@ -281,17 +331,49 @@ def report(results: dict[str, Result], traded: list[int], depth: int) -> None:
             raise SystemExit("our own engine traded something else")
 
 
+def shapes(roots: dict[str, Path], place: Path, options: argparse.Namespace) -> None:
+    """What a command costs our two builds by the shape of the book: each shape twice, the better one counts."""
+    print(f"{'us a command (CPU)':<44}" + "".join(f"{name.split()[1]:>14}" for name in roots))
+    rows = [(depth, "") for depth in DEPTHS] + [(DEPTHS[1], "another"), (DEPTHS[1], "same")]
+    drawn = -1
+    for depth, peculiar in rows:
+        if depth != drawn:
+            workload, drawn = Workload(options.seed), depth
+            workload.deepen(depth)
+            workload.draw(SHAPE_COMMANDS)
+            place.write_text(json.dumps(workload.steps), encoding="utf-8")
+        options.depth, options.peculiar = depth, peculiar
+        told = f"{depth:,} resting orders"
+        told += f", and {PECULIAR:,} not plain in {peculiar} market" if peculiar else ""
+        costs = []
+        for name, root in roots.items():
+            results = [measure(name, root, place, options) for _ in range(2)]
+            traded = workload.traded[-1] - workload.traded[depth - 1]
+            assert all(result and result.traded == traded for result in results), (name, results, traded)
+            costs.append(min(result.seconds / result.commands for result in results if result))
+        print(f"{told:<44}" + "".join(f"{cost * 10**6:>14.2f}" for cost in costs))
+    options.peculiar = "memory"
+    found = [measure(name, root, place, options) for name, root in roots.items()]
+    print(f"{'bytes a resting order':<44}" + "".join(f"{result.traded if result else 0:>14}" for result in found))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--commands", type=int, default=200_000)
     parser.add_argument("--depth", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--shapes", action="store_true")
+    parser.add_argument("--peculiar", default="", help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         name, file = options.child
-        child(name, file, options.depth, options.seconds)
+        child(name, file, options.depth, options.seconds, options.peculiar)
+        return
+    if options.shapes:
+        with tempfile.TemporaryDirectory() as folder:
+            shapes(builds(Path(folder)), Path(folder) / "steps.json", options)
         return
     workload = Workload(options.seed)
     workload.deepen(options.depth)
