@@ -21,7 +21,7 @@ from services.runtime.run import Closing
 from services.units import FIRST_USER_ACCOUNT, OUTSIDE_ACCOUNT, Asset
 
 ASSETS = (Asset(1, "BTC", 18), Asset(2, "USD", 18), Asset(3, "ETH", 18))
-MARKET = MarketCreated(1, "BTC-USD", 1, 2, "0.01", "0.00001", 0, halted=False)
+MARKET = MarketCreated(1, "BTC-USD", 1, 2, "0.01", "0.00001", 0)
 TOTAL, LOCK, MOVED = 10**21, 10**18, 10**15
 ENTRIES = 20_000
 BEAT_SECONDS = 0.001
