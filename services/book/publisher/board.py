@@ -54,7 +54,7 @@ class Board:
         self.incarnation = row.incarnation
         touched: dict[int, Topic] = {}
         for event in row.events:
-            if isinstance(event, OrderEvent | BookEvent):
+            if isinstance(event, (OrderEvent, BookEvent)):
                 topic = touched[event.market_id] = self.topics[event.market_id]
                 topic.fold.take(event)
             else:

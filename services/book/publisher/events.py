@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from services.market_rules import MarketRules, MarketState
 
 
@@ -17,7 +19,7 @@ class Trade(NamedTuple):
     time_ns: int
 
 
-class OrderEvent(NamedTuple):
+class OrderEvent(Struct, frozen=True, gc=False):
     """One command that changed one market's book: an order was placed or canceled.
 
     Attributes:
