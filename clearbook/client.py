@@ -97,14 +97,66 @@ class Client:
             if not isinstance(number, str):
                 raise TypeError(f'{name} must be a decimal string such as "0.001", not {number!r}')
         request = order_pb.PlaceOrderRequest(
-            client_order_id=client_order_id or str(uuid.uuid4()),
+            client_order_id=client_order_id,
             market=market,
             side=_SIDES[side],
             type=order_pb.ORDER_TYPE_LIMIT if price else order_pb.ORDER_TYPE_MARKET,
             price=price,
             quantity=quantity,
         )
-        return await _insist(lambda seconds: self._orders.PlaceOrder(request, timeout=seconds))
+        return await self.place(request)
+
+    async def place(self, order: order_pb.PlaceOrderRequest) -> order_pb.PlaceOrderResponse:
+        """Places an order of any kind (docs/orders.md), which is given a fresh client_order_id if it has none.
+
+        Raises:
+            grpc.aio.AioRpcError: as place_order.
+        """
+        order = _named(order)
+        return await _insist(lambda seconds: self._orders.PlaceOrder(order, timeout=seconds))
+
+    async def place_group(
+        self, *exits: order_pb.PlaceOrderRequest, entry: order_pb.PlaceOrderRequest | None = None
+    ) -> order_pb.PlaceGroupResponse:
+        """Places orders that belong together: two exits, or one or two behind an entry. Names as `place`."""
+        request = order_pb.PlaceGroupRequest(
+            exits=[_named(order) for order in exits], entry=None if entry is None else _named(entry)
+        )
+        return await _insist(lambda seconds: self._orders.PlaceGroup(request, timeout=seconds))
+
+    async def preview_order(self, order: order_pb.PlaceOrderRequest) -> order_pb.PreviewOrderResponse:
+        """What an order would come to if it were placed now."""
+        request = order_pb.PreviewOrderRequest(order=order)
+        return await _insist(lambda seconds: self._orders.PreviewOrder(request, timeout=seconds))
+
+    async def replace_order(
+        self, client_order_id: str, *, price: str = "", quantity: str = "", new_client_order_id: str = ""
+    ) -> order_pb.ReplaceOrderResponse:
+        """Gives an open order of ours another price or quantity, and another name, so that it is done once.
+
+        Args:
+            client_order_id: what it is called, or was called once.
+            price: "": as it is.
+            quantity: with what has traded; "": as it is.
+            new_client_order_id: what it is called then; a fresh one when empty.
+        """
+        request = order_pb.ReplaceOrderRequest(
+            client_order_id=client_order_id,
+            price=price,
+            quantity=quantity,
+            new_client_order_id=new_client_order_id or str(uuid.uuid4()),
+        )
+        return await _insist(lambda seconds: self._orders.ReplaceOrder(request, timeout=seconds))
+
+    async def cancel_all(self, market: str = "") -> order_pb.CancelAllOrdersResponse:
+        """Cancels all that is open, perhaps in one market only."""
+        request = order_pb.CancelAllOrdersRequest(market=market)
+        return await _insist(lambda seconds: self._orders.CancelAllOrders(request, timeout=seconds))
+
+    async def cancel_after(self, seconds: int, market: str = "") -> order_pb.CancelAfterResponse:
+        """Has all that is open canceled unless this is called again within so many seconds; 0: never."""
+        request = order_pb.CancelAfterRequest(seconds=seconds, market=market)
+        return await _insist(lambda given: self._orders.CancelAfter(request, timeout=given))
 
     async def cancel_order(self, client_order_id: str) -> order_pb.CancelOrderResponse:
         """Cancels an open order of ours."""
@@ -157,6 +209,16 @@ class Client:
                 call.cancel()
             await asyncio.sleep(random.uniform(delay / 2, delay))
             delay = min(delay * 2, RETRY_SECONDS_MAX)
+
+
+def _named(order: order_pb.PlaceOrderRequest) -> order_pb.PlaceOrderRequest:
+    """The same order with an id, so that it can be sent again."""
+    if order.client_order_id:
+        return order
+    named = order_pb.PlaceOrderRequest()
+    named.CopyFrom(order)
+    named.client_order_id = str(uuid.uuid4())
+    return named
 
 
 def _channel(address: str, root_certificates: bytes | None) -> grpc.aio.Channel:

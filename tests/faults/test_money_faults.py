@@ -113,6 +113,48 @@ FAULTS = [
         "            MovementState.REQUESTED.value,\n",
         RELOADED,
     ),
+    Fault(
+        "a changed order forgets what it traded",
+        f"{GATEWAY}/account.py",
+        "filled_quote=before.filled_quote + said.filled_quote,",
+        "filled_quote=said.filled_quote,",
+        ACCOUNT,
+    ),
+    Fault(
+        "a changed order forgets what it was first",
+        f"{GATEWAY}/account.py",
+        "        first=first,\n",
+        "        first=None,\n",
+        ACCOUNT,
+    ),
+    Fault(
+        "a changed order is of anybody",
+        f"{GATEWAY}/account.py",
+        "assert whose == (said",
+        "assert True or whose == (said",
+        ACCOUNT,
+    ),
+    Fault(
+        "a maker is as it was before the event",
+        f"{GATEWAY}/account.py",
+        "maker = now.get(trade.maker_order_id) or known[trade.maker_order_id]\n            assert auction",
+        "maker = known[trade.maker_order_id]\n            assert auction",
+        ACCOUNT,
+    ),
+    Fault(
+        "what is hidden stays hidden",
+        f"{GATEWAY}/account.py",
+        "return max(before.hidden_lots - before.terms.display_lots, 0)",
+        "return before.hidden_lots",
+        ACCOUNT,
+    ),
+    Fault(
+        "a renamed order was never called otherwise",
+        f"{GATEWAY}/account.py",
+        "renamed.append(Renamed(",
+        "(Renamed(",
+        ACCOUNT,
+    ),
 ]
 
 

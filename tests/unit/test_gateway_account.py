@@ -14,8 +14,11 @@ from services.order_gateway.fees import Rates, net_of_fee
 from services.order_gateway.model import (
     CancelCause,
     OrderCanceled,
+    OrderChanged,
     OrderPlaced,
+    OrdersChanged,
     OrderState,
+    Terms,
 )
 from tests.unit.gateway_values import ALICE, BOB, MARKET, order, trade
 
@@ -136,6 +139,74 @@ def test_what_the_engine_must_not_say_is_not_believed(name: str) -> None:
     mine, lie = LIES[name]
     with pytest.raises(AssertionError):
         account.placed(OrderPlaced(mine, (lie,)), MARKET, {1: BUY})
+
+
+ICE = Terms(display_lots=10)
+SOLD = trade(maker_fee=400, taker_fee=240_000)
+
+
+def said(*steps: tuple[Any, list[Any]]) -> OrdersChanged:
+    return OrdersChanged(tuple(OrderChanged(each, tuple(trades)) for each, trades in steps), ())
+
+
+CHANGES = {
+    # before; the steps; alice's order then: quantity, filled, quote, lock, hidden; as it was first; its former names
+    "moved to fewer": (
+        BUY, said((order(quantity_lots=50, lock=150_000_000, event_sequence=20, create_sequence=20), [])),
+        (50, 0, 0, 150_000_000, 0), (3_000_000, 100), []),
+    "renamed": (
+        BUY, said((order(client_order_id="c2", event_sequence=20, create_sequence=20), [])),
+        (100, 0, 0, 300_000_000, 0), None, ["c1"]),
+    "moved, and met by another in the same event": (
+        BUY,
+        said((order(quantity_lots=200, lock=600_000_000, event_sequence=20, create_sequence=20), []),
+             (taker(buys=False, quantity_lots=40, filled_lots=40, state=OrderState.FILLED, lock=0),
+              [trade(maker_remaining_lots=160, maker_lock=480_000_000)])),
+        (200, 40, 120_000_000, 480_000_000, 0), (3_000_000, 100), []),
+    "an iceberg whose shown part has gone shows the next": (
+        order(terms=ICE, hidden_lots=60),
+        said((taker(buys=False, quantity_lots=40, filled_lots=40, state=OrderState.FILLED, lock=0), [SOLD])),
+        (100, 40, 120_000_000, 180_000_000, 50), None, []),
+    "an iceberg moved to fewer loses what is hidden": (
+        order(terms=ICE, hidden_lots=90),
+        said((order(terms=ICE, quantity_lots=60, lock=180_000_000, event_sequence=20, create_sequence=20), [])),
+        (60, 0, 0, 180_000_000, 50), (3_000_000, 100), []),
+    "what it traded before stays counted": (
+        order(filled_lots=40, filled_quote=7, lock=180_000_000),
+        said((order(price_ticks=2_900_000, filled_lots=40, filled_quote=0, lock=174_000_000, event_sequence=20,
+                    create_sequence=20), [])),
+        (100, 40, 7, 174_000_000, 0), (3_000_000, 100), []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_orders_changed(name: str) -> None:
+    before, event, expected, first, once = CHANGES[name]
+    effects = account.changed(event, {1: MARKET}, {1: before}, 20)
+    after = effects.order(1)
+    assert after is not None and sums_to_zero(effects.postings)
+    shown = (after.quantity_lots, after.filled_lots, after.filled_quote, after.lock, after.hidden_lots)
+    assert (shown, after.create_sequence) == (expected, 10)
+    assert (None if after.first is None else (after.first.price_ticks, after.first.quantity_lots)) == first
+    assert [renamed.client_order_id for renamed in effects.renamed] == once
+
+
+UNTRUE = {
+    "overfilled": said((order(filled_lots=101, event_sequence=20), [])),
+    "filled without a trade": said((order(filled_lots=1, event_sequence=20), [])),
+    "ended and locks": said((order(state=OrderState.CANCELED, event_sequence=20), [])),
+    "another's": said((order(account_id=BOB, event_sequence=20), [])),
+    "of the other side": said((order(buys=False, event_sequence=20), [])),
+    "not at the maker's price": said(
+        (taker(buys=False, quantity_lots=40, filled_lots=40, state=OrderState.FILLED, lock=0),
+         [trade(price_ticks=3_000_001)])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNTRUE)
+def test_what_cannot_have_changed_is_not_believed(name: str) -> None:
+    with pytest.raises(AssertionError):
+        account.changed(UNTRUE[name], {1: MARKET}, {1: BUY}, 20)
 
 
 def test_order_canceled() -> None:
