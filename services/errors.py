@@ -71,6 +71,7 @@ class Reason(Enum):
     NO_SECRETS_KEY = Kind("FAILED_PRECONDITION", 422, "no HMAC keys here: CLEARBOOK_SECRETS_KEY is not set")
     OUT_OF_SEQUENCE = Kind("FAILED_PRECONDITION", 409, "it was taken already or comes too early")
     TOO_MANY_OPEN_ORDERS = Kind("RESOURCE_EXHAUSTED", 429, "too many open orders")
+    TOO_MANY_TRAILING_STOPS = Kind("RESOURCE_EXHAUSTED", 429, "too many trailing stops wait in the market")
     OVERLOADED = Kind("RESOURCE_EXHAUSTED", 429, "too much in flight; try again")
     TOO_MANY_WITHDRAWALS = Kind("RESOURCE_EXHAUSTED", 429, "too many open withdrawals; claim or cancel some")
     TOO_MANY_KEYS = Kind("RESOURCE_EXHAUSTED", 429, "too many live keys; revoke one")

@@ -82,7 +82,7 @@ PRICE_OUT_OF_BAND: Final = Reason.PRICE_OUT_OF_BAND.name
 QUANTITY_TOO_LARGE: Final = Reason.QUANTITY_TOO_LARGE.name
 QUANTITY_TOO_SMALL: Final = Reason.QUANTITY_TOO_SMALL.name
 QUANTITY_TRADED: Final = Reason.QUANTITY_TRADED.name
-TOO_MANY_OPEN_ORDERS: Final = Reason.TOO_MANY_OPEN_ORDERS.name
+TOO_MANY_TRAILING_STOPS: Final = Reason.TOO_MANY_TRAILING_STOPS.name
 WITHDRAWAL_NOT_FOUND: Final = Reason.WITHDRAWAL_NOT_FOUND.name
 WOULD_TRADE: Final = Reason.WOULD_TRADE.name
 
@@ -220,7 +220,7 @@ def terms_objection(place: PlaceOrder, book: Book, time_ns: int) -> str:
             return INVALID_MINIMUM
         if place.post_only or place.time_in_force == TIME_IN_FORCE_FOK:
             return INVALID_MINIMUM
-    return TOO_MANY_OPEN_ORDERS if is_trailing(place) and len(book.triggers.trails) >= TRAILING_ORDERS_MAX else ""
+    return TOO_MANY_TRAILING_STOPS if is_trailing(place) and len(book.triggers.trails) >= TRAILING_ORDERS_MAX else ""
 
 
 def _trigger_objection(terms: Terms) -> str:

@@ -53,6 +53,7 @@ FIELDS = {
     Reason.NOTIONAL_TOO_LARGE: "quantity",
     Reason.PRICE_OUT_OF_BAND: "price",
     Reason.WOULD_TRADE: "price",
+    Reason.TOO_MANY_TRAILING_STOPS: "trigger",
     Reason.MARKET_HALTED: "market",
     Reason.MARKET_CLOSED: "market",
     Reason.MARKET_IN_AUCTION: "market",

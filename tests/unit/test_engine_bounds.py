@@ -153,4 +153,4 @@ def test_how_many_stops_trail() -> None:
         assert isinstance(floor.order(ANN, m.SIDE_BUY, 100, trailing), m.OrderPlaced)
     refused = floor.order(ANN, m.SIDE_BUY, 100, trailing)
     assert isinstance(refused, m.Refused)
-    assert refused.reason == "TOO_MANY_OPEN_ORDERS"
+    assert refused.reason == "TOO_MANY_TRAILING_STOPS"
