@@ -55,7 +55,11 @@ async def outcomes(pending: "Sequence[asyncio.Future[T]]", seconds: float) -> li
                         await asyncio.wait([done])
         except TimeoutError:
             pass  # what is known by now is told
-    return [_now(done) for done in pending]
+    found: list[T | Exception] = []
+    for done in pending:
+        outcome = _now(done)
+        found.append(outcome)
+    return found
 
 
 def _now(done: "asyncio.Future[T]") -> T | Exception:
