@@ -93,6 +93,7 @@ ROUTES: Final = {
             "/api/v1/order/replace", "ReplaceOrder", "Give an open order another price or quantity", repeatable=True
         ),
         _route("/api/v1/order/query", "GetOrder", "Read an order, and what it traded", repeatable=True),
+        _route("/api/v1/order/preview", "PreviewOrder", "Tell what an order would come to", repeatable=True),
         _route("/api/v1/orders", "PlaceOrders", "Place up to 500 orders", repeatable=False, large=True),
         _route("/api/v1/orders/cancel", "CancelOrders", "Cancel up to 500 orders", repeatable=False, large=True),
         _route("/api/v1/orders/replace", "ReplaceOrders", "Replace up to 500 orders", repeatable=True, large=True),
@@ -100,6 +101,8 @@ ROUTES: Final = {
         _route("/api/v1/orders/cancel-all", "CancelAllOrders", "Cancel all open orders", repeatable=False),
         _route("/api/v1/orders/cancel-after", "CancelAfter", "Cancel all unless asked again in time", repeatable=True),
         _route("/api/v1/orders/query", "ListOrders", "List orders, newest first", repeatable=True),
+        _route("/api/v1/orders/defaults", "SetTradingDefaults", "Set what orders do unless they say", repeatable=True),
+        _route("/api/v1/orders/defaults/query", "GetTradingDefaults", "Read what orders do then", repeatable=True),
         _route("/api/v1/executions/query", "ListExecutions", "List what was traded, newest first", repeatable=True),
     )
 }
