@@ -10,8 +10,24 @@ import pytest
 from services.errors import Reason, Rejected
 from services.order_gateway.cancels import Cancels
 from services.order_gateway.fees import Rates
-from services.order_gateway.model import Execution, OrderPlaced, Placement, Refused, TimeInForce, Wanted
+from services.order_gateway.model import (
+    CancelCause,
+    Execution,
+    Order,
+    OrderPlaced,
+    OrderState,
+    Placed,
+    Placement,
+    Refused,
+    Terms,
+    TimeInForce,
+    Trigger,
+    Wanted,
+    WantedGroup,
+)
 from services.order_gateway.orders import PLACED_EXECUTIONS_MAX, Orders
+from services.order_gateway.outcomes import outcomes
+from services.order_gateway.replaces import growth
 from services.order_gateway.session import Session
 from services.order_gateway.tiers import Schedule, parse_tiers
 from services.order_gateway.wire import AMOUNT_MAX, CLIENT_ORDER_ID_CHARS_MAX, placed
@@ -22,7 +38,6 @@ from tests.unit.gateway_values import ALICE, BOB, MARKET, Journal, ledger, order
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.order_gateway.model import Order
     from services.order_gateway.store import Store
 
 
@@ -72,6 +87,94 @@ async def test_an_order_is_its_owners_to_name(method: str, name: int | str) -> N
         await ask(BOB, name, 0.01)
     assert caught.value.reason is Reason.ORDER_NOT_FOUND
     assert (await orders.find(ALICE, name, 5)).account_id == ALICE
+
+
+SELL = order(buys=False, lock=1_000_000)
+TAKEN = order(filled_lots=40, lock=180_000_000)
+GROWTHS = [
+    # an order, its new price and quantity, and what it may come to set aside more: 10^4 base units a lot sold
+    (order(), 3_000_000, 100, 0),
+    (order(), 3_000_000, 50, 0),
+    (order(), 3_000_000, 101, 3_000_000),
+    (order(), 3_000_001, 100, 100),
+    (order(), 2_999_999, 100, 0),
+    (order(), 2_000_000, 150, 100_000_000),  # if all 100 trade on the way, what is left is 50 at the new price
+    (TAKEN, 3_000_000, 110, 30_000_000),
+    (TAKEN, 3_100_000, 100, 6_000_000),
+    (SELL, 9_000_000, 100, 0),
+    (SELL, 3_000_000, 120, 200_000),
+    (order(state=OrderState.WAITING, limit=False, price_ticks=0, budget=7, lock=7), 0, 200, 0),
+    (order(lock=0), 3_000_000, 100, 300_000_000),  # one that another one sets aside for
+]
+
+
+@pytest.mark.parametrize(("before", "price_ticks", "quantity_lots", "more"), GROWTHS)
+def test_by_how_much_a_replaced_order_may_set_aside_more(
+    before: Order, price_ticks: int, quantity_lots: int, more: int
+) -> None:
+    assert growth(before, price_ticks, quantity_lots, MARKET) == more
+
+
+class FullStore(EmptyStore):
+    """A database that has orders which memory let go."""
+
+    def __init__(self, *orders: Order) -> None:
+        self._orders = {(order.account_id, order.client_order_id): order for order in orders}
+
+    async def client_ids_ended_since(self, *_: int) -> tuple[list[tuple[int, str]], bool]:
+        return list(self._orders), True
+
+    async def former_names_since(self, *_: int) -> tuple[list[tuple[int, str]], bool]:
+        return [], True
+
+    async def orders_by_client(self, ids: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Order]:
+        return {key: self._orders[key] for key in ids if key in self._orders}
+
+    async def passed(self, _sequence: int) -> None:
+        """It is never behind."""
+
+    async def placed_as(self, order: Order) -> str:
+        return order.client_order_id
+
+    async def taken(self, _order: Order) -> list[Execution]:
+        return []
+
+
+ASK = Placement(MARKET, False, True, TimeInForce.GTC, False, 3_000_000, 100, None)
+GUARD = Placement(
+    MARKET, False, True, TimeInForce.GTC, False, 2_000_000, 100, None, Terms(trigger=Trigger.STOP, trigger_ticks=1)
+)
+
+
+def stored(order_id: int, name: str, asked: Placement) -> Order:
+    ended = {"state": OrderState.CANCELED, "cause": CancelCause.USER, "lock": 0, "event_sequence": 11}
+    kept = {"buys": False, "price_ticks": asked.price_ticks, "terms": asked.terms, "client_order_id": name}
+    return order(order_id=order_id, **ended, **kept)
+
+
+GROUPS = [
+    # orders that only the database has; what the same two exits, sent again, come to
+    ([stored(1, "a", ASK), stored(2, "b", GUARD)], [1, 2]),
+    ([stored(1, "a", ASK)], Reason.CLIENT_ORDER_ID_REUSED),
+    ([stored(1, "a", GUARD), stored(2, "b", GUARD)], Reason.CLIENT_ORDER_ID_REUSED),
+]
+
+
+@pytest.mark.parametrize(("known", "becomes"), GROUPS)
+async def test_a_group_that_only_the_database_has(known: list[Order], becomes: list[int] | Reason) -> None:
+    fold = ledger(alice_btc=10**30)
+    session = Session(fold, gateway=1)
+    session.open(1, 100)
+    fees = Schedule(parse_tiers("", Rates(0, 0)), fold)
+    orders = Orders(fold, session, cast("Store", FullStore(*known)), fees, 10)
+    await orders.load_seen()
+    wanted = WantedGroup((Wanted(ASK, "a"), Wanted(GUARD, "b")), has_entry=False)
+    found = await outcomes(orders.begin_group(ALICE, wanted).promises, 5)
+    if isinstance(becomes, Reason):
+        assert becomes in [item.reason for item in found if isinstance(item, Rejected)]
+    else:
+        assert [item.order.order_id for item in found if isinstance(item, Placed)] == becomes
+    assert not fold.balance(ALICE, 1).reserved, "nothing was sent to the book"
 
 
 def test_the_answer_to_the_longest_order_fits_into_a_message() -> None:
