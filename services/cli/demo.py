@@ -1,13 +1,15 @@
 """`clearbook demo`: a market maker and a few takers, so that the book is alive. Through the public gRPC API.
 
-The maker keeps a ladder of quotes in each market and moves it at random; takers buy and sell at the market. At the end
-the maker cancels its quotes. A demo that was killed leaves quotes behind; the next one takes them over.
+The maker keeps a ladder of quotes in each market and moves it at random; takers buy and sell at the market; somebody
+shows every kind of order, one after the other. At the end the quotes are canceled. A demo that was killed leaves quotes
+behind; the next one takes them over.
 """
 
 import asyncio
 import random
 import secrets
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
@@ -18,6 +20,7 @@ from clearbook.v1 import order_service_pb2 as orders
 from services.cli.clients import CallFailed, Clients, user
 from services.cli.health import serving
 from services.cli.ladder import Ladder, Quote, moves
+from services.cli.order_kinds import kinds
 from services.errors import Reason
 from services.runtime.config import Tls
 from services.runtime.run import Closed, Closing, StartError
@@ -25,6 +28,11 @@ from services.units import Asset, Market, market_of
 
 MAKER: Final = "demo-maker"
 TAKERS: Final = ("demo-taker-1", "demo-taker-2", "demo-taker-3")
+SHOWMAN: Final = "demo-types"
+SHOW_SECONDS: Final = 0.5
+"""From one kind of order to the next."""
+SHOW_SWITCH_SECONDS: Final = 30
+"""A show that was killed leaves its orders for so long."""
 ROUND_SECONDS: Final = 0.5
 """How often the maker looks at its quotes."""
 TAKER_SECONDS_MIN, TAKER_SECONDS_MAX = 0.1, 0.8
@@ -134,6 +142,47 @@ class Maker(Trader):
         self._tally.quotes[market.symbol] = (inside[0], inside[1])
 
 
+class Showman(Trader):
+    """Shows every kind of order, and says what became of each."""
+
+    async def show(self, market: Market, middle_ticks: int) -> None:
+        """One of each; at the end one is replaced, and all are canceled."""
+        call, rpcs = self._clients.call, self._clients.orders
+        await call(rpcs.CancelAfter, orders.CancelAfterRequest(seconds=SHOW_SWITCH_SECONDS), self._who)
+        found: dict[str, orders.Order] = {}
+        for name, request in kinds(market, middle_ticks, time.time_ns, self._ids):
+            if isinstance(request, orders.PlaceGroupRequest):
+                placed = [item.order for item in (await call(rpcs.PlaceGroup, request, self._who)).orders]
+            else:
+                placed = [(await call(rpcs.PlaceOrder, request, self._who)).order]
+            self._tally.orders += len(placed)
+            found[name] = placed[0]
+            states = ", ".join(orders.OrderState.Name(each.state).removeprefix("ORDER_STATE_") for each in placed)
+            sys.stdout.write(f"         {name}: {states}\n")
+            await asyncio.sleep(SHOW_SECONDS)
+        half = market.format_quantity(market.quantity_lots(found["iceberg"].quantity) // 2)
+        changes = {"quantity": half, "new_client_order_id": next(self._ids)}
+        replace = orders.ReplaceOrderRequest(order_id=found["iceberg"].order_id, **changes)
+        try:
+            after = (await call(rpcs.ReplaceOrder, replace, self._who)).order
+            sys.stdout.write(f"         replaced: {after.quantity} of it\n")
+        except CallFailed as failed:
+            if failed.reason is not Reason.ORDER_ENDED:  # somebody sold as low as that
+                raise
+        await call(rpcs.CancelAllOrders, orders.CancelAllOrdersRequest(), self._who)
+
+
+async def _show(showman: Showman, market: Market) -> None:
+    """Round after round, for ever."""
+    while True:
+        try:
+            await showman.show(market, LADDERS[0].middle_ticks)
+        except CallFailed as failed:
+            if failed.reason not in _EXPECTED:
+                raise
+            await asyncio.sleep(SHOW_SECONDS)
+
+
 async def _walk(maker: Maker, markets: dict[str, Market]) -> None:
     """The maker's rounds, for ever."""
     rungs = {ladder: ladder.rung(ladder.middle_ticks) for ladder in LADDERS}
@@ -209,17 +258,20 @@ async def _trade(clients: Clients, markets: dict[str, Market], seconds: float, c
     """The demo itself. Raises CallFailed, perhaps in a group."""
     run, tally = secrets.token_hex(4), Tally()
     maker = Maker(MAKER, clients, tally, f"{run}-m")
+    showman = Showman(SHOWMAN, clients, tally, f"{run}-s")
     await maker.open_orders()  # who is not let in learns it before there is anything to clean up
     try:
         async with closing.guard(), asyncio.timeout(seconds or None), asyncio.TaskGroup() as group:
             group.create_task(_walk(maker, markets), name="maker")
             group.create_task(_report(tally), name="report")
+            group.create_task(_show(showman, markets[LADDERS[0].market]), name="every kind of order")
             for number, name in enumerate(TAKERS):
                 group.create_task(_take(Trader(name, clients, tally, f"{run}-{number}"), markets), name=name)
     except (Closed, TimeoutError):
         sys.stdout.write("cancelling the quotes\n")
     finally:
-        for _ in range(CLEAN_UPS_MAX):  # an order that was cut off on its way may still arrive
-            if not (left := await maker.open_orders()):
-                break
-            await maker.cancel([order.order_id for order in left])
+        for trader in (maker, showman):
+            for _ in range(CLEAN_UPS_MAX):  # an order that was cut off on its way may still arrive
+                if not (left := await trader.open_orders()):
+                    break
+                await trader.cancel([order.order_id for order in left])

@@ -43,6 +43,8 @@ async def test_it_trades_and_cleans_up(embedded: Suite) -> None:
     assert traded > 0
     assert refused < placed // 4
     assert await quotes(embedded) == 0
+    shown = [line.strip() for line in lines if line.startswith("         ")]
+    assert shown[:4] == ["stop: WAITING", "take-profit-limit: WAITING", "trailing stop: WAITING", "iceberg: OPEN"]
 
 
 async def test_ctrl_c_cleans_up(embedded: Suite) -> None:
