@@ -230,6 +230,19 @@ async def test_the_guide_signs(suite: Suite, clients: Clients, tmp_path: Path, n
     assert (done.stdout, done.stderr) == (wanted, "")
 
 
+async def test_other_routes_of_orders_take_signatures_and_no_forms(http: httpx.AsyncClient, clients: Clients) -> None:
+    key = await new_key(clients, fresh("user"))
+    body = json.dumps({"user_id": key.user, "orders": [{"market": "NO-SUCH"}]}).encode()
+    url, headers = signed(key, body)
+    several = url.replace(ROUTE, f"{ROUTE}s")
+    taken = await http.post(several, content=body, headers=headers)
+    assert taken.json()["outcomes"][0]["refusal"]["reason"] == "MARKET_NOT_FOUND"
+    assert (await http.post(several, content=body, headers=headers)).status_code == 401, "good once"
+    url, headers = signed(key, b"user_id=x")
+    form = headers | {"content-type": "application/x-www-form-urlencoded"}
+    assert (await http.post(url.replace(ROUTE, f"{ROUTE}s"), content=b"user_id=x", headers=form)).status_code == 415
+
+
 async def test_bearer_tokens_and_other_peoples_names(http: httpx.AsyncClient, clients: Clients) -> None:
     token, reader = await new_key(clients, fresh("bearer"), "BEARER"), await new_key(clients, fresh("reader"), "BEARER",
                                                                                   "READ")  # fmt: skip
