@@ -51,13 +51,14 @@ class BookService:
         """So many streams at once, of all readers and of one address."""
         self._board, self._store = board, store
         self._subscriptions = Open("streams", subscriptions_max, ip_subscriptions_max)
+        self._listed: tuple[tuple[int, int], dict[str, pb.Market]] = (-1, -1), {}
         self.open = False
         """Whether the board has caught up with the book: until then everything is refused as UNAVAILABLE."""
 
     async def ListMarkets(self, request: pb.ListMarketsRequest, context: Context) -> pb.ListMarketsResponse:
         """See the proto."""
         self._check_open()
-        return pb.ListMarketsResponse(markets=[_listed(topic) for topic in self._board.by_symbol()])
+        return pb.ListMarketsResponse(markets=self._markets().values())
 
     async def StreamMarkets(self, request: pb.StreamMarketsRequest, context: Context) -> AsyncIterator[bytes]:
         """See the proto."""
@@ -68,13 +69,24 @@ class BookService:
         with self._subscribed("markets", context):
             while True:
                 changes, beats = board.market_changes, bell.beats
-                now = {topic.market.symbol: _listed(topic) for topic in board.by_symbol()}
+                now = self._markets()
                 changed = [market for symbol, market in now.items() if told is None or told.get(symbol) != market]
                 if changed or told is None or beats != told_beats:
                     told, told_beats = now, beats
                     yield wire.markets(changed)
                 if (changes, beats) == (board.market_changes, bell.beats):
                     await _ring(bell, seconds_max=INDICATIVE_SECONDS if _collecting(now) else None)
+
+    def _markets(self) -> dict[str, pb.Market]:
+        """All markets by symbol, as they are listed: made once for all who ask at the same moment."""
+        moment = self._board.market_changes, self._board.journal_sequence
+        if self._listed[0] != moment:
+            topics = self._board.by_symbol()
+            self._listed = (
+                moment,
+                {each.market.symbol: wire.market(each.market, each.event, each.auction()) for each in topics},
+            )
+        return self._listed[1]
 
     async def GetOrderBook(self, request: pb.GetOrderBookRequest, context: Context) -> pb.GetOrderBookResponse:
         """See the proto."""
@@ -179,10 +191,6 @@ class BookService:
                 _refused.inc()
                 raise
             yield
-
-
-def _listed(topic: Topic) -> pb.Market:
-    return wire.market(topic.market, topic.event, topic.auction())
 
 
 def _collecting(markets: dict[str, pb.Market]) -> bool:
