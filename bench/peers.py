@@ -114,25 +114,6 @@ class OrderMatching:
         self._engine.cancel_order(str(number))
 
 
-class Nanobook:
-    """nanobook: a book in Rust behind PyO3, an object for each result."""
-
-    def __init__(self) -> None:
-        self._exchange: Any = import_module("nanobook").Exchange()
-        self._ids: dict[int, int] = {}
-
-    def prepare(self, orders: list[tuple[bool, int, int]]) -> None:
-        self._orders = [("buy" if buys else "sell", price, lots) for buys, price, lots in orders]
-
-    def place(self, number: int) -> int:
-        result = self._exchange.submit_limit(*self._orders[number])
-        self._ids[number] = result.order_id
-        return int(result.filled_quantity)
-
-    def cancel(self, number: int) -> None:
-        self._exchange.cancel(self._ids[number])
-
-
 class CythonOrderbook:
     """cython-orderbook: heaps of levels in Cython, Decimal prices."""
 
@@ -177,7 +158,6 @@ class OrderlyChaos:
 
 PEERS: dict[str, type[Peer]] = {
     "litebook": Litebook,
-    "nanobook": Nanobook,
     "cython-orderbook": CythonOrderbook,
     "orderly-chaos": OrderlyChaos,
     "lightmatchingengine": LightMatchingEngine,
