@@ -52,7 +52,7 @@ BATCHED = ("placeorders", "trade")
 PEER_CALLERS = (1, 64)
 PEER_PYTHON = "MATCHING_ENGINE_PYTHON"
 """The environment variable that names a Python (3.12 or newer) with matching-engine[gateway]."""
-PEER_START_SECONDS_MAX = 20.0
+PEER_START_SECONDS_MAX = 60.0
 PEER_LOOK_SECONDS = 0.1
 STREAM_ECHO = "bare grpcio stream echo"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
