@@ -11,10 +11,10 @@ import structlog
 
 from tests import backends as servers
 from tests.backends import backends, own_backends
+from tests.recordings import RECORDED
 
 __all__ = ["backends", "own_backends"]
 
-RECORDED = servers.ROOT.parent / "shared" / "data"
 skipped: list[str] = []
 
 

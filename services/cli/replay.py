@@ -5,10 +5,9 @@ through public RPCs, or the command says what differs and exits 1.
 """
 
 import asyncio
-import lzma
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from services.cli.clients import ADMIN, Clients, user
+from services.cli.feed_files import lines_of
 from services.cli.mirror_plan import Cancel, Phase, Plan, Rest, Steps, Take
 from services.cli.recorded import Step, steps
 from services.errors import Reason
@@ -267,10 +267,3 @@ def _progress(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )
-
-
-def lines_of(files: list[Path]) -> Iterator[str]:
-    """All lines; snapshots (.http) come after the stream, as the procedure of a local book buffers."""
-    for file in sorted(files, key=lambda path: ".http" in path.name):
-        with lzma.open(file, "rt") if file.suffix == ".xz" else file.open() as text:
-            yield from text

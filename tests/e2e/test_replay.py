@@ -15,8 +15,8 @@ from clearbook.v1 import order_service_pb2 as orders
 from services.cli.clients import Clients
 from services.cli.replay import MIRROR, Replay
 from tests import generated_feed, processes
-from tests.conftest import RECORDED
 from tests.generated_feed import Recording
+from tests.recordings import RECORDED
 from tests.suite import Suite, fresh_symbol, user
 
 GROUPS = 120

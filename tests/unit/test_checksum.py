@@ -9,7 +9,7 @@ import pytest
 
 from services.book.publisher.checksum import CHECKSUM_LEVELS, checksum, text_of
 from services.depth import Depth
-from tests.conftest import RECORDED
+from tests.recordings import RECORDED
 
 Levels = list[tuple[int, int]]
 

@@ -9,9 +9,8 @@ from decimal import Decimal
 import pytest
 
 from services.cli.recorded import FeedError, Step, Trade, steps
-from services.cli.replay import lines_of
 from tests import generated_feed
-from tests.conftest import RECORDED
+from tests.recordings import RECORDED, recorded
 
 SNAPSHOT: dict[str, object] = {"type": "snapshot", "product_id": "A-B", "bids": [["1.0", "5"]], "asks": [["2.0", "6"]]}
 
@@ -175,6 +174,6 @@ def test_recorded_files(name: str) -> None:
 
 @pytest.mark.recorded_feeds
 def test_recorded_binance() -> None:
-    found = list(steps(lines_of(sorted(RECORDED.glob("binance*")))))
+    found = recorded("binance")
     assert {step.market for step in found} == {"NKN-USDT", "BLZ-ETH", "LRC-BTC", "RUNE-EUR"}
     assert sum(step.snapshot for step in found) == 4
