@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from services.cli.mirror_plan import Cancel, Phase, Plan, Rest, Steps, Take
 from services.cli.recorded import Step, Trade, steps
 from tests import generated_feed
+from tests.feed_book import FeedBook
 
 PRICES = range(1, 13)
 QUANTITIES = st.sampled_from((0, 0, 1, 2, 5, 9))
@@ -65,20 +66,6 @@ class NaiveBook:
         return {order.price: order.quantity for order in self.orders if order.buys == buys}
 
 
-Sides = dict[bool, dict[int, int]]
-
-
-def after(sides: Sides, step: Step, decimals: Steps) -> Sides:
-    """The feed's book after a step, by the plainest code."""
-    made: Sides = {}
-    for buys, levels in ((True, step.bids), (False, step.asks)):
-        before = {} if step.snapshot else sides[buys]
-        side = before | dict(map(decimals.level, levels))
-        kept = sorted((price for price, quantity in side.items() if quantity), reverse=buys)
-        made[buys] = {price: side[price] for price in kept[: step.depth_max]}
-    return made
-
-
 def play(recording: list[Step]) -> int:
     """Plays a recording of one market; checks after every step. Returns how many steps had a book to compare."""
     decimals = Steps()
@@ -86,16 +73,16 @@ def play(recording: list[Step]) -> int:
         decimals.see(step)
     plan, book, compared = Plan(decimals), NaiveBook(), 0
     trades: list[tuple[int, int, bool]] = []
-    feed: Sides = {True: {}, False: {}}
+    feed = FeedBook(decimals)
     for step in recording:
         for phase in plan.phases(step):
             assert len({type(item) for item in phase}) == 1
             book.run(phase)
         trades += [(*decimals.level((trade.price, trade.quantity)), trade.taker_buys) for trade in step.trades]
         assert book.tape == trades
-        feed = after(feed, step, decimals)
-        if not feed[True] or not feed[False] or max(feed[True]) < min(feed[False]):  # no book of orders can be crossed
-            assert {buys: book.levels(buys=buys) for buys in (True, False)} == feed
+        feed.see(step)
+        if not feed.crossed():
+            assert {buys: book.levels(buys=buys) for buys in (True, False)} == feed.sides
             compared += 1
     return compared
 
