@@ -8,7 +8,9 @@ and one event object for each command, all events kept.
 
 ``--commands N``, ``--depth N`` resting orders to begin with, ``--seconds N`` for each book. ``--shapes`` asks our two
 builds alone what a command costs in books of 1, a thousand and a million orders, and beside orders that are not plain,
-and what memory a resting order takes.
+and what memory a resting order takes. ``--real`` plays recorded order flow to them (../shared/data; without it, a
+made-up feed): one order a level of the feed, which comes, changes and goes as the level does, and the takers of its
+trades. The snapshots that recordings begin with are not timed. Both builds must end in the same state.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import argparse
 import gc
 import itertools
 import json
+import math
 import os
 import random
 import shutil
@@ -31,7 +34,11 @@ import hatch_build
 from bench.peers import PEERS
 from services.book import model as m
 from services.book.engine import Engine
+from services.cli.recorded import steps as steps_of
 from services.command_ids import command_id_of
+from tests import generated_feed
+from tests.real_flow import RealFlow
+from tests.recordings import EXCHANGES, RECORDED, recorded
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("clearbook compiled", "clearbook interpreted")
@@ -48,6 +55,9 @@ PECULIAR = 3_000
 """Stops, icebergs and brackets, a thousand each, that lie beside a workload and are never reached."""
 FAR_TICKS = 900_000
 MEMORY_ORDERS, MEMORY_ORDERS_AT_A_PRICE = 1_000_000, 10
+REAL_ROUNDS = 9
+"""The best counts: a round takes some hundredths of a second."""
+MADE_UP_GROUPS = 10_000
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -67,6 +77,8 @@ class Result(NamedTuple):
     commands: int
     seconds: float
     traded: int
+    digest: str = ""
+    """Of the state at the end, where that is compared."""
 
 
 def started() -> Engine:
@@ -250,6 +262,42 @@ def run_ours(steps: list[Step], depth: int, peculiar: str = "") -> Result:
     return Result(len(timed), seconds, traded)
 
 
+def real_flow() -> tuple[list[m.Command], list[m.Command]]:
+    """What comes before the clock starts, the snapshots included, and what then comes."""
+    if RECORDED.exists():
+        feed = [step for exchange in EXCHANGES for step in recorded(exchange)]
+    else:
+        feed = list(steps_of(generated_feed.coinbase(1, MADE_UP_GROUPS, markets=10).lines))
+    flow = RealFlow(feed)
+    before = list(flow.opening())
+    timed: list[m.Command] = []
+    for snapshots in (True, False):
+        for step in feed:
+            if step.snapshot == snapshots:
+                (before if snapshots else timed).extend(flow.commands(step))
+    return before, timed
+
+
+def run_real() -> Result:
+    """Plays real flow to a new engine in each round; the best counts."""
+    before, timed = real_flow()
+    best = Result(len(timed), math.inf, 0)
+    for _ in range(REAL_ROUNDS):
+        engine = Engine()
+        for command in before:
+            engine.apply(command, 1)
+        freeze()
+        apply = engine.apply
+        start = time.process_time_ns()
+        events = [apply(command, 1) for command in timed]
+        seconds = (time.process_time_ns() - start) / 10**9
+        bodies = [event.body for event in events]
+        assert not any(isinstance(body, m.Refused) for body in bodies), "the flow is not the feed's"
+        traded = sum(trade.quantity_lots for body in bodies if isinstance(body, m.OrderPlaced) for trade in body.trades)
+        best = min(best, Result(len(timed), seconds, traded, engine.digest()), key=lambda result: result.seconds)
+    return best
+
+
 def run_peer(name: str, steps: list[Step], depth: int, seconds_max: float) -> Result:
     """Plays as much as there is time for."""
     peer = PEERS[name]()
@@ -279,7 +327,8 @@ def child(name: str, file: str, depth: int, seconds_max: float, peculiar: str) -
     compiled = sys.modules["services.book.engine"].__file__.endswith(".so")  # type: ignore[union-attr]
     if name in OURS:
         assert compiled == (name == OURS[0]), "this is not the build that was asked for"
-        result = bytes_an_order() if peculiar == "memory" else run_ours(steps, depth, peculiar)
+        alone = {"memory": bytes_an_order, "real": run_real}.get(peculiar)
+        result = alone() if alone else run_ours(steps, depth, peculiar)
     else:
         result = run_peer(name, steps, depth, seconds_max)
     print(json.dumps(result))
@@ -357,6 +406,20 @@ def shapes(roots: dict[str, Path], place: Path, options: argparse.Namespace) -> 
     print(f"{'bytes a resting order':<44}" + "".join(f"{result.traded if result else 0:>14}" for result in found))
 
 
+def real(roots: dict[str, Path], place: Path, options: argparse.Namespace) -> None:
+    """Real flow in our two builds, which must do the same."""
+    place.write_text("[]", encoding="utf-8")
+    options.peculiar = "real"
+    results = {name: measure(name, root, place, options) for name, root in roots.items()}
+    print(f"{'real flow' if RECORDED.exists() else 'made-up flow':<24}{'commands/s':>12}{'commands':>10}{'us each':>9}")
+    for name, result in results.items():
+        assert result, name
+        cost = result.seconds / result.commands
+        print(f"{name:<24}{1 / cost:>12,.0f}{result.commands:>10,}{cost * 10**6:>9.2f}  {result.digest[:12]}")
+    if len({(result.commands, result.traded, result.digest) for result in results.values() if result}) != 1:
+        raise SystemExit("the two builds did not do the same")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--commands", type=int, default=200_000)
@@ -364,6 +427,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shapes", action="store_true")
+    parser.add_argument("--real", action="store_true")
     parser.add_argument("--peculiar", default="", help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -371,9 +435,9 @@ def main() -> None:
         name, file = options.child
         child(name, file, options.depth, options.seconds, options.peculiar)
         return
-    if options.shapes:
+    if options.shapes or options.real:
         with tempfile.TemporaryDirectory() as folder:
-            shapes(builds(Path(folder)), Path(folder) / "steps.json", options)
+            (shapes if options.shapes else real)(builds(Path(folder)), Path(folder) / "steps.json", options)
         return
     workload = Workload(options.seed)
     workload.deepen(options.depth)
