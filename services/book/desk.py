@@ -238,12 +238,13 @@ def replace(book: Book, turn: Turn, resting: Resting, asked: ReplaceOrder) -> st
         resting.place, resting.remaining_lots = place, place.quantity_lots
         turn.consequence(book.order_now(resting))
         return ""
-    if price_ticks == old.price_ticks and place.quantity_lots <= old.quantity_lots:
+    place = repriced(book, place)  # first: it may come to where it is, and who follows the events sees only that
+    if place.price_ticks == old.price_ticks and place.quantity_lots <= old.quantity_lots:
         book.shrink(resting, place)
-        turn.touch(place.market_id, place.side, price_ticks)
+        turn.touch(place.market_id, place.side, place.price_ticks)
         turn.consequence(book.order_now(resting))
         return ""
-    if place.post_only and repriced(book, place) is place and book.would_trade(place):
+    if place.post_only and book.would_trade(place):
         return WOULD_TRADE
     book.withdraw(resting)
     turn.touch(place.market_id, place.side, old.price_ticks)

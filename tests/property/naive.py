@@ -606,12 +606,7 @@ class NaiveEngine:
         known: Resting | None = None,
     ) -> None:
         """Trades what is left of an order, at least so much, and rests or ends it; all if it asks for that."""
-        if place.post_only and place.terms and place.terms.reprice:
-            while (queue := market.against(place)) and place.price_ticks > 1:
-                best = queue[0].place.price_ticks
-                if place.side == m.SIDE_BUY and best == 1:
-                    break
-                place = like(place, price_ticks=best - 1 if place.side == m.SIDE_BUY else best + 1)
+        place = self.repriced(market, place)
         if market.market.state == m.MARKET_STATE_PRE_OPEN:
             self.stay(market, order_id, place, left, known)
             return
@@ -649,6 +644,16 @@ class NaiveEngine:
             self.entry_over(market, order_id)
         if cause or not left:
             self.part(market, order_id)
+
+    def repriced(self, market: NaiveMarket, place: m.PlaceOrder) -> m.PlaceOrder:
+        """Where an order comes to rest that may be repriced."""
+        if place.post_only and place.terms and place.terms.reprice:
+            while (queue := market.against(place)) and place.price_ticks > 1:
+                best = queue[0].place.price_ticks
+                if place.side == m.SIDE_BUY and best == 1:
+                    break
+                place = like(place, price_ticks=best - 1 if place.side == m.SIDE_BUY else best + 1)
+        return place
 
     def saved(
         self, market: NaiveMarket
@@ -821,13 +826,14 @@ class NaiveEngine:
             self.tell_waiting(market, resting)
             self.settle(market)
             return m.OrdersChanged(self.steps, self.books()), 0
-        if price == old.price_ticks and quantity <= old.quantity_lots:
+        place = self.repriced(market, place)
+        if place.price_ticks == old.price_ticks and quantity <= old.quantity_lots:
             self.happens_at(old)
             resting.place, resting.lots = place, quantity - filled
             resting.shown = min(resting.shown, resting.lots)
             self.step(market, resting.order_id, place, resting.lots, 0, [])
         else:
-            if place.post_only and not (place.terms and place.terms.reprice) and market.against(place):
+            if place.post_only and market.against(place):
                 raise Wrong("WOULD_TRADE")
             self.happens_at(old)
             market.resting.remove(resting)

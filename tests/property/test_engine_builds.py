@@ -208,9 +208,10 @@ FAULTS = (
     Fault(
         "a moved order may trade though it is post-only",
         DESK,
-        "if place.post_only and repriced",
-        "if False and repriced",
+        "if place.post_only and book.would_trade",
+        "if False and book.would_trade",
     ),
+    Fault("a moved order is repriced too late", DESK, "place = repriced(book, place)  # first", "pass  # first"),
     Fault("all of both sides end", ENGINE, "asked.side in (SIDE_UNSPECIFIED, resting.place.side)", "True"),
     Fault("a stop takes profit", TRIGGERS, "rises = buys == (", "rises = buys != ("),
     Fault("a stop is hit too late", TRIGGERS, "elif entry[0] > reached:", "elif entry[0] >= reached:"),

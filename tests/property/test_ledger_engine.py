@@ -424,6 +424,31 @@ def test_a_long_walk_with_everything_in_it() -> None:
     assert exchange.plain[3, 2], "something came for an account that nobody has"
 
 
+def test_an_iceberg_repriced_to_where_it_rests_shows_what_the_ledger_thinks() -> None:
+    """By its price alone, as the ledger knows it, it has kept its place; so it must not show a slice anew."""
+    exchange = Exchange(22)
+    terms = m.Terms(reprice=True, display_lots=5)
+
+    def say(body: m.PlaceOrder | m.ReplaceOrder) -> int:
+        paid = exchange.paid(body, Reservation(body.account_id, 2, 0))
+        assert paid is not None
+        exchange.say(*paid)
+        return paid[0].command_id
+
+    def trade(account_id: int, side: int, price_ticks: int, lots: int) -> None:
+        name = f"c{exchange.number}"
+        say(m.PlaceOrder(account_id, 1, side, m.ORDER_TYPE_LIMIT, 1, False, price_ticks, lots, client_order_id=name))
+
+    trade(1002, m.SIDE_SELL, 100, 2)
+    iceberg = say(
+        m.PlaceOrder(1001, 1, m.SIDE_BUY, m.ORDER_TYPE_LIMIT, 1, True, 99, 15, client_order_id="i", terms=terms)
+    )
+    trade(1003, m.SIDE_SELL, 99, 2)
+    say(m.ReplaceOrder(1001, iceberg, 101, 15))
+    trade(1003, m.SIDE_SELL, 99, 5)
+    assert exchange.ledger.open[iceberg].shown_lots == 3, "of five, two have traded"
+
+
 async def test_a_ledger_that_is_loaded_again_and_again_is_the_same(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/gateway.sqlite"
     await migrate(url, "gateway", MIGRATIONS)

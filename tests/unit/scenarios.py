@@ -311,6 +311,16 @@ cat buys 1 @ 98 post-only reprice => rests 1                      => 99 bob 1, 9
 dan sells 1 @ 90 post-only reprice => rests 1                     => 99 bob 1, 98 cat 1 | 100 ann 2 dan 1
 dan sells 1 @ 99 reprice    => refused INVALID_FIELD              => 99 bob 1, 98 cat 1 | 100 ann 2 dan 1
 
+# Repriced to where it rests already, a moved order keeps its place and what it shows; with more it does not
+ann sells 2 @ 100           => rests 2                            => | 100 ann 2
+bob buys 15 @ 99 post-only reprice show-5 => rests 15             => 99 bob 5+10 | 100 ann 2
+cat buys 1 @ 99             => rests 1                            => 99 bob 5+10 cat 1 | 100 ann 2
+dan sells 2 @ 99            => 2 @ 99 bob: filled                 => 99 bob 3+10 cat 1 | 100 ann 2
+bob moves 1 to 15 @ 101     => bob 1: rests 13                    => 99 bob 3+10 cat 1 | 100 ann 2
+bob moves 1 to 12 @ 100     => bob 1: rests 10                    => 99 bob 3+7 cat 1 | 100 ann 2
+bob moves 1 to 13 @ 101     => bob 1: rests 11                    => 99 cat 1 bob 5+6 | 100 ann 2
+dan sells 6 @ 99            => 1 @ 99 cat, 5 @ 99 bob: filled     => 99 bob 5+1 | 100 ann 2
+
 # Moved to fewer at the same price an order keeps its place
 ann buys 5 @ 100            => rests 5                            => 100 ann 5 |
 bob buys 5 @ 100            => rests 5                            => 100 ann 5 bob 5 |
