@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, product
+from typing import NamedTuple
+
+from msgspec import structs
 
 from services.errors import Reason, Rejected
 from services.locks import lock
@@ -15,6 +18,20 @@ from services.order_gateway.orders import PLACED_EXECUTIONS_MAX, Orders
 from services.order_gateway.outcomes import answer, give, heard, promised
 from services.order_gateway.session import Session, refusal
 from services.units import Market
+
+
+class _Ahead(NamedTuple):
+    """Replaces of an order that are on their way to the book.
+
+    Attributes:
+        flying: how many.
+        price_ticks: that it has once they have all landed.
+        quantity_lots: that it has then.
+    """
+
+    flying: int
+    price_ticks: int
+    quantity_lots: int
 
 
 class Replaces:
@@ -29,6 +46,7 @@ class Replaces:
     def __init__(self, ledger: Ledger, session: Session, orders: Orders) -> None:
         self._ledger, self._session, self._orders = ledger, session, orders
         self._tasks: set[asyncio.Task[Placed]] = set()
+        self._ahead: dict[int, _Ahead] = {}
 
     async def replace(self, account_id: int, wanted: Replacement, seconds: float) -> Placed:
         """Replaces an open order; the order after it, and what it traded at once.
@@ -67,32 +85,56 @@ class Replaces:
                 if not mine:
                     return claimed
                 replaced = claimed
-            if not order.is_open:
-                raise has_ended(order)
             self._fly(order, wanted, replaced)
-        except Rejected as rejected:
-            give(replaced, rejected)
+        except Exception as error:  # whatever it is, it is the answer of everybody who waits; the name is free again
+            give(replaced, error)
         return replaced
 
     def _fly(self, order: Order, wanted: Replacement, replaced: "asyncio.Future[Placed]") -> None:
+        if not order.is_open:
+            raise has_ended(order)
         market = self._ledger.markets[order.market_id]
         if wanted.price and not order.limit:
             raise Rejected(Reason.INVALID_PRICE, "a market order has no price", "price")
-        price_ticks = market.price_ticks(wanted.price) if wanted.price else order.price_ticks
-        quantity_lots = market.quantity_lots(wanted.quantity) if wanted.quantity else order.quantity_lots
-        if quantity_lots <= order.filled_lots:
+        # What is not given is left to the book: a replace or a trade on its way may change what it is here.
+        price_ticks = market.price_ticks(wanted.price) if wanted.price else 0
+        quantity_lots = market.quantity_lots(wanted.quantity) if wanted.quantity else 0
+        if wanted.quantity and quantity_lots <= order.filled_lots:
             raise Rejected(Reason.QUANTITY_TRADED, field="quantity")
-        asset, more = order.lock_asset(market), growth(order, price_ticks, quantity_lots, market)
-        available = self._ledger.balance(order.account_id, asset.asset_id).available
-        if available < more:
-            raise insufficient(asset, more, available)
-        asked = ReplaceOrder(
-            order.account_id, order.order_id, price_ticks, quantity_lots, more, wanted.new_client_order_id
-        )
+        ahead = self._ahead.get(order.order_id, _Ahead(0, order.price_ticks, order.quantity_lots))
+        asset, more = order.lock_asset(market), self._growth_max(order, ahead, price_ticks, quantity_lots)
+        name = wanted.new_client_order_id
+        asked = ReplaceOrder(order.account_id, order.order_id, price_ticks, quantity_lots, more, name)
         reservation = Reservation(order.account_id, asset.asset_id, more)
         self._session.submit_told(asked, order.account_id, reservation, partial(self._landed, order, replaced))
+        self._ahead[order.order_id] = _Ahead(
+            ahead.flying + 1, price_ticks or ahead.price_ticks, quantity_lots or ahead.quantity_lots
+        )
+
+    def _growth_max(self, order: Order, ahead: _Ahead, price_ticks: int, quantity_lots: int) -> int:
+        """By how much the order may come to set aside more: enough whatever becomes of the replaces ahead, if there is
+        that much. The book refuses what takes more.
+
+        Raises:
+            Rejected: INSUFFICIENT_FUNDS: it would not do in any case.
+        """
+        if not order.lock:  # another one sets aside for it: they are linked, as the book will say
+            return 0
+        market = self._ledger.markets[order.market_id]
+        growths = [
+            growth(each, price_ticks or each.price_ticks, quantity_lots or each.quantity_lots, market)
+            for each in _possible(order, ahead, market)
+        ]
+        asset, least = order.lock_asset(market), min(growths)
+        available = self._ledger.balance(order.account_id, asset.asset_id).available
+        if available < least:
+            raise insufficient(asset, least, available)
+        return min(max(growths), available)
 
     def _landed(self, order: Order, replaced: "asyncio.Future[Placed]", found: Change | Rejected) -> None:
+        ahead = self._ahead.pop(order.order_id)
+        if ahead.flying > 1:
+            self._ahead[order.order_id] = ahead._replace(flying=ahead.flying - 1)
         if isinstance(found, Rejected):
             return give(replaced, found)
         refused = refusal(found)
@@ -118,6 +160,19 @@ class Replaces:
         if name and not self._orders.name_is_known(account_id, name) and await self._orders.look_up_name(order, name):
             return Placed(self._ledger.orders.get(order.order_id, order), ())
         return await answer(self._submit(order, wanted), seconds)
+
+
+def _possible(order: Order, ahead: _Ahead, market: Market) -> list[Order]:
+    """The order as it may be once each replace ahead has landed or was refused: as far as that matters for its lock."""
+    found = [order]
+    for ticks, lots in product({order.price_ticks, ahead.price_ticks}, {order.quantity_lots, ahead.quantity_lots}):
+        if (ticks, lots) != (order.price_ticks, order.quantity_lots) and lots > order.filled_lots:
+            held = lock(
+                *(order.buys, order.limit, ticks, lots - order.filled_lots, order.budget),
+                *(market.base_per_lot, market.quote_per_tick_lot),
+            )
+            found.append(structs.replace(order, price_ticks=ticks, quantity_lots=lots, lock=held))
+    return found
 
 
 def growth(order: Order, price_ticks: int, quantity_lots: int, market: Market) -> int:

@@ -82,6 +82,36 @@ async def test_an_order_is_replaced_and_what_it_holds_with_it(exchange: Exchange
     assert (await refused(replace(alice, "nobody's", quantity="9")))[1] == "ORDER_NOT_FOUND"
 
 
+async def test_a_replace_that_fails_uses_no_id_up(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = exchange.user("alice")
+    await alice.place(limit("SELL", "30000.00", "60", "a"))
+    with monkeypatch.context() as patched:
+        patched.setattr("services.order_gateway.replaces.growth", None)
+        assert (await refused(replace(alice, "a", quantity="5", new_client_order_id="b")))[1] == "INTERNAL"
+    again = (await replace(alice, "a", quantity="5", new_client_order_id="b")).order
+    assert (again.client_order_id, again.quantity) == ("b", "5")
+
+
+async def test_replaces_on_their_way_do_not_undo_one_another(exchange: Exchange) -> None:
+    alice, bob = exchange.user("alice"), exchange.user("bob")
+
+    async def several(client: Client, *replaces: dict[str, str]) -> list[str]:
+        request = pb.ReplaceOrdersRequest(orders=[pb.ReplaceOrderRequest(client_order_id="a", **r) for r in replaces])
+        answer = await client.orders.ReplaceOrders(request, metadata=client.metadata, timeout=15)
+        return [each.refusal.reason or f"{(o := each.replaced.order).price} x {o.quantity}" for each in answer.outcomes]
+
+    await alice.place(limit("SELL", "30000.00", "60", "a"))
+    assert await several(alice, {"price": "31000.00"}, {"quantity": "5"}, {"price": "32000.00"}) == [
+        "31000.00 x 60", "31000.00 x 5", "32000.00 x 5"
+    ]  # fmt: skip
+    assert await several(alice, {"quantity": "3"}, {"quantity": "5"}) == ["32000.00 x 3", "32000.00 x 5"]
+    await bob.place(limit("BUY", "20000.00", "1", "a"))
+    assert await several(bob, {"price": "21000.00"}, {"quantity": "5"}, {"price": "21500.00"}) == [
+        "21000.00 x 1", "21000.00 x 5", "21500.00 x 5"
+    ], "enough is set aside for the one, whatever the other makes of it"  # fmt: skip
+    assert exchange.gateway.ledger.balance(3, 2).reserved == 0
+
+
 async def test_a_replaced_order_is_called_anew_and_is_found_by_all_its_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,7 +187,8 @@ async def test_one_cancels_the_other(exchange: Exchange) -> None:
     assert [told(item.order) for item in placed.orders] == [("OPEN", "0", "100"), ("WAITING", "0", "0")]
     assert await group(alice, TAKE, GUARD) == placed, "sent again they are what was answered"
     assert (await refused(group(alice, TAKE, limit("SELL", "29000.00", "1", **STOP))))[1] == "CLIENT_ORDER_ID_REUSED"
-    assert (await refused(replace(alice, "take", quantity="1")))[1] == "ORDER_LINKED"
+    for linked in ("take", "guard"):
+        assert (await refused(replace(alice, linked, quantity="1")))[1] == "ORDER_LINKED"
     await alice.place(limit("BUY", "20000.00", "0.1", "next"))  # numbered behind both
     await bob.place(limit("BUY", "31000.00", "0.4"))
     assert told((await alice.get(client_order_id="guard")).order) == ("LINKED", "0", "0")
