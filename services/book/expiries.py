@@ -3,7 +3,7 @@
 Orders that end otherwise stay here unnoticed; they are left out when their time comes, or when there are too many.
 """
 
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Final, final
 
 from services.book.side import Resting
@@ -26,8 +26,7 @@ class Expiries:
         """An order that is in `orders` expires then."""
         heap = self._heap
         if len(heap) >= self._tidy_at:
-            heap[:] = [entry for entry in heap if entry[1] in orders]
-            heapify(heap)
+            heap[:] = sorted({entry for entry in heap if entry[1] in orders})  # a set: a moved order came here again
             self._tidy_at = max(2 * len(heap), FORGOTTEN_MIN)
         heappush(heap, (expires_ns, order_id))
 

@@ -2,10 +2,10 @@
 
 Each waits for one of three prices (the last trade's, the best ask for buys, the best bid for sells) to rise or to fall
 to its trigger. Six heaps, nearest trigger first, then who came first; an entry that is not an order's current one has
-been left behind and is passed over.
+been left behind and is passed over, or left out when there are too many.
 """
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Final, final
 
 from services.book.model import (
@@ -23,6 +23,9 @@ ASK_FALLS: Final = 3
 BID_RISES: Final = 4
 BID_FALLS: Final = 5
 WAITS: Final = 6
+
+FORGOTTEN_MIN: Final = 1_024
+"""So many entries that were left behind are never too many in a heap."""
 
 Entry = tuple[int, int, int]
 """Greater or smaller ticks as the heap ranks them, when the order came, its id."""
@@ -57,8 +60,10 @@ class Triggers:
 
     def remove(self, order_id: int) -> None:
         """An order waits no more."""
-        self.current.pop(order_id, None)
+        known = self.current.pop(order_id, None)
         self.trails.pop(order_id, None)
+        if known is not None:
+            self._tidy(known[0])
 
     def follow(self, last_ticks: int) -> None:
         """There was a trade: trailing stops follow their best price."""
@@ -83,8 +88,25 @@ class Triggers:
     def _wait(self, order_id: int, place: PlaceOrder, arrival: int, trigger_ticks: int) -> None:
         heap_number = waits_for(place)
         entry = (trigger_ticks if heap_number % 2 == 0 else -trigger_ticks, arrival, order_id)
+        known = self.current.get(order_id)
+        if known is not None and known[1] == entry:  # a trail at the first tick stays there
+            return
         self.current[order_id] = (heap_number, entry)
         heappush(self._heaps[heap_number], entry)
+        self._tidy(heap_number)
+
+    def _tidy(self, heap_number: int) -> None:
+        """Leaves out what was left behind, once it is the most of a heap."""
+        heap = self._heaps[heap_number]
+        if len(heap) <= 2 * len(self.current) + FORGOTTEN_MIN:
+            return
+        kept = []
+        for entry in heap:
+            known = self.current.get(entry[2])
+            if known is not None and known[1] == entry:
+                kept.append(entry)
+        heapify(kept)
+        self._heaps[heap_number] = kept
 
     def _nearest(self, heap_number: int, reached: int) -> int:
         """Who is first in a heap, if the price has reached him; 0 for none."""

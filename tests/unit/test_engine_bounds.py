@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.book import expiries, triggers
 from services.book import model as m
 from services.book.auction import AUCTION_TRADES_MAX
 from services.book.engine import Engine
@@ -154,3 +155,40 @@ def test_how_many_stops_trail() -> None:
     refused = floor.order(ANN, m.SIDE_BUY, 100, trailing)
     assert isinstance(refused, m.Refused)
     assert refused.reason == "TOO_MANY_TRAILING_STOPS"
+
+
+def test_what_is_kept_of_an_order_that_is_moved_without_end() -> None:
+    floor = Floor()
+    floor.order(ANN, m.SIDE_BUY, 100, m.Terms(expires_ns=5), m.TIME_IN_FORCE_GTD)
+    floor.order(ANN, m.SIDE_BUY, 100, None, m.TIME_IN_FORCE_DAY)
+    orders = [order.order_id for order in floor.engine.open_orders(1)]
+    for number in range(expiries.FORGOTTEN_MIN + MANY):
+        for order_id in orders:
+            floor.say(m.ReplaceOrder(ANN, order_id, 100 + number % 2, 1))
+    book = floor.engine.books[1]
+    for kept in (book.expiries, book.days):
+        assert len(kept._heap) <= expiries.FORGOTTEN_MIN
+    floor.time_ns = 5
+    assert steps(floor.say(m.AdvanceTime())) == 1
+    assert steps(floor.say(m.ChangeMarket(1, m.MARKET_STATE_CLOSED))) == 1
+
+
+def test_what_is_kept_of_stops_that_come_and_go_or_trail_without_end() -> None:
+    floor = Floor()
+    stop, trail = (
+        m.Terms(trigger=m.TRIGGER_STOP, trigger_ticks=9_000),
+        m.Terms(trigger=m.TRIGGER_TRAILING, trail_ticks=1),
+    )
+    floor.order(ANN, m.SIDE_SELL, 1, trail)
+    for number in range(100, 100 + triggers.FORGOTTEN_MIN + MANY):
+        floor.order(BOB, m.SIDE_SELL, number)
+        floor.order(CAT, m.SIDE_BUY, number)
+        floor.order(ANN, m.SIDE_BUY, 100, stop)
+        floor.say(m.CancelOrder(ANN, command_id_of(1, 1, floor.number)))
+    kept = floor.engine.books[1].triggers
+    assert len(kept.current) == 1
+    assert all(len(heap) <= 2 * len(kept.current) + triggers.FORGOTTEN_MIN for heap in kept._heaps)
+    floor.restart()
+    floor.order(BOB, m.SIDE_BUY, number - 1)
+    floor.order(CAT, m.SIDE_SELL, number - 1)
+    assert [order.place.account_id for order in floor.engine.open_orders(1)] == [ANN], "the trail was hit"
