@@ -206,6 +206,9 @@ class Loop:
         _rows.inc()
         _row_commands.observe(len(opened.batch))
         _sequence.set(row.last_sequence)
+        nothing_comes = not self._waiting and self._open is None and not self._closed
+        if nothing_comes and self._engine.is_due(self._engine.time_ns):
+            self._queue_advance()  # what is due goes on at once: the timer would take minutes over a full book
 
     async def _snapshot(self) -> None:
         """Keeps the engine's state, which is as of the last durable row."""
@@ -227,8 +230,11 @@ class Loop:
     def _advance(self) -> None:
         """Nothing has happened for a while: journal that. It tells the time, and proves that we still lead."""
         if self._open is None and not self._closed:
-            command = Command(0, AdvanceTime())
-            self._waiting.append((command, wire.encode_command(command), None))
+            self._queue_advance()
             self._woken.set()
         else:
             self._rearm()
+
+    def _queue_advance(self) -> None:
+        command = Command(0, AdvanceTime())
+        self._waiting.append((command, wire.encode_command(command), None))
