@@ -15,7 +15,6 @@ from services.order_gateway.fees import net_of_fee
 from services.order_gateway.model import (
     CancelCause,
     Execution,
-    First,
     Movement,
     Order,
     OrderCanceled,
@@ -122,21 +121,22 @@ def placed(event: OrderPlaced, market: Market, resting: Mapping[int, Order]) -> 
     return Effects(moved.postings, (*makers.values(), taker), moved.executions)
 
 
-def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[int, Order], sequence: int) -> Effects:
+def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[int, Order]) -> Effects:
     """Orders changed, one because of another: each step in turn, all of it as one.
 
     Args:
         event: each order in it as new, with what the step alone brought it.
         markets: all of them, by id.
         known: open orders by id.
-        sequence: of the event.
     """
-    moved, now, renamed = _Moved([], []), dict[int, Order](), list[Renamed]()
+    moved, now, renamed, asked = _Moved([], []), dict[int, Order](), list[Renamed](), dict[int, Order]()
     for step in event.steps:
         said, trades = step.order, step.trades
         before = now.get(said.order_id) or known.get(said.order_id)
         if before is not None and before.client_order_id != said.client_order_id:
             renamed.append(Renamed(before.account_id, before.client_order_id, before.order_id))
+        if before is None:
+            asked[said.order_id] = said
         taker = _after_step(said, before, trades)
         # Who rests already trades in an auction, at one price for all.
         auction = before is not None and before.rests and before.price_ticks == taker.price_ticks
@@ -146,7 +146,7 @@ def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[
             now[maker.order_id] = _trade(moved, trade, taker, maker, markets[taker.market_id])
         now[taker.order_id] = taker
     orders = [
-        structs.replace(order, first=order.as_first()) if order.create_sequence == sequence else order
+        structs.replace(order, first=order.as_first(asked[order.order_id])) if order.order_id in asked else order
         for order in now.values()
     ]
     return Effects(moved.postings, orders, moved.executions, renamed=renamed)
@@ -188,7 +188,7 @@ def _after_step(said: Order, before: Order | None, trades: Iterable[Trade]) -> O
     assert whose == (said.account_id, said.market_id, said.buys, said.limit, said.terms), f"{said} was {before}"
     first = before.first
     if first is None and (before.price_ticks, before.quantity_lots) != (said.price_ticks, said.quantity_lots):
-        first = First(before.price_ticks, before.quantity_lots, before.budget, OrderState.OPEN, holds=True)
+        first = before.as_open()
     return structs.replace(
         said,
         filled_quote=before.filled_quote + said.filled_quote,

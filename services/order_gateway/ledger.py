@@ -363,7 +363,7 @@ class Ledger:
         return Effects()
 
     def _orders_changed(self, body: OrdersChanged) -> Effects:
-        effects = account.changed(body, self.markets, self.open, self.sequence)
+        effects = account.changed(body, self.markets, self.open)
         for account_id, client_order_id, order_id in effects.renamed:
             key = account_id, client_order_id
             self._forget_name(key)  # so that it is the youngest

@@ -105,6 +105,9 @@ class First(NamedTuple):
     state: OrderState
     holds: bool
     """Whether it set anything aside: of two orders that belong together only one does."""
+    asked_lots: int
+    """What was asked for, before that event made less of it: an exit is sized to what its entry received."""
+    asked_budget: int
 
 
 class Order(Value, frozen=True):
@@ -171,9 +174,17 @@ class Order(Value, frozen=True):
         """The asset that it sets aside."""
         return market.quote if self.buys else market.base
 
-    def as_first(self) -> First:
-        """What to remember of it as it is now, after its first event."""
-        return First(self.price_ticks, self.quantity_lots, self.budget, self.state, self.lock > 0)
+    def as_first(self, asked: "Order | None" = None) -> First:
+        """What to remember of it as it is now, after its first event; `asked`: as its first step had it, if not so."""
+        asked = asked or self
+        return First(
+            *(self.price_ticks, self.quantity_lots, self.budget, self.state, self.lock > 0),
+            *(asked.quantity_lots, asked.budget),
+        )
+
+    def as_open(self) -> First:
+        """The same of one that its first event left open, and which nothing has changed since."""
+        return self.as_first()._replace(state=OrderState.OPEN, holds=True)
 
     def as_placed(self, taken: "list[Execution]", market: Market) -> "Order":
         """The order as the answer to its PlaceOrder showed it.
@@ -185,7 +196,7 @@ class Order(Value, frozen=True):
         if self.event_sequence == self.create_sequence:
             return self
         filled = sum(execution.quantity_lots for execution in taken)
-        first = self.first or First(self.price_ticks, self.quantity_lots, self.budget, OrderState.OPEN, holds=True)
+        first = self.first or self.as_open()
         return structs.replace(
             self,
             price_ticks=first.price_ticks,
@@ -336,7 +347,7 @@ class Placement(Value, frozen=True):
         """
         first = order.first or order.as_first()
         repriced = self.terms is not None and self.terms.reprice
-        shrunk = order.self_trade is SelfTradeMode.DECREMENT and first.quantity_lots <= self.quantity_lots
+        shrunk = order.self_trade is SelfTradeMode.DECREMENT and first.asked_lots <= self.quantity_lots
         return (
             self.market.market_id == order.market_id
             and self.buys == order.buys
@@ -345,8 +356,8 @@ class Placement(Value, frozen=True):
             and self.post_only == order.post_only
             and self.resolved(order.self_trade).terms == order.terms
             and (self.price_ticks == first.price_ticks or repriced)
-            and (self.quantity_lots == first.quantity_lots or shrunk)
-            and (self.budget is None or self.budget == first.budget)
+            and (self.quantity_lots == first.asked_lots or shrunk)
+            and (self.budget is None or self.budget == first.asked_budget)
         )
 
 

@@ -208,6 +208,32 @@ async def test_exits_wait_for_their_entry(exchange: Exchange) -> None:
     assert out.state == pb.ORDER_STATE_OPEN and 0 <= received - Decimal(out.quantity) < Decimal("0.00001")
 
 
+async def test_a_bracket_whose_entry_fills_at_once_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bought = limit("BUY", "30000.00", "1", "in", time_in_force=pb.TIME_IN_FORCE_IOC)
+    long = limit("SELL", "31000.00", "1", "out"), market("SELL", "1", "guard", **STOP)
+    sold = limit("SELL", "29000.00", "1", "short", time_in_force=pb.TIME_IN_FORCE_IOC)
+    rises: dict[str, Any] = {"trigger": pb.TRIGGER_STOP, "trigger_price": "31000.00"}
+    short = market("BUY", "1", "back", quote_budget="40000", **rises)
+    async with gateways.exchange(tmp_path) as exchange:
+        alice, bob = exchange.user("alice"), exchange.user("bob")
+        await bob.place(limit("SELL", "30000.00", "1"))
+        await bob.place(limit("BUY", "29000.00", "1"))
+        placed = await group(alice, *long, entry=bought), await group(alice, short, entry=sold)
+        assert [[told(item.order)[0] for item in each.orders] for each in placed] == [
+            ["FILLED", "OPEN", "WAITING"], ["FILLED", "WAITING"]
+        ]  # fmt: skip
+        assert Decimal(placed[0].orders[1].order.quantity) < 1, "an exit has what the fee left"
+        assert Decimal(placed[1].orders[1].order.quote_budget) < 29000
+        assert (await group(alice, *long, entry=bought), await group(alice, short, entry=sold)) == placed
+        other = limit("SELL", "31000.00", placed[0].orders[1].order.quantity, "out")
+        assert (await refused(group(alice, other, long[1], entry=bought)))[1] == "CLIENT_ORDER_ID_REUSED"
+    async with gateways.exchange(tmp_path, fund=False) as exchange:
+        alice = exchange.user("alice")
+        assert (await group(alice, *long, entry=bought), await group(alice, short, entry=sold)) == placed, "as stored"
+
+
 @pytest.mark.parametrize(
     ("exits", "entry", "expected"),
     [

@@ -182,7 +182,7 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_orders_changed(name: str) -> None:
     before, event, expected, first, once = CHANGES[name]
-    effects = account.changed(event, {1: MARKET}, {1: before}, 20)
+    effects = account.changed(event, {1: MARKET}, {1: before})
     after = effects.order(1)
     assert after is not None and sums_to_zero(effects.postings)
     shown = (after.quantity_lots, after.filled_lots, after.filled_quote, after.lock, after.hidden_lots)
@@ -206,7 +206,7 @@ UNTRUE = {
 @pytest.mark.parametrize("name", UNTRUE)
 def test_what_cannot_have_changed_is_not_believed(name: str) -> None:
     with pytest.raises(AssertionError):
-        account.changed(UNTRUE[name], {1: MARKET}, {1: BUY}, 20)
+        account.changed(UNTRUE[name], {1: MARKET}, {1: BUY})
 
 
 def test_order_canceled() -> None:
