@@ -45,7 +45,8 @@ class Route(NamedTuple):
         summary: what it does.
         decode: body → request, and the user_id that it names.
         encode: request, serialized response → body.
-        repeatable: the same may be sent twice, and nothing more comes of it.
+        repeatable: the same may be sent twice, and nothing more comes of it, whatever was asked for between: a replace
+            or a setting would undo a later one.
         body_bytes_max: of a body.
         brief: `encode` does not look at the response.
         form: whether the body may be a form.
@@ -90,18 +91,18 @@ ROUTES: Final = {
         PLACE,
         _route("/api/v1/order/cancel", "CancelOrder", "Cancel an order", repeatable=False),
         _route(
-            "/api/v1/order/replace", "ReplaceOrder", "Give an open order another price or quantity", repeatable=True
+            "/api/v1/order/replace", "ReplaceOrder", "Give an open order another price or quantity", repeatable=False
         ),
         _route("/api/v1/order/query", "GetOrder", "Read an order, and what it traded", repeatable=True),
         _route("/api/v1/order/preview", "PreviewOrder", "Tell what an order would come to", repeatable=True),
         _route("/api/v1/orders", "PlaceOrders", "Place up to 500 orders", repeatable=False, large=True),
         _route("/api/v1/orders/cancel", "CancelOrders", "Cancel up to 500 orders", repeatable=False, large=True),
-        _route("/api/v1/orders/replace", "ReplaceOrders", "Replace up to 500 orders", repeatable=True, large=True),
+        _route("/api/v1/orders/replace", "ReplaceOrders", "Replace up to 500 orders", repeatable=False, large=True),
         _route("/api/v1/orders/group", "PlaceGroup", "Place orders that belong together", repeatable=False),
         _route("/api/v1/orders/cancel-all", "CancelAllOrders", "Cancel all open orders", repeatable=False),
-        _route("/api/v1/orders/cancel-after", "CancelAfter", "Cancel all unless asked again in time", repeatable=True),
+        _route("/api/v1/orders/cancel-after", "CancelAfter", "Cancel all unless asked again in time", repeatable=False),
         _route("/api/v1/orders/query", "ListOrders", "List orders, newest first", repeatable=True),
-        _route("/api/v1/orders/defaults", "SetTradingDefaults", "Set what orders do unless they say", repeatable=True),
+        _route("/api/v1/orders/defaults", "SetTradingDefaults", "Set what orders do unless they say", repeatable=False),
         _route("/api/v1/orders/defaults/query", "GetTradingDefaults", "Read what orders do then", repeatable=True),
         _route("/api/v1/executions/query", "ListExecutions", "List what was traded, newest first", repeatable=True),
     )

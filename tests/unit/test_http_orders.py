@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from gateway_http import wire
 from gateway_http.errors import OF_PROTO, problem
 from gateway_http.json_proto import request_in
+from gateway_http.orders import ROUTES
 from gateway_http.orders_described import PATHS
 from gateway_http.proto_json import json_value
 from services.errors import Reason, Rejected
@@ -174,3 +175,9 @@ def test_bodies_are_described() -> None:
     assert exits["type"] == "array"
     assert exits["items"]["properties"]["side"]["enum"] == ["SIDE_BUY", "SIDE_SELL"]
     assert exits["items"]["properties"]["expire_time"] == {"type": "string", "format": "date-time"}
+
+
+def test_what_is_sent_again_by_itself_when_its_answer_was_lost() -> None:
+    again = {route.rpc for route in ROUTES.values() if route.repeatable}
+    reads = {"GetOrder", "ListOrders", "ListExecutions", "PreviewOrder", "GetTradingDefaults"}
+    assert again - reads == {"PlaceOrder"}, "a later replace would be undone"
