@@ -11,7 +11,7 @@ from services.order_gateway import batch_wire, group_wire, wire
 from services.order_gateway.cancels import Cancels
 from services.order_gateway.identity.who import Caller
 from services.order_gateway.ledger import Ledger
-from services.order_gateway.limits import Weight
+from services.order_gateway.limits import CANCEL_ALL_REQUESTS, Weight
 from services.order_gateway.methods import Access, Method
 from services.order_gateway.orders import Orders
 from services.order_gateway.outcomes import good, in_place, outcomes
@@ -35,7 +35,10 @@ class BatchHandlers:
             Method(SERVICE, "PlaceGroup", Access.TRADE, pb.PlaceGroupRequest, self.place_group, weight=_grouped),
             Method(SERVICE, "ReplaceOrders", Access.TRADE, pb.ReplaceOrdersRequest, self.replace, weight=_placed),
             Method(SERVICE, "CancelOrders", Access.TRADE, pb.CancelOrdersRequest, self.cancel, weight=_canceled),
-            Method(SERVICE, "CancelAllOrders", Access.TRADE, pb.CancelAllOrdersRequest, self.cancel_all),
+            Method(
+                *(SERVICE, "CancelAllOrders", Access.TRADE, pb.CancelAllOrdersRequest, self.cancel_all),
+                weight=_all_canceled,
+            ),
             Method(SERVICE, "CancelAfter", Access.TRADE, pb.CancelAfterRequest, self.cancel_after),
         ]
 
@@ -117,3 +120,7 @@ def _grouped(request: pb.PlaceGroupRequest) -> Weight:
 def _canceled(request: pb.CancelOrdersRequest) -> Weight:
     """Each cancel counts as a request of its own."""
     return Weight(requests=max(1, len(request.orders)))
+
+
+def _all_canceled(_request: pb.CancelAllOrdersRequest) -> Weight:
+    return Weight(requests=CANCEL_ALL_REQUESTS)

@@ -20,7 +20,7 @@ from services.order_gateway.cancels import Cancels
 from services.order_gateway.disconnects import Disconnects, placed_ids
 from services.order_gateway.identity.who import Caller
 from services.order_gateway.ledger import Ledger
-from services.order_gateway.limits import Weight
+from services.order_gateway.limits import CANCEL_ALL_REQUESTS, Weight
 from services.order_gateway.methods import Access, Count, Method, Write
 from services.order_gateway.model import Order, Placed
 from services.order_gateway.orders import Orders
@@ -116,9 +116,11 @@ class _Pending:
 
 
 def _weight(request: pb.TradeRequest) -> Weight:
-    """Each order, replace and cancel counts; a request of nothing does, too."""
+    """Each order, replace and cancel counts; a request of nothing does, too. With all canceled, up to so many cancels
+    count for nothing beside it: a full request always passes.
+    """
     orders = len(request.orders) + len(request.replaces) + trade_wire.grouped(request)
-    cancels = len(request.cancels) + request.HasField("cancel_all")
+    cancels = max(len(request.cancels), CANCEL_ALL_REQUESTS if request.HasField("cancel_all") else 0)
     return Weight(orders, cancels if orders else max(1, cancels))
 
 
