@@ -15,6 +15,7 @@ from services.book.matching import Book
 from services.book.model import (
     CANCEL_CAUSE_CANCEL_AFTER,
     CANCEL_CAUSE_USER,
+    MARKET_STATE_CLOSED,
     MARKET_STATE_OPEN,
     MARKET_STATE_UNSPECIFIED,
     ORDER_STATE_CANCELED,
@@ -83,6 +84,7 @@ from services.book.rules import (
     GROUP_EXITS_MAX,
     INVALID_FIELD,
     INVALID_GROUP,
+    MARKET_CLOSED,
     MARKET_NOT_FOUND,
     NAME_CHARACTERS_MAX,
     ORDER_NOT_FOUND,
@@ -756,6 +758,10 @@ class Engine:
             return self._refuse(command, INVALID_FIELD)
         if len(change.reason) > REASON_CHARACTERS_MAX:
             return self._refuse(command, INVALID_FIELD)
+        closed = book.market.state == MARKET_STATE_CLOSED
+        reopens = closed and change.state not in (MARKET_STATE_UNSPECIFIED, MARKET_STATE_CLOSED)
+        if reopens and book.days.first(book.orders) > 0:  # they would outlive their day
+            return self._refuse(command, MARKET_CLOSED)
         old, turn = book.market, self._turn()
         market = Market(
             old.market_id,

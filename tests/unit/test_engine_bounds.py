@@ -72,6 +72,21 @@ def test_what_expires_at_once() -> None:
     assert isinstance(floor.say(m.AdvanceTime()), m.TimeAdvanced)
 
 
+def test_a_day_ends_wholly_before_its_market_opens_again() -> None:
+    floor = Floor()
+    for _ in range(MANY):
+        floor.order(ANN, m.SIDE_BUY, 100, None, m.TIME_IN_FORCE_DAY)
+    assert steps(floor.say(m.ChangeMarket(1, m.MARKET_STATE_CLOSED))) == TURN_STEPS_MAX
+    floor.restart()
+    for state in (m.MARKET_STATE_OPEN, m.MARKET_STATE_PRE_OPEN, m.MARKET_STATE_HALTED):
+        refused = floor.say(m.ChangeMarket(1, state))
+        assert isinstance(refused, m.Refused)
+        assert refused.reason == "MARKET_CLOSED"
+    assert steps(floor.say(m.ChangeMarket(1, m.MARKET_STATE_CLOSED))) == MORE
+    assert isinstance(floor.say(m.ChangeMarket(1, m.MARKET_STATE_OPEN)), m.MarketChanged)
+    assert not list(floor.engine.open_orders(1))
+
+
 def test_what_one_price_releases() -> None:
     floor = Floor()
     for _ in range(MANY):
