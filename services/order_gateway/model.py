@@ -5,7 +5,7 @@ Sizes are lots, prices ticks, amounts unbounded ints of base units, times nanose
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct, structs
 
@@ -96,6 +96,10 @@ class Terms(NamedTuple):
     display_lots: int = 0
 
 
+AS_ASKED: Final = -1
+"""The lock of an order that set aside what it asked for, less what it traded at once."""
+
+
 class First(NamedTuple):
     """What an order was after its first event, where that cannot be told from what it is now."""
 
@@ -103,8 +107,10 @@ class First(NamedTuple):
     quantity_lots: int
     budget: int
     state: OrderState
-    holds: bool
-    """Whether it set anything aside: of two orders that belong together only one does."""
+    lock: int
+    """What it set aside, or AS_ASKED. Of two orders that belong together only one sets aside what it asks for, and an
+    exit what its entry has received so far.
+    """
     asked_lots: int
     """What was asked for, before that event made less of it: an exit is sized to what its entry received."""
     asked_budget: int
@@ -178,13 +184,13 @@ class Order(Value, frozen=True):
         """What to remember of it as it is now, after its first event; `asked`: as its first step had it, if not so."""
         asked = asked or self
         return First(
-            *(self.price_ticks, self.quantity_lots, self.budget, self.state, self.lock > 0),
+            *(self.price_ticks, self.quantity_lots, self.budget, self.state, self.lock),
             *(asked.quantity_lots, asked.budget),
         )
 
     def as_open(self) -> First:
         """The same of one that its first event left open, and which nothing has changed since."""
-        return self.as_first()._replace(state=OrderState.OPEN, holds=True)
+        return self.as_first()._replace(state=OrderState.OPEN, lock=AS_ASKED)
 
     def as_placed(self, taken: "list[Execution]", market: Market) -> "Order":
         """The order as the answer to its PlaceOrder showed it.
@@ -217,8 +223,8 @@ class Order(Value, frozen=True):
                 market.base_per_lot,
                 market.quote_per_tick_lot,
             )
-            if first.holds
-            else 0,
+            if first.lock == AS_ASKED
+            else first.lock,
             event_sequence=self.create_sequence,
             event_ns=self.create_ns,
             hidden_lots=0,

@@ -666,9 +666,8 @@ def _terms(text: str) -> Terms | None:
 def _first(text: str) -> First | None:
     if not text:
         return None
-    price_ticks, quantity_lots, budget, state, holds, *asked = [int(part) for part in text.split()]
-    asked_lots, asked_budget = asked or (quantity_lots, budget)  # rows from before these were kept
-    return First(price_ticks, quantity_lots, budget, OrderState(state), bool(holds), asked_lots, asked_budget)
+    price_ticks, quantity_lots, budget, state, *rest = [int(part) for part in text.split()]
+    return First(price_ticks, quantity_lots, budget, OrderState(state), *rest)
 
 
 def order_of(row: Row) -> Order:

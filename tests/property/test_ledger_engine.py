@@ -467,6 +467,7 @@ async def test_a_ledger_that_is_loaded_again_and_again_is_the_same(tmp_path: Pat
 
 @settings(max_examples=5, deadline=None)
 @given(st.integers(0, 2**32))
+@example(1)  # an exit that comes while its entry trades
 def test_orders_as_placed_stay_known_when_makers_trade_on(seed: int) -> None:
     """The same as above, but asked only after everything else has happened."""
     exchange = Exchange(seed)
