@@ -39,16 +39,25 @@ READY_SECONDS_MAX = 180.0
 """A cold start on a busy machine."""
 STOP_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.05
+LISTENING_PORTS = range(16_384, 32_760)
+"""Linux gives outgoing connections those from 32,768."""
 PORT_NAMES = ("http", "gateway", "publisher", "book", "settler", "forward", "devchain")
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, all different."""
+    """Ports that nobody listens on now, all different, and none that an outgoing connection is given: who starts again
+    finds its port as it left it.
+    """
+    found: list[int] = []
     with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+        while len(found) < count:
+            port = secrets.choice(LISTENING_PORTS)
+            try:
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+    return found
 
 
 def four_in_a_row() -> int:
