@@ -1,6 +1,7 @@
 """Several orders in one call: each judged by itself on the way in, answered by itself on the way out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ParamSpec, TypeVar
 
 from clearbook.v1 import order_service_pb2 as pb
 
@@ -10,6 +11,9 @@ from services.order_gateway.model import Order, Placed, Replacement, Wanted, Wan
 from services.order_gateway.wire import Markets
 from services.runtime.status import MESSAGE_CHARS_MAX, number_of
 from services.units import Market
+
+Given = ParamSpec("Given")
+T = TypeVar("T")
 
 ORDERS_PER_CALL_MAX = 500
 BYTES_PER_CALL_MAX = 256 * 1024
@@ -57,36 +61,23 @@ def wanted_one(request: pb.PlaceOrderRequest, made_id: str, markets: Markets) ->
 
 def replacements(orders: Iterable[pb.ReplaceOrderRequest]) -> list[Replacement | Rejected]:
     """What each is to become, or what is wrong with it."""
-    return [_replacement(order) for order in orders]
-
-
-def _replacement(request: pb.ReplaceOrderRequest) -> Replacement | Rejected:
-    try:
-        return wire.replacement(request)
-    except Rejected as rejected:
-        return rejected
+    return [_or_refusal(wire.replacement, order) for order in orders]
 
 
 def names(orders: Iterable[pb.CancelOrderRequest]) -> list[int | str | Rejected]:
     """Which order each names, or what is wrong with it."""
-    return [_name(order) for order in orders]
+    return [_or_refusal(wire.order_name, order) for order in orders]
 
 
 def groups(asked: Iterable[pb.PlaceGroupRequest], markets: Markets) -> list[WantedGroup | Rejected]:
     """What each group asks for, or what is wrong with it."""
-    return [_group(group, markets) for group in asked]
+    return [_or_refusal(group_wire.wanted, group, "", markets) for group in asked]
 
 
-def _group(request: pb.PlaceGroupRequest, markets: Markets) -> WantedGroup | Rejected:
+def _or_refusal(read: Callable[Given, T], *args: Given.args, **named: Given.kwargs) -> T | Rejected:
+    """What is read of one of several, or what is wrong with it: the others are read all the same."""
     try:
-        return group_wire.wanted(request, "", markets)
-    except Rejected as rejected:
-        return rejected
-
-
-def _name(request: pb.CancelOrderRequest) -> int | str | Rejected:
-    try:
-        return wire.order_name(request)
+        return read(*args, **named)
     except Rejected as rejected:
         return rejected
 
