@@ -9,7 +9,6 @@ import json
 import os
 import random
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -38,6 +37,7 @@ from services.settler.__main__ import SettlerSettings, main
 from services.settler.contract import SettlementContract, Signer, account_key, load_abi
 from services.settler.deploy import DirectTransact
 from tests import processes
+from tests.suite import free_ports
 
 START_SECONDS_MAX = 60.0
 STEP_SECONDS_MAX = 60.0
@@ -49,11 +49,6 @@ SECOND_KEY = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d
 WALLET = Signer(SECOND_KEY).address.lower()
 """Its address."""
 State = public.SettlementState
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 async def eventually(holds: Callable[[], Any], seconds: float = STEP_SECONDS_MAX) -> None:
@@ -288,7 +283,7 @@ class Node:
 
     def __init__(self, argv: Callable[[int], list[str]], folder: Path, chain_id: int = 31337) -> None:
         self._argv, self._folder, self.chain_id = argv, folder, chain_id
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         self._child: processes.Child | None = None
 
@@ -345,7 +340,7 @@ def settings(database_url: str, book: str, node_url: str, **more: Any) -> Settle
     defaults: dict[str, Any] = {
         "database_url": database_url,
         "book_address": book,
-        "settler_address": f"127.0.0.1:{free_port()}",
+        "settler_address": f"127.0.0.1:{free_ports(1)[0]}",
         "metrics_port": 0,
         "eth_testnet_url": node_url,
         "clearbook_faucet": True,

@@ -39,7 +39,7 @@ from tests import books, gateways, keys
 from tests.backends import Backends
 from tests.gateways import Client, Exchange, limit, refused
 from tests.keys import ADMIN, BEARER, ED25519, ELSEWHERE, HERE, HMAC, READ, TRADE, WITHDRAW, Held, Operator, signing
-from tests.settlers import free_port
+from tests.suite import free_ports
 
 REVOKED_SECONDS_MAX = 1.0
 
@@ -796,7 +796,7 @@ def _key(key_id: str, expire_ns: int) -> Key:
 async def test_no_secret_reaches_a_log(tmp_path: Path) -> None:
     """A gateway in a process of its own, as talkative as can be, and all that was ever secret in this session."""
     async with books.running(books.settings(f"sqlite:///{tmp_path}/book.sqlite")) as book:
-        port = free_port()
+        (port,) = free_ports(1)
         process = gateways.GatewayProcess(
             tmp_path,
             DATABASE_URL=f"sqlite:///{tmp_path}/gateway.sqlite",
