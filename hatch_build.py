@@ -23,6 +23,7 @@ COMPILED = (
     "services/command_ids.py",
     "services/fees.py",
     "services/locks.py",
+    "services/protobuf.py",
     "services/book/model.py",
     "services/book/side.py",
     "services/book/expiries.py",
@@ -37,7 +38,10 @@ COMPILED = (
     "services/book/rules.py",
     "services/book/engine.py",
     "services/book/encoding.py",
+    "services/order_gateway/encoding.py",
 )
+FOLDERS = ("services", "services/book", "services/order_gateway")
+"""Where these are."""
 SETUP = """
 import sys
 from mypyc.build import mypycify
@@ -60,7 +64,7 @@ def compiler() -> str | None:
 
 def shared_objects(root: Path) -> list[Path]:
     """The compiled modules that lie in the tree."""
-    beside = (path for folder in ("services", "services/book") for path in (root / folder).glob("*.so"))
+    beside = (path for folder in FOLDERS for path in (root / folder).glob("*.so"))
     return sorted([*root.glob("*__mypyc*.so"), *beside])
 
 

@@ -105,8 +105,7 @@ class Hops:
 
     async def _submit(self) -> bytes:
         commands = await self.session.batch()
-        request = wire.submit_request((command.command_id, command.body) for command in commands)
-        return request.SerializeToString()
+        return wire.submit_request((command.command_id, command.body) for command in commands)
 
     def _taken(self, data: bytes) -> list[book_wire.EncodedCommand]:
         return book_wire.submitted(matching_pb.SubmitRequest.FromString(data))
@@ -160,7 +159,7 @@ class Hops:
         with self.hop("gateway: parse and check"):
             request = order_pb.TradeRequest.FromString(data)
             trade_wire.check(request)
-            found = batch_wire.wanted(request.orders, "", self.ledger.markets_by_symbol)
+            found = batch_wire.wanted(request, "", self.ledger.markets_by_symbol)
             wanted = [item for item in found if not isinstance(item, Exception)]
         with self.hop("gateway: identify, hold, number"):
             promises = self.orders.begin(self.account_id, wanted).promises

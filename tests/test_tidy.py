@@ -31,6 +31,7 @@ BASE = {
     "services.buckets",
     "services.market_rules",
     "services.crossing",
+    "services.protobuf",
 }
 PURE = BASE | {
     "services.book.model",
@@ -60,6 +61,7 @@ PURE = BASE | {
     "services.order_gateway.account",
     "services.order_gateway.budget",
     "services.order_gateway.check",
+    "services.order_gateway.encoding",
     "services.order_gateway.fees",
     "services.order_gateway.identity.addresses",
     "services.order_gateway.identity.failures",

@@ -20,45 +20,9 @@ from services.book.model import (
     PlaceOrder,
     Trade,
 )
+from services.protobuf import INT64_MAX, SHORT, element, read, varint
 
 TEXT_CHARACTERS_MAX: Final = 256
-_INT64_MAX: Final = (1 << 63) - 1
-
-_LOW: Final = 1 << 14
-"""Two bytes of a varint hold less than this."""
-_SHORT: Final = [bytes([n]) if n < 0x80 else bytes([n & 0x7F | 0x80, n >> 7]) for n in range(_LOW)]
-"""Varints of at most two bytes."""
-_MORE: Final = [bytes([n & 0x7F | 0x80, n >> 7 | 0x80]) for n in range(_LOW)]
-"""Two bytes of a varint that goes on."""
-
-
-def varint(number: int) -> bytes:
-    """A number from 0 on, as protobuf writes it."""
-    assert number >= 0, f"{number} is no count"
-    if number < _LOW:
-        return _SHORT[number]
-    parts = []
-    while number >= _LOW:
-        parts.append(_MORE[number & (_LOW - 1)])
-        number >>= 14
-    parts.append(_SHORT[number])
-    return b"".join(parts)
-
-
-def element(body: bytes) -> bytes:
-    """A message as an element of a repeated field 1: batches of commands and of events are nothing else."""
-    return b"\x0a" + varint(len(body)) + body
-
-
-def elements(batch: bytes) -> list[bytes]:
-    """A well-formed batch, cut into its elements."""
-    found = []
-    start, end = 0, len(batch)
-    while start < end:
-        length, place = _read(batch, start + 1)
-        found.append(batch[start : place + length])
-        start = place + length
-    return found
 
 
 def plain_order(command: bytes) -> Command | None:
@@ -66,22 +30,22 @@ def plain_order(command: bytes) -> Command | None:
 
     None for anything else, and for whatever may have to be refused.
     """
-    _, place = _read(command, 1)  # its length
+    _, place = read(command, 1)  # its length
     if command[place] != 0x08:
         return None
-    command_id, place = _read(command, place + 1)
+    command_id, place = read(command, place + 1)
     if place == len(command) or command[place] != 0x12:
         return None
-    _, place = _read(command, place + 1)
+    _, place = read(command, place + 1)
     found = [0] * 13
     text = ""
     while place < len(command):
         tag = command[place]
-        value, place = _read(command, place + 1)
+        value, place = read(command, place + 1)
         if tag == 0x52:
             text = command[place : place + value].decode()
             place += value
-        elif tag & 0x07 or tag > 0x60 or value > _INT64_MAX:
+        elif tag & 0x07 or tag > 0x60 or value > INT64_MAX:
             return None
         else:
             found[tag >> 3] = value
@@ -109,15 +73,6 @@ def plain_order(command: bytes) -> Command | None:
             taker_fee_ppm=found[12],
         ),
     )
-
-
-def _read(data: bytes, place: int) -> tuple[int, int]:
-    """The varint there, and the place behind it."""
-    value, shift = 0, 0
-    while (byte := data[place]) >= 0x80:
-        value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-    return value | byte << shift, place + 1
 
 
 def event(told: Event) -> bytes | None:
@@ -150,7 +105,7 @@ def _order(order: Order) -> bytes:
     place = order.place
     text, lock = place.client_order_id.encode(), b"%d" % order.lock_remaining
     parts = [b"\x08", varint(order.order_id), b"\x10", varint(place.account_id), b"\x18", varint(place.market_id)]
-    parts += (b"\x20", _SHORT[place.side], b"\x28", _SHORT[place.type], b"\x30", _SHORT[place.time_in_force])
+    parts += (b"\x20", SHORT[place.side], b"\x28", SHORT[place.type], b"\x30", SHORT[place.time_in_force])
     if place.post_only:
         parts.append(b"\x38\x01")
     if place.price_ticks:
@@ -160,17 +115,17 @@ def _order(order: Order) -> bytes:
         parts += (b"\x50", varint(order.filled_lots))
     if place.budget:
         budget = b"%d" % place.budget
-        parts += (b"\x5a", _SHORT[len(budget)], budget)
+        parts += (b"\x5a", SHORT[len(budget)], budget)
     if text:
-        parts += (b"\x62", _SHORT[len(text)], text)
+        parts += (b"\x62", SHORT[len(text)], text)
     if place.maker_fee_ppm:
         parts += (b"\x68", varint(place.maker_fee_ppm))
     if place.taker_fee_ppm:
         parts += (b"\x70", varint(place.taker_fee_ppm))
-    parts += (b"\x78", _SHORT[order.state])
+    parts += (b"\x78", SHORT[order.state])
     if order.cancel_cause:
-        parts += (b"\x80\x01", _SHORT[order.cancel_cause])
-    parts += (b"\x8a\x01", _SHORT[len(lock)], lock)
+        parts += (b"\x80\x01", SHORT[order.cancel_cause])
+    parts += (b"\x8a\x01", SHORT[len(lock)], lock)
     return b"".join(parts)
 
 
@@ -180,10 +135,10 @@ def _trade(trade: Trade) -> bytes:
     lock = b"%d" % trade.maker_lock_remaining
     parts = [b"\x08", varint(trade.trade_id), b"\x10", varint(trade.settlement_sequence)]
     parts += (b"\x18", varint(trade.price_ticks), b"\x20", varint(trade.quantity_lots))
-    parts += (b"\x2a", _SHORT[len(base)], base, b"\x32", _SHORT[len(quote)], quote)
+    parts += (b"\x2a", SHORT[len(base)], base, b"\x32", SHORT[len(quote)], quote)
     parts += (b"\x38", varint(trade.maker_order_id), b"\x40", varint(trade.maker_account_id))
-    parts += (b"\x4a", _SHORT[len(maker_fee)], maker_fee, b"\x52", _SHORT[len(taker_fee)], taker_fee)
+    parts += (b"\x4a", SHORT[len(maker_fee)], maker_fee, b"\x52", SHORT[len(taker_fee)], taker_fee)
     if trade.maker_remaining_lots:
         parts += (b"\x58", varint(trade.maker_remaining_lots))
-    parts += (b"\x62", _SHORT[len(lock)], lock)
+    parts += (b"\x62", SHORT[len(lock)], lock)
     return b"".join(parts)

@@ -16,6 +16,7 @@ from clearbook.internal.v1 import journal_pb2 as pb
 from clearbook.internal.v1 import matching_service_pb2
 from google.protobuf.message import DecodeError
 
+from services import protobuf
 from services.book import encoding, model
 from services.command_ids import GATEWAYS_MAX
 from services.errors import Reason, Rejected
@@ -58,7 +59,7 @@ def submitted(request: matching_service_pb2.SubmitRequest) -> list[EncodedComman
         raise _invalid("commands", f"{len(request.commands)} commands, not 1 to {SUBMIT_COMMANDS_MAX}")
     request.DiscardUnknownFields()
     taken = []
-    encoded = encoding.elements(request.SerializeToString())  # a CommandBatch but for its name
+    encoded = protobuf.elements(request.SerializeToString())  # a CommandBatch but for its name
     for place, element in enumerate(encoded):
         try:
             plain = encoding.plain_order(element) if _BY_HAND else None
@@ -279,7 +280,7 @@ def encode_command(command: model.Command) -> bytes:
     """A command as an element of a CommandBatch."""
     message = pb.Command()
     _write_command(message, command)
-    return encoding.element(message.SerializeToString())
+    return protobuf.element(message.SerializeToString())
 
 
 def _write_command(message: pb.Command, command: model.Command) -> None:
@@ -441,7 +442,7 @@ def encode_event(event: model.Event) -> bytes:
     part = getattr(message, name)
     part.SetInParent()
     write(part, body)
-    return encoding.element(message.SerializeToString())
+    return protobuf.element(message.SerializeToString())
 
 
 def _write_order(part: pb.Order, order: model.Order) -> None:
@@ -586,7 +587,7 @@ def elements(data: bytes) -> list[bytes]:
         ValueError: they cannot be read.
     """
     try:
-        return [encoding.element(message.SerializeToString()) for message in pb.EventBatch.FromString(data).events]
+        return [protobuf.element(message.SerializeToString()) for message in pb.EventBatch.FromString(data).events]
     except DecodeError as error:
         raise ValueError(f"events cannot be read: {error}") from error
 

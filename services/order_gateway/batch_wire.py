@@ -5,8 +5,9 @@ from typing import ParamSpec, TypeVar
 
 from clearbook.v1 import order_service_pb2 as pb
 
+from services import protobuf
 from services.errors import Reason, Rejected
-from services.order_gateway import group_wire, wire
+from services.order_gateway import encoding, group_wire, wire
 from services.order_gateway.model import Order, Placed, Replacement, Wanted, WantedGroup
 from services.order_gateway.wire import Markets
 from services.runtime.status import MESSAGE_CHARS_MAX, number_of
@@ -40,15 +41,24 @@ def check_bounds(orders: int, size: int, what: str) -> None:
         raise Rejected(Reason.TOO_LARGE, f"{size} bytes, at most {BYTES_PER_CALL_MAX} in one {what}", "orders")
 
 
-def wanted(orders: Iterable[pb.PlaceOrderRequest], made_id: str, markets: Markets) -> list[Wanted | Rejected]:
-    """What each asks for, or what is wrong with it.
+def wanted(request: pb.PlaceOrdersRequest | pb.TradeRequest, made_id: str, markets: Markets) -> list[Wanted | Rejected]:
+    """What each of its orders asks for, or what is wrong with it.
 
     Args:
-        orders: as they came.
-        made_id: an id made of the whole request, for those without one of their own; "": there is none.
+        request: as it came.
+        made_id: an id made of all of it, for orders without one of their own; "": there is none.
         markets: by symbol.
     """
-    return [wanted_one(order, f"{made_id}-{place}" if made_id else "", markets) for place, order in enumerate(orders)]
+    orders = request.orders
+    ids = [f"{made_id}-{place}" for place in range(len(orders))] if made_id else [""] * len(orders)
+    if not encoding.BY_HAND:
+        return [wanted_one(order, order_id, markets) for order, order_id in zip(orders, ids, strict=True)]
+    number = request.DESCRIPTOR.fields_by_name["orders"].number
+    found: list[Wanted | Rejected] = []
+    for place, data in enumerate(protobuf.bodies(request.SerializeToString(), number)):
+        plain = encoding.plain_wanted(data, ids[place], markets)
+        found.append(plain or wanted_one(orders[place], ids[place], markets))
+    return found
 
 
 def wanted_one(request: pb.PlaceOrderRequest, made_id: str, markets: Markets) -> Wanted | Rejected:

@@ -6,6 +6,7 @@ When any part of it breaks, all of it is made again, for ever.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -25,12 +26,15 @@ from services.runtime.run import Closing, StartError, leaves_of
 OPEN_SESSION_SECONDS_MAX = 10.0
 CATCH_UP_SECONDS_MAX = 60.0
 """From OpenSession's answer to its event in the fold."""
+SUBMIT_METHOD = "/clearbook.internal.v1.MatchingService/Submit"
 SUBMIT_SECONDS_MAX = 10.0
 """How long the book may leave one message of commands unread."""
 RECONNECT_SECONDS_MAX = 1.0
 
 if TYPE_CHECKING:  # it exists in the stubs only
     from clearbook.internal.v1.matching_service_pb2_grpc import MatchingServiceAsyncStub
+
+    Submit = grpc.aio.StreamUnaryMultiCallable[bytes, pb.SubmitResponse]
 
 _sequence = metrics.gauge("gateway_journal_sequence", "Last event folded.")
 _events = metrics.counter("gateway_folded_events", "Events folded.")
@@ -103,14 +107,17 @@ class Executions:
             StartError: the journal is another one than ours, or another process uses our gateway number.
         """
         stub: MatchingServiceAsyncStub = MatchingServiceStub(channel)
-        await rpc.reconnecting(closing, "book", lambda: self._connected(stub), delay_seconds_max=RECONNECT_SECONDS_MAX)
+        # As the stub's, but for messages that are bytes already.
+        submit: Submit = channel.stream_unary(SUBMIT_METHOD, response_deserializer=pb.SubmitResponse.FromString)
+        connected = partial(self._connected, stub, submit)
+        await rpc.reconnecting(closing, "book", connected, delay_seconds_max=RECONNECT_SECONDS_MAX)
 
-    async def _connected(self, stub: "MatchingServiceAsyncStub") -> None:
+    async def _connected(self, stub: "MatchingServiceAsyncStub", submit: "Submit") -> None:
         """One connection, until it breaks."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._receive(stub), name="events from book")
-                group.create_task(self._send(stub, group), name="commands to book")
+                group.create_task(self._send(stub, submit, group), name="commands to book")
         except* _LOST as errors:
             lost = _cause(errors)
         finally:
@@ -135,7 +142,7 @@ class Executions:
             call.cancel()
         raise ConnectionError("the book ended the stream of events")
 
-    async def _send(self, stub: "MatchingServiceAsyncStub", group: asyncio.TaskGroup) -> None:
+    async def _send(self, stub: "MatchingServiceAsyncStub", submit: "Submit", group: asyncio.TaskGroup) -> None:
         session = self._session
         opened = await stub.OpenSession(
             pb.OpenSessionRequest(gateway=session.gateway), timeout=OPEN_SESSION_SECONDS_MAX
@@ -145,7 +152,7 @@ class Executions:
             await self.folded.reach(opened.journal_sequence)
         session.open(opened.epoch, opened.window_commands)
         self._tell(is_open=True)
-        call = stub.Submit()
+        call = submit()
         group.create_task(_watch(call), name="end of commands to book")
         try:
             while True:
@@ -168,7 +175,7 @@ class Executions:
             self.ready.set()
 
 
-async def _watch(call: "grpc.aio.StreamUnaryCall[pb.SubmitRequest, pb.SubmitResponse]") -> None:
+async def _watch(call: "grpc.aio.StreamUnaryCall[bytes, pb.SubmitResponse]") -> None:
     """Fails when the call does: its end is the only answer it has."""
     await call
     raise ConnectionError("the book ended the stream of commands")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from clearbook.v1 import order_service_pb2 as pb
 
 from services.errors import Rejected
-from services.order_gateway import wire
+from services.order_gateway import encoding, wire
 from services.order_gateway.batch_wire import EXECUTIONS_PER_CALL_MAX, ORDERS_PER_CALL_MAX, check_bounds, refusal
 from services.order_gateway.model import Order, Placed
 from services.units import Market
@@ -83,8 +83,11 @@ def add_answer(
         _tell(answer.cancels.add(), canceled, ack, markets, 0)
     for outcome in outcomes.replaces:
         room -= _tell(answer.replaces.add(), outcome, ack, markets, room)
-    for outcome in outcomes.orders:
-        room -= _tell(answer.orders.add(), outcome, ack, markets, room)
+    if ack == pb.ACK_LEVEL_ACCEPTED and encoding.BY_HAND:
+        answer.MergeFromString(b"".join([_accepted(outcome) for outcome in outcomes.orders]))
+    else:
+        for outcome in outcomes.orders:
+            room -= _tell(answer.orders.add(), outcome, ack, markets, room)
     for group in outcomes.groups:
         message = answer.groups.add()
         refused = next((outcome for outcome in group if isinstance(outcome, Rejected)), None)
@@ -93,6 +96,13 @@ def add_answer(
             continue
         for outcome in group:
             room -= _tell(message.orders.add(), outcome, ack, markets, room)
+
+
+def _accepted(outcome: Placed | Rejected) -> bytes:
+    """What became of one order, as one of TradeAnswer.orders, and no more than whether it was taken."""
+    if isinstance(outcome, Placed):
+        return encoding.accepted(outcome)
+    return pb.TradeAnswer(orders=[pb.TradeOutcome(refusal=refusal(outcome))]).SerializeToString()
 
 
 def _tell_all(

@@ -16,9 +16,10 @@ from clearbook.v1 import settlement_service_pb2 as settlement_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 from msgspec import structs
 
+from services import protobuf
 from services.errors import Reason, Rejected
 from services.market_rules import MarketRules, MarketState
-from services.order_gateway import model, terms_wire
+from services.order_gateway import encoding, model, terms_wire
 from services.order_gateway.model import CancelCause, Execution, Order, OrderState, Placement, TimeInForce
 from services.order_gateway.paging import NS_PER_SECOND
 from services.order_gateway.views import Update
@@ -54,14 +55,29 @@ def shown(text: str, chars_max: int = 40) -> str:
 def event_row(message: matching.StreamEventsResponse) -> model.EventRow:
     """One message of StreamEvents."""
     time_ns = message.time_ns
-    events = journal.EventBatch.FromString(message.events).events
+    read = _events_by_hand if encoding.BY_HAND else _events
     return model.EventRow(
         message.first_journal_sequence,
         message.last_journal_sequence,
         time_ns,
         message.incarnation,
-        tuple([_event(event, time_ns) for event in events]),
+        tuple(read(message.events, time_ns)),
     )
+
+
+def _events(batch: bytes, time_ns: int) -> list[model.Event]:
+    return [_event(event, time_ns) for event in journal.EventBatch.FromString(batch).events]
+
+
+def _events_by_hand(batch: bytes, time_ns: int) -> list[model.Event]:
+    """As _events; whatever is not plain is read there."""
+    found = []
+    for element in protobuf.elements(batch):
+        event = encoding.event(element, time_ns)
+        if event is None:
+            (event,) = _events(element, time_ns)
+        found.append(event)
+    return found
 
 
 def _event(message: journal.Event, time_ns: int) -> model.Event:
@@ -227,14 +243,20 @@ _EVENTS: dict[str, Callable[[Any], model.EventBody]] = {
 # Commands, out.
 
 
-def submit_request(commands: Iterable[tuple[int, model.CommandBody]]) -> matching.SubmitRequest:
-    """One message of Submit, of (command_id, what is asked)."""
-    request = matching.SubmitRequest()
-    for command_id, body in commands:
-        message = request.commands.add()
-        message.command_id = command_id
-        _COMMANDS[type(body)](message, body)
-    return request
+def submit_request(commands: Iterable[tuple[int, model.CommandBody]]) -> bytes:
+    """One message of Submit, a serialized SubmitRequest, of (command_id, what is asked)."""
+    return b"".join([_command(command_id, body) for command_id, body in commands])
+
+
+def _command(command_id: int, body: model.CommandBody) -> bytes:
+    """As one of SubmitRequest.commands."""
+    if encoding.BY_HAND and isinstance(body, model.PlaceOrder):
+        plain = encoding.place_order(command_id, body)
+        if plain is not None:
+            return plain
+    message = journal.Command(command_id=command_id)
+    _COMMANDS[type(body)](message, body)
+    return protobuf.element(message.SerializeToString())
 
 
 def _write_place(message: journal.Command, body: model.PlaceOrder) -> None:

@@ -27,6 +27,7 @@ SAME_TESTS = (
     "tests/test_build.py",
     "tests/unit/test_locks.py",
     "tests/unit/test_units.py",
+    "tests/unit/test_gateway_encoding.py",
     "tests/unit/test_engine_commands.py",
     "tests/unit/test_engine_bounds.py",
     "tests/unit/test_engine_scenarios.py",

@@ -8,6 +8,7 @@ from clearbook.internal.v1 import matching_service_pb2 as pb
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from services import protobuf
 from services.book import encoding, model, wire
 from services.errors import Reason, Rejected
 
@@ -196,9 +197,9 @@ def test_a_batch_is_its_elements() -> None:
             for size in (0, 1, 120, 127, 128, 129, 16_370, 16_384, 2_100_000)
         ]
     )
-    found = encoding.elements(batch.SerializeToString())
-    assert found == [encoding.element(command.SerializeToString()) for command in batch.commands]
-    assert encoding.elements(b"") == []
+    found = protobuf.elements(batch.SerializeToString())
+    assert found == [protobuf.element(command.SerializeToString()) for command in batch.commands]
+    assert protobuf.elements(b"") == []
 
 
 def says_the_same(message: object, record: object) -> None:

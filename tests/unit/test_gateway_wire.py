@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from clearbook.internal.v1 import journal_pb2 as journal
+from clearbook.internal.v1 import matching_service_pb2 as matching
 from clearbook.v1 import admin_service_pb2 as admin_pb
 from clearbook.v1 import order_service_pb2 as pb
 from clearbook.v1 import settlement_service_pb2 as settlement_pb
@@ -229,7 +230,8 @@ def test_good_orders(fields: dict[str, Any], expected: Placement) -> None:
         terms_wire.tell(message, order(terms=read.terms, post_only=read.post_only), MARKET)
         told = {name: getattr(message, name) for name in fields if name in TERM_FIELDS}
         assert {name: value for name, value in fields.items() if name in TERM_FIELDS} == told, "told as it was asked"
-        commands = wire.submit_request([(7, model.PlaceOrder(1001, read, 0, "c1", 0, 0))]).commands
+        data = wire.submit_request([(7, model.PlaceOrder(1001, read, 0, "c1", 0, 0))])
+        commands = matching.SubmitRequest.FromString(data).commands
         assert terms_wire.read(commands[0].place_order.terms) == read.terms
 
 
@@ -385,8 +387,6 @@ def test_an_order_as_clients_see_it() -> None:
 
 def test_an_unknown_kind_of_event_stops_the_process() -> None:
     """A journal newer than this gateway must not be folded half."""
-    from clearbook.internal.v1 import matching_service_pb2 as matching
-
     batch = journal.EventBatch(events=[journal.Event(journal_sequence=1)])
     with pytest.raises(AssertionError, match="too old"):
         wire.event_row(matching.StreamEventsResponse(events=batch.SerializeToString()))

@@ -45,7 +45,7 @@ class BatchHandlers:
     async def place(self, caller: Caller, request: pb.PlaceOrdersRequest, seconds: float) -> pb.PlaceOrdersResponse:
         """PlaceOrders."""
         batch_wire.check_size(request)
-        asked = batch_wire.wanted(request.orders, caller.identity.made_id, self._ledger.markets_by_symbol)
+        asked = batch_wire.wanted(request, caller.identity.made_id, self._ledger.markets_by_symbol)
         begun = self._orders.begin(caller.account_id, good(asked))
         found = await told(in_place(asked, begun.promises), seconds)
         return batch_wire.placed(found, self._ledger.markets)

@@ -180,7 +180,7 @@ class _Stream:
             asked = batch_wire.replacements(request.replaces)
             replaced = handlers.replaces.begin(account_id, good(asked), ANSWER_SECONDS_MAX)
             pending.replaces = in_place(asked, replaced)
-        wanted = batch_wire.wanted(request.orders, "", markets)
+        wanted = batch_wire.wanted(request, "", markets)
         begun = handlers.orders.begin(account_id, good(wanted))
         pending.orders = in_place(wanted, begun.promises)
         look_up = begun.look_up

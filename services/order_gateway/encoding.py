@@ -1,0 +1,328 @@
+"""The commonest that the gateway reads and writes, straight from and to the bytes of protobuf. Pure, and compiled.
+
+To fill in or to read a protobuf message takes longer than all that is done with the order. What these are can be read
+in order_service.proto and journal.proto; `wire` has all the others, and tests hold both to the same.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from mypy_extensions import i64
+
+from services.order_gateway.model import (
+    CancelCause,
+    Event,
+    Order,
+    OrderCanceled,
+    OrderPlaced,
+    OrderState,
+    Placed,
+    Placement,
+    PlaceOrder,
+    TimeInForce,
+    Trade,
+    Wanted,
+)
+from services.protobuf import INT64_MAX, SHORT, element, read, varint
+from services.units import Market
+
+BY_HAND: Final = not __file__.endswith(".py")
+"""Whether this is compiled: then it takes less than half as long as protobuf; if not, it takes longer."""
+
+_CLIENT_ORDER_ID_CHARS_MAX: Final = 64
+_DIGITS_MAX: Final = 18
+"""Of a price or quantity: as many as always fit into a machine word."""
+_TEN: Final = [10**exponent for exponent in range(_DIGITS_MAX + 1)]
+
+# Without what would be looked up in an Enum once for every order; None: not read here.
+_TIMES: Final = [TimeInForce.GTC, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK, None, TimeInForce.DAY]
+"""Of a limit order that was asked for, by the public number."""
+_TIMES_TOLD: Final = list(TimeInForce)  # from 1 on
+_STATES: Final = list(OrderState)  # from 1 on
+_CAUSES: Final = list(CancelCause)  # from 0 on
+
+
+# What clients ask for.
+
+
+def plain_wanted(request: bytes, made_id: str, markets: Mapping[str, Market]) -> Wanted | None:
+    """A limit order that asks for nothing special, from a PlaceOrderRequest as protobuf writes it.
+
+    None for anything else, and for whatever may have to be refused. `made_id`: its id, unless it has one of its own.
+    """
+    client_order_id, market = made_id, None
+    side, kind, time_in_force, post_only = 0, 0, 0, 0
+    price_ticks, quantity_lots = 0, 0
+    place, end = 0, len(request)
+    while place < end:
+        tag = request[place]
+        value, place = read(request, place + 1)
+        if tag == 0x0A:
+            if not _is_client_order_id(request, place, value):
+                return None
+            client_order_id = request[place : place + value].decode("ascii")
+        elif tag == 0x12:
+            market = markets.get(request[place : place + value].decode())
+        elif tag == 0x18:
+            side = value
+        elif tag == 0x20:
+            kind = value
+        elif tag == 0x28:
+            time_in_force = value
+        elif tag == 0x32:
+            if market is None:
+                return None
+            step = market.tick
+            price_ticks = _steps(request, place, value, step.coefficient, step.decimals)
+        elif tag == 0x3A:
+            if market is None:
+                return None
+            step = market.lot
+            quantity_lots = _steps(request, place, value, step.coefficient, step.decimals)
+        elif tag == 0x40:
+            post_only = value
+        else:
+            return None
+        if tag & 0x07:
+            place += value
+    if market is None or not 1 <= side <= 2 or kind != 1 or time_in_force > 5 or not (price_ticks and quantity_lots):
+        return None
+    lives = _TIMES[time_in_force]
+    if lives is None or (post_only and time_in_force in (2, 3)):
+        return None
+    if market.notional_min and price_ticks * quantity_lots * market.quote_per_tick_lot < market.notional_min:
+        return None
+    placement = Placement(market, side == 1, True, lives, post_only != 0, price_ticks, quantity_lots, None, None)
+    return Wanted(placement, client_order_id)
+
+
+def _is_client_order_id(data: bytes, place: int, length: int) -> bool:
+    """Whether it is one that is not refused; an empty one is not written."""
+    if not 0 < length <= _CLIENT_ORDER_ID_CHARS_MAX:
+        return False
+    index: i64 = place
+    end: i64 = place + length
+    while index < end:
+        byte: i64 = data[index]
+        if byte < 0x21 or byte > 0x7E:
+            return False
+        index += 1
+    return True
+
+
+def _steps(data: bytes, place: int, length: int, size: int, size_decimals: int) -> int:
+    """How many steps of a grid a short decimal number is; 0 if it is none, or not on the grid."""
+    if length > _DIGITS_MAX:
+        return 0
+    number: i64 = 0
+    decimals: i64 = -1
+    digits: i64 = 0
+    index: i64 = place
+    end: i64 = place + length
+    while index < end:
+        byte: i64 = data[index]
+        index += 1
+        if byte == 0x2E and decimals < 0 and digits > 0:
+            decimals = 0
+            continue
+        if byte < 0x30 or byte > 0x39:
+            return 0
+        number = number * 10 + (byte - 0x30)
+        digits += 1
+        if decimals >= 0:
+            decimals += 1
+    if not digits or decimals == 0:
+        return 0
+    shift = size_decimals - (int(decimals) if decimals > 0 else 0)
+    if not -_DIGITS_MAX <= shift <= _DIGITS_MAX:
+        return 0
+    coefficient = int(number)
+    if shift > 0:
+        coefficient *= _TEN[shift]
+    elif shift < 0:
+        size *= _TEN[-shift]
+    if size != 1:
+        if coefficient % size:
+            return 0
+        coefficient //= size
+    return coefficient if coefficient <= INT64_MAX else 0
+
+
+# What clients are told.
+
+
+def accepted(placed: Placed) -> bytes:
+    """A TradeOutcome that says no more than that an order was taken, as one of TradeAnswer.orders."""
+    order = placed.order
+    order_id, client_order_id = b"%d" % order.order_id, order.client_order_id.encode()
+    parts = [b"\x12", SHORT[len(order_id)], order_id]
+    if client_order_id:
+        parts += (b"\x1a", varint(len(client_order_id)), client_order_id)
+    body = b"".join(parts)
+    return b"\x1a" + varint(len(body)) + body
+
+
+# What the book is asked for.
+
+
+def place_order(command_id: int, asked: PlaceOrder) -> bytes | None:
+    """An order without terms, as one of SubmitRequest.commands; None for any other."""
+    placement = asked.placement
+    if placement.terms is not None:
+        return None
+    parts = [b"\x08", varint(asked.account_id), b"\x10", varint(placement.market.market_id)]
+    parts += (b"\x18\x01" if placement.buys else b"\x18\x02", b"\x20\x01" if placement.limit else b"\x20\x02")
+    parts += (b"\x28", SHORT[placement.time_in_force])
+    if placement.post_only:
+        parts.append(b"\x30\x01")
+    price_ticks, budget = placement.price_ticks, asked.budget
+    if price_ticks:
+        parts += (b"\x38", varint(price_ticks))
+    parts += (b"\x40", varint(placement.quantity_lots))
+    if budget:
+        text = b"%d" % budget
+        parts += (b"\x4a", SHORT[len(text)], text)
+    client_order_id = asked.client_order_id.encode()
+    if client_order_id:
+        parts += (b"\x52", varint(len(client_order_id)), client_order_id)
+    if asked.maker_fee_ppm:
+        parts += (b"\x58", varint(asked.maker_fee_ppm))
+    if asked.taker_fee_ppm:
+        parts += (b"\x60", varint(asked.taker_fee_ppm))
+    order = b"".join(parts)
+    return element(b"".join((b"\x08", varint(command_id), b"\x12", varint(len(order)), order)))
+
+
+# What the book tells.
+
+
+def event(told: bytes, time_ns: int) -> Event | None:
+    """An order without terms that was placed or canceled, from an element of an EventBatch; None for anything else."""
+    end = len(told)
+    _, place = read(told, 1)  # its length
+    sequence, command_id = 0, 0
+    while place < end:
+        tag = told[place]
+        value, place = read(told, place + 1)
+        if tag == 0x08:
+            sequence = value
+        elif tag == 0x10:
+            command_id = value
+        elif tag == 0x22:
+            placed = _placed(told, place, sequence, time_ns) if place + value == end else None
+            return None if placed is None else Event(sequence, command_id, placed)
+        elif tag == 0x2A:
+            canceled = _canceled(told, place) if place + value == end else None
+            return None if canceled is None else Event(sequence, command_id, canceled)
+        elif tag != 0x18:
+            return None
+    return None
+
+
+def _placed(told: bytes, place: int, sequence: int, time_ns: int) -> OrderPlaced | None:
+    """From there to the end."""
+    end = len(told)
+    if place == end or told[place] != 0x0A:
+        return None
+    length, start = read(told, place + 1)
+    place = behind = start + length
+    trades: list[Trade] = []
+    filled_quote = 0
+    while place < end:
+        if told[place] != 0x12:
+            return None
+        length, place = read(told, place + 1)
+        trade = _trade(told, place, place + length)
+        if trade is None:
+            return None
+        trades.append(trade)
+        filled_quote += trade.quote_amount
+        place += length
+    order = _order(told, start, behind, filled_quote, sequence, time_ns)
+    return None if order is None else OrderPlaced(order, tuple(trades))
+
+
+def _fields(data: bytes, place: int, end: int, numbers: list[int], texts: list[bytes]) -> bool:
+    """Reads numbers and texts, each to the place of its field's number; whether that is all there is."""
+    most = len(numbers)
+    while place < end:
+        tag, place = read(data, place)
+        value, place = read(data, place)
+        number = tag >> 3
+        if number >= most:
+            return False
+        kind = tag & 0x07
+        if kind == 2:
+            texts[number] = data[place : place + value]
+            place += value
+        elif kind or value > INT64_MAX:
+            return False
+        else:
+            numbers[number] = value
+    return place == end
+
+
+def _order(told: bytes, start: int, end: int, filled_quote: int, sequence: int, time_ns: int) -> Order | None:
+    numbers, texts = [0] * 18, [b""] * 18  # one with terms has a field 18
+    if not _fields(told, start, end, numbers, texts):
+        return None
+    lives, state, cause = numbers[6], numbers[15], numbers[16]
+    if not 0 < lives <= len(_TIMES_TOLD) or not 0 < state <= len(_STATES) or cause >= len(_CAUSES):
+        return None
+    budget, lock = texts[11], texts[17]
+    return Order(
+        numbers[1],
+        numbers[2],
+        numbers[3],
+        numbers[4] == 1,
+        numbers[5] == 1,
+        _TIMES_TOLD[lives - 1],
+        numbers[7] != 0,
+        numbers[8],
+        numbers[9],
+        int(budget) if budget else 0,
+        texts[12].decode(),
+        numbers[13],
+        numbers[14],
+        numbers[10],
+        filled_quote,
+        _STATES[state - 1],
+        _CAUSES[cause],
+        int(lock) if lock else 0,
+        sequence,
+        time_ns,
+        sequence,
+        time_ns,
+    )
+
+
+def _trade(told: bytes, start: int, end: int) -> Trade | None:
+    numbers, texts = [0] * 13, [b""] * 13
+    if not _fields(told, start, end, numbers, texts) or not (texts[5] and texts[6]):
+        return None
+    return Trade(
+        numbers[1],
+        numbers[2],
+        numbers[3],
+        numbers[4],
+        int(texts[5]),
+        int(texts[6]),
+        numbers[7],
+        numbers[8],
+        int(texts[9] or 0),
+        int(texts[10] or 0),
+        numbers[11],
+        int(texts[12] or 0),
+    )
+
+
+def _canceled(told: bytes, place: int) -> OrderCanceled | None:
+    """From there to the end."""
+    end = len(told)
+    if place == end or told[place] != 0x0A:
+        return None
+    length, place = read(told, place + 1)
+    numbers, texts = [0] * 18, [b""] * 18
+    if place + length != end or not _fields(told, place, end, numbers, texts) or numbers[16] >= len(_CAUSES):
+        return None
+    return OrderCanceled(numbers[1], numbers[10], _CAUSES[numbers[16]])

@@ -1,0 +1,75 @@
+"""How protobuf writes messages, as far as we write and read the commonest ones by hand. Pure, and compiled.
+
+A message is its fields in order, each a tag (its number and kind) and a value; what is zero or empty is left out.
+"""
+
+from typing import Final
+
+INT64_MAX: Final = (1 << 63) - 1
+
+_LOW: Final = 1 << 14
+"""Two bytes of a varint hold less than this."""
+SHORT: Final = [bytes([n]) if n < 0x80 else bytes([n & 0x7F | 0x80, n >> 7]) for n in range(_LOW)]
+"""Varints of at most two bytes."""
+_MORE: Final = [bytes([n & 0x7F | 0x80, n >> 7 | 0x80]) for n in range(_LOW)]
+"""Two bytes of a varint that goes on."""
+
+
+def varint(number: int) -> bytes:
+    """A number from 0 on, as protobuf writes it."""
+    assert number >= 0, f"{number} is no count"
+    if number < _LOW:
+        return SHORT[number]
+    parts = []
+    while number >= _LOW:
+        parts.append(_MORE[number & (_LOW - 1)])
+        number >>= 14
+    parts.append(SHORT[number])
+    return b"".join(parts)
+
+
+def read(data: bytes, place: int) -> tuple[int, int]:
+    """The varint there, and the place behind it."""
+    value, shift = 0, 0
+    while (byte := data[place]) >= 0x80:
+        value |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+    return value | byte << shift, place + 1
+
+
+def element(body: bytes) -> bytes:
+    """A message as an element of a repeated field 1: batches of commands and of events are nothing else."""
+    return b"\x0a" + varint(len(body)) + body
+
+
+def elements(batch: bytes) -> list[bytes]:
+    """A well-formed batch, cut into its elements."""
+    found = []
+    start, end = 0, len(batch)
+    while start < end:
+        length, place = read(batch, start + 1)
+        found.append(batch[start : place + length])
+        start = place + length
+    return found
+
+
+def bodies(message: bytes, number: int) -> list[bytes]:
+    """The elements of a repeated field of messages, without tag and length, of a well-formed message."""
+    found = []
+    place, end, wanted = 0, len(message), number << 3 | 2
+    while place < end:
+        tag, place = read(message, place)
+        kind = tag & 0x07
+        if kind == 0:
+            _, place = read(message, place)
+        elif kind == 1:
+            place += 8
+        elif kind == 5:
+            place += 4
+        else:
+            assert kind == 2, f"{tag} is no tag of today's protobuf"
+            length, place = read(message, place)
+            if tag == wanted:
+                found.append(message[place : place + length])
+            place += length
+    return found
