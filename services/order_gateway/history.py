@@ -15,6 +15,7 @@ from services.order_gateway.store import (
     EXECUTION_COLUMNS,
     MOVEMENT_COLUMNS,
     ORDER_COLUMNS,
+    ORDER_HAS_CHANGED,
     ORDER_IS_OPEN,
     Store,
     execution_of,
@@ -193,11 +194,12 @@ class History:
         """
         await self._store.passed(through)
         fetch, since = self._store.database.fetch, "event_sequence > $2"
-        orders = await fetch(
-            f"SELECT {ORDER_COLUMNS} FROM orders WHERE account_id = $1 AND {since} "  # noqa: S608 - our own words
-            "ORDER BY event_sequence LIMIT $3",
-            *(account_id, after, items_max + 1),
-        )
+        orders: list[Row] = []
+        for which in ("create_sequence > $2", f"create_sequence <= $2 AND {ORDER_HAS_CHANGED} AND {since}"):
+            orders += await fetch(
+                f"SELECT {ORDER_COLUMNS} FROM orders WHERE account_id = $1 AND {which} LIMIT $3",  # noqa: S608 - our own words
+                *(account_id, after, items_max + 1),
+            )
         executions = await fetch(
             f"SELECT {EXECUTION_COLUMNS} FROM executions WHERE account_id = $1 AND {since} "  # noqa: S608
             "AND event_sequence <= $3 ORDER BY event_sequence, settlement_sequence, is_maker LIMIT $4",

@@ -69,6 +69,8 @@ ORDER_COLUMNS = (
     "create_sequence, create_ns, event_sequence, event_ns, hidden_lots, terms, first_values"
 )
 ORDER_IS_OPEN = "state IN (1, 4)"
+"""In the words of the indexes that have these, or all others."""
+ORDER_HAS_CHANGED = "event_sequence > create_sequence"
 """In the words of the index that has these."""
 EXECUTION_COLUMNS = (
     "order_id, trade_id, account_id, market_id, client_order_id, buys, price_ticks, quantity_lots, fee, is_maker, "
@@ -298,13 +300,13 @@ class Store:
         sequence = before_sequence
         for _ in range(0, rows_max, PAGE_ROWS):
             rows = await self._database.fetch(
-                "SELECT account_id, client_order_id, event_ns, event_sequence, state FROM orders "
-                "WHERE event_sequence < $1 ORDER BY event_sequence DESC LIMIT $2",
+                "SELECT account_id, client_order_id, event_ns, event_sequence FROM orders "  # noqa: S608
+                f"WHERE NOT {ORDER_IS_OPEN} AND event_sequence < $1 ORDER BY event_sequence DESC LIMIT $2",
                 sequence,
                 PAGE_ROWS,
             )
             recent = [row for row in rows if row[2] >= time_ns]
-            found += [(row[0], row[1]) for row in recent if row[4] not in {OrderState.OPEN, OrderState.WAITING}]
+            found += [(row[0], row[1]) for row in recent]
             if len(recent) < PAGE_ROWS:
                 return found, True
             # A row more than once is no harm; a page may end within the orders of one event.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from msgspec import structs
 from services.market_rules import MarketRules, MarketState
 from services.order_gateway import projection
 from services.order_gateway import store as store_module
+from services.order_gateway.history import History
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.model import (
     AccountOpened,
@@ -148,6 +150,41 @@ async def test_a_market_halted_in_its_first_transaction_stays_halted(database: D
     fold.say(*SETUP[:8])
     await fold.flush()
     assert (await Fold.load(database)).ledger.books[1].state is MarketState.HALTED
+
+
+async def test_orders_that_changed_are_those_placed_since_and_those_of_before(database: Database) -> None:
+    fold = await traded(database)
+    history = History(fold.store, fold.ledger)
+    placed = {number: fold.ledger.orders[number].create_sequence for number in (1, 2, 3)}
+    for after, expected in (
+        (placed[1] - 1, {1, 3}),
+        (placed[1], {1, 3}),  # 1 was traded with by 2
+        (placed[2], {3}),
+        (placed[3], {3}),  # which was canceled
+        (fold.ledger.orders[3].event_sequence, set()),
+    ):
+        changed = await history.changed(ALICE, after, fold.ledger.sequence, 10)
+        assert changed is not None
+        assert sorted(item.order_id for item in changed.orders) == sorted(expected), after
+    assert await history.changed(ALICE, 0, fold.ledger.sequence, 1) is None, "more than one"
+
+
+async def test_orders_of_before_the_last_indexes_stay(server: Backends | None, tmp_path: Path) -> None:
+    url = await server.new_database() if server else f"sqlite:///{tmp_path}/gateway.sqlite"
+    shutil.copytree(MIGRATIONS, tmp_path / "older")
+    for script in (tmp_path / "older/versions").glob("*.py"):
+        if script.name >= "0009":
+            script.unlink()
+    await migrate(url, "gateway", tmp_path / "older")
+    async with await Database.open(url, "gateway") as opened:
+        before = (await traded(opened)).ledger
+    await migrate(url, "gateway", MIGRATIONS)
+    async with await Database.open(url, "gateway") as opened:
+        fold = await Fold.load(opened)
+        assert (fold.ledger.orders, fold.ledger.open) == (before.orders, before.open)
+        fold.place(order(order_id=4, client_order_id="d"))
+        await fold.flush()
+        assert (await Fold.load(opened)).ledger.open.keys() == {1, 4}
 
 
 async def test_questions(database: Database) -> None:
