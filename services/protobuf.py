@@ -20,11 +20,14 @@ def varint(number: int) -> bytes:
     assert number >= 0, f"{number} is no count"
     if number < _LOW:
         return SHORT[number]
-    parts = []
-    while number >= _LOW:
-        parts.append(_MORE[number & (_LOW - 1)])
-        number >>= 14
-    parts.append(SHORT[number])
+    rest = number >> 14
+    if rest < _LOW:
+        return _MORE[number & (_LOW - 1)] + SHORT[rest]
+    parts = [_MORE[number & (_LOW - 1)]]
+    while rest >= _LOW:
+        parts.append(_MORE[rest & (_LOW - 1)])
+        rest >>= 14
+    parts.append(SHORT[rest])
     return b"".join(parts)
 
 
