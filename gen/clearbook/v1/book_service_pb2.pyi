@@ -20,6 +20,162 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _BookDetail:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BookDetailEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BookDetail.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BOOK_DETAIL_UNSPECIFIED: _BookDetail.ValueType  # 0
+    """Price levels."""
+    BOOK_DETAIL_L1: _BookDetail.ValueType  # 1
+    """The best level of each side: as L2 with depth 1."""
+    BOOK_DETAIL_L2: _BookDetail.ValueType  # 2
+    """Price levels."""
+    BOOK_DETAIL_L3: _BookDetail.ValueType  # 3
+    """Each order. What an iceberg hides is not told, nor whose an order is."""
+
+class BookDetail(_BookDetail, metaclass=_BookDetailEnumTypeWrapper):
+    """How much of a book is told."""
+
+BOOK_DETAIL_UNSPECIFIED: BookDetail.ValueType  # 0
+"""Price levels."""
+BOOK_DETAIL_L1: BookDetail.ValueType  # 1
+"""The best level of each side: as L2 with depth 1."""
+BOOK_DETAIL_L2: BookDetail.ValueType  # 2
+"""Price levels."""
+BOOK_DETAIL_L3: BookDetail.ValueType  # 3
+"""Each order. What an iceberg hides is not told, nor whose an order is."""
+Global___BookDetail: _TypeAlias = BookDetail  # noqa: Y015
+
+class _Conflation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConflationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Conflation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONFLATION_UNSPECIFIED: _Conflation.ValueType  # 0
+    """Each."""
+    CONFLATION_100_MILLISECONDS: _Conflation.ValueType  # 1
+    """What has changed, every 100 ms."""
+    CONFLATION_1_SECOND: _Conflation.ValueType  # 2
+    """What has changed, every second."""
+
+class Conflation(_Conflation, metaclass=_ConflationEnumTypeWrapper):
+    """How often changes are told."""
+
+CONFLATION_UNSPECIFIED: Conflation.ValueType  # 0
+"""Each."""
+CONFLATION_100_MILLISECONDS: Conflation.ValueType  # 1
+"""What has changed, every 100 ms."""
+CONFLATION_1_SECOND: Conflation.ValueType  # 2
+"""What has changed, every second."""
+Global___Conflation: _TypeAlias = Conflation  # noqa: Y015
+
+class _SlowReader:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SlowReaderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SlowReader.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SLOW_READER_UNSPECIFIED: _SlowReader.ValueType  # 0
+    """Conflate."""
+    SLOW_READER_CONFLATE: _SlowReader.ValueType  # 1
+    """A book begins anew with a snapshot that is marked lagged; trades are all told, however late."""
+    SLOW_READER_DISCONNECT: _SlowReader.ValueType  # 2
+    """The stream ends with RESOURCE_EXHAUSTED, reason LAGGED."""
+
+class SlowReader(_SlowReader, metaclass=_SlowReaderEnumTypeWrapper):
+    """What happens to a reader who is too far behind."""
+
+SLOW_READER_UNSPECIFIED: SlowReader.ValueType  # 0
+"""Conflate."""
+SLOW_READER_CONFLATE: SlowReader.ValueType  # 1
+"""A book begins anew with a snapshot that is marked lagged; trades are all told, however late."""
+SLOW_READER_DISCONNECT: SlowReader.ValueType  # 2
+"""The stream ends with RESOURCE_EXHAUSTED, reason LAGGED."""
+Global___SlowReader: _TypeAlias = SlowReader  # noqa: Y015
+
+class _CandleInterval:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CandleIntervalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CandleInterval.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CANDLE_INTERVAL_UNSPECIFIED: _CandleInterval.ValueType  # 0
+    """Never sent."""
+    CANDLE_INTERVAL_1_SECOND: _CandleInterval.ValueType  # 1
+    """1s."""
+    CANDLE_INTERVAL_1_MINUTE: _CandleInterval.ValueType  # 2
+    """1m."""
+    CANDLE_INTERVAL_3_MINUTES: _CandleInterval.ValueType  # 3
+    """3m."""
+    CANDLE_INTERVAL_5_MINUTES: _CandleInterval.ValueType  # 4
+    """5m."""
+    CANDLE_INTERVAL_15_MINUTES: _CandleInterval.ValueType  # 5
+    """15m."""
+    CANDLE_INTERVAL_30_MINUTES: _CandleInterval.ValueType  # 6
+    """30m."""
+    CANDLE_INTERVAL_1_HOUR: _CandleInterval.ValueType  # 7
+    """1h."""
+    CANDLE_INTERVAL_2_HOURS: _CandleInterval.ValueType  # 8
+    """2h."""
+    CANDLE_INTERVAL_4_HOURS: _CandleInterval.ValueType  # 9
+    """4h."""
+    CANDLE_INTERVAL_6_HOURS: _CandleInterval.ValueType  # 10
+    """6h."""
+    CANDLE_INTERVAL_8_HOURS: _CandleInterval.ValueType  # 11
+    """8h."""
+    CANDLE_INTERVAL_12_HOURS: _CandleInterval.ValueType  # 12
+    """12h."""
+    CANDLE_INTERVAL_1_DAY: _CandleInterval.ValueType  # 13
+    """1d."""
+    CANDLE_INTERVAL_3_DAYS: _CandleInterval.ValueType  # 14
+    """3d, counted from 1970-01-01."""
+    CANDLE_INTERVAL_1_WEEK: _CandleInterval.ValueType  # 15
+    """1w."""
+    CANDLE_INTERVAL_1_MONTH: _CandleInterval.ValueType  # 16
+    """1M."""
+
+class CandleInterval(_CandleInterval, metaclass=_CandleIntervalEnumTypeWrapper):
+    """The length of a candle. Days begin at midnight UTC, weeks on Monday, months on the first."""
+
+CANDLE_INTERVAL_UNSPECIFIED: CandleInterval.ValueType  # 0
+"""Never sent."""
+CANDLE_INTERVAL_1_SECOND: CandleInterval.ValueType  # 1
+"""1s."""
+CANDLE_INTERVAL_1_MINUTE: CandleInterval.ValueType  # 2
+"""1m."""
+CANDLE_INTERVAL_3_MINUTES: CandleInterval.ValueType  # 3
+"""3m."""
+CANDLE_INTERVAL_5_MINUTES: CandleInterval.ValueType  # 4
+"""5m."""
+CANDLE_INTERVAL_15_MINUTES: CandleInterval.ValueType  # 5
+"""15m."""
+CANDLE_INTERVAL_30_MINUTES: CandleInterval.ValueType  # 6
+"""30m."""
+CANDLE_INTERVAL_1_HOUR: CandleInterval.ValueType  # 7
+"""1h."""
+CANDLE_INTERVAL_2_HOURS: CandleInterval.ValueType  # 8
+"""2h."""
+CANDLE_INTERVAL_4_HOURS: CandleInterval.ValueType  # 9
+"""4h."""
+CANDLE_INTERVAL_6_HOURS: CandleInterval.ValueType  # 10
+"""6h."""
+CANDLE_INTERVAL_8_HOURS: CandleInterval.ValueType  # 11
+"""8h."""
+CANDLE_INTERVAL_12_HOURS: CandleInterval.ValueType  # 12
+"""12h."""
+CANDLE_INTERVAL_1_DAY: CandleInterval.ValueType  # 13
+"""1d."""
+CANDLE_INTERVAL_3_DAYS: CandleInterval.ValueType  # 14
+"""3d, counted from 1970-01-01."""
+CANDLE_INTERVAL_1_WEEK: CandleInterval.ValueType  # 15
+"""1w."""
+CANDLE_INTERVAL_1_MONTH: CandleInterval.ValueType  # 16
+"""1M."""
+Global___CandleInterval: _TypeAlias = CandleInterval  # noqa: Y015
+
 class _MarketState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -75,6 +231,34 @@ TAKER_SIDE_BUY: TakerSide.ValueType  # 1
 TAKER_SIDE_SELL: TakerSide.ValueType  # 2
 """The taker sold."""
 Global___TakerSide: _TypeAlias = TakerSide  # noqa: Y015
+
+class _SubscriptionState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SubscriptionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubscriptionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUBSCRIPTION_STATE_UNSPECIFIED: _SubscriptionState.ValueType  # 0
+    """Never sent."""
+    SUBSCRIPTION_STATE_ACCEPTED: _SubscriptionState.ValueType  # 1
+    """It was accepted: its messages follow."""
+    SUBSCRIPTION_STATE_REFUSED: _SubscriptionState.ValueType  # 2
+    """It was refused, or what was to end is not there: see the reason."""
+    SUBSCRIPTION_STATE_ENDED: _SubscriptionState.ValueType  # 3
+    """It has ended as asked: nothing follows."""
+
+class SubscriptionState(_SubscriptionState, metaclass=_SubscriptionStateEnumTypeWrapper):
+    """Whether a subscription lives."""
+
+SUBSCRIPTION_STATE_UNSPECIFIED: SubscriptionState.ValueType  # 0
+"""Never sent."""
+SUBSCRIPTION_STATE_ACCEPTED: SubscriptionState.ValueType  # 1
+"""It was accepted: its messages follow."""
+SUBSCRIPTION_STATE_REFUSED: SubscriptionState.ValueType  # 2
+"""It was refused, or what was to end is not there: see the reason."""
+SUBSCRIPTION_STATE_ENDED: SubscriptionState.ValueType  # 3
+"""It has ended as asked: nothing follows."""
+Global___SubscriptionState: _TypeAlias = SubscriptionState  # noqa: Y015
 
 @_typing.final
 class ListMarketsRequest(_message.Message):
@@ -307,6 +491,46 @@ class Level(_message.Message):
 Global___Level: _TypeAlias = Level  # noqa: Y015
 
 @_typing.final
+class BookOrder(_message.Message):
+    """One order of a book. Orders of one price stand in line by priority, lowest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.int
+    """Its order_id."""
+    price: _builtins.str
+    """Printed with the market's decimals."""
+    quantity: _builtins.str
+    """What it shows; "0" removes the order. Absolute, without trailing zeros."""
+    priority: _builtins.int
+    """Its place: an order with an id that is here already, but another priority, has gone behind all others."""
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """When it took that place."""
+
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.int = ...,
+        price: _builtins.str = ...,
+        quantity: _builtins.str = ...,
+        priority: _builtins.int = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "order_id", b"order_id", "price", b"price", "priority", b"priority", "quantity", b"quantity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BookOrder: _TypeAlias = BookOrder  # noqa: Y015
+
+@_typing.final
 class GetOrderBookRequest(_message.Message):
     """Asks for a book."""
 
@@ -314,19 +538,27 @@ class GetOrderBookRequest(_message.Message):
 
     MARKET_FIELD_NUMBER: _builtins.int
     DEPTH_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    PRICE_GROUP_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """For example BTC-USD."""
     depth: _builtins.int
     """Levels a side, 1 to 5,000; 0: 20."""
+    detail: Global___BookDetail.ValueType
+    """Levels or orders."""
+    price_group: _builtins.str
+    """Levels of so much price are told as one, bids rounded down, asks up: a multiple of tick_size. Empty: each price. Not for L3."""
     def __init__(
         self,
         *,
         market: _builtins.str = ...,
         depth: _builtins.int = ...,
+        detail: Global___BookDetail.ValueType = ...,
+        price_group: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "market", b"market"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "detail", b"detail", "market", b"market", "price_group", b"price_group"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -344,6 +576,8 @@ class GetOrderBookResponse(_message.Message):
     ASKS_FIELD_NUMBER: _builtins.int
     CHECKSUM_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
+    BID_ORDERS_FIELD_NUMBER: _builtins.int
+    ASK_ORDERS_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """Its market."""
     sequence: _builtins.int
@@ -362,6 +596,14 @@ class GetOrderBookResponse(_message.Message):
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When the last change happened."""
 
+    @_builtins.property
+    def bid_orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookOrder]:
+        """L3: the orders of the `depth` best prices, best price first, then by priority; bids and asks are empty."""
+
+    @_builtins.property
+    def ask_orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookOrder]:
+        """The same."""
+
     def __init__(
         self,
         *,
@@ -371,10 +613,12 @@ class GetOrderBookResponse(_message.Message):
         asks: _abc.Iterable[Global___Level] | None = ...,
         checksum: _builtins.int = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
+        bid_orders: _abc.Iterable[Global___BookOrder] | None = ...,
+        ask_orders: _abc.Iterable[Global___BookOrder] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "bids", b"bids", "checksum", b"checksum", "event_time", b"event_time", "market", b"market", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_orders", b"ask_orders", "asks", b"asks", "bid_orders", b"bid_orders", "bids", b"bids", "checksum", b"checksum", "event_time", b"event_time", "market", b"market", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -390,14 +634,28 @@ class StreamOrderBookRequest(_message.Message):
     DEPTH_FIELD_NUMBER: _builtins.int
     RESUME_FROM_SEQUENCE_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    PRICE_GROUP_FIELD_NUMBER: _builtins.int
+    CONFLATION_FIELD_NUMBER: _builtins.int
+    SLOW_READER_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """For example BTC-USD."""
     depth: _builtins.int
     """Levels a side in the stream, 1 to 5,000; 0: all. With a depth, levels that fall out of it are removed and those that come in are sent."""
     resume_from_sequence: _builtins.int
-    """The last sequence that the client has applied; 0: begin with a snapshot. Only with depth 0."""
+    """The last sequence that the client has applied; 0: begin with a snapshot. Only for each change of the whole L2 book: with depth,
+    price_group, conflation and L3 there is no resuming.
+    """
     incarnation: _builtins.str
     """The incarnation of that sequence, from a message before; another one begins with a snapshot."""
+    detail: Global___BookDetail.ValueType
+    """Levels or orders. L3 is of the whole book: depth 0."""
+    price_group: _builtins.str
+    """As in GetOrderBookRequest."""
+    conflation: Global___Conflation.ValueType
+    """How often changes are told."""
+    slow_reader: Global___SlowReader.ValueType
+    """What happens when the reader is more than 2,500 messages behind."""
     def __init__(
         self,
         *,
@@ -405,10 +663,14 @@ class StreamOrderBookRequest(_message.Message):
         depth: _builtins.int = ...,
         resume_from_sequence: _builtins.int = ...,
         incarnation: _builtins.str = ...,
+        detail: Global___BookDetail.ValueType = ...,
+        price_group: _builtins.str = ...,
+        conflation: Global___Conflation.ValueType = ...,
+        slow_reader: Global___SlowReader.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "incarnation", b"incarnation", "market", b"market", "resume_from_sequence", b"resume_from_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflation", b"conflation", "depth", b"depth", "detail", b"detail", "incarnation", b"incarnation", "market", b"market", "price_group", b"price_group", "resume_from_sequence", b"resume_from_sequence", "slow_reader", b"slow_reader"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -466,6 +728,8 @@ class BookSnapshot(_message.Message):
     LAGGED_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
+    BID_ORDERS_FIELD_NUMBER: _builtins.int
+    ASK_ORDERS_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """Its market."""
     sequence: _builtins.int
@@ -488,6 +752,14 @@ class BookSnapshot(_message.Message):
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When the last change happened."""
 
+    @_builtins.property
+    def bid_orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookOrder]:
+        """L3: all orders, best price first, then by priority; bids and asks are empty."""
+
+    @_builtins.property
+    def ask_orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookOrder]:
+        """The same."""
+
     def __init__(
         self,
         *,
@@ -499,10 +771,12 @@ class BookSnapshot(_message.Message):
         lagged: _builtins.bool = ...,
         incarnation: _builtins.str = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
+        bid_orders: _abc.Iterable[Global___BookOrder] | None = ...,
+        ask_orders: _abc.Iterable[Global___BookOrder] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "bids", b"bids", "checksum", b"checksum", "event_time", b"event_time", "incarnation", b"incarnation", "lagged", b"lagged", "market", b"market", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_orders", b"ask_orders", "asks", b"asks", "bid_orders", b"bid_orders", "bids", b"bids", "checksum", b"checksum", "event_time", b"event_time", "incarnation", b"incarnation", "lagged", b"lagged", "market", b"market", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -520,6 +794,8 @@ class BookDelta(_message.Message):
     ASKS_FIELD_NUMBER: _builtins.int
     CHECKSUM_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
+    BID_ORDERS_FIELD_NUMBER: _builtins.int
+    ASK_ORDERS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """The number of the last of them."""
     previous_sequence: _builtins.int
@@ -538,6 +814,14 @@ class BookDelta(_message.Message):
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
 
+    @_builtins.property
+    def bid_orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookOrder]:
+        """L3: orders that are not what they were, each once; bids and asks are empty."""
+
+    @_builtins.property
+    def ask_orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookOrder]:
+        """The same."""
+
     def __init__(
         self,
         *,
@@ -547,10 +831,12 @@ class BookDelta(_message.Message):
         asks: _abc.Iterable[Global___Level] | None = ...,
         checksum: _builtins.int = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
+        bid_orders: _abc.Iterable[Global___BookOrder] | None = ...,
+        ask_orders: _abc.Iterable[Global___BookOrder] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "bids", b"bids", "checksum", b"checksum", "event_time", b"event_time", "previous_sequence", b"previous_sequence", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_orders", b"ask_orders", "asks", b"asks", "bid_orders", b"bid_orders", "bids", b"bids", "checksum", b"checksum", "event_time", b"event_time", "previous_sequence", b"previous_sequence", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -591,22 +877,36 @@ class ListTradesRequest(_message.Message):
     MARKET_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    OLDEST_FIRST_FIELD_NUMBER: _builtins.int
+    FROM_TRADE_ID_FIELD_NUMBER: _builtins.int
+    FROM_TIME_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """For example BTC-USD."""
     page_size: _builtins.int
     """1 to 1,000; 0: 100."""
     page_token: _builtins.str
-    """From the previous answer; empty: the newest."""
+    """From the previous answer; empty: where the fields below say."""
+    oldest_first: _builtins.bool
+    """In the order in which they happened."""
+    from_trade_id: _builtins.int
+    """The trade to begin with; 0: the newest, or the first."""
+    @_builtins.property
+    def from_time(self) -> _timestamp_pb2.Timestamp:
+        """Instead of from_trade_id: begin with the last one up to then, or with oldest_first the first one from then on."""
+
     def __init__(
         self,
         *,
         market: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        oldest_first: _builtins.bool = ...,
+        from_trade_id: _builtins.int = ...,
+        from_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["market", b"market", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time", "from_trade_id", b"from_trade_id", "market", b"market", "oldest_first", b"oldest_first", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -614,7 +914,7 @@ Global___ListTradesRequest: _TypeAlias = ListTradesRequest  # noqa: Y015
 
 @_typing.final
 class ListTradesResponse(_message.Message):
-    """Trades, newest first."""
+    """Trades, newest first unless oldest_first was asked for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -648,19 +948,23 @@ class StreamTradesRequest(_message.Message):
 
     MARKET_FIELD_NUMBER: _builtins.int
     AFTER_TRADE_ID_FIELD_NUMBER: _builtins.int
+    SLOW_READER_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """For example BTC-USD."""
     after_trade_id: _builtins.int
     """The last trade_id that the client has; replays what follows. Absent: live only, from the next trade on."""
+    slow_reader: Global___SlowReader.ValueType
+    """What happens when the reader is more than 2,500 messages behind."""
     def __init__(
         self,
         *,
         market: _builtins.str = ...,
         after_trade_id: _builtins.int | None = ...,
+        slow_reader: Global___SlowReader.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_trade_id", b"_after_trade_id", "after_trade_id", b"after_trade_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_trade_id", b"_after_trade_id", "after_trade_id", b"after_trade_id", "market", b"market"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_trade_id", b"_after_trade_id", "after_trade_id", b"after_trade_id", "market", b"market", "slow_reader", b"slow_reader"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_trade_id: _TypeAlias = _typing.Literal["after_trade_id"]  # noqa: Y015
     _WhichOneofArgType__after_trade_id: _TypeAlias = _typing.Literal["_after_trade_id", b"_after_trade_id"]  # noqa: Y015
@@ -743,3 +1047,687 @@ class Trade(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Trade: _TypeAlias = Trade  # noqa: Y015
+
+@_typing.final
+class Ticker(_message.Message):
+    """What a market looks like at a glance. Numbers are plain decimal strings, empty where there is nothing to tell. The window
+    is that of the last 24 hours: it begins with the whole minute 24 hours before close_time.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKET_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_PRICE_FIELD_NUMBER: _builtins.int
+    LAST_QUANTITY_FIELD_NUMBER: _builtins.int
+    BID_PRICE_FIELD_NUMBER: _builtins.int
+    BID_QUANTITY_FIELD_NUMBER: _builtins.int
+    ASK_PRICE_FIELD_NUMBER: _builtins.int
+    ASK_QUANTITY_FIELD_NUMBER: _builtins.int
+    OPEN_PRICE_FIELD_NUMBER: _builtins.int
+    HIGH_PRICE_FIELD_NUMBER: _builtins.int
+    LOW_PRICE_FIELD_NUMBER: _builtins.int
+    VOLUME_FIELD_NUMBER: _builtins.int
+    QUOTE_VOLUME_FIELD_NUMBER: _builtins.int
+    TRADE_COUNT_FIELD_NUMBER: _builtins.int
+    PRICE_CHANGE_FIELD_NUMBER: _builtins.int
+    PRICE_CHANGE_PERCENT_FIELD_NUMBER: _builtins.int
+    FIRST_TRADE_ID_FIELD_NUMBER: _builtins.int
+    LAST_TRADE_ID_FIELD_NUMBER: _builtins.int
+    PREVIOUS_CLOSE_PRICE_FIELD_NUMBER: _builtins.int
+    OPEN_TIME_FIELD_NUMBER: _builtins.int
+    CLOSE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_TRADE_TIME_FIELD_NUMBER: _builtins.int
+    market: _builtins.str
+    """For example BTC-USD."""
+    sequence: _builtins.int
+    """The book's last change."""
+    last_price: _builtins.str
+    """The last trade's price, however long ago."""
+    last_quantity: _builtins.str
+    """The last trade's quantity."""
+    bid_price: _builtins.str
+    """The highest bid."""
+    bid_quantity: _builtins.str
+    """What is bid there."""
+    ask_price: _builtins.str
+    """The lowest ask."""
+    ask_quantity: _builtins.str
+    """What is asked there."""
+    open_price: _builtins.str
+    """The first price of the window; that of the last trade if there was none in it."""
+    high_price: _builtins.str
+    """The highest of the window."""
+    low_price: _builtins.str
+    """The lowest of the window."""
+    volume: _builtins.str
+    """Traded in the window, of the base asset."""
+    quote_volume: _builtins.str
+    """The same, of the quote asset."""
+    trade_count: _builtins.int
+    """Trades in the window."""
+    price_change: _builtins.str
+    """last_price - open_price, with its sign."""
+    price_change_percent: _builtins.str
+    """In percent of open_price, three decimals, half to even."""
+    first_trade_id: _builtins.int
+    """The first trade of the window; 0: none."""
+    last_trade_id: _builtins.int
+    """The market's last trade, in the window or before; 0: none."""
+    previous_close_price: _builtins.str
+    """The price of the last trade before the window."""
+    @_builtins.property
+    def open_time(self) -> _timestamp_pb2.Timestamp:
+        """When the window begins."""
+
+    @_builtins.property
+    def close_time(self) -> _timestamp_pb2.Timestamp:
+        """The time of the journal."""
+
+    @_builtins.property
+    def last_trade_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last trade happened."""
+
+    def __init__(
+        self,
+        *,
+        market: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        last_price: _builtins.str = ...,
+        last_quantity: _builtins.str = ...,
+        bid_price: _builtins.str = ...,
+        bid_quantity: _builtins.str = ...,
+        ask_price: _builtins.str = ...,
+        ask_quantity: _builtins.str = ...,
+        open_price: _builtins.str = ...,
+        high_price: _builtins.str = ...,
+        low_price: _builtins.str = ...,
+        volume: _builtins.str = ...,
+        quote_volume: _builtins.str = ...,
+        trade_count: _builtins.int = ...,
+        price_change: _builtins.str = ...,
+        price_change_percent: _builtins.str = ...,
+        first_trade_id: _builtins.int = ...,
+        last_trade_id: _builtins.int = ...,
+        previous_close_price: _builtins.str = ...,
+        open_time: _timestamp_pb2.Timestamp | None = ...,
+        close_time: _timestamp_pb2.Timestamp | None = ...,
+        last_trade_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close_time", b"close_time", "last_trade_time", b"last_trade_time", "open_time", b"open_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_price", b"ask_price", "ask_quantity", b"ask_quantity", "bid_price", b"bid_price", "bid_quantity", b"bid_quantity", "close_time", b"close_time", "first_trade_id", b"first_trade_id", "high_price", b"high_price", "last_price", b"last_price", "last_quantity", b"last_quantity", "last_trade_id", b"last_trade_id", "last_trade_time", b"last_trade_time", "low_price", b"low_price", "market", b"market", "open_price", b"open_price", "open_time", b"open_time", "previous_close_price", b"previous_close_price", "price_change", b"price_change", "price_change_percent", b"price_change_percent", "quote_volume", b"quote_volume", "sequence", b"sequence", "trade_count", b"trade_count", "volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ticker: _TypeAlias = Ticker  # noqa: Y015
+
+@_typing.final
+class GetTickerRequest(_message.Message):
+    """Asks for a ticker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKET_FIELD_NUMBER: _builtins.int
+    market: _builtins.str
+    """For example BTC-USD."""
+    def __init__(
+        self,
+        *,
+        market: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["market", b"market"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTickerRequest: _TypeAlias = GetTickerRequest  # noqa: Y015
+
+@_typing.final
+class GetTickerResponse(_message.Message):
+    """A ticker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ticker(self) -> Global___Ticker:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        ticker: Global___Ticker | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ticker", b"ticker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ticker", b"ticker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTickerResponse: _TypeAlias = GetTickerResponse  # noqa: Y015
+
+@_typing.final
+class ListTickersRequest(_message.Message):
+    """Asks for tickers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def markets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which, 100 at most; none: all."""
+
+    def __init__(
+        self,
+        *,
+        markets: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["markets", b"markets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTickersRequest: _TypeAlias = ListTickersRequest  # noqa: Y015
+
+@_typing.final
+class ListTickersResponse(_message.Message):
+    """Tickers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tickers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ticker]:
+        """By symbol."""
+
+    def __init__(
+        self,
+        *,
+        tickers: _abc.Iterable[Global___Ticker] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tickers", b"tickers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTickersResponse: _TypeAlias = ListTickersResponse  # noqa: Y015
+
+@_typing.final
+class StreamTickersRequest(_message.Message):
+    """Asks for tickers as they change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKETS_FIELD_NUMBER: _builtins.int
+    CONFLATION_FIELD_NUMBER: _builtins.int
+    conflation: Global___Conflation.ValueType
+    """How often changes are told."""
+    @_builtins.property
+    def markets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which, 100 at most; none: all, those that come later too."""
+
+    def __init__(
+        self,
+        *,
+        markets: _abc.Iterable[_builtins.str] | None = ...,
+        conflation: Global___Conflation.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflation", b"conflation", "markets", b"markets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamTickersRequest: _TypeAlias = StreamTickersRequest  # noqa: Y015
+
+@_typing.final
+class StreamTickersResponse(_message.Message):
+    """The first message: all that were asked for. Then those that have changed, whole; none: a heartbeat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tickers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ticker]:
+        """As they are now."""
+
+    def __init__(
+        self,
+        *,
+        tickers: _abc.Iterable[Global___Ticker] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tickers", b"tickers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamTickersResponse: _TypeAlias = StreamTickersResponse  # noqa: Y015
+
+@_typing.final
+class Candle(_message.Message):
+    """What was traded in an interval. One without trades has the close of the one before as each of its prices, and no volume."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKET_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    CLOSE_FIELD_NUMBER: _builtins.int
+    VOLUME_FIELD_NUMBER: _builtins.int
+    QUOTE_VOLUME_FIELD_NUMBER: _builtins.int
+    TRADE_COUNT_FIELD_NUMBER: _builtins.int
+    TAKER_BUY_VOLUME_FIELD_NUMBER: _builtins.int
+    TAKER_BUY_QUOTE_VOLUME_FIELD_NUMBER: _builtins.int
+    FIRST_TRADE_ID_FIELD_NUMBER: _builtins.int
+    LAST_TRADE_ID_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
+    market: _builtins.str
+    """For example BTC-USD."""
+    interval: Global___CandleInterval.ValueType
+    """How long."""
+    open: _builtins.str
+    """The first price."""
+    high: _builtins.str
+    """The highest price."""
+    low: _builtins.str
+    """The lowest price."""
+    close: _builtins.str
+    """The last price."""
+    volume: _builtins.str
+    """Traded, of the base asset."""
+    quote_volume: _builtins.str
+    """Traded, of the quote asset."""
+    trade_count: _builtins.int
+    """How many trades."""
+    taker_buy_volume: _builtins.str
+    """Of volume: what takers bought."""
+    taker_buy_quote_volume: _builtins.str
+    """Of quote_volume: what takers paid."""
+    first_trade_id: _builtins.int
+    """Its first trade; 0: none."""
+    last_trade_id: _builtins.int
+    """Its last trade; 0: none."""
+    closed: _builtins.bool
+    """It is over, and will not change any more."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Its first moment."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """The first moment after it."""
+
+    def __init__(
+        self,
+        *,
+        market: _builtins.str = ...,
+        interval: Global___CandleInterval.ValueType = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        open: _builtins.str = ...,
+        high: _builtins.str = ...,
+        low: _builtins.str = ...,
+        close: _builtins.str = ...,
+        volume: _builtins.str = ...,
+        quote_volume: _builtins.str = ...,
+        trade_count: _builtins.int = ...,
+        taker_buy_volume: _builtins.str = ...,
+        taker_buy_quote_volume: _builtins.str = ...,
+        first_trade_id: _builtins.int = ...,
+        last_trade_id: _builtins.int = ...,
+        closed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "closed", b"closed", "end_time", b"end_time", "first_trade_id", b"first_trade_id", "high", b"high", "interval", b"interval", "last_trade_id", b"last_trade_id", "low", b"low", "market", b"market", "open", b"open", "quote_volume", b"quote_volume", "start_time", b"start_time", "taker_buy_quote_volume", b"taker_buy_quote_volume", "taker_buy_volume", b"taker_buy_volume", "trade_count", b"trade_count", "volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Candle: _TypeAlias = Candle  # noqa: Y015
+
+@_typing.final
+class ListCandlesRequest(_message.Message):
+    """Asks for candles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKET_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    OLDEST_FIRST_FIELD_NUMBER: _builtins.int
+    market: _builtins.str
+    """For example BTC-USD."""
+    interval: Global___CandleInterval.ValueType
+    """How long they are."""
+    page_size: _builtins.int
+    """1 to 1,000; 0: 500."""
+    page_token: _builtins.str
+    """From the previous answer; empty: the first page."""
+    oldest_first: _builtins.bool
+    """In the order of their time; else newest first."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """None that begins before it."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """None that begins then or later."""
+
+    def __init__(
+        self,
+        *,
+        market: _builtins.str = ...,
+        interval: Global___CandleInterval.ValueType = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        oldest_first: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "interval", b"interval", "market", b"market", "oldest_first", b"oldest_first", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCandlesRequest: _TypeAlias = ListCandlesRequest  # noqa: Y015
+
+@_typing.final
+class ListCandlesResponse(_message.Message):
+    """Candles, newest first unless oldest_first was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDLES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty: no more."""
+    @_builtins.property
+    def candles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candle]:
+        """At most page_size."""
+
+    def __init__(
+        self,
+        *,
+        candles: _abc.Iterable[Global___Candle] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candles", b"candles", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCandlesResponse: _TypeAlias = ListCandlesResponse  # noqa: Y015
+
+@_typing.final
+class StreamCandlesRequest(_message.Message):
+    """Asks for candles as they change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKET_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    CONFLATION_FIELD_NUMBER: _builtins.int
+    market: _builtins.str
+    """For example BTC-USD."""
+    interval: Global___CandleInterval.ValueType
+    """How long they are."""
+    conflation: Global___Conflation.ValueType
+    """How often changes are told."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Begin with the one of this moment: what a client that was cut off has last. Absent: with the one of now."""
+
+    def __init__(
+        self,
+        *,
+        market: _builtins.str = ...,
+        interval: Global___CandleInterval.ValueType = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        conflation: Global___Conflation.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflation", b"conflation", "interval", b"interval", "market", b"market", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamCandlesRequest: _TypeAlias = StreamCandlesRequest  # noqa: Y015
+
+@_typing.final
+class StreamCandlesResponse(_message.Message):
+    """Candles, oldest first: none: a heartbeat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDLES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def candles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candle]:
+        """As they are now. One that was told before replaces it."""
+
+    def __init__(
+        self,
+        *,
+        candles: _abc.Iterable[Global___Candle] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candles", b"candles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamCandlesResponse: _TypeAlias = StreamCandlesResponse  # noqa: Y015
+
+@_typing.final
+class StreamMarketDataRequest(_message.Message):
+    """What a client wants of its StreamMarketData: as often as it likes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIBE_FIELD_NUMBER: _builtins.int
+    UNSUBSCRIBE_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_MILLISECONDS_FIELD_NUMBER: _builtins.int
+    heartbeat_milliseconds: _builtins.int
+    """After how much silence the stream sends a sign of life: 100 to 60,000; 0: as it is, 5,000 at first."""
+    @_builtins.property
+    def subscribe(self) -> _containers.RepeatedCompositeFieldContainer[Global___MarketDataSubscription]:
+        """New subscriptions; 256 at most at once."""
+
+    @_builtins.property
+    def unsubscribe(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Subscriptions that end, by id."""
+
+    def __init__(
+        self,
+        *,
+        subscribe: _abc.Iterable[Global___MarketDataSubscription] | None = ...,
+        unsubscribe: _abc.Iterable[_builtins.int] | None = ...,
+        heartbeat_milliseconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_milliseconds", b"heartbeat_milliseconds", "subscribe", b"subscribe", "unsubscribe", b"unsubscribe"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamMarketDataRequest: _TypeAlias = StreamMarketDataRequest  # noqa: Y015
+
+@_typing.final
+class MarketDataSubscription(_message.Message):
+    """One subscription: the request of the stream of that name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ORDER_BOOK_FIELD_NUMBER: _builtins.int
+    TRADES_FIELD_NUMBER: _builtins.int
+    TICKERS_FIELD_NUMBER: _builtins.int
+    CANDLES_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """From 1, chosen by the client: none that is in use."""
+    @_builtins.property
+    def order_book(self) -> Global___StreamOrderBookRequest:
+        """As StreamOrderBook."""
+
+    @_builtins.property
+    def trades(self) -> Global___StreamTradesRequest:
+        """As StreamTrades."""
+
+    @_builtins.property
+    def tickers(self) -> Global___StreamTickersRequest:
+        """As StreamTickers."""
+
+    @_builtins.property
+    def candles(self) -> Global___StreamCandlesRequest:
+        """As StreamCandles."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        order_book: Global___StreamOrderBookRequest | None = ...,
+        trades: Global___StreamTradesRequest | None = ...,
+        tickers: Global___StreamTickersRequest | None = ...,
+        candles: Global___StreamCandlesRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candles", b"candles", "channel", b"channel", "order_book", b"order_book", "tickers", b"tickers", "trades", b"trades"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candles", b"candles", "channel", b"channel", "id", b"id", "order_book", b"order_book", "tickers", b"tickers", "trades", b"trades"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_channel: _TypeAlias = _typing.Literal["order_book", "trades", "tickers", "candles"]  # noqa: Y015
+    _WhichOneofArgType_channel: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_channel) -> _WhichOneofReturnType_channel | None: ...
+
+Global___MarketDataSubscription: _TypeAlias = MarketDataSubscription  # noqa: Y015
+
+@_typing.final
+class SubscriptionAcknowledgement(_message.Message):
+    """The answer to each subscribe and unsubscribe."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    state: Global___SubscriptionState.ValueType
+    """What became of it."""
+    reason: _builtins.str
+    """A refusal's, as in ErrorInfo.reason: for example MARKET_NOT_FOUND."""
+    message: _builtins.str
+    """For a person."""
+    field: _builtins.str
+    """The request field that is to blame, if one is."""
+    def __init__(
+        self,
+        *,
+        state: Global___SubscriptionState.ValueType = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "message", b"message", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubscriptionAcknowledgement: _TypeAlias = SubscriptionAcknowledgement  # noqa: Y015
+
+@_typing.final
+class MarketDataHeartbeat(_message.Message):
+    """A sign of life of a StreamMarketData. None comes while the publisher is cut off from the book."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """The time of the journal."""
+
+    def __init__(
+        self,
+        *,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarketDataHeartbeat: _TypeAlias = MarketDataHeartbeat  # noqa: Y015
+
+@_typing.final
+class StreamMarketDataResponse(_message.Message):
+    """A message of one subscription, exactly as its own stream has it, or about it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGEMENT_FIELD_NUMBER: _builtins.int
+    ORDER_BOOK_FIELD_NUMBER: _builtins.int
+    TRADES_FIELD_NUMBER: _builtins.int
+    TICKERS_FIELD_NUMBER: _builtins.int
+    CANDLES_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The subscription's; 0 in a heartbeat."""
+    @_builtins.property
+    def acknowledgement(self) -> Global___SubscriptionAcknowledgement:
+        """What became of a subscribe or unsubscribe."""
+
+    @_builtins.property
+    def order_book(self) -> Global___StreamOrderBookResponse:
+        """Of an order_book."""
+
+    @_builtins.property
+    def trades(self) -> Global___StreamTradesResponse:
+        """Of trades."""
+
+    @_builtins.property
+    def tickers(self) -> Global___StreamTickersResponse:
+        """Of tickers."""
+
+    @_builtins.property
+    def candles(self) -> Global___StreamCandlesResponse:
+        """Of candles."""
+
+    @_builtins.property
+    def heartbeat(self) -> Global___MarketDataHeartbeat:
+        """Nothing to tell for a while."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        acknowledgement: Global___SubscriptionAcknowledgement | None = ...,
+        order_book: Global___StreamOrderBookResponse | None = ...,
+        trades: Global___StreamTradesResponse | None = ...,
+        tickers: Global___StreamTickersResponse | None = ...,
+        candles: Global___StreamCandlesResponse | None = ...,
+        heartbeat: Global___MarketDataHeartbeat | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "candles", b"candles", "heartbeat", b"heartbeat", "kind", b"kind", "order_book", b"order_book", "tickers", b"tickers", "trades", b"trades"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "candles", b"candles", "heartbeat", b"heartbeat", "id", b"id", "kind", b"kind", "order_book", b"order_book", "tickers", b"tickers", "trades", b"trades"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["acknowledgement", "order_book", "trades", "tickers", "candles", "heartbeat"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___StreamMarketDataResponse: _TypeAlias = StreamMarketDataResponse  # noqa: Y015

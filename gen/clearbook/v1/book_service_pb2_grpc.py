@@ -65,6 +65,36 @@ class BookServiceStub:
                 request_serializer=clearbook_dot_v1_dot_book__service__pb2.StreamTradesRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_book__service__pb2.StreamTradesResponse.FromString,
                 _registered_method=True)
+        self.GetTicker = channel.unary_unary(
+                '/clearbook.v1.BookService/GetTicker',
+                request_serializer=clearbook_dot_v1_dot_book__service__pb2.GetTickerRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_book__service__pb2.GetTickerResponse.FromString,
+                _registered_method=True)
+        self.ListTickers = channel.unary_unary(
+                '/clearbook.v1.BookService/ListTickers',
+                request_serializer=clearbook_dot_v1_dot_book__service__pb2.ListTickersRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_book__service__pb2.ListTickersResponse.FromString,
+                _registered_method=True)
+        self.StreamTickers = channel.unary_stream(
+                '/clearbook.v1.BookService/StreamTickers',
+                request_serializer=clearbook_dot_v1_dot_book__service__pb2.StreamTickersRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_book__service__pb2.StreamTickersResponse.FromString,
+                _registered_method=True)
+        self.ListCandles = channel.unary_unary(
+                '/clearbook.v1.BookService/ListCandles',
+                request_serializer=clearbook_dot_v1_dot_book__service__pb2.ListCandlesRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_book__service__pb2.ListCandlesResponse.FromString,
+                _registered_method=True)
+        self.StreamCandles = channel.unary_stream(
+                '/clearbook.v1.BookService/StreamCandles',
+                request_serializer=clearbook_dot_v1_dot_book__service__pb2.StreamCandlesRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_book__service__pb2.StreamCandlesResponse.FromString,
+                _registered_method=True)
+        self.StreamMarketData = channel.stream_stream(
+                '/clearbook.v1.BookService/StreamMarketData',
+                request_serializer=clearbook_dot_v1_dot_book__service__pb2.StreamMarketDataRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_book__service__pb2.StreamMarketDataResponse.FromString,
+                _registered_method=True)
 
 
 class BookServiceServicer:
@@ -102,7 +132,7 @@ class BookServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTrades(self, request, context):
-        """Lists trades of one market, newest first.
+        """Lists trades of one market, newest or oldest first, from any trade or time on. NOT_FOUND: the market.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,6 +140,51 @@ class BookServiceServicer:
 
     def StreamTrades(self, request, context):
         """Streams trades of one market from a trade_id on, then live. RESOURCE_EXHAUSTED: the reader stalled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTicker(self, request, context):
+        """Returns the ticker of one market. NOT_FOUND: the market.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTickers(self, request, context):
+        """Lists the tickers of some markets or of all, by symbol. NOT_FOUND: a market.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamTickers(self, request, context):
+        """Streams the tickers of some markets or of all: all of them first, then those that have changed. NOT_FOUND: a market.
+        RESOURCE_EXHAUSTED: the reader stalled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCandles(self, request, context):
+        """Lists candles of one market, newest or oldest first. There is one for each interval from the first trade on. NOT_FOUND: the market.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamCandles(self, request, context):
+        """Streams candles of one market: the one of now first (or all from start_time on), then each as it changes, closes and
+        begins. NOT_FOUND: the market. RESOURCE_EXHAUSTED: the reader stalled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamMarketData(self, request_iterator, context):
+        """Many of the streams above in one: the client subscribes and unsubscribes as it likes, and each subscription is acknowledged.
+        RESOURCE_EXHAUSTED: the reader stalled, or was too slow for a subscription with SLOW_READER_DISCONNECT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,6 +222,36 @@ def add_BookServiceServicer_to_server(servicer, server):
                     servicer.StreamTrades,
                     request_deserializer=clearbook_dot_v1_dot_book__service__pb2.StreamTradesRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_book__service__pb2.StreamTradesResponse.SerializeToString,
+            ),
+            'GetTicker': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTicker,
+                    request_deserializer=clearbook_dot_v1_dot_book__service__pb2.GetTickerRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_book__service__pb2.GetTickerResponse.SerializeToString,
+            ),
+            'ListTickers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTickers,
+                    request_deserializer=clearbook_dot_v1_dot_book__service__pb2.ListTickersRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_book__service__pb2.ListTickersResponse.SerializeToString,
+            ),
+            'StreamTickers': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamTickers,
+                    request_deserializer=clearbook_dot_v1_dot_book__service__pb2.StreamTickersRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_book__service__pb2.StreamTickersResponse.SerializeToString,
+            ),
+            'ListCandles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCandles,
+                    request_deserializer=clearbook_dot_v1_dot_book__service__pb2.ListCandlesRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_book__service__pb2.ListCandlesResponse.SerializeToString,
+            ),
+            'StreamCandles': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamCandles,
+                    request_deserializer=clearbook_dot_v1_dot_book__service__pb2.StreamCandlesRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_book__service__pb2.StreamCandlesResponse.SerializeToString,
+            ),
+            'StreamMarketData': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamMarketData,
+                    request_deserializer=clearbook_dot_v1_dot_book__service__pb2.StreamMarketDataRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_book__service__pb2.StreamMarketDataResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -312,6 +417,168 @@ class BookService:
             '/clearbook.v1.BookService/StreamTrades',
             clearbook_dot_v1_dot_book__service__pb2.StreamTradesRequest.SerializeToString,
             clearbook_dot_v1_dot_book__service__pb2.StreamTradesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTicker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.BookService/GetTicker',
+            clearbook_dot_v1_dot_book__service__pb2.GetTickerRequest.SerializeToString,
+            clearbook_dot_v1_dot_book__service__pb2.GetTickerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTickers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.BookService/ListTickers',
+            clearbook_dot_v1_dot_book__service__pb2.ListTickersRequest.SerializeToString,
+            clearbook_dot_v1_dot_book__service__pb2.ListTickersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamTickers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/clearbook.v1.BookService/StreamTickers',
+            clearbook_dot_v1_dot_book__service__pb2.StreamTickersRequest.SerializeToString,
+            clearbook_dot_v1_dot_book__service__pb2.StreamTickersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCandles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.BookService/ListCandles',
+            clearbook_dot_v1_dot_book__service__pb2.ListCandlesRequest.SerializeToString,
+            clearbook_dot_v1_dot_book__service__pb2.ListCandlesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamCandles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/clearbook.v1.BookService/StreamCandles',
+            clearbook_dot_v1_dot_book__service__pb2.StreamCandlesRequest.SerializeToString,
+            clearbook_dot_v1_dot_book__service__pb2.StreamCandlesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamMarketData(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/clearbook.v1.BookService/StreamMarketData',
+            clearbook_dot_v1_dot_book__service__pb2.StreamMarketDataRequest.SerializeToString,
+            clearbook_dot_v1_dot_book__service__pb2.StreamMarketDataResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,9 +46,27 @@ class BookServiceStub:
     (10,000 changes) the changes after it instead of the snapshot. NOT_FOUND: the market. RESOURCE_EXHAUSTED: the reader stalled.
     """
     ListTrades: _grpc.UnaryUnaryMultiCallable[_book_service_pb2.ListTradesRequest, _book_service_pb2.ListTradesResponse]
-    """Lists trades of one market, newest first."""
+    """Lists trades of one market, newest or oldest first, from any trade or time on. NOT_FOUND: the market."""
     StreamTrades: _grpc.UnaryStreamMultiCallable[_book_service_pb2.StreamTradesRequest, _book_service_pb2.StreamTradesResponse]
     """Streams trades of one market from a trade_id on, then live. RESOURCE_EXHAUSTED: the reader stalled."""
+    GetTicker: _grpc.UnaryUnaryMultiCallable[_book_service_pb2.GetTickerRequest, _book_service_pb2.GetTickerResponse]
+    """Returns the ticker of one market. NOT_FOUND: the market."""
+    ListTickers: _grpc.UnaryUnaryMultiCallable[_book_service_pb2.ListTickersRequest, _book_service_pb2.ListTickersResponse]
+    """Lists the tickers of some markets or of all, by symbol. NOT_FOUND: a market."""
+    StreamTickers: _grpc.UnaryStreamMultiCallable[_book_service_pb2.StreamTickersRequest, _book_service_pb2.StreamTickersResponse]
+    """Streams the tickers of some markets or of all: all of them first, then those that have changed. NOT_FOUND: a market.
+    RESOURCE_EXHAUSTED: the reader stalled.
+    """
+    ListCandles: _grpc.UnaryUnaryMultiCallable[_book_service_pb2.ListCandlesRequest, _book_service_pb2.ListCandlesResponse]
+    """Lists candles of one market, newest or oldest first. There is one for each interval from the first trade on. NOT_FOUND: the market."""
+    StreamCandles: _grpc.UnaryStreamMultiCallable[_book_service_pb2.StreamCandlesRequest, _book_service_pb2.StreamCandlesResponse]
+    """Streams candles of one market: the one of now first (or all from start_time on), then each as it changes, closes and
+    begins. NOT_FOUND: the market. RESOURCE_EXHAUSTED: the reader stalled.
+    """
+    StreamMarketData: _grpc.StreamStreamMultiCallable[_book_service_pb2.StreamMarketDataRequest, _book_service_pb2.StreamMarketDataResponse]
+    """Many of the streams above in one: the client subscribes and unsubscribes as it likes, and each subscription is acknowledged.
+    RESOURCE_EXHAUSTED: the reader stalled, or was too slow for a subscription with SLOW_READER_DISCONNECT.
+    """
 
 @_typing.type_check_only
 class BookServiceAsyncStub(BookServiceStub):
@@ -68,9 +86,27 @@ class BookServiceAsyncStub(BookServiceStub):
     (10,000 changes) the changes after it instead of the snapshot. NOT_FOUND: the market. RESOURCE_EXHAUSTED: the reader stalled.
     """
     ListTrades: _aio.UnaryUnaryMultiCallable[_book_service_pb2.ListTradesRequest, _book_service_pb2.ListTradesResponse]  # type: ignore[assignment]
-    """Lists trades of one market, newest first."""
+    """Lists trades of one market, newest or oldest first, from any trade or time on. NOT_FOUND: the market."""
     StreamTrades: _aio.UnaryStreamMultiCallable[_book_service_pb2.StreamTradesRequest, _book_service_pb2.StreamTradesResponse]  # type: ignore[assignment]
     """Streams trades of one market from a trade_id on, then live. RESOURCE_EXHAUSTED: the reader stalled."""
+    GetTicker: _aio.UnaryUnaryMultiCallable[_book_service_pb2.GetTickerRequest, _book_service_pb2.GetTickerResponse]  # type: ignore[assignment]
+    """Returns the ticker of one market. NOT_FOUND: the market."""
+    ListTickers: _aio.UnaryUnaryMultiCallable[_book_service_pb2.ListTickersRequest, _book_service_pb2.ListTickersResponse]  # type: ignore[assignment]
+    """Lists the tickers of some markets or of all, by symbol. NOT_FOUND: a market."""
+    StreamTickers: _aio.UnaryStreamMultiCallable[_book_service_pb2.StreamTickersRequest, _book_service_pb2.StreamTickersResponse]  # type: ignore[assignment]
+    """Streams the tickers of some markets or of all: all of them first, then those that have changed. NOT_FOUND: a market.
+    RESOURCE_EXHAUSTED: the reader stalled.
+    """
+    ListCandles: _aio.UnaryUnaryMultiCallable[_book_service_pb2.ListCandlesRequest, _book_service_pb2.ListCandlesResponse]  # type: ignore[assignment]
+    """Lists candles of one market, newest or oldest first. There is one for each interval from the first trade on. NOT_FOUND: the market."""
+    StreamCandles: _aio.UnaryStreamMultiCallable[_book_service_pb2.StreamCandlesRequest, _book_service_pb2.StreamCandlesResponse]  # type: ignore[assignment]
+    """Streams candles of one market: the one of now first (or all from start_time on), then each as it changes, closes and
+    begins. NOT_FOUND: the market. RESOURCE_EXHAUSTED: the reader stalled.
+    """
+    StreamMarketData: _aio.StreamStreamMultiCallable[_book_service_pb2.StreamMarketDataRequest, _book_service_pb2.StreamMarketDataResponse]  # type: ignore[assignment]
+    """Many of the streams above in one: the client subscribes and unsubscribes as it likes, and each subscription is acknowledged.
+    RESOURCE_EXHAUSTED: the reader stalled, or was too slow for a subscription with SLOW_READER_DISCONNECT.
+    """
 
 class BookServiceServicer(metaclass=_abc_1.ABCMeta):
     """Market data, for everybody. Served by publisher."""
@@ -117,7 +153,7 @@ class BookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _book_service_pb2.ListTradesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_book_service_pb2.ListTradesResponse, _abc.Awaitable[_book_service_pb2.ListTradesResponse]]:
-        """Lists trades of one market, newest first."""
+        """Lists trades of one market, newest or oldest first, from any trade or time on. NOT_FOUND: the market."""
 
     @_abc_1.abstractmethod
     def StreamTrades(
@@ -126,5 +162,59 @@ class BookServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_book_service_pb2.StreamTradesResponse], _abc.AsyncIterator[_book_service_pb2.StreamTradesResponse]]:
         """Streams trades of one market from a trade_id on, then live. RESOURCE_EXHAUSTED: the reader stalled."""
+
+    @_abc_1.abstractmethod
+    def GetTicker(
+        self,
+        request: _book_service_pb2.GetTickerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_book_service_pb2.GetTickerResponse, _abc.Awaitable[_book_service_pb2.GetTickerResponse]]:
+        """Returns the ticker of one market. NOT_FOUND: the market."""
+
+    @_abc_1.abstractmethod
+    def ListTickers(
+        self,
+        request: _book_service_pb2.ListTickersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_book_service_pb2.ListTickersResponse, _abc.Awaitable[_book_service_pb2.ListTickersResponse]]:
+        """Lists the tickers of some markets or of all, by symbol. NOT_FOUND: a market."""
+
+    @_abc_1.abstractmethod
+    def StreamTickers(
+        self,
+        request: _book_service_pb2.StreamTickersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_book_service_pb2.StreamTickersResponse], _abc.AsyncIterator[_book_service_pb2.StreamTickersResponse]]:
+        """Streams the tickers of some markets or of all: all of them first, then those that have changed. NOT_FOUND: a market.
+        RESOURCE_EXHAUSTED: the reader stalled.
+        """
+
+    @_abc_1.abstractmethod
+    def ListCandles(
+        self,
+        request: _book_service_pb2.ListCandlesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_book_service_pb2.ListCandlesResponse, _abc.Awaitable[_book_service_pb2.ListCandlesResponse]]:
+        """Lists candles of one market, newest or oldest first. There is one for each interval from the first trade on. NOT_FOUND: the market."""
+
+    @_abc_1.abstractmethod
+    def StreamCandles(
+        self,
+        request: _book_service_pb2.StreamCandlesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_book_service_pb2.StreamCandlesResponse], _abc.AsyncIterator[_book_service_pb2.StreamCandlesResponse]]:
+        """Streams candles of one market: the one of now first (or all from start_time on), then each as it changes, closes and
+        begins. NOT_FOUND: the market. RESOURCE_EXHAUSTED: the reader stalled.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamMarketData(
+        self,
+        request_iterator: _MaybeAsyncIterator[_book_service_pb2.StreamMarketDataRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_book_service_pb2.StreamMarketDataResponse], _abc.AsyncIterator[_book_service_pb2.StreamMarketDataResponse]]:
+        """Many of the streams above in one: the client subscribes and unsubscribes as it likes, and each subscription is acknowledged.
+        RESOURCE_EXHAUSTED: the reader stalled, or was too slow for a subscription with SLOW_READER_DISCONNECT.
+        """
 
 def add_BookServiceServicer_to_server(servicer: BookServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
