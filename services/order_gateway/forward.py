@@ -11,7 +11,7 @@ import secrets
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -31,7 +31,6 @@ ITEMS_IN_FLIGHT_MAX = 1_024
 """Of one stream; the next message is read when there is room for its items."""
 ANSWERS_BYTES_ENOUGH = 256 * 1024
 """In one message; one more answer may come on top of that."""
-PEERS_CACHED_MAX = 10_000
 WRITE_SECONDS_MAX = 5.0
 SESSION_BYTES = 32
 SESSIONS_USER_MAX = 64
@@ -42,7 +41,6 @@ _sessions = metrics.gauge("gateway_forwarded_sessions", "Logons that last.")
 
 Unary = Callable[[Call], Awaitable[bytes]]
 Streamed = Callable[[Call], AsyncGenerator[bytes, None]]
-_ip_of = lru_cache(maxsize=PEERS_CACHED_MAX)(ip_of)
 
 
 class Shared(NamedTuple):
@@ -91,7 +89,7 @@ def call_of(item: Item) -> Call:
     if item.HasField("signed"):
         given = item.signed
         signed = Signed(given.key_id, given.payload, given.signature, given.query_bytes)
-    return Call(item.method, item.metadata, item.request, signed=signed, peer=_ip_of(item.peer))
+    return Call(item.method, item.metadata, item.request, signed=signed, peer=ip_of(item.peer))
 
 
 class Forwarder:

@@ -75,8 +75,12 @@ def _now(done: "asyncio.Future[T]") -> T | Exception:
 
 
 async def answer(pending: "asyncio.Future[T]", seconds: float) -> T:
-    """What became of one. Raises what it failed with; Rejected: DEADLINE."""
-    (outcome,) = await outcomes([pending], seconds)
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+    """What became of one. Raises what it failed with; Rejected: DEADLINE.
+
+    What is waited for goes on, whoever stops waiting.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(pending)
+    except TimeoutError:
+        raise Rejected(Reason.DEADLINE) from None

@@ -1,11 +1,16 @@
 """Who is on the other side of a connection."""
 
 import ipaddress
+from functools import lru_cache
+from typing import Final
 from urllib.parse import unquote
 
 from services.runtime.config import host_port
 
+PEERS_CACHED_MAX: Final = 10_000
 
+
+@lru_cache(maxsize=PEERS_CACHED_MAX)
 def ip_of(peer: str) -> str:
     """The IP of an address as gRPC ("ipv4:10.0.0.1:5001") or the shim ("10.0.0.1") names it; "" where it has none."""
     text = unquote(peer.removeprefix("ipv4:").removeprefix("ipv6:"))

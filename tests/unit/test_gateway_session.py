@@ -103,6 +103,52 @@ async def test_a_batch_lets_in_what_comes_with_each_turn_of_the_loop_and_waits_f
     assert [c.command_id & 0xFF for c in waiting.result()] == [1, 2, 3]
 
 
+async def test_where_many_send_one_by_one_the_next_batch_waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "GATHER_COMMANDS_MIN", 2)
+    monkeypatch.setattr(session_module, "GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(session_module, "BATCH_COMMANDS_ENOUGH", 3)
+    session = opened()
+    for _ in range(2):
+        session.submit(BODY, ALICE)
+    for command in await session.batch():
+        session.landed(command.command_id)
+    waiting = asyncio.create_task(session.batch())
+    for _ in range(2):
+        session.submit(BODY, ALICE)
+        await asyncio.sleep(0.01)
+        assert not waiting.done(), "more may come"
+    session.submit(BODY, ALICE)
+    assert len(await asyncio.wait_for(waiting, 5)) == 3, "enough have come"
+
+
+async def test_a_batch_waits_for_more_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "GATHER_COMMANDS_MIN", 1)
+    monkeypatch.setattr(session_module, "GATHER_SECONDS", 0.01)
+    session = opened()
+    for _ in range(2):
+        session.submit(BODY, ALICE)
+        batch = await asyncio.wait_for(session.batch(), 5)
+        assert len(batch) == 1
+        session.landed(batch[0].command_id)
+
+
+async def test_what_a_closing_session_lets_go_is_not_in_the_batch_that_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "GATHER_COMMANDS_MIN", 1)
+    monkeypatch.setattr(session_module, "GATHER_SECONDS", 0.01)
+    session = opened()
+    session.submit(BODY, ALICE)
+    session.landed((await session.batch())[0].command_id)
+    waiting = asyncio.create_task(session.batch())
+    lost = session.submit(BODY, ALICE)
+    await asyncio.sleep(0)
+    session.close()
+    with pytest.raises(Rejected, match="not taken"):
+        await lost.done
+    await asyncio.sleep(0.05)
+    assert not waiting.done(), "an empty batch would be sent"
+    waiting.cancel()
+
+
 async def test_a_batch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "BATCH_COMMANDS_MAX", 4)
     session = opened()
