@@ -1,6 +1,6 @@
 """The ASGI application: what is asked for often by itself, all else with FastAPI; errors in one shape.
 
-From outside in: Edge, CORS where it is asked for, Origins, Orders, FastAPI.
+From outside in: Edge, CORS where it is asked for, Origins, Binance, Orders, FastAPI.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from gateway_http import routes, stream
+from gateway_http.binance.app import Binance
 from gateway_http.edge import Edge
 from gateway_http.errors import answer
 from gateway_http.headers import DOCS_PATH, docs_page
@@ -50,12 +51,12 @@ def build(state: State, cors_origins: Sequence[str] = (), *, open_mode: bool = T
     inner.add_exception_handler(HTTPException, _on_http)
     inner.add_exception_handler(Exception, _on_bug)
     _describe(inner)
-    app: ASGIApp = Origins(Orders(inner, state), allowed=cors_origins, open_mode=open_mode)
+    app: ASGIApp = Origins(Binance(Orders(inner, state), state), allowed=cors_origins, open_mode=open_mode)
     if cors_origins:
         app = CORSMiddleware(
             app,
             allow_origins=cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=CORS_HEADERS,
             expose_headers=CORS_HEADERS_SHOWN,
         )

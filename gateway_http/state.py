@@ -30,9 +30,10 @@ class State:
         self.limits = limits or Limits(LimitSettings())
         self.forward = Forward(forward_address, tls)
         self.feeds = Feeds(publisher_address, closing, public_tls)
+        self.publisher = rpc.connect(publisher_address, public_tls)
         self._channels = {
             "order_gateway": rpc.connect(forward_address, tls, role=Role.GATEWAY),
-            "publisher": rpc.connect(publisher_address, public_tls),
+            "publisher": self.publisher,
         }
 
     async def not_serving(self) -> list[str]:

@@ -75,6 +75,9 @@ def told(verdict: Verdict) -> dict[str, str]:
 class Limit:
     """Buckets that refuse.
 
+    Attributes:
+        rate: of each bucket.
+
     Args:
         what: as in "orders of this account", for the refusal.
         rate: of each bucket.
@@ -83,8 +86,8 @@ class Limit:
 
     def __init__(self, what: str, rate: str, clock: Callable[[], int]) -> None:
         self._what, self._clock = what, clock
-        self._burst = rate_of(rate).burst
-        self._buckets = Buckets(rate_of(rate))
+        self.rate = rate_of(rate)
+        self._buckets = Buckets(self.rate)
 
     def take(self, key: str, words: dict[str, str], count: int = 1) -> None:
         """So many more of `key`, all or none; `words` takes what the caller is told.
@@ -92,7 +95,7 @@ class Limit:
         Raises:
             Rejected: RATE_LIMITED; TOO_LARGE for more than may ever come at once, which counts as one.
         """
-        too_large = count > self._burst
+        too_large = count > self.rate.burst
         verdict = self._buckets.hit(key, self._clock(), 1 if too_large else count)
         words.update(told(verdict))
         if not verdict.taken:
@@ -100,7 +103,7 @@ class Limit:
             what = f"too many {self._what}; wait {wait_seconds} s"
             raise Rejected(Reason.RATE_LIMITED, what, retry_after_seconds=wait_seconds)
         if too_large:
-            raise Rejected(Reason.TOO_LARGE, f"{count} {self._what} at once, at most {self._burst} may come")
+            raise Rejected(Reason.TOO_LARGE, f"{count} {self._what} at once, at most {self.rate.burst} may come")
 
 
 class Open:
