@@ -4,6 +4,7 @@ The procedure: a snapshot replaces all; a delta applies if its previous_sequence
 ten must be the message's. Anything else means that the book must be had anew.
 """
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 from zlib import crc32
@@ -55,14 +56,14 @@ class _Side:
     def digits(self, count: int, quantity_decimals: int) -> str:
         """The best `count` levels as the checksum takes them: price and quantity without point and leading zeros."""
         keys = self._keys[:count]
-        return "".join(f"{abs(key)}{_scaled(self._levels[key][1], quantity_decimals)}" for key in keys)
+        return "".join(f"{abs(key)}{scaled(self._levels[key][1], quantity_decimals)}" for key in keys)
 
     def _key(self, price: str) -> int:
-        return self._sign * _scaled(price, self._decimals)
+        return self._sign * scaled(price, self._decimals)
 
 
-class LocalBook:
-    """One market's book, kept by the messages of StreamOrderBook in the order in which they come.
+class Followed(ABC):
+    """What is kept by the messages of StreamOrderBook, in the order in which they come.
 
     Attributes:
         sequence: of the last change applied.
@@ -70,16 +71,70 @@ class LocalBook:
         lagged: whether the last snapshot came because we had been too slow.
     """
 
-    def __init__(self, market: book_pb.Market, depth: int = 0) -> None:
-        """An empty book of a market as listed; `depth`: the one that is subscribed."""
-        price_decimals = _decimals(market.tick_size)
-        self._quantity_decimals = _decimals(market.lot_size)
-        self._checks = depth == 0 or depth >= CHECKSUM_LEVELS
-        self._bids = _Side(price_decimals, buys=True)
-        self._asks = _Side(price_decimals, buys=False)
+    def __init__(self) -> None:
+        """Nothing yet."""
         self.sequence = 0
         self.incarnation = ""
         self.lagged = False
+
+    def apply(self, message: book_pb.StreamOrderBookResponse) -> bool:
+        """Takes the next message; returns whether the book changed.
+
+        Raises:
+            OutOfStep: something was missed. The book is not to be used any more until the next snapshot.
+        """
+        match message.WhichOneof("kind"):
+            case "snapshot":
+                self._replace(message.snapshot)
+                self.incarnation, self.lagged = message.snapshot.incarnation, message.snapshot.lagged
+                self._reached(message.snapshot)
+            case "delta":
+                previous = message.delta.previous_sequence
+                if previous != self.sequence:
+                    raise OutOfStep(f"change {message.delta.sequence} follows {previous}, we have {self.sequence}")
+                self._change(message.delta)
+                self._reached(message.delta)
+            case "heartbeat":
+                if message.heartbeat.sequence != self.sequence:
+                    raise OutOfStep(f"the book is at {message.heartbeat.sequence}, we have {self.sequence}")
+                self.incarnation = message.heartbeat.incarnation
+                return False
+            case _:
+                return False  # a kind of message that is younger than this client
+        return True
+
+    @abstractmethod
+    def checksum(self) -> int:
+        """CRC32 of the best that is here."""
+
+    @abstractmethod
+    def _replace(self, snapshot: book_pb.BookSnapshot) -> None: ...
+
+    @abstractmethod
+    def _change(self, delta: book_pb.BookDelta) -> None: ...
+
+    @property
+    def _checks(self) -> bool:
+        """Whether enough is here to compare checksums."""
+        return True
+
+    def _reached(self, part: book_pb.BookSnapshot | book_pb.BookDelta) -> None:
+        self.sequence = part.sequence
+        if self._checks and self.checksum() != part.checksum:
+            raise OutOfStep(f"the book's checksum is wrong after change {part.sequence}")
+
+
+class LocalBook(Followed):
+    """One market's book by levels (L1, L2)."""
+
+    def __init__(self, market: book_pb.Market, depth: int = 0) -> None:
+        """An empty book of a market as listed; `depth`: the one that is subscribed."""
+        super().__init__()
+        price_decimals = decimals_of(market.tick_size)
+        self._quantity_decimals = decimals_of(market.lot_size)
+        self._depth = depth
+        self._bids = _Side(price_decimals, buys=True)
+        self._asks = _Side(price_decimals, buys=False)
 
     @property
     def bids(self) -> list[Level]:
@@ -95,52 +150,31 @@ class LocalBook:
         """The best `count` bids and asks."""
         return self._bids.best(count), self._asks.best(count)
 
-    def apply(self, message: book_pb.StreamOrderBookResponse) -> bool:
-        """Takes the next message; returns whether the book changed.
-
-        Raises:
-            OutOfStep: something was missed. The book is not to be used any more until the next snapshot.
-        """
-        match message.WhichOneof("kind"):
-            case "snapshot":
-                self._bids.replace(message.snapshot.bids)
-                self._asks.replace(message.snapshot.asks)
-                self.incarnation, self.lagged = message.snapshot.incarnation, message.snapshot.lagged
-                self._reached(message.snapshot)
-            case "delta":
-                previous = message.delta.previous_sequence
-                if previous != self.sequence:
-                    raise OutOfStep(f"change {message.delta.sequence} follows {previous}, we have {self.sequence}")
-                self._bids.apply(message.delta.bids)
-                self._asks.apply(message.delta.asks)
-                self._reached(message.delta)
-            case "heartbeat":
-                if message.heartbeat.sequence != self.sequence:
-                    raise OutOfStep(f"the book is at {message.heartbeat.sequence}, we have {self.sequence}")
-                self.incarnation = message.heartbeat.incarnation
-                return False
-            case _:
-                return False  # a kind of message that is younger than this client
-        return True
-
     def checksum(self) -> int:
         """CRC32 of the ten best asks, then the ten best bids, by Kraken's published rule."""
         sides = (self._asks, self._bids)
         text = "".join(side.digits(CHECKSUM_LEVELS, self._quantity_decimals) for side in sides)
         return crc32(text.encode("ascii"))
 
-    def _reached(self, part: book_pb.BookSnapshot | book_pb.BookDelta) -> None:
-        self.sequence = part.sequence
-        if self._checks and self.checksum() != part.checksum:
-            raise OutOfStep(f"the book's checksum is wrong after change {part.sequence}")
+    @property
+    def _checks(self) -> bool:
+        return self._depth == 0 or self._depth >= CHECKSUM_LEVELS
+
+    def _replace(self, snapshot: book_pb.BookSnapshot) -> None:
+        self._bids.replace(snapshot.bids)
+        self._asks.replace(snapshot.asks)
+
+    def _change(self, delta: book_pb.BookDelta) -> None:
+        self._bids.apply(delta.bids)
+        self._asks.apply(delta.asks)
 
 
-def _decimals(step: str) -> int:
+def decimals_of(step: str) -> int:
     """How many decimals a market's step has: "0.01" has 2."""
     return len(step.partition(".")[2])
 
 
-def _scaled(number: str, decimals: int) -> int:
+def scaled(number: str, decimals: int) -> int:
     """The digits without point and leading zeros: "29999.5" with 2 decimals is 2999950."""
     whole, _, fraction = number.partition(".")
     return int(whole + fraction.ljust(decimals, "0"))

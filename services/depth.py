@@ -5,7 +5,7 @@ shows it, the gateway prices a market order's hold with it. A level never goes b
 anything else means that an event was missed or applied twice, so it is an assertion, not a refusal.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 
 
@@ -54,6 +54,11 @@ class _Side:
         end = max(len(self._keys) - skip, 0)
         keys = self._keys[max(end - n, 0) : end]
         return [(key * self._sign, self._lots[key * self._sign]) for key in reversed(keys)]
+
+    def between(self, low_ticks: int, high_ticks: int) -> int:
+        low, high = sorted((low_ticks * self._sign, high_ticks * self._sign))
+        keys = self._keys[bisect_left(self._keys, low) : bisect_right(self._keys, high)]
+        return sum([self._lots[key * self._sign] for key in keys])
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -112,6 +117,10 @@ class Depth:
     def quantity(self, buys: bool, price_ticks: int) -> int:
         """Lots at a level; 0 if there is none."""
         return self._side(buys).quantity(price_ticks)
+
+    def between(self, buys: bool, low_ticks: int, high_ticks: int) -> int:
+        """The sum of lots at the prices from one to another, both included."""
+        return self._side(buys).between(low_ticks, high_ticks)
 
     def among(self, buys: bool, price_ticks: int, n: int) -> bool:
         """Whether a level is one of the `n` best, or would be if it were there: whether they change with it."""

@@ -81,6 +81,10 @@ class Flow:
         """A row of one limit order, or of several alike, of somebody who places no others."""
         return self.row([self._numbered(_limit(account, market_id, side, price, lots)) for _ in range(times)])
 
+    def do(self, body: m.CommandBody) -> StreamEventsResponse:
+        """A row of one command."""
+        return self.row([self._numbered(body)])
+
     def change(self, market_id: int, state: int, rules: m.MarketRules | None = None) -> StreamEventsResponse:
         """A row in which a market gets another state, or (0) only other rules."""
         return self.row([self._numbered(m.ChangeMarket(market_id, state, rules))])

@@ -56,7 +56,16 @@ PURE = BASE | {
     "services.book.publisher.once",
     "services.book.publisher.window",
     "services.book.publisher.tape",
+    "services.book.publisher.asked",
     "services.book.publisher.batch",
+    "services.book.publisher.candle",
+    "services.book.publisher.candles",
+    "services.book.publisher.grouped",
+    "services.book.publisher.interval",
+    "services.book.publisher.pace",
+    "services.book.publisher.page_token",
+    "services.book.publisher.resting",
+    "services.book.publisher.rolling",
     "services.order_gateway.model",
     "services.order_gateway.account",
     "services.order_gateway.budget",
@@ -116,7 +125,7 @@ IMPURE_CALLS = {"open", "print", "input", "id", "hash", "float", "eval", "exec"}
 EDGE_FILES = {"wire.py", "service.py", "relay.py", "settlements.py", "inbox.py", "executions.py", "feed.py"}
 EDGE_PATHS = (
     *("gateway_http/", "services/cli/", "services/order_gateway/rpcs/", "services/runtime/rpc.py"),
-    *("clearbook/client.py", "clearbook/book.py"),
+    *("clearbook/client.py", "clearbook/book.py", "clearbook/orders_book.py", "clearbook/streams.py"),
 )
 SHIM_MAY_IMPORT = ("services.runtime", "services.errors", "services.units")
 

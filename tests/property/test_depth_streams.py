@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from clearbook.book import LocalBook
 from services.book.publisher import wire
+from services.book.publisher.asked import Asked
 from services.book.publisher.batch import Batch
 from services.book.publisher.board import Board
 from services.book.publisher.subscriber import Subscriber
@@ -26,7 +27,7 @@ class Client:
     def __init__(self, topic: Topic, depth: int) -> None:
         self.topic, self.depth = topic, depth
         self.book = LocalBook(wire.market(topic.market, topic.event), depth)
-        self._kept = topic.subscribed(depth)
+        self._kept = topic.subscribed(Asked(depth))
         self._subscriber = Subscriber(topic, self._kept.__enter__(), "flow")
         self.sequences: list[int] = []
 

@@ -30,6 +30,8 @@ from services.runtime.run import Closing, StartError, freeze_gc, run
 EVENTS_BYTES_MAX = 64 * 1024 * 1024
 """Of one message from the book: an event is never split, however many trades it holds."""
 GRACE_SECONDS = 0.5
+PULSE_SECONDS = 0.1
+"""Between two of the tenths of a second at which subscribers are told who want to be told now and then only."""
 
 
 class PublisherSettings(LogSettings, DatabaseSettings, TlsSettings, PublicTlsSettings, MetricsSettings):
@@ -112,11 +114,12 @@ class Publisher:
             async with asyncio.TaskGroup() as group:
                 group.create_task(store.run(), name="store")
                 following = group.create_task(feed.run(closing), name="feed")
-                beating = group.create_task(self._beat(feed, closing), name="heartbeats")
+                beating = group.create_task(self._beat(closing), name="heartbeats")
+                pulsing = group.create_task(self._pulse(closing), name="pulses")
                 opening = group.create_task(self._open(feed, service), name="opening")
                 await closing.wait()
                 opening.cancel()
-                await asyncio.wait([following, beating])
+                await asyncio.wait([following, beating, pulsing])
                 await self._server.stop(GRACE_SECONDS)
                 store.finish()
         finally:
@@ -129,11 +132,16 @@ class Publisher:
         await self._server.set_serving(SERVICE, True)
         self.ready.set()
 
-    async def _beat(self, feed: Feed, closing: Closing) -> None:
+    async def _beat(self, closing: Closing) -> None:
         """Lets subscribers who have heard nothing for a while have a sign of life, if the book gives us one."""
         while not await closing.sleep(self._settings.publisher_heartbeat_seconds):
-            if feed.live:
+            if self.board.live:
                 self.board.beat()
+
+    async def _pulse(self, closing: Closing) -> None:
+        """Tells subscribers who want it now and then only."""
+        while not await closing.sleep(PULSE_SECONDS):
+            self.board.pulse()
 
 
 async def main(closing: Closing) -> None:

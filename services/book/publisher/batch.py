@@ -3,8 +3,10 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from services.book.publisher.candles import Candles
 from services.book.publisher.events import AssetEvent, MarketEvent, Trade
-from services.book.publisher.fold import Change, Fold
+from services.book.publisher.fold import Change, Fold, Sealed
+from services.book.publisher.interval import NS_PER_SECOND
 
 
 @dataclass
@@ -20,6 +22,8 @@ class Batch:
         levels: by (market_id, buys), by price_ticks: lots, the last of many; 0: none any more.
         changes: (market_id, change).
         trades: (market_id, trade).
+        orders: by market_id, ids of orders that changed; the fold is read when the batch is sealed.
+        candles: by market_id, candles that changed from this second on, since 1970.
     """
 
     incarnation: str = ""
@@ -30,16 +34,22 @@ class Batch:
     levels: dict[tuple[int, bool], dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
     changes: list[tuple[int, Change]] = field(default_factory=list)
     trades: list[tuple[int, Trade]] = field(default_factory=list)
+    orders: dict[int, dict[int, object]] = field(default_factory=lambda: defaultdict(dict))
+    candles: dict[int, tuple[Candles, int]] = field(default_factory=dict)
 
-    def note(
-        self, market_id: int, event: MarketEvent, fold: Fold, change: Change, traded: list[tuple[Trade, ...]]
-    ) -> None:
+    def note(self, market_id: int, event: MarketEvent, fold: Fold, sealed: Sealed) -> None:
         """A market's book changed."""
+        change = sealed.change
         self.markets[market_id] = (event, fold)
         self.changes.append((market_id, change))
         self.levels[market_id, True].update(change.bids)
         self.levels[market_id, False].update(change.asks)
-        self.trades.extend((market_id, trade) for trades in traded for trade in trades)
+        self.trades.extend((market_id, trade) for trades in sealed.traded for trade in trades)
+        self.orders[market_id].update(sealed.touched)
+
+    def note_candles(self, market_id: int, candles: Candles, time_ns: int) -> None:
+        """A market traded then."""
+        self.candles.setdefault(market_id, (candles, time_ns // NS_PER_SECOND))
 
     @property
     def rows(self) -> int:

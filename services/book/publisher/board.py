@@ -3,6 +3,7 @@
 from services.book.publisher.batch import Batch
 from services.book.publisher.bell import Bell
 from services.book.publisher.events import AssetEvent, BookEvent, MarketEvent, OrderEvent, Row
+from services.book.publisher.pace import Pace
 from services.book.publisher.topic import LAG_CHANGES_MAX, Topic
 from services.errors import Reason, Rejected
 from services.units import Asset, market_of
@@ -17,6 +18,12 @@ class Board:
         topics: by market_id.
         market_changes: how often a market came or changed its state or rules.
         market_bell: rings for each.
+        time_ns: of the last row; 0 before the first.
+        live: whether the journal is followed at its head. Without that no sign of life may be given.
+        beats: how many heartbeat intervals have passed.
+        beat_bell: rings for each.
+        book_bell: rings for each row that changed any book.
+        pulses: bells that ring for each pace that is not EACH.
     """
 
     def __init__(self, lag_changes_max: int = LAG_CHANGES_MAX) -> None:
@@ -26,6 +33,13 @@ class Board:
         self.topics: dict[int, Topic] = {}
         self.market_changes = 0
         self.market_bell = Bell()
+        self.time_ns = 0
+        self.live = False
+        self.beats = 0
+        self.beat_bell = Bell()
+        self.book_bell = Bell()
+        self.pulses = {Pace.TENTH: Bell(), Pace.SECOND: Bell()}
+        self._pulse_count = 0
         self._assets: dict[int, Asset] = {}
         self._by_symbol: dict[str, Topic] = {}
         self._lag_changes_max = lag_changes_max
@@ -52,6 +66,7 @@ class Board:
         assert row.first == self.journal_sequence + 1, f"row {row.first} does not follow {self.journal_sequence}"
         assert self.incarnation in {"", row.incarnation}, "another journal"
         self.incarnation = row.incarnation
+        self.time_ns = row.time_ns
         touched: dict[int, Topic] = {}
         for event in row.events:
             if isinstance(event, (OrderEvent, BookEvent)):
@@ -60,17 +75,32 @@ class Board:
             else:
                 self._take(event, batch)
         for market_id, topic in touched.items():
-            change, traded = topic.seal(row.time_ns)
-            batch.note(market_id, topic.event, topic.fold, change, traded)
+            sealed = topic.seal(row.time_ns)
+            batch.note(market_id, topic.event, topic.fold, sealed)
+            if sealed.traded:
+                batch.note_candles(market_id, topic.candles, row.time_ns)
+        if touched:
+            self.book_bell.ring()
         batch.events += row.last - self.journal_sequence
         self.journal_sequence = row.last
         batch.incarnation, batch.journal_sequence = self.incarnation, self.journal_sequence
 
     def beat(self) -> None:
         """The heartbeat interval has passed."""
+        self.beats += 1
+        self.beat_bell.ring()
         self.market_bell.beat()
         for topic in self.topics.values():
             topic.beat()
+
+    def pulse(self) -> None:
+        """A tenth of a second has passed."""
+        self._pulse_count += 1
+        paces = {pace for pace in self.pulses if self._pulse_count % pace.value == 0}
+        for topic in self.topics.values():
+            topic.pulse(paces)
+        for pace in paces:
+            self.pulses[pace].ring()
 
     def _take(self, event: AssetEvent | MarketEvent, batch: Batch) -> None:
         if isinstance(event, AssetEvent):

@@ -8,7 +8,10 @@ from services.market_rules import MarketRules, MarketState
 
 
 class Trade(NamedTuple):
-    """A public trade. `sequence` is its command's: what one command traded belongs together."""
+    """A public trade. `sequence` is its command's: what one command traded belongs together.
+
+    `maker_order_id` is only known of what the journal just told, and not stored with the trade.
+    """
 
     trade_id: int
     sequence: int
@@ -17,6 +20,7 @@ class Trade(NamedTuple):
     taker_buys: bool
     settlement_sequence: int
     time_ns: int
+    maker_order_id: int = 0
 
 
 class OrderEvent(Struct, frozen=True, gc=False):
@@ -29,6 +33,7 @@ class OrderEvent(Struct, frozen=True, gc=False):
         trades: its trades as taker, in order.
         price_ticks: its limit price; 0 for a market order.
         lots: more of them at that price: what came to rest; less than 0: what left the book.
+        order_id: the order's.
     """
 
     market_id: int
@@ -37,6 +42,22 @@ class OrderEvent(Struct, frozen=True, gc=False):
     trades: tuple[Trade, ...]
     price_ticks: int
     lots: int
+    order_id: int
+
+
+class Step(NamedTuple):
+    """One order after one step of what a command did, and the trades in which it was the taker.
+
+    `remaining_lots` is what it has yet to trade, shown or not, if it rests in the book; else 0. `display_lots` is how
+    much an iceberg shows at once; 0: all.
+    """
+
+    order_id: int
+    buys: bool
+    price_ticks: int
+    remaining_lots: int
+    display_lots: int
+    trades: tuple[Trade, ...]
 
 
 class BookEvent(NamedTuple):
@@ -47,12 +68,14 @@ class BookEvent(NamedTuple):
         sequence: the market's; one more than that of the event before.
         levels: (buys, price_ticks, what is shown there now): every level that it touched.
         trades: in order.
+        steps: the orders of this market that it touched, in order.
     """
 
     market_id: int
     sequence: int
     levels: tuple[tuple[bool, int, int], ...]
     trades: tuple[Trade, ...]
+    steps: tuple[Step, ...] = ()
 
 
 class AssetEvent(NamedTuple):

@@ -32,13 +32,12 @@ class Feed:
 
     Attributes:
         caught_up: set once the head of the journal was reached for the first time.
-        live: whether the book is followed at its head now. Without that no heartbeat may claim that nothing happened.
     """
 
     def __init__(self, channel: grpc.aio.Channel, board: Board, store: Store) -> None:
         self._channel, self._board, self._store = channel, board, store
         self.caught_up = asyncio.Event()
-        self.live = False
+        self._board.live = False
 
     async def run(self, closing: Closing) -> None:
         """Follows until `closing`, whatever happens to the connection.
@@ -61,7 +60,7 @@ class Feed:
             async for response in call:
                 row = wire.row(response)
                 self._apply(row)
-                if not self.live:
+                if not self._board.live:
                     timer.cancel()
                     if row.time_ns >= asked_ns:
                         self._at_head()
@@ -75,7 +74,7 @@ class Feed:
         finally:
             timer.cancel()
             call.cancel()
-            self.live = False
+            self._board.live = False
             _live.set(0)
 
     def _apply(self, row: Row) -> None:
@@ -91,7 +90,7 @@ class Feed:
             self._at_head()
 
     def _at_head(self) -> None:
-        self.live = True
+        self._board.live = True
         _live.set(1)
         if not self.caught_up.is_set():
             logger.info("caught up", journal_sequence=self._board.journal_sequence)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from services.book.publisher.checksum import CHECKSUM_LEVELS, checksum, text_of
 from services.book.publisher.events import BookEvent, OrderEvent, Trade
+from services.book.publisher.resting import Orders, Touched
 from services.depth import Depth
 from services.units import Market
 
@@ -35,6 +36,20 @@ class Change(NamedTuple):
     time_ns: int
 
 
+class Sealed(NamedTuple):
+    """What a row did to one market.
+
+    Attributes:
+        change: to its levels.
+        traded: what it traded, by command.
+        touched: the orders that it touched, as they were before.
+    """
+
+    change: Change
+    traded: list[tuple[Trade, ...]]
+    touched: Touched
+
+
 class Fold:
     """One market's book as of `sequence`. Between `take` and `seal` it is that of the row before.
 
@@ -46,6 +61,8 @@ class Fold:
         time_ns: of the last change; 0 before the first.
         last_trade_id: 0 before the first.
         last_price_ticks: the last trade's; 0 before the first.
+        last_trade: the last trade, None before the first.
+        orders: all orders of the book.
     """
 
     def __init__(self, market: Market) -> None:
@@ -58,6 +75,9 @@ class Fold:
         self.time_ns = 0
         self.last_trade_id = 0
         self.last_price_ticks = 0
+        self.last_trade: Trade | None = None
+        self.orders = Orders()
+        self._events: list[OrderEvent | BookEvent] = []
         self._last_taken = 0
         self._moved: dict[bool, dict[int, int]] = {False: {}, True: {}}
         self._traded: list[tuple[Trade, ...]] = []
@@ -73,6 +93,7 @@ class Fold:
             f"{self.market.symbol}: change {event.sequence} does not follow {self._last_taken}"
         )
         self._last_taken = event.sequence
+        self._events.append(event)
         if event.trades:
             self._trade(event.trades)
         if isinstance(event, OrderEvent):
@@ -86,15 +107,17 @@ class Fold:
             for buys, price_ticks, lots in event.levels:
                 self._moved[buys][price_ticks] = lots - self.depth.quantity(buys, price_ticks)
 
-    def seal(self, time_ns: int) -> tuple[Change, list[tuple[Trade, ...]]]:
-        """The row is over: what its events did to the book, and what they traded, by command."""
+    def seal(self, time_ns: int) -> Sealed:
+        """The row is over: what its events did."""
         assert self._last_taken > self.sequence, f"{self.market.symbol}: no event to seal"
         previous, self.sequence, self.time_ns = self.sequence, self._last_taken, time_ns
         bids, asks = self._apply(True), self._apply(False)
         if None in self._texts.values():
             self.checksum = checksum(self._text(False), self._text(True))
         traded, self._traded = self._traded, []
-        return Change(self.sequence, previous, bids, asks, self.checksum, time_ns), traded
+        touched = self.orders.apply(self._events, time_ns)
+        self._events.clear()
+        return Sealed(Change(self.sequence, previous, bids, asks, self.checksum, time_ns), traded, touched)
 
     def _apply(self, buys: bool) -> list[Level]:
         """Puts what has moved on a side into the depth; returns the levels that are not what they were."""
@@ -115,7 +138,8 @@ class Fold:
                 f"{self.market.symbol}: trade {trade.trade_id} does not follow {self.last_trade_id}"
             )
             self.last_trade_id = trade.trade_id
-        self.last_price_ticks = trades[-1].price_ticks
+        self.last_trade = trades[-1]
+        self.last_price_ticks = self.last_trade.price_ticks
         self._traded.append(trades)
 
     def top_checksum(self) -> int:

@@ -1,21 +1,31 @@
 """BookService: market data for everybody."""
 
 import asyncio
-import base64
-import binascii
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import grpc
 from clearbook.v1 import book_service_pb2 as pb
 
-from services.book.publisher import wire
+from services.book.publisher import asked_wire, figures_wire, market_data_wire, wire
 from services.book.publisher.bell import Bell
 from services.book.publisher.board import Board
+from services.book.publisher.candle_pages import candles, known, page_of, within
+from services.book.publisher.candle_source import CandleSource
+from services.book.publisher.checksum import CHECKSUM_LEVELS
+from services.book.publisher.grouped import grouped
+from services.book.publisher.interval import NS_PER_SECOND
+from services.book.publisher.page_token import page_token, read_token
+from services.book.publisher.source import Source, told
 from services.book.publisher.store import Store
-from services.book.publisher.subscriber import MESSAGES_AT_ONCE, Subscriber
+from services.book.publisher.subscriber import Subscriber
+from services.book.publisher.subscriptions import Subscriptions
+from services.book.publisher.ticker_source import TickerSource
 from services.book.publisher.topic import Topic
+from services.book.publisher.trade_pages import first_trade_from, newest_trades, oldest_trades
+from services.book.publisher.trade_source import TradeSource
+from services.book.publisher.view import checksum_of, orders_checksum
 from services.errors import Reason, Rejected
 from services.runtime import metrics
 from services.runtime.limits import Open
@@ -23,10 +33,10 @@ from services.runtime.peers import ip_of
 from services.units import INT64_MAX
 
 SERVICE = "clearbook.v1.BookService"
-DEPTH_DEFAULT_LEVELS = 20
-DEPTH_LEVELS_MAX = 5_000
 PAGE_DEFAULT_TRADES = 100
 PAGE_TRADES_MAX = 1_000
+PAGE_DEFAULT_CANDLES = 500
+PAGE_CANDLES_MAX = 1_000
 SUBSCRIPTIONS_MAX = 2_000
 INDICATIVE_SECONDS = 1.0
 """How often a stream of markets looks what an auction would be."""
@@ -64,15 +74,15 @@ class BookService:
         """See the proto."""
         self._check_open()
         board, bell = self._board, self._board.market_bell
-        told: dict[str, pb.Market] | None = None
+        listed: dict[str, pb.Market] | None = None
         told_beats = bell.beats
         with self._subscribed("markets", context):
             while True:
                 changes, beats = board.market_changes, bell.beats
                 now = self._markets()
-                changed = [market for symbol, market in now.items() if told is None or told.get(symbol) != market]
-                if changed or told is None or beats != told_beats:
-                    told, told_beats = now, beats
+                changed = [market for symbol, market in now.items() if listed is None or listed.get(symbol) != market]
+                if changed or listed is None or beats != told_beats:
+                    listed, told_beats = now, beats
                     yield wire.markets(changed)
                 if (changes, beats) == (board.market_changes, bell.beats):
                     await _ring(bell, seconds_max=INDICATIVE_SECONDS if _collecting(now) else None)
@@ -91,23 +101,27 @@ class BookService:
     async def GetOrderBook(self, request: pb.GetOrderBookRequest, context: Context) -> pb.GetOrderBookResponse:
         """See the proto."""
         topic = self._topic(request.market)
-        depth = _within(request.depth, DEPTH_LEVELS_MAX, "depth") or DEPTH_DEFAULT_LEVELS
-        return wire.book(topic.fold, depth)
+        asked, fold = asked_wire.book(request, topic.market), topic.fold
+        if asked.orders:
+            return wire.book_of_orders(fold, asked.depth, orders_checksum(fold))
+        if asked.group_ticks == 1:
+            return wire.book(fold, fold.depth, asked.depth, fold.checksum)
+        depth = grouped(fold.depth, asked.group_ticks, max(asked.depth, CHECKSUM_LEVELS))
+        return wire.book(fold, depth, asked.depth, checksum_of(topic.market, depth))
 
     async def StreamOrderBook(self, request: pb.StreamOrderBookRequest, context: Context) -> AsyncIterator[bytes]:
         """See the proto."""
+        with self._subscribed("book", context), self._book(request) as source:
+            async for data in told(source):
+                yield data
+
+    @contextmanager
+    def _book(self, request: pb.StreamOrderBookRequest) -> Iterator[Source]:
         topic = self._topic(request.market)
-        depth = _within(request.depth, DEPTH_LEVELS_MAX, "depth")
-        if depth and request.resume_from_sequence:
-            raise Rejected(Reason.INVALID_FIELD, "resume_from_sequence needs depth 0", "resume_from_sequence")
-        with self._subscribed("book", context), topic.subscribed(depth) as book:
-            subscriber = Subscriber(topic, book, self._board.incarnation, self._resume_from(topic, request))
-            while True:
-                messages = subscriber.ready()
-                for data in messages:
-                    yield data
-                if not messages:
-                    await book.bell.wait()
+        asked, patient = asked_wire.book_stream(request, topic.market), asked_wire.patient(request.slow_reader)
+        with topic.subscribed(asked) as view:
+            resume = self._resume_from(topic, request)
+            yield Subscriber(topic, view, self._board.incarnation, resume, patient=patient)
 
     def _resume_from(self, topic: Topic, request: pb.StreamOrderBookRequest) -> int | None:
         """The sequence to go on from; None: begin with a snapshot."""
@@ -119,55 +133,141 @@ class BookService:
     async def ListTrades(self, request: pb.ListTradesRequest, context: Context) -> pb.ListTradesResponse:
         """See the proto."""
         topic = self._topic(request.market)
-        size = _within(request.page_size, PAGE_TRADES_MAX, "page_size") or PAGE_DEFAULT_TRADES
-        market_id = topic.market.market_id
-        before = _read_token(request.page_token, market_id) if request.page_token else INT64_MAX
-        stored_before = min(before, topic.tape.tail + 1)
-        trades = topic.tape.newest(before, size)
-        if len(trades) < size and stored_before > 1:
-            trades += await self._store.trades_before(market_id, stored_before, size - len(trades))
-        more = bool(trades) and trades[-1].trade_id > 1
+        size = asked_wire.within(request.page_size, PAGE_TRADES_MAX, "page_size") or PAGE_DEFAULT_TRADES
+        prefix = (topic.market.market_id, int(request.oldest_first))
+        begin = read_token(request.page_token, *prefix) if request.page_token else await self._begin(topic, request)
+        if request.oldest_first:
+            trades = await oldest_trades(topic, self._store, begin - 1, size)
+            more = bool(trades) and trades[-1].trade_id < topic.tape.last_trade_id
+        else:
+            trades = await newest_trades(topic, self._store, begin + 1, size)
+            more = bool(trades) and trades[-1].trade_id > 1
+        step = 1 if request.oldest_first else -1
         return pb.ListTradesResponse(
             trades=[wire.trade(topic.market, trade) for trade in trades],
-            next_page_token=_token(market_id, trades[-1].trade_id) if more else "",
+            next_page_token=page_token(*prefix, trades[-1].trade_id + step) if more else "",
         )
+
+    async def _begin(self, topic: Topic, request: pb.ListTradesRequest) -> int:
+        """The trade to begin with, which may be one that is not there: 0, or one that is to come."""
+        if request.HasField("from_time"):
+            time_ns = asked_wire.nanoseconds(request.from_time)
+            if request.oldest_first:
+                return await first_trade_from(topic, self._store, time_ns)
+            return await first_trade_from(topic, self._store, time_ns + 1) - 1
+        return min(request.from_trade_id, INT64_MAX - 1) or (1 if request.oldest_first else topic.tape.last_trade_id)
 
     async def StreamTrades(self, request: pb.StreamTradesRequest, context: Context) -> AsyncIterator[bytes]:
         """See the proto."""
+        with self._subscribed("trades", context):
+            async for data in told(self._trades(request)):
+                yield data
+
+    def _trades(self, request: pb.StreamTradesRequest) -> Source:
         topic = self._topic(request.market)
         last = topic.tape.last_trade_id
         position = request.after_trade_id if request.HasField("after_trade_id") else last
         if position > last:
             message = f"{request.market} has no trade {position} yet, the last is {last}"
             raise Rejected(Reason.OUT_OF_SEQUENCE, message, "after_trade_id")
-        with self._subscribed("trades", context):
-            async for data in self._trades(topic, position):
+        return TradeSource(topic, self._store, position, patient=asked_wire.patient(request.slow_reader))
+
+    async def GetTicker(self, request: pb.GetTickerRequest, context: Context) -> pb.GetTickerResponse:
+        """See the proto."""
+        return pb.GetTickerResponse(ticker=self._ticker(self._topic(request.market)))
+
+    async def ListTickers(self, request: pb.ListTickersRequest, context: Context) -> pb.ListTickersResponse:
+        """See the proto."""
+        topics = self._topics(request.markets) or self._board.by_symbol()
+        return pb.ListTickersResponse(tickers=map(self._ticker, topics))
+
+    def _ticker(self, topic: Topic) -> pb.Ticker:
+        return figures_wire.ticker(topic.fold, topic.candles, self._board.time_ns)
+
+    async def StreamTickers(self, request: pb.StreamTickersRequest, context: Context) -> AsyncIterator[bytes]:
+        """See the proto."""
+        with self._subscribed("tickers", context):
+            async for data in told(self._tickers(request)):
                 yield data
 
-    async def _trades(self, topic: Topic, position: int) -> AsyncIterator[bytes]:
-        """What follows a trade: out of the store until the tape has it, then as it happens."""
-        tape, bell = topic.tape, topic.tape_bell
-        beats = bell.beats
-        if position == tape.last_trade_id:  # the first message never waits
-            yield wire.trades(topic.market, (), position)
-        while True:
-            while position < tape.tail:
-                commands = await self._store.trades_after(topic.market.market_id, position)
-                assert commands, f"{topic.market.symbol}: trades after {position} are neither stored nor on the tape"
-                for trades in commands:
-                    position = trades[-1].trade_id
-                    yield wire.trades(topic.market, trades, tape.last_trade_id)
-            for entry in tape.after(position, MESSAGES_AT_ONCE):
-                whole = entry.trades[0].trade_id == position + 1
-                rest = () if whole else [trade for trade in entry.trades if trade.trade_id > position]
-                position, beats = entry.last_trade_id, bell.beats
-                yield entry.once.data if whole else wire.trades(topic.market, rest, tape.last_trade_id)
-            if position == tape.last_trade_id:
-                if beats == bell.beats:
-                    await bell.wait()
-                if position == tape.last_trade_id and beats != bell.beats:
-                    beats = bell.beats
-                    yield wire.trades(topic.market, (), position)
+    def _tickers(self, request: pb.StreamTickersRequest) -> Source:
+        return TickerSource(self._board, self._topics(request.markets), asked_wire.pace(request.conflation))
+
+    async def ListCandles(self, request: pb.ListCandlesRequest, context: Context) -> pb.ListCandlesResponse:
+        """See the proto."""
+        topic, interval = self._topic(request.market), figures_wire.interval_of(request.interval)
+        size = asked_wire.within(request.page_size, PAGE_CANDLES_MAX, "page_size") or PAGE_DEFAULT_CANDLES
+        start, end = (
+            asked_wire.nanoseconds(getattr(request, name)) if request.HasField(name) else None
+            for name in ("start_time", "end_time")
+        )
+        prefix = (topic.market.market_id, request.interval, int(request.oldest_first))
+        begin = read_token(request.page_token, *prefix) if request.page_token else None
+        whole = known(topic, interval, self._board.time_ns)
+        if whole is None:
+            return pb.ListCandlesResponse()
+        now = max(self._board.time_ns, topic.fold.time_ns) // NS_PER_SECOND  # before the store is asked
+        stretch = page_of(interval, within(interval, whole, start, end), begin, size, oldest_first=request.oldest_first)
+        found = await candles(topic, self._store, interval, stretch.page)
+        listed = [
+            figures_wire.candle(topic.market, interval, each, interval.after(each.start) <= now)
+            for each in (found if request.oldest_first else reversed(found))
+        ]
+        token = "" if stretch.next_begin is None else page_token(*prefix, stretch.next_begin)
+        return pb.ListCandlesResponse(candles=listed, next_page_token=token)
+
+    async def StreamCandles(self, request: pb.StreamCandlesRequest, context: Context) -> AsyncIterator[bytes]:
+        """See the proto."""
+        with self._subscribed("candles", context):
+            async for data in told(self._candles(request)):
+                yield data
+
+    def _candles(self, request: pb.StreamCandlesRequest) -> Source:
+        topic, interval = self._topic(request.market), figures_wire.interval_of(request.interval)
+        pace = asked_wire.pace(request.conflation)
+        start = asked_wire.nanoseconds(request.start_time) if request.HasField("start_time") else None
+        return CandleSource(self._board, topic, self._store, interval, pace, start)
+
+    async def StreamMarketData(
+        self, requests: AsyncIterator[pb.StreamMarketDataRequest], context: Context
+    ) -> AsyncIterator[bytes]:
+        """See the proto."""
+        self._check_open()
+        with self._subscribed("market_data", context), closing(Subscriptions(self._source, self._sign)) as live:
+            reading = asyncio.create_task(live.take_all(market_data_wire.wanted(requests)), name="subscriptions")
+            try:
+                async for data in live.told(reading):
+                    yield data
+            finally:
+                reading.cancel()
+                await asyncio.wait([reading])
+
+    @contextmanager
+    def _source(self, item: market_data_wire.Item) -> Iterator[Source]:
+        match item.request:
+            case pb.StreamOrderBookRequest() as request:
+                with self._book(request) as book:
+                    yield book
+            case pb.StreamTradesRequest() as request:
+                yield self._trades(request)
+            case pb.StreamTickersRequest() as request:
+                yield self._tickers(request)
+            case pb.StreamCandlesRequest() as request:
+                yield self._candles(request)
+            case _:
+                raise market_data_wire.no_channel()
+
+    def _sign(self) -> bytes | None:
+        """A sign of life, if the book gives us one."""
+        return market_data_wire.heartbeat(self._board.time_ns) if self._board.live else None
+
+    def _topics(self, markets: Sequence[str]) -> list[Topic]:
+        """Those that are named, by name, each once."""
+        self._check_open()
+        if len(markets) > asked_wire.MARKETS_MAX:
+            message = f"{len(markets)} markets, at most {asked_wire.MARKETS_MAX} may be named"
+            raise Rejected(Reason.INVALID_FIELD, message, "markets")
+        return [self._board.topic(symbol) for symbol in sorted(set(markets))]
 
     def _topic(self, symbol: str) -> Topic:
         self._check_open()
@@ -207,43 +307,32 @@ async def _ring(bell: Bell, seconds_max: float | None) -> None:
         return  # as wanted
 
 
-def _within(value: int, maximum: int, field: str) -> int:
-    if not 0 <= value <= maximum:
-        raise Rejected(Reason.INVALID_FIELD, f"{field} must be 0 to {maximum}, not {value}", field)
-    return value
-
-
-def _token(market_id: int, before: int) -> str:
-    return base64.urlsafe_b64encode(f"{market_id}.{before}".encode()).decode().rstrip("=")
-
-
-def _read_token(token: str, market_id: int) -> int:
-    """The trade id that a page token stands for: the page holds those before it."""
-    try:
-        padded = token + "=" * (-len(token) % 4)
-        market, _, before = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").partition(".")
-        if before.isdecimal() and int(market) == market_id and 0 < int(before) <= INT64_MAX:
-            return int(before)
-    except (binascii.Error, UnicodeError, ValueError):
-        pass  # refused below, like any other text that is not ours
-    raise Rejected(Reason.INVALID_FIELD, "page_token is not one that this market's trades came with", "page_token")
-
-
 def add_to_server(service: BookService, server: Any) -> None:
     """Registers the service. The streams' messages are bytes already: they need no serializer."""
     unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
+    answers: dict[str, tuple[Any, Any, Any]] = {
+        "ListMarkets": (service.ListMarkets, pb.ListMarketsRequest, pb.ListMarketsResponse),
+        "GetOrderBook": (service.GetOrderBook, pb.GetOrderBookRequest, pb.GetOrderBookResponse),
+        "ListTrades": (service.ListTrades, pb.ListTradesRequest, pb.ListTradesResponse),
+        "GetTicker": (service.GetTicker, pb.GetTickerRequest, pb.GetTickerResponse),
+        "ListTickers": (service.ListTickers, pb.ListTickersRequest, pb.ListTickersResponse),
+        "ListCandles": (service.ListCandles, pb.ListCandlesRequest, pb.ListCandlesResponse),
+    }
+    streams: dict[str, tuple[Any, Any]] = {
+        "StreamMarkets": (service.StreamMarkets, pb.StreamMarketsRequest),
+        "StreamOrderBook": (service.StreamOrderBook, pb.StreamOrderBookRequest),
+        "StreamTrades": (service.StreamTrades, pb.StreamTradesRequest),
+        "StreamTickers": (service.StreamTickers, pb.StreamTickersRequest),
+        "StreamCandles": (service.StreamCandles, pb.StreamCandlesRequest),
+    }
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        "ListMarkets": unary(
-            service.ListMarkets, pb.ListMarketsRequest.FromString, pb.ListMarketsResponse.SerializeToString
+        "StreamMarketData": grpc.stream_stream_rpc_method_handler(
+            service.StreamMarketData, pb.StreamMarketDataRequest.FromString, None
         ),
-        "GetOrderBook": unary(
-            service.GetOrderBook, pb.GetOrderBookRequest.FromString, pb.GetOrderBookResponse.SerializeToString
-        ),
-        "StreamOrderBook": stream(service.StreamOrderBook, pb.StreamOrderBookRequest.FromString, None),
-        "ListTrades": unary(
-            service.ListTrades, pb.ListTradesRequest.FromString, pb.ListTradesResponse.SerializeToString
-        ),
-        "StreamMarkets": stream(service.StreamMarkets, pb.StreamMarketsRequest.FromString, None),
-        "StreamTrades": stream(service.StreamTrades, pb.StreamTradesRequest.FromString, None),
+        **{
+            name: unary(handler, asked.FromString, answer.SerializeToString)
+            for name, (handler, asked, answer) in answers.items()
+        },
+        **{name: stream(handler, asked.FromString, None) for name, (handler, asked) in streams.items()},
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

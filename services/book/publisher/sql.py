@@ -18,6 +18,26 @@ TRADES_AFTER = (  # a page, and what is missing of its last command
     " (SELECT sequence FROM trades WHERE market_id = $1 AND trade_id > $2 ORDER BY trade_id LIMIT $3) AS page)"
     " ORDER BY trade_id"
 )
+TRADES_FROM = (
+    "SELECT trade_id, sequence, price_ticks, quantity_lots, taker_buys, settlement_sequence, time_ns"
+    " FROM trades WHERE market_id = $1 AND trade_id > $2 ORDER BY trade_id LIMIT $3"
+)
+CANDLES = (
+    "SELECT start, open_ticks, high_ticks, low_ticks, close_ticks, lots, tick_lots, trades, taker_lots,"
+    " taker_tick_lots, first_trade_id FROM candles"
+    " WHERE market_id = $1 AND length = $2 AND start >= $3 AND start < $4 ORDER BY start"
+)
+LAST_CANDLE = (
+    "SELECT start, open_ticks, high_ticks, low_ticks, close_ticks, lots, tick_lots, trades, taker_lots,"
+    " taker_tick_lots, first_trade_id FROM candles"
+    " WHERE market_id = $1 AND length = $2 AND start < $3 ORDER BY start DESC LIMIT 1"
+)
+FIRST_CANDLE = (
+    "SELECT start, open_ticks, high_ticks, low_ticks, close_ticks, lots, tick_lots, trades, taker_lots,"
+    " taker_tick_lots, first_trade_id FROM candles"
+    " WHERE market_id = $1 AND length = $2 AND start >= $3 ORDER BY start LIMIT 1"
+)
+ORDERS = "SELECT whole, data FROM orders WHERE market_id = $1 ORDER BY journal_sequence"
 
 MOVE_CURSOR = (
     "UPDATE journal_cursor SET incarnation = $1, journal_sequence = $2 WHERE single = 1 AND journal_sequence = $3"
@@ -42,7 +62,19 @@ INSERT_TRADE = (
     "INSERT INTO trades (market_id, trade_id, sequence, price_ticks, quantity_lots, taker_buys, settlement_sequence,"
     " time_ns) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 )
+UPSERT_CANDLE = (
+    "INSERT INTO candles (market_id, length, start, open_ticks, high_ticks, low_ticks, close_ticks, lots, tick_lots,"
+    " trades, taker_lots, taker_tick_lots, first_trade_id)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+    " ON CONFLICT (market_id, length, start) DO UPDATE SET high_ticks = excluded.high_ticks,"
+    " low_ticks = excluded.low_ticks, close_ticks = excluded.close_ticks, lots = excluded.lots,"
+    " tick_lots = excluded.tick_lots, trades = excluded.trades, taker_lots = excluded.taker_lots,"
+    " taker_tick_lots = excluded.taker_tick_lots"
+)
+INSERT_ORDERS = "INSERT INTO orders (market_id, journal_sequence, whole, data) VALUES ($1, $2, $3, $4)"
+DELETE_ORDERS = "DELETE FROM orders WHERE market_id = $1 AND journal_sequence < $2"
 WIPE = (
     *("DELETE FROM assets", "DELETE FROM markets", "DELETE FROM levels", "DELETE FROM changes", "DELETE FROM trades"),
+    *("DELETE FROM candles", "DELETE FROM orders"),
     "UPDATE journal_cursor SET incarnation = '', journal_sequence = 0 WHERE single = 1",
 )

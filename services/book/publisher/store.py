@@ -14,9 +14,12 @@ import msgspec
 from services.book.publisher import sql
 from services.book.publisher.batch import Batch
 from services.book.publisher.board import Board
+from services.book.publisher.candle import Candle, summed
 from services.book.publisher.events import AssetEvent, MarketEvent, Trade
 from services.book.publisher.fold import Change, Fold
-from services.book.publisher.topic import RESUME_CHANGES_MAX
+from services.book.publisher.interval import BASES, NS_PER_SECOND, SECONDS_PER_DAY, Interval
+from services.book.publisher.resting import Resting
+from services.book.publisher.topic import RESUME_CHANGES_MAX, Topic
 from services.market_rules import MarketState, of_stored, stored
 from services.runtime import log, metrics
 from services.runtime.db import Conflict, Database, Row, Statement, Unavailable, Value
@@ -31,11 +34,24 @@ CURSOR_EVENTS_MAX = 1_000
 """A cursor that moves alone, the clock's ticks, is stored after so many events only."""
 FLUSH_SECONDS_MIN = 0.25
 """From one transaction to the next: what comes meanwhile goes together, a level that changes often only once."""
+TRADE_COLUMNS = len(Trade._fields) - 1
+"""All but who made it."""
 RETRY_SECONDS_MAX = 60.0
 """How long a database may be away before the process gives up."""
 TRADES_PAGE_MAX = 1_000
+ORDERS_CHANGED_MAX = 20_000
+"""Orders are stored as what has changed since all were; once that is so many, and as many as there are, all are."""
+
+
+class OrdersPart(msgspec.Struct, gc=False, array_like=True):
+    """Orders as stored: those that are as they were not before, and those that are gone."""
+
+    resting: list[Resting]
+    gone: list[int]
+
 
 _ENCODER, _DECODER = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Change)
+_ORDERS_DECODER = msgspec.msgpack.Decoder(OrdersPart)
 
 logger = log.get("store")
 
@@ -50,6 +66,7 @@ class Store:
         self._stored_sequence = 0
         self._noted, self._plenty, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._finishing = Closing()
+        self._orders_changed: dict[int, int] = {}
         self.batch = Batch()
 
     async def load(self, board: Board) -> None:
@@ -68,20 +85,47 @@ class Store:
             sequence, checksum, time_ns, last_trade_id = row[9:]
             fold = Fold(topic.market)
             await self._load_levels(fold)
-            if fold.top_checksum() != checksum:
+            await self._load_orders(fold)
+            if fold.top_checksum() != checksum or not fold.orders.fit(fold.depth):
                 raise StartError(f"the stored book of {topic.market.symbol} is damaged: start once with --rebuild")
             fold.restore(sequence, checksum, time_ns, last_trade_id)
             for trade in await self.trades_before(topic.market.market_id, last_trade_id + 1, 1):
-                fold.last_price_ticks = trade.price_ticks
+                fold.last_trade, fold.last_price_ticks = trade, trade.price_ticks
+                await self._load_candles(topic, trade.time_ns)
             changes = await self._load_changes(topic.market.market_id)
             followed = [change.previous_sequence for change in changes[1:]] + [sequence]
             if changes and [change.sequence for change in changes] != followed:
                 raise StartError(f"the stored changes of {topic.market.symbol} have gaps: start once with --rebuild")
             topic.restore(fold, changes)
+            board.time_ns = max(board.time_ns, time_ns)
 
     async def _load_levels(self, fold: Fold) -> None:
         for buys, price_ticks, lots in await self._db.fetch(sql.LEVELS, fold.market.market_id):
             fold.depth.put(bool(buys), price_ticks, lots)
+
+    async def _load_orders(self, fold: Fold) -> None:
+        market_id, changed = fold.market.market_id, 0
+        for whole, data in await self._db.fetch(sql.ORDERS, market_id):
+            part = _ORDERS_DECODER.decode(data)
+            for order_id in part.gone:
+                fold.orders.resting.pop(order_id, None)
+            fold.orders.resting.update((order.order_id, order) for order in part.resting)
+            changed += 0 if whole else len(part.resting) + len(part.gone)
+        self._orders_changed[market_id] = changed
+
+    async def _load_candles(self, topic: Topic, time_ns: int) -> None:
+        """The candles of now, when the last trade was, and the last day's."""
+        market_id, second = topic.market.market_id, time_ns // NS_PER_SECOND
+        now: dict[Interval, Candle] = {}
+        for interval in Interval:
+            start = interval.start_of(second)
+            (now[interval],) = summed(interval, await self.candles(market_id, interval.base, start, second + 1))
+        day = Interval.MINUTE_1.start_of(second - SECONDS_PER_DAY)
+        minutes = await self.candles(market_id, Interval.MINUTE_1, day, second + 1)
+        before = await self._db.fetch(sql.LAST_CANDLE, market_id, Interval.MINUTE_1.value, day)
+        first = await self._first_candle(market_id, 0)
+        assert first is not None, f"{topic.market.symbol}: trades without candles"
+        topic.candles.restore(first.start, now, [*map(_candle, before), *minutes])
 
     async def _load_changes(self, market_id: int) -> list[Change]:
         return [_DECODER.decode(data) for (data,) in await self._db.fetch(sql.CHANGES, market_id)]
@@ -173,15 +217,18 @@ class Store:
             for market_id, change in batch.changes
             if change.sequence > oldest[market_id]
         ]
-        for text, rows in (
+        written: tuple[tuple[str, Sequence[Sequence[Value]]], ...] = (
             (sql.INSERT_ASSET, batch.assets),
             (sql.UPSERT_MARKET, [self._market(event, fold) for event, fold in batch.markets.values()]),
             (sql.UPSERT_LEVEL, levels),
             (sql.DELETE_LEVEL, gone),
             (sql.INSERT_CHANGE, changes),
             (sql.PRUNE_CHANGES, pruned),
-            (sql.INSERT_TRADE, [(market_id, *trade) for market_id, trade in batch.trades]),
-        ):
+            (sql.INSERT_TRADE, [(market_id, *trade[:TRADE_COLUMNS]) for market_id, trade in batch.trades]),
+            (sql.UPSERT_CANDLE, self._candles_of(batch)),
+            *self._orders_of(batch),
+        )
+        for text, rows in written:
             if rows:
                 statements.append(Statement(text, rows))
         return statements
@@ -198,6 +245,59 @@ class Store:
             fold.last_trade_id,
         )
         return (*told, *state)
+
+    def _candles_of(self, batch: Batch) -> list[Sequence[Value]]:
+        amount = self._db.amount
+        return [
+            (
+                *(market_id, base.value, candle.start, candle.open_ticks, candle.high_ticks, candle.low_ticks),
+                *(candle.close_ticks, amount(candle.lots), amount(candle.tick_lots), candle.trades),
+                *(amount(candle.taker_lots), amount(candle.taker_tick_lots), candle.first_trade_id),
+            )
+            for market_id, (candles, second) in batch.candles.items()
+            for base in BASES
+            for candle in candles.since(base, base.start_of(second))
+        ]
+
+    def _orders_of(self, batch: Batch) -> list[tuple[str, list[Sequence[Value]]]]:
+        """What has changed of orders; and once that has become much, all of them."""
+        parts: list[Sequence[Value]] = []
+        replaced: list[Sequence[Value]] = []
+        for market_id, ids in batch.orders.items():
+            resting = batch.markets[market_id][1].orders.resting
+            changed = self._orders_changed.get(market_id, 0) + len(ids)
+            whole = changed > max(ORDERS_CHANGED_MAX, len(resting))
+            if whole:
+                part = OrdersPart(list(resting.values()), [])
+                replaced.append((market_id, batch.journal_sequence))
+            else:
+                now = [resting.get(order_id) for order_id in ids]
+                part = OrdersPart([order for order in now if order], [each for each in ids if each not in resting])
+            self._orders_changed[market_id] = 0 if whole else changed
+            parts.append((market_id, batch.journal_sequence, whole, _ENCODER.encode(part)))
+        return [(sql.INSERT_ORDERS, parts), (sql.DELETE_ORDERS, replaced)]
+
+    async def candles(self, market_id: int, base: Interval, start: int, end: int) -> list[Candle]:
+        """The stored candles of a length that begin from one second on, before another, in order."""
+        return [_candle(row) for row in await self._db.fetch(sql.CANDLES, market_id, base.value, start, end)]
+
+    async def close_before(self, market_id: int, base: Interval, start: int) -> int:
+        """The close, in ticks, of the last stored candle of a length that begins before then; 0: there is none."""
+        rows = await self._db.fetch(sql.LAST_CANDLE, market_id, base.value, start)
+        return _candle(rows[0]).close_ticks if rows else 0
+
+    async def _first_candle(self, market_id: int, start: int) -> Candle | None:
+        rows = await self._db.fetch(sql.FIRST_CANDLE, market_id, Interval.SECOND_1.value, start)
+        return _candle(rows[0]) if rows else None
+
+    async def first_trade_from(self, market_id: int, second: int) -> int | None:
+        """The first stored trade of that second or of any after it; None: there is none."""
+        candle = await self._first_candle(market_id, second)
+        return None if candle is None else candle.first_trade_id
+
+    async def trades_from(self, market_id: int, after: int, n: int) -> list[Trade]:
+        """The at most `n` stored trades with ids above `after`, oldest first."""
+        return [_trade(row) for row in await self._db.fetch(sql.TRADES_FROM, market_id, after, n)]
 
     async def trades_before(self, market_id: int, before: int, n: int) -> list[Trade]:
         """The at most `n` stored trades with ids below `before`, newest first."""
@@ -218,6 +318,10 @@ def _market_event(row: Row) -> MarketEvent:
     market_id, symbol, base, quote, tick_size, lot_size, notional_min, state, rules, *_ = row
     parts = (market_id, symbol, base, quote, tick_size, lot_size)
     return MarketEvent(*parts, int(notional_min), MarketState(state), of_stored(rules))
+
+
+def _candle(row: Row) -> Candle:
+    return Candle(*map(int, row))
 
 
 def _trade(row: Row) -> Trade:

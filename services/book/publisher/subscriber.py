@@ -1,8 +1,11 @@
 """One subscriber of a book: what it is told next. All that it holds is a place in the window."""
 
 from services.book.publisher import wire
-from services.book.publisher.topic import RESUME_CHANGES_MAX, Book, Topic
+from services.book.publisher.bell import Bell
+from services.book.publisher.topic import RESUME_CHANGES_MAX, Topic
+from services.book.publisher.view import View
 from services.book.publisher.window import Reader
+from services.errors import Reason, Rejected
 from services.runtime import metrics
 
 MESSAGES_AT_ONCE = 32
@@ -12,28 +15,37 @@ _lagged = metrics.counter("publisher_lagged", "Snapshots sent to readers who had
 
 
 class Subscriber:
-    """Snapshot or resumption first, then every change; a fresh snapshot when it falls too far behind."""
+    """Snapshot or resumption first, then every change; when it falls too far behind a fresh snapshot, or the end.
 
-    def __init__(self, topic: Topic, book: Book, incarnation: str, resume_from: int | None = None) -> None:
+    Attributes:
+        bells: ring when there is something new.
+    """
+
+    def __init__(
+        self, topic: Topic, view: View, incarnation: str, resume_from: int | None = None, *, patient: bool = True
+    ) -> None:
         """Begins now.
 
         Args:
             topic: the market.
-            book: the market's book at the subscribed depth.
+            view: the market's book as it was asked for.
             incarnation: the journal's.
             resume_from: the sequence after which to go on, see `resumable`; None: begin with a snapshot.
+            patient: begin with a fresh snapshot, when too far behind, instead of ending.
         """
-        self._topic, self._book, self._incarnation = topic, book, incarnation
-        position = None if resume_from is None else book.window.position_of(resume_from)
-        self._reader = Reader(book.window, book.window.head if position is None else position, topic.lag_changes_max)
+        self._view, self._incarnation, self._patient = view, incarnation, patient
+        self.bells: tuple[Bell, ...] = (view.bell,)
+        position = None if resume_from is None else view.window.position_of(resume_from)
         self._first: bytes | None = None
-        self._beats = book.bell.beats
         if resume_from is None or position is None:
-            self._sequence, self._first = topic.snapshot(book.depth, False, incarnation)
+            self._sequence, self._first = view.snapshot(False, incarnation)
+            position = view.window.head
         else:
             self._sequence = resume_from
-            if not self._reader.lag:  # the first message never waits
+            if position == view.window.head:  # the first message never waits
                 self._first = wire.heartbeat(self._sequence, incarnation)
+        self._reader = Reader(view.window, position, topic.lag_changes_max)
+        self._beats = view.bell.beats
 
     @staticmethod
     def resumable(topic: Topic, sequence: int) -> bool:
@@ -41,23 +53,31 @@ class Subscriber:
         recent = sequence >= topic.fold.sequence - RESUME_CHANGES_MAX
         return recent and topic.full.window.position_of(sequence) is not None
 
+    async def more(self) -> list[bytes]:
+        """See `ready`."""
+        return self.ready()
+
     def ready(self) -> list[bytes]:
-        """The next messages. None: wait for `Book.bell`."""
+        """The next messages. None: wait for the bells.
+
+        Raises:
+            Rejected: LAGGED: it is not patient, and too far behind.
+        """
         if self._first is not None:
             first, self._first = self._first, None
             return [first]
         messages = self._reader.take(MESSAGES_AT_ONCE)
         if messages is None:
+            if not self._patient:
+                raise Rejected(Reason.LAGGED, f"{self._reader.lag} messages of the book were not read in time")
+            self._sequence, data = self._view.snapshot(True, self._incarnation)
             self._reader.skip()
             _lagged.inc()
-            self._sequence, data = self._topic.snapshot(self._book.depth, True, self._incarnation)
             return [data]
-        beats, self._beats = self._beats, self._book.bell.beats
+        beats, self._beats = self._beats, self._view.bell.beats
         if not messages and beats != self._beats:
             return [wire.heartbeat(self._sequence, self._incarnation)]
-        told = []
-        for sequence, previous, once in messages:
-            # In a stream with a depth, the first change after a snapshot may follow on one that all others had.
-            told.append(once.data if previous == self._sequence else wire.chained(once.data, self._sequence))
-            self._sequence = sequence
-        return told
+        for message in messages:
+            assert message.previous_sequence == self._sequence, "a message that does not follow"
+            self._sequence = message.sequence
+        return [message.once.data for message in messages]

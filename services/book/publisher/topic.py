@@ -1,19 +1,23 @@
-"""One market as it is published: its book, its window of changes, its tape, and its books of limited depth."""
+"""One market as it is published: its book, how it is seen, its tape and its candles."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 
-from services.book.publisher import wire
+from services.book.publisher import figures_wire, wire
+from services.book.publisher.asked import Asked
 from services.book.publisher.bell import Bell
-from services.book.publisher.crop import Crop
-from services.book.publisher.events import MarketEvent, Trade
-from services.book.publisher.fold import Change, Fold
+from services.book.publisher.candle import Candle
+from services.book.publisher.candles import Candles
+from services.book.publisher.events import MarketEvent
+from services.book.publisher.fold import Change, Fold, Sealed
 from services.book.publisher.indicative import indicative
+from services.book.publisher.interval import NS_PER_SECOND, Interval
 from services.book.publisher.once import Once
+from services.book.publisher.pace import Pace
 from services.book.publisher.tape import Print, Tape
-from services.book.publisher.window import Message, Window
+from services.book.publisher.view import View, WholeView, view_of
+from services.book.publisher.window import Window
 from services.errors import Reason, Rejected
 from services.market_rules import MarketState
 from services.units import Market
@@ -23,27 +27,10 @@ RESUME_CHANGES_MAX = 10_000
 LAG_CHANGES_MAX = 2_500
 """How many messages a reader may fall behind before it gets a snapshot instead."""
 TAPE_COMMANDS_MAX = 10_000
-DEPTHS_MAX = 64
-"""How many different depths of one market may be subscribed at once: each costs a little at every change."""
-
-
-@dataclass
-class Book:
-    """What subscribers of one depth read: messages, and the bell that rings when there are new ones."""
-
-    depth: int
-    window: Window
-    bell: Bell = field(default_factory=Bell)
-
-
-@dataclass
-class _Cropped:
-    """The book at a limited depth, while somebody reads it."""
-
-    crop: Crop
-    book: Book
-    last_sequence: int
-    readers: int = 0
+VIEWS_MAX = 64
+"""In how many different ways a book may be read at once: each costs a little at every change."""
+CANDLES_TOLD_MAX = 64
+"""Of the candles that were told last, whose messages are kept for others who ask for the same."""
 
 
 class Topic:
@@ -55,6 +42,7 @@ class Topic:
         fold: the book.
         full: what subscribers of the whole book read.
         tape: the newest trades, and the bell of those who read them.
+        candles: what was traded when.
     """
 
     def __init__(self, market: Market, event: MarketEvent, lag_changes_max: int = LAG_CHANGES_MAX) -> None:
@@ -63,32 +51,39 @@ class Topic:
         self.fold = Fold(market)
         self.tape = Tape(TAPE_COMMANDS_MAX)
         self.tape_bell = Bell()
+        self.candles = Candles()
         self.lag_changes_max = lag_changes_max
         self.full = self._whole(0)
-        self._cropped: dict[int, _Cropped] = {}
-        self._snapshots: dict[tuple[int, bool], tuple[int, bytes]] = {}
+        self._views: dict[Asked, View] = {}
+        self._ticker: tuple[object, bytes] = (None, b"")
+        self._candles_told: dict[tuple[Interval, int, int, bool], bytes] = {}
 
     def restore(self, fold: Fold, changes: list[Change]) -> None:
         """Takes over a stored book and the stored changes that led to it, without gaps."""
         self.fold = fold
         self.tape = Tape(TAPE_COMMANDS_MAX, fold.last_trade_id)
         self.full = self._whole(changes[0].previous_sequence if changes else fold.sequence)
-        for change in changes:
-            self.full.window.append(self._message(change))
+        self.full.restore(changes)
 
-    def seal(self, time_ns: int) -> tuple[Change, list[tuple[Trade, ...]]]:
-        """A row is over: publishes what its events changed, wakes who waits for that, and returns it: see Fold.seal."""
-        change, traded = self.fold.seal(time_ns)
-        self.full.window.append(self._message(change))
-        for cropped in self._cropped.values():
-            self._crop(cropped, change)
-        if traded:
-            for trades in traded:
+    def seal(self, time_ns: int) -> Sealed:
+        """A row is over: publishes what its events changed, wakes who waits for that, and returns it."""
+        sealed = self.fold.seal(time_ns)
+        self.full.note(sealed)
+        for view in self._views.values():
+            view.note(sealed)
+        if sealed.traded:
+            self.candles.take(sealed.traded, time_ns)
+            for trades in sealed.traded:
                 message = partial(wire.trades, self.market, trades, trades[-1].trade_id)
                 self.tape.append(Print(trades, Once(message)))
             self.tape_bell.ring()
-        self.full.bell.ring()
-        return change, traded
+        return sealed
+
+    def pulse(self, paces: set[Pace]) -> None:
+        """It is time for those who are told now and then only."""
+        for view in self._views.values():
+            if view.asked.pace in paces:
+                view.flush()
 
     def auction(self) -> tuple[int, int] | None:
         """Before the opening: at which price, in ticks, how many lots would trade now; None: nobody would."""
@@ -98,54 +93,58 @@ class Topic:
 
     def beat(self) -> None:
         """The heartbeat interval has passed."""
-        for bell in (self.full.bell, self.tape_bell, *(cropped.book.bell for cropped in self._cropped.values())):
+        for bell in (self.full.bell, self.tape_bell, *(view.bell for view in self._views.values())):
             bell.beat()
 
-    def snapshot(self, depth: int, lagged: bool, incarnation: str) -> tuple[int, bytes]:
-        """The book's sequence, and the book, serialized once for all who ask at the same moment."""
-        sequence, data = self._snapshots.get((depth, lagged), (-1, b""))
-        if sequence != self.fold.sequence:
-            data = wire.snapshot(self.fold, depth, lagged, incarnation)
-            self._snapshots[depth, lagged] = (self.fold.sequence, data)
-        return self.fold.sequence, data
+    def ticker_moment(self, time_ns: int) -> tuple[object, ...]:
+        """What a ticker says, apart from when: another moment is another ticker."""
+        fold, day = self.fold, self.candles.day(max(time_ns, self.fold.time_ns) // NS_PER_SECOND)
+        bid, ask = fold.depth.top(True, 1), fold.depth.top(False, 1)
+        return bid, ask, fold.last_trade_id, day.first_trade_id, day.trades
+
+    def ticker(self, time_ns: int) -> bytes:
+        """The ticker as a stream's message, serialized once for all who ask at the same moment."""
+        moment = self.ticker_moment(time_ns)
+        if self._ticker[0] != moment:
+            data = figures_wire.tickers([figures_wire.ticker(self.fold, self.candles, time_ns)])
+            self._ticker = (moment, data)
+        return self._ticker[1]
+
+    def candle(self, interval: Interval, candle: Candle, closed: bool) -> bytes:
+        """A candle as a stream's message, serialized once for all who are told of it."""
+        key = (interval, candle.start, candle.trades, closed)
+        data = self._candles_told.get(key)
+        if data is None:
+            data = figures_wire.candles([figures_wire.candle(self.market, interval, candle, closed)])
+            self._candles_told[key] = data
+            if len(self._candles_told) > CANDLES_TOLD_MAX:
+                del self._candles_told[next(iter(self._candles_told))]
+        return data
 
     @contextmanager
-    def subscribed(self, depth: int) -> Iterator[Book]:
-        """The book at a depth (0: all of it), kept as long as somebody is inside.
+    def subscribed(self, asked: Asked) -> Iterator[View]:
+        """The book as somebody wants it, kept as long as somebody is inside.
 
         Raises:
-            Rejected: OVERLOADED, when too many different depths are being read.
+            Rejected: OVERLOADED, when it is being read in too many different ways.
         """
-        if not depth:
+        if asked.whole:
             yield self.full
             return
-        cropped = self._cropped.get(depth)
-        if cropped is None:
-            if len(self._cropped) >= DEPTHS_MAX:
-                message = f"{DEPTHS_MAX} different depths of {self.market.symbol} are subscribed already"
+        view = self._views.get(asked)
+        if view is None:
+            if len(self._views) >= VIEWS_MAX:
+                message = f"{VIEWS_MAX} different views of {self.market.symbol} are subscribed already"
                 raise Rejected(Reason.OVERLOADED, message, "depth")
-            book = Book(depth, Window(self.lag_changes_max))
-            cropped = self._cropped[depth] = _Cropped(Crop(depth, self.fold.depth), book, self.fold.sequence)
-        cropped.readers += 1
+            view = self._views[asked] = view_of(asked, self.fold, Window(self.lag_changes_max))
+        view.readers += 1
         try:
-            yield cropped.book
+            yield view
         finally:
-            cropped.readers -= 1
-            if not cropped.readers:
-                del self._cropped[depth]
-                for lagged in (False, True):
-                    self._snapshots.pop((depth, lagged), None)
+            view.readers -= 1
+            if not view.readers:
+                del self._views[asked]
 
-    def _crop(self, cropped: _Cropped, change: Change) -> None:
-        bids, asks = cropped.crop.apply(change, self.fold.depth)
-        if bids or asks:
-            told = change._replace(previous_sequence=cropped.last_sequence, bids=bids, asks=asks)
-            cropped.book.window.append(self._message(told))
-            cropped.last_sequence = change.sequence
-            cropped.book.bell.ring()
-
-    def _message(self, change: Change) -> Message:
-        return Message(change.sequence, change.previous_sequence, Once(partial(wire.delta, self.market, change)))
-
-    def _whole(self, sequence: int) -> Book:
-        return Book(0, Window(self.lag_changes_max, sequence, RESUME_CHANGES_MAX))
+    def _whole(self, sequence: int) -> WholeView:
+        window = Window(self.lag_changes_max, sequence, RESUME_CHANGES_MAX)
+        return WholeView(Asked(), self.fold, window)

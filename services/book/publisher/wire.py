@@ -7,8 +7,10 @@ from clearbook.internal.v1.matching_service_pb2 import StreamEventsResponse
 from clearbook.v1 import book_service_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.book.publisher.events import AssetEvent, BookEvent, Event, MarketEvent, OrderEvent, Row, Trade
+from services.book.publisher.events import AssetEvent, BookEvent, Event, MarketEvent, OrderEvent, Row, Step, Trade
 from services.book.publisher.fold import Change, Fold, Level
+from services.book.publisher.resting import Resting
+from services.depth import Depth
 from services.market_rules import PPM_PER_BASIS_POINT, MarketRules, MarketState
 from services.units import Market
 
@@ -33,7 +35,7 @@ def _placed(sequence: int, placed: journal_pb2.OrderPlaced, time_ns: int) -> Ord
     rested = order.quantity_lots - order.filled_lots if order.state == journal_pb2.ORDER_STATE_OPEN else 0
     # Reading anything costs, and most orders that come to rest have not traded.
     trades = tuple(_trades(placed.trades, sequence, buys, time_ns)) if order.filled_lots else ()
-    return OrderEvent(order.market_id, sequence, buys, trades, order.price_ticks, rested)
+    return OrderEvent(order.market_id, sequence, buys, trades, order.price_ticks, rested, order.order_id)
 
 
 def _others(event: journal_pb2.Event, time_ns: int) -> Sequence[Event]:
@@ -41,7 +43,8 @@ def _others(event: journal_pb2.Event, time_ns: int) -> Sequence[Event]:
         case "order_canceled" if event.market_sequence:
             order = event.order_canceled.order
             buys, left = order.side == journal_pb2.SIDE_BUY, order.quantity_lots - order.filled_lots
-            return (OrderEvent(order.market_id, event.market_sequence, buys, (), order.price_ticks, -left),)
+            event_of = (order.market_id, event.market_sequence, buys, (), order.price_ticks, -left, order.order_id)
+            return (OrderEvent(*event_of),)
         case "orders_changed":
             return _orders_changed(event.orders_changed, time_ns)
         case "asset_created":
@@ -60,18 +63,42 @@ def _orders_changed(changed: journal_pb2.OrdersChanged, time_ns: int) -> list[Ev
     events: list[Event] = [_market(changed.market)] if changed.HasField("market") else []
     for book in changed.books:
         levels = [(level.side == journal_pb2.SIDE_BUY, level.price_ticks, level.lots) for level in book.levels]
-        trades: list[Trade] = []
-        for step in changed.steps:
-            if step.order.market_id == book.market_id:
-                buys = step.order.side == journal_pb2.SIDE_BUY
-                trades += _trades(step.trades, book.market_sequence, buys, time_ns)
-        events.append(BookEvent(book.market_id, book.market_sequence, tuple(levels), tuple(trades)))
+        steps = [
+            _step(step, book.market_sequence, time_ns)
+            for step in changed.steps
+            if step.order.market_id == book.market_id
+        ]
+        trades = tuple(trade for step in steps for trade in step.trades)
+        events.append(BookEvent(book.market_id, book.market_sequence, tuple(levels), trades, tuple(steps)))
     return events
+
+
+def _step(step: journal_pb2.OrderChanged, sequence: int, time_ns: int) -> Step:
+    order = step.order
+    buys = order.side == journal_pb2.SIDE_BUY
+    rests = order.state == journal_pb2.ORDER_STATE_OPEN
+    return Step(
+        order.order_id,
+        buys,
+        order.price_ticks,
+        order.quantity_lots - order.filled_lots if rests else 0,
+        order.terms.display_lots,
+        tuple(_trades(step.trades, sequence, buys, time_ns)),
+    )
 
 
 def _trades(trades: Iterable[journal_pb2.Trade], sequence: int, taker_buys: bool, time_ns: int) -> list[Trade]:
     return [
-        Trade(t.trade_id, sequence, t.price_ticks, t.quantity_lots, taker_buys, t.settlement_sequence, time_ns)
+        Trade(
+            t.trade_id,
+            sequence,
+            t.price_ticks,
+            t.quantity_lots,
+            taker_buys,
+            t.settlement_sequence,
+            time_ns,
+            t.maker_order_id,
+        )
         for t in trades
     ]
 
@@ -137,34 +164,108 @@ def markets(listed: Iterable[pb.Market]) -> bytes:
     return pb.StreamMarketsResponse(markets=listed).SerializeToString()
 
 
-def book(fold: Fold, depth: int) -> pb.GetOrderBookResponse:
-    """The top `depth` levels."""
+def book(fold: Fold, shown: Depth, depth: int, checksum: int) -> pb.GetOrderBookResponse:
+    """The `depth` best levels of a book, as they are shown."""
     return pb.GetOrderBookResponse(
         market=fold.market.symbol,
         sequence=fold.sequence,
-        bids=_levels(fold.market, fold.depth.top(True, depth)),
-        asks=_levels(fold.market, fold.depth.top(False, depth)),
-        checksum=fold.checksum,
-        event_time=_time(fold.time_ns),
+        bids=_levels(fold.market, shown.top(True, depth)),
+        asks=_levels(fold.market, shown.top(False, depth)),
+        checksum=checksum,
+        event_time=timestamp(fold.time_ns),
     )
 
 
-def snapshot(fold: Fold, depth: int, lagged: bool, incarnation: str) -> bytes:
-    """The whole book (depth 0) or its top, as a stream's message."""
-    bids = fold.depth.top(True, depth) if depth else fold.depth.all(True)
-    asks = fold.depth.top(False, depth) if depth else fold.depth.all(False)
+def book_of_orders(fold: Fold, depth: int, checksum: int) -> pb.GetOrderBookResponse:
+    """The orders of the `depth` best prices."""
+    return pb.GetOrderBookResponse(
+        market=fold.market.symbol,
+        sequence=fold.sequence,
+        checksum=checksum,
+        event_time=timestamp(fold.time_ns),
+        bid_orders=_line_up(fold, True, depth),
+        ask_orders=_line_up(fold, False, depth),
+    )
+
+
+def snapshot(
+    market: Market,
+    sequence: int,
+    bids: list[Level],
+    asks: list[Level],
+    checksum: int,
+    time_ns: int,
+    lagged: bool,
+    incarnation: str,
+) -> bytes:
+    """A book's levels as a stream's message."""
+    return pb.StreamOrderBookResponse(
+        snapshot=pb.BookSnapshot(
+            market=market.symbol,
+            sequence=sequence,
+            bids=_levels(market, bids),
+            asks=_levels(market, asks),
+            checksum=checksum,
+            lagged=lagged,
+            incarnation=incarnation,
+            event_time=timestamp(time_ns),
+        )
+    ).SerializeToString()
+
+
+def orders_snapshot(fold: Fold, sequence: int, checksum: int, lagged: bool, incarnation: str) -> bytes:
+    """All orders of a book as a stream's message."""
     return pb.StreamOrderBookResponse(
         snapshot=pb.BookSnapshot(
             market=fold.market.symbol,
-            sequence=fold.sequence,
-            bids=_levels(fold.market, bids),
-            asks=_levels(fold.market, asks),
-            checksum=fold.checksum,
+            sequence=sequence,
+            checksum=checksum,
             lagged=lagged,
             incarnation=incarnation,
-            event_time=_time(fold.time_ns),
+            event_time=timestamp(fold.time_ns),
+            bid_orders=_line_up(fold, True),
+            ask_orders=_line_up(fold, False),
         )
     ).SerializeToString()
+
+
+def orders_delta(
+    market: Market, numbers: tuple[int, int, int, int], bids: list[tuple[Resting, int]], asks: list[tuple[Resting, int]]
+) -> bytes:
+    """Orders that are not what they were, as a stream's message.
+
+    Args:
+        market: where.
+        numbers: sequence, the one before it, the checksum, the time.
+        bids: each with what it shows now; 0: it is gone.
+        asks: the same.
+    """
+    sequence, previous_sequence, checksum, time_ns = numbers
+    return pb.StreamOrderBookResponse(
+        delta=pb.BookDelta(
+            sequence=sequence,
+            previous_sequence=previous_sequence,
+            checksum=checksum,
+            event_time=timestamp(time_ns),
+            bid_orders=[_order(market, order, lots) for order, lots in bids],
+            ask_orders=[_order(market, order, lots) for order, lots in asks],
+        )
+    ).SerializeToString()
+
+
+def _line_up(fold: Fold, buys: bool, depth: int | None = None) -> list[pb.BookOrder]:
+    lines = fold.orders.lines(buys, fold.depth, depth)
+    return [_order(fold.market, order, order.lots) for line in lines for order in line.values()]
+
+
+def _order(market: Market, order: Resting, lots: int) -> pb.BookOrder:
+    return pb.BookOrder(
+        order_id=order.order_id,
+        price=market.format_price(order.price_ticks),
+        quantity=market.format_quantity(lots),
+        priority=order.priority,
+        event_time=timestamp(order.time_ns),
+    )
 
 
 def delta(market: Market, change: Change) -> bytes:
@@ -180,13 +281,6 @@ def delta(market: Market, change: Change) -> bytes:
     message.checksum = change.checksum
     if change.time_ns:
         message.event_time.seconds, message.event_time.nanos = divmod(change.time_ns, NS_PER_SECOND)
-    return response.SerializeToString()
-
-
-def chained(data: bytes, previous_sequence: int) -> bytes:
-    """A delta that follows on another sequence."""
-    response = pb.StreamOrderBookResponse.FromString(data)
-    response.delta.previous_sequence = previous_sequence
     return response.SerializeToString()
 
 
@@ -206,7 +300,7 @@ def trade(market: Market, trade: Trade) -> pb.Trade:
         quantity=market.format_quantity(trade.quantity_lots),
         taker_side=pb.TAKER_SIDE_BUY if trade.taker_buys else pb.TAKER_SIDE_SELL,
         settlement_sequence=trade.settlement_sequence,
-        event_time=_time(trade.time_ns),
+        event_time=timestamp(trade.time_ns),
     )
 
 
@@ -222,7 +316,8 @@ def _levels(market: Market, levels: list[Level]) -> list[pb.Level]:
     return [pb.Level(price=price(ticks), quantity=quantity(lots)) for ticks, lots in levels]
 
 
-def _time(time_ns: int) -> Timestamp | None:
+def timestamp(time_ns: int) -> Timestamp | None:
+    """As protobuf has it; 0: none."""
     if not time_ns:
         return None
     seconds, nanos = divmod(time_ns, NS_PER_SECOND)

@@ -1,0 +1,130 @@
+"""The orders of a book, as the publisher folds and tells them, are the engine's own: each, and in its line.
+
+And whatever is told now and then only, or by groups, comes to the same book in the end.
+"""
+
+from __future__ import annotations
+
+import random
+
+from clearbook.v1 import book_service_pb2 as pb
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clearbook.book import LocalBook
+from clearbook.orders_book import LocalOrders
+from services.book import model as m
+from services.book.publisher import wire
+from services.book.publisher.asked import Asked
+from services.book.publisher.batch import Batch
+from services.book.publisher.board import Board
+from services.book.publisher.grouped import grouped
+from services.book.publisher.pace import Pace
+from services.book.publisher.subscriber import Subscriber
+from services.book.publisher.topic import Topic
+from tests.book_flow import Flow
+
+PACES = (Pace.EACH, Pace.TENTH, Pace.SECOND)
+GROUPS = (2, 7, 1_000)
+L2 = [Asked(depth, False, 1, pace) for depth in (0, 1, 5) for pace in PACES[1:]]
+GROUPED = [Asked(depth, False, group, pace) for group in GROUPS for depth in (0, 3) for pace in PACES]
+
+
+def lines(flow: Flow, market_id: int, buys: bool) -> list[tuple[int, int, int]]:
+    """(order_id, price, what it shows) of all orders in the engine's book, best price first, each line in its order."""
+    book = flow.engine.books[market_id]
+    return [
+        (resting.order_id, level.price_ticks, resting.remaining_lots)
+        for level in (book.bids if buys else book.asks).levels_best_first()
+        for resting in level.orders()
+    ]
+
+
+class Reader:
+    """A subscriber that takes what is there at once."""
+
+    def __init__(self, topic: Topic, asked: Asked) -> None:
+        self.topic, self.asked = topic, asked
+        listed = wire.market(topic.market, topic.event)
+        self.levels = LocalBook(listed, asked.depth)
+        self.orders = LocalOrders(listed)
+        self._kept = topic.subscribed(asked)
+        self._subscriber = Subscriber(topic, self._kept.__enter__(), "flow")
+
+    def drain(self) -> None:
+        while told := self._subscriber.ready():
+            for data in told:
+                (self.orders if self.asked.orders else self.levels).apply(pb.StreamOrderBookResponse.FromString(data))
+
+    def leave(self) -> None:
+        self._kept.__exit__(None, None, None)
+
+    def expect_orders(self, flow: Flow) -> None:
+        market = self.topic.market
+        for buys, told in ((True, self.orders.bids), (False, self.orders.asks)):
+            truth = [
+                (order_id, market.format_price(price), market.format_quantity(lots))
+                for order_id, price, lots in lines(flow, market.market_id, buys)
+            ]
+            assert [(order.order_id, order.price, order.quantity) for order in told] == truth
+
+    def expect_levels(self, flow: Flow) -> None:
+        market, group = self.topic.market, self.asked.group_ticks
+        for buys, told in ((True, self.levels.bids), (False, self.levels.asks)):
+            sums: dict[int, int] = {}
+            for price, lots in flow.levels(market.market_id, buys):
+                wide = price - price % group if buys else price + -price % group
+                sums[wide] = sums.get(wide, 0) + lots
+            truth = [(market.format_price(price), market.format_quantity(lots)) for price, lots in sums.items()]
+            assert told == truth[: self.asked.depth or None]
+
+
+@given(seed=st.integers(0, 2**32), rows=st.lists(st.sampled_from([1, 1, 2, 5, 20]), min_size=1, max_size=50))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_every_view_comes_to_the_engines_book(seed: int, rows: list[int]) -> None:
+    flow, board, batch, pick = Flow(seed, special=bool(seed % 4)), Board(), Batch(), random.Random(seed)
+    for row in flow.rows:
+        board.apply(wire.row(row), batch)
+    topic = board.topics[1]
+    orders = [Reader(topic, Asked(0, True, 1, pace)) for pace in PACES]
+    levels = [Reader(topic, asked) for asked in [*L2, *GROUPED]]
+    for commands in rows:
+        board.apply(wire.row(flow.some(commands)), batch)
+        for _ in range(pick.choice([0, 0, 1, 10])):
+            board.pulse()
+        if pick.random() < 0.1:  # somebody comes between two pulses
+            orders.append(Reader(topic, Asked(0, True, 1, pick.choice(PACES))))
+            levels.append(Reader(topic, pick.choice([*L2, *GROUPED])))
+        for reader in (*orders, *levels):
+            reader.drain()
+            if reader.asked.pace is Pace.EACH:
+                (reader.expect_orders if reader.asked.orders else reader.expect_levels)(flow)
+    for _ in range(10):
+        board.pulse()
+    for reader in (*orders, *levels):
+        reader.drain()
+        (reader.expect_orders if reader.asked.orders else reader.expect_levels)(flow)
+        reader.leave()
+    assert topic.fold.orders.fit(topic.fold.depth)
+    whole = grouped(topic.fold.depth, 7, 3)
+    shown = Reader(topic, Asked(3, False, 7))
+    shown.drain()
+    for buys, told in ((True, shown.levels.bids), (False, shown.levels.asks)):
+        market = topic.market
+        assert told == [(market.format_price(p), market.format_quantity(q)) for p, q in whole.top(buys, 3)]
+
+
+def test_an_iceberg_that_shows_more_goes_behind_the_others() -> None:
+    flow, board, batch = Flow(), Board(), Batch()
+    iceberg = m.Terms(display_lots=10)
+    ann, bob = 1001, 1002
+    order = (ann, 1, m.SIDE_SELL, m.ORDER_TYPE_LIMIT, m.TIME_IN_FORCE_GTC, False, 3_000_000, 300_000)
+    flow.do(m.PlaceOrder(*order, terms=iceberg))
+    flow.place(1, m.SIDE_SELL, 3_000_000, 100_000, bob)
+    flow.place(1, m.SIDE_BUY, 3_000_000, 10)
+    for row in flow.rows:
+        board.apply(wire.row(row), batch)
+    reader = Reader(board.topics[1], Asked(0, True))
+    reader.drain()
+    reader.expect_orders(flow)
+    assert [order.quantity for order in reader.orders.asks] == ["1", "0.0001"]
