@@ -21,6 +21,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 COMPILED = (
     "services/command_ids.py",
+    "services/exact.py",
     "services/fees.py",
     "services/locks.py",
     "services/protobuf.py",

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from services.exact import product
+
 PPM: Final = 1_000_000
 """Fee rates are parts per million."""
 
@@ -10,4 +12,4 @@ def fee(received: int, rate_ppm: int) -> int:
     """What is taken from `received` base units at a rate: rounded up to a base unit, so never in the payer's favour."""
     # received x rate / PPM, divided first: received x rate outgrows a machine word long before the fee does.
     whole, rest = received // PPM, received % PPM
-    return whole * rate_ppm + (rest * rate_ppm + PPM - 1) // PPM
+    return product(rate_ppm, whole) + (rest * rate_ppm + PPM - 1) // PPM

@@ -4,6 +4,8 @@ The one function for it: the gateway calls it before it submits, the engine for 
 out, so that the compiled engine calls it cheaply.
 """
 
+from services.exact import product
+
 
 def lock(
     buys: bool,
@@ -24,5 +26,5 @@ def lock(
     if not buys:
         return remaining_lots * base_per_lot
     if limit:
-        return remaining_lots * price_ticks * quote_per_tick_lot
+        return product(remaining_lots * price_ticks, quote_per_tick_lot)
     return budget

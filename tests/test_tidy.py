@@ -32,8 +32,10 @@ BASE = {
     "services.market_rules",
     "services.crossing",
     "services.protobuf",
+    "services.exact",
 }
 PURE = BASE | {
+    "services.book.structs",
     "services.book.model",
     "services.book.side",
     "services.book.expiries",

@@ -30,9 +30,13 @@ from services.book.turn import TURN_STEPS_MAX, Turn
 
 
 def do_due(book: Book, turn: Turn) -> None:
-    """Before a command has its turn in a book: ends what has expired, goes on with the auction, and releases what was
-    left, within the room.
-    """
+    """Before a command has its turn in a book: what is due by then, if anything is, within the room."""
+    if is_due(book, turn.time_ns):
+        go_on(book, turn)
+
+
+def go_on(book: Book, turn: Turn) -> None:
+    """Ends what has expired, goes on with the auction, and releases what was left."""
     end_expired(book, turn)
     while book.market.state == MARKET_STATE_CLOSED and turn.room > 0:
         resting = book.days.pop(1, book.orders)
@@ -60,11 +64,11 @@ def change_market(book: Book, turn: Turn, market: Market) -> None:
     book.cold = True
     end_expired(book, turn)
     book.auction_ticks = auction_ticks(book) if market.state == MARKET_STATE_OPEN else 0
-    do_due(book, turn)
+    go_on(book, turn)
 
 
 def is_due(book: Book, time_ns: int) -> bool:
-    """Whether `do_due` would do anything at that time."""
+    """Whether there is anything to do in a book at that time, whoever asks for what."""
     if not book.cold:
         return False
     first = book.expiries.first(book.orders)
@@ -79,6 +83,8 @@ def settle(book: Book, turn: Turn) -> None:
     """After orders have changed: begins the exits whose turn it is, releases every order whose price is there now, and
     those that these set off, within the room; what is left is due. A market that is not open releases none.
     """
+    if not book.cold:  # it keeps none of these
+        return
     begin_exits(book, turn)
     set_aside(book, turn)
     collect(book)

@@ -134,13 +134,19 @@ SNAPSHOT_FORMATS_READ: Final = (1, 2, SNAPSHOT_FORMAT)
 
 @final
 class Session:
-    """A gateway's session: its epoch and the number of its last command, 0 before the first."""
+    """A gateway's session: its epoch, the id that its next command must have, and the last that one can have."""
 
-    __slots__ = ("epoch", "last_number")
+    __slots__ = ("epoch", "last_id", "next_id")
 
-    def __init__(self, epoch: int, last_number: int) -> None:
-        self.epoch = epoch
-        self.last_number = last_number
+    def __init__(self, gateway: int, epoch: int, last_number: int) -> None:
+        self.epoch: Final = epoch
+        self.next_id = command_id_of(gateway, epoch, last_number + 1)
+        self.last_id: Final = command_id_of(gateway, epoch, SESSION_COMMANDS_MAX)
+
+    @property
+    def last_number(self) -> int:
+        """The number of its last command, 0 before the first."""
+        return SESSION_COMMANDS_MAX - (self.last_id - self.next_id) - 1
 
 
 @final
@@ -148,7 +154,6 @@ class Engine:
     """The state of one shard, and the only way to change it: `apply`."""
 
     __slots__ = (
-        "_due",
         "_speaker",
         "accounts",
         "assets",
@@ -191,7 +196,6 @@ class Engine:
         self.books: dict[int, Book] = {}
         self.sessions: dict[int, Session] = {}
         self._speaker: Session | None = None
-        self._due = 0
         self.orders: dict[int, Resting] = {}
         self.switches: Final = Switches()
         self.withdrawals: dict[int, Withdrawal] = {}
@@ -205,27 +209,30 @@ class Engine:
         assert time_ns >= self.time_ns, f"time runs back from {self.time_ns} to {time_ns}"
         body = command.body
         command_id = command.command_id
+        session = self._speaker
         if isinstance(body, PlaceOrder):
-            session = self._speaker
-            if session is None or command_id != self._due or session.last_number == SESSION_COMMANDS_MAX:
-                self._take_number(command_id)
-            else:  # what that does, most often
-                session.last_number += 1
-                self._due = command_id + 1
+            if session is None or command_id != session.next_id or command_id > session.last_id:
+                session = self._speaks(command_id)
+            session.next_id = command_id + 1
             self.time_ns = time_ns
             self.journal_sequence += 1
             return self._place(command, body)
+        if isinstance(body, CancelOrder):
+            if session is None or command_id != session.next_id or command_id > session.last_id:
+                session = self._speaks(command_id)
+            session.next_id = command_id + 1
+            self.time_ns = time_ns
+            self.journal_sequence += 1
+            return self._cancel(command, body)
         if command_id != 0:
             assert not isinstance(body, (LeaderStarted, AdvanceTime, OpenSession)), "only the book itself asks this"
-            self._take_number(command_id, numbers_of(body))
+            self._speaks(command_id, numbers_of(body)).next_id += numbers_of(body)
         elif isinstance(body, LeaderStarted):
             self._lead(body)
         else:
             assert not isinstance(body, (RequestWithdrawal, PlaceGroup)), "what needs an id has none"
         self.time_ns = time_ns
         self.journal_sequence += 1
-        if isinstance(body, CancelOrder):
-            return self._cancel(command, body)
         return self._administer(command)
 
     def is_due(self, time_ns: int) -> bool:
@@ -296,7 +303,7 @@ class Engine:
         engine.claims_through = state["claims_through"]
         engine.accounts = {name: account_id for account_id, name in state["accounts"]}
         engine.next_account_id = max(FIRST_USER_ACCOUNT, max(engine.accounts.values()) + 1)
-        engine.sessions = {gateway: Session(epoch, last) for gateway, epoch, last in state["sessions"]}
+        engine.sessions = {gateway: Session(gateway, epoch, last) for gateway, epoch, last in state["sessions"]}
         engine.assets = {asset_id: Asset(asset_id, symbol, decimals) for asset_id, symbol, decimals in state["assets"]}
         for saved in state["books"]:
             restore_book(engine._add_book(market_of_state(saved)), saved)
@@ -337,19 +344,17 @@ class Engine:
 
     # One command, one event.
 
-    def _take_number(self, command_id: int, numbers: int = 1) -> None:
-        """Counts a session's command. Most come from the session that spoke last, and its next id is at hand."""
+    def _speaks(self, command_id: int, numbers: int = 1) -> Session:
+        """The session whose command this is. Most come from the one that spoke last."""
         session = self._speaker
-        if session is None or command_id != self._due:
+        if session is None or command_id != session.next_id:
             gateway = gateway_of(command_id)
             session = self.sessions.get(gateway)
             assert session is not None, f"command {command_id} of a gateway without a session"
-            due = command_id_of(gateway, session.epoch, session.last_number + 1)
-            assert command_id == due, f"command {command_id} where {due} is due"
-            self._speaker, self._due = session, due
-        assert session.last_number + numbers <= SESSION_COMMANDS_MAX, "the session has no numbers left"
-        session.last_number += numbers
-        self._due += numbers
+            assert command_id == session.next_id, f"command {command_id} where {session.next_id} is due"
+            self._speaker = session
+        assert command_id + numbers - 1 <= session.last_id, "the session has no numbers left"
+        return session
 
     def _event(self, command: Command, body: EventBody, market_sequence: int = 0) -> Event:
         return Event(self.journal_sequence, command.command_id, market_sequence, body)
@@ -370,15 +375,20 @@ class Engine:
         book = self.books.get(place.market_id)
         if book is None:
             return self._refuse(command, MARKET_NOT_FOUND)
-        if book.cold or place.terms is not None:
+        if place.terms is not None or (book.cold and not book.is_quiet(self.time_ns)):
             return self._place_special(command, place, book)
         objection = order_objection(place, book)
         if objection:
             return self._refuse(command, objection)
         trades: list[Trade] = []
-        if place.time_in_force == TIME_IN_FORCE_GTC and not book.would_trade(place):  # as most orders do
-            order = book.rest_whole(command.command_id, place, self.journal_sequence)
-            return Event(self.journal_sequence, order.order_id, book.market_sequence, OrderPlaced(order, trades))
+        if place.time_in_force == TIME_IN_FORCE_GTC:
+            rested = book.rest_whole(command.command_id, place, self.journal_sequence)
+            if rested is not None:  # as most orders do
+                return Event(
+                    self.journal_sequence, command.command_id, book.market_sequence, OrderPlaced(rested, trades)
+                )
+        if book.cold:
+            return self._place_special(command, place, book)
         remaining, cause = book.trade(place, place.quantity_lots, self.settlement_sequence + 1, trades, None)
         self.settlement_sequence += len(trades)
         order = book.placed(command.command_id, place, remaining, cause)
@@ -404,7 +414,7 @@ class Engine:
         if resting is None or resting.place.account_id != cancel.account_id:
             return self._refuse(command, ORDER_NOT_FOUND)
         book = self.books[resting.place.market_id]
-        if book.cold:
+        if book.cold and not (book.is_plain(resting) and book.is_quiet(self.time_ns)):
             return self._cancel_special(command, cancel, book)
         place = resting.place
         filled_lots = place.quantity_lots - resting.remaining_lots
@@ -484,8 +494,7 @@ class Engine:
                 resting = self.orders[order_id]
                 self.books[resting.place.market_id].end(resting, cause, turn)
         for book in self.books.values():
-            if book.cold:
-                settle(book, turn)
+            settle(book, turn)
 
     def _cancel_after(self, command: Command, asked: CancelAfter) -> Event:
         """Sets a switch. It runs out by the book's clock: each row of the journal begins with what is due by then."""
@@ -517,8 +526,7 @@ class Engine:
             self._end_these(self.switches.take(TURN_STEPS_MAX), CANCEL_CAUSE_CANCEL_AFTER, turn)
             turn.room = TURN_STEPS_MAX
         for book in self.books.values():
-            if book.cold:
-                do_due(book, turn)
+            do_due(book, turn)
         return self._conclude(command, turn)
 
     def _turn(self) -> Turn:
@@ -598,7 +606,7 @@ class Engine:
         epoch = 1 if older is None else older.epoch + 1
         if not 0 < gateway <= GATEWAYS_MAX or epoch > SESSION_EPOCHS_MAX:
             return self._refuse(command, INVALID_FIELD)
-        self.sessions[gateway] = Session(epoch, 0)
+        self.sessions[gateway] = Session(gateway, epoch, 0)
         self._speaker = None
         return self._event(command, SessionOpened(gateway, epoch))
 

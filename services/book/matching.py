@@ -40,6 +40,7 @@ from services.book.model import (
 from services.book.side import Level, Resting, Side
 from services.book.triggers import Triggers
 from services.book.turn import Turn
+from services.exact import product
 from services.fees import PPM, fee
 from services.locks import lock
 
@@ -257,13 +258,21 @@ class Book:
             shown_lots = min(remaining_lots, place.terms.display_lots)
         self.put(order_id, place, shown_lots, remaining_lots - shown_lots, arrival)
 
-    def rest_whole(self, order_id: int, place: PlaceOrder, arrival: int) -> Order:
-        """What `rest` does, `placed` says and `changed` counts, for a plain order that nobody traded with."""
+    def rest_whole(self, order_id: int, place: PlaceOrder, arrival: int) -> Order | None:
+        """What `rest` does, `placed` says and `changed` counts, for a plain limit order; None if it would trade."""
+        ticks, lots, buys = place.price_ticks, place.quantity_lots, place.side == SIDE_BUY
+        if buys:
+            best = self.asks.best
+            if best is not None and best.price_ticks <= ticks:
+                return None
+        else:
+            best = self.bids.best
+            if best is not None and best.price_ticks >= ticks:
+                return None
         self.market_sequence += 1
-        lots, buys = place.quantity_lots, place.side == SIDE_BUY
         self.orders[order_id] = resting = Resting(order_id, place, arrival, lots)
         (self.bids if buys else self.asks).insert(resting)
-        locked = lock(buys, True, place.price_ticks, lots, 0, self.base_per_lot, self.quote_per_tick_lot)
+        locked = lock(buys, True, ticks, lots, 0, self.base_per_lot, self.quote_per_tick_lot)
         return Order(order_id, place, 0, ORDER_STATE_OPEN, CANCEL_CAUSE_UNSPECIFIED, locked)
 
     def put(self, order_id: int, place: PlaceOrder, shown_lots: int, hidden_lots: int, arrival: int) -> None:
@@ -288,6 +297,19 @@ class Book:
         self.cold = True
         self._note_expiry(order_id, place)
         return waiting
+
+    def is_quiet(self, time_ns: int) -> bool:
+        """Whether nothing is due here by then, and nobody is released because an order comes to rest or leaves."""
+        if self.market.state != MARKET_STATE_OPEN or self.auction_ticks > 0 or self.released or self.triggers.quoted:
+            return False
+        expires_ns = self.expiries.first(self.orders)
+        return expires_ns == 0 or expires_ns > time_ns
+
+    def is_plain(self, resting: Resting) -> bool:
+        """Whether the order rests, shows all of itself, and belongs to no group."""
+        if resting.level is None:
+            return False
+        return resting.order_id not in self.hidden and resting.order_id not in self.groups
 
     def keeps_something(self) -> bool:
         """Whether anything here is more than a plain order."""
@@ -594,7 +616,7 @@ class Book:
         order = maker.place
         left = self.left(maker) if self.hidden else maker.remaining_lots
         base_amount = lots * self.base_per_lot
-        quote_amount = price_ticks * lots * self.quote_per_tick_lot
+        quote_amount = product(price_ticks * lots, self.quote_per_tick_lot)
         maker_receives, taker_receives = base_amount, quote_amount
         if order.side == SIDE_SELL:
             maker_receives, taker_receives = quote_amount, base_amount

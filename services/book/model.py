@@ -3,12 +3,15 @@
 Names, fields and enum values are the proto's. Two things differ: amounts are unbounded ints of base units (strings on
 the wire), and a oneof is one attribute, `body`. Nothing here is changed once it is made: events and commands may be
 shared freely. Plain slotted classes, because mypyc makes C structs of them and dataclasses it does not. What
-most commands make is `acyclic`: the garbage collector need not know of it, for nothing here points back. Pure.
+most commands make is `acyclic`: the garbage collector need not know of it, for nothing here points back. Interpreted,
+what is placed, canceled and told most often is a struct of msgspec's instead (the end of this file). Pure.
 """
 
 from typing import ClassVar, Final, final
 
 from mypy_extensions import mypyc_attr
+
+from services.book.structs import in_place_of
 
 SIDE_UNSPECIFIED: Final = 0
 SIDE_BUY: Final = 1
@@ -1177,3 +1180,11 @@ class Event(Record):
         self.command_id = command_id
         self.market_sequence = market_sequence
         self.body = body
+
+
+globals().update(
+    in_place_of(
+        *(PlaceOrder, CancelOrder, ReplaceOrder, Command, Order, Trade, OrderPlaced, OrderCanceled),
+        *(OrderChanged, LevelChanged, BookChanged, OrdersChanged, Event),
+    )
+)

@@ -38,14 +38,16 @@ class Triggers:
     Attributes:
         current: of each order that waits, its heap and its entry there.
         trails: of each trailing stop its best price so far; 0 before the first trade.
+        quoted: how many of them look at a quote: whatever rests or leaves may then be what they wait for.
     """
 
-    __slots__ = ("_heaps", "current", "trails")
+    __slots__ = ("_heaps", "current", "quoted", "trails")
 
     def __init__(self) -> None:
         self._heaps: list[list[Entry]] = [[] for _ in range(WAITS)]
         self.current: dict[int, tuple[int, Entry]] = {}
         self.trails: dict[int, tuple[int, PlaceOrder, int]] = {}
+        self.quoted = 0
 
     def add(self, order_id: int, place: PlaceOrder, arrival: int, best_ticks: int) -> None:
         """An order waits; `best_ticks` is the best price that a trailing stop has seen, 0 for none."""
@@ -63,10 +65,13 @@ class Triggers:
         known = self.current.pop(order_id, None)
         self.trails.pop(order_id, None)
         if known is not None:
+            self.quoted -= known[0] >= ASK_RISES
             self._tidy(known[0])
 
     def follow(self, last_ticks: int) -> None:
         """There was a trade: trailing stops follow their best price."""
+        if not self.trails:
+            return
         for order_id, (best_ticks, place, arrival) in list(self.trails.items()):
             buys = place.side == SIDE_BUY
             if best_ticks == 0 or (last_ticks < best_ticks if buys else last_ticks > best_ticks):
@@ -74,6 +79,8 @@ class Triggers:
 
     def hit(self, last_ticks: int, ask_ticks: int, bid_ticks: int) -> int:
         """The next order whose price is there, which waits no more; 0 for none. A price of 0 is none."""
+        if not self.current:
+            return 0
         prices = (last_ticks, last_ticks, ask_ticks, ask_ticks, bid_ticks, bid_ticks)
         for heap_number in range(WAITS):
             price_ticks = prices[heap_number]
@@ -91,6 +98,8 @@ class Triggers:
         known = self.current.get(order_id)
         if known is not None and known[1] == entry:  # a trail at the first tick stays there
             return
+        if known is None:
+            self.quoted += heap_number >= ASK_RISES
         self.current[order_id] = (heap_number, entry)
         heappush(self._heaps[heap_number], entry)
         self._tidy(heap_number)

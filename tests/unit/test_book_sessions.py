@@ -44,19 +44,19 @@ def ids(gateway: int, epoch: int, first: int, count: int = 1) -> list[int]:
     ],
 )
 def test_after_a_restart(command_ids: list[int], outcome: str) -> None:
-    sessions = Sessions({1: Known(3, 10), 127: Known(1, 0)})
+    sessions = Sessions({1: Known(1, 3, 10), 127: Known(127, 1, 0)})
     assert attempt(sessions, command_ids) == outcome
 
 
 def test_a_refused_request_counts_nothing_in() -> None:
-    sessions = Sessions({1: Known(1, 0)})
+    sessions = Sessions({1: Known(1, 1, 0)})
     assert attempt(sessions, [*ids(1, 1, 1), *ids(1, 1, 3)]) == "OUT_OF_SEQUENCE"
     assert attempt(sessions, ids(1, 1, 1, 2)) == "taken"
     assert sessions.of(id_of(1, 1, 1)).in_flight == 2
 
 
 def test_a_command_may_take_several_numbers() -> None:
-    sessions = Sessions({1: Known(1, 0)})
+    sessions = Sessions({1: Known(1, 1, 0)})
     session = sessions.of(id_of(1, 1, 1))
     session.take(ids(1, 1, 1) + ids(1, 1, 4), [3, 1])
     with pytest.raises(Rejected):
@@ -66,7 +66,7 @@ def test_a_command_may_take_several_numbers() -> None:
 
 
 def test_the_window_opens_again() -> None:
-    sessions = Sessions({1: Known(1, 0)})
+    sessions = Sessions({1: Known(1, 1, 0)})
     assert attempt(sessions, ids(1, 1, 1, WINDOW_COMMANDS)) == "taken"
     assert attempt(sessions, ids(1, 1, WINDOW_COMMANDS + 1)) == "OVERLOADED"
     sessions.of(id_of(1, 1, 1)).in_flight -= 1
@@ -74,7 +74,7 @@ def test_the_window_opens_again() -> None:
 
 
 def test_a_newer_session_ends_the_older() -> None:
-    sessions = Sessions({1: Known(1, 5)})
+    sessions = Sessions({1: Known(1, 1, 5)})
     older = sessions.of(id_of(1, 1, 6))
     sessions.supersede(1)
     assert older.ending.is_set()
@@ -109,7 +109,7 @@ def test_of_two_that_open_at_once_the_first_never_speaks() -> None:
     ],
 )
 def test_gateways_share_one_seat_and_settlers_have_their_own(opens: int, gateway: int, answer: str) -> None:
-    sessions = Sessions({gateway: Known(1, 0)})
+    sessions = Sessions({gateway: Known(gateway, 1, 0)})
     with sessions.opening(opens):
         assert attempt(sessions, ids(gateway, 1, 1)) == answer
         sessions.opened(opens, 1)
@@ -124,7 +124,7 @@ def test_of_two_gateways_that_open_at_once_the_first_never_speaks() -> None:
 
 
 def test_closing_ends_all_and_the_first_reason_stays() -> None:
-    sessions = Sessions({1: Known(1, 0), 102: Known(1, 0)})
+    sessions = Sessions({1: Known(1, 1, 0), 102: Known(102, 1, 0)})
     superseded = sessions.of(id_of(102, 1, 1))
     sessions.supersede(102)
     sessions.close()

@@ -461,7 +461,7 @@ def test_an_old_session_ends_where_a_new_one_begins() -> None:
 
 def test_a_session_never_runs_into_the_next_one() -> None:
     engine = setup()
-    engine.sessions[1].last_number = SESSION_COMMANDS_MAX - 1
+    engine.sessions[1].next_id = engine.sessions[1].last_id
     engine.apply(m.Command(command_id_of(1, 1, SESSION_COMMANDS_MAX), TRANSFER), 10)
     assert engine.sessions[1].last_number == SESSION_COMMANDS_MAX
     with pytest.raises(AssertionError):
