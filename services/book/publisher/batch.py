@@ -16,6 +16,7 @@ class Batch:
     Attributes:
         incarnation: the journal's.
         journal_sequence: what is noted here is everything up to it.
+        time_ns: when that entry was.
         events: how many journal entries that were, those that do not concern us included.
         assets: new ones.
         markets: those that changed in any way; the fold is read when the batch is sealed.
@@ -28,6 +29,7 @@ class Batch:
 
     incarnation: str = ""
     journal_sequence: int = 0
+    time_ns: int = 0
     events: int = 0
     assets: list[AssetEvent] = field(default_factory=list)
     markets: dict[int, tuple[MarketEvent, Fold]] = field(default_factory=dict)

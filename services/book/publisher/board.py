@@ -83,7 +83,7 @@ class Board:
             self.book_bell.ring()
         batch.events += row.last - self.journal_sequence
         self.journal_sequence = row.last
-        batch.incarnation, batch.journal_sequence = self.incarnation, self.journal_sequence
+        batch.incarnation, batch.journal_sequence, batch.time_ns = self.incarnation, row.last, row.time_ns
 
     def beat(self) -> None:
         """The heartbeat interval has passed."""

@@ -1,6 +1,6 @@
 """The store's SQL, in the dialect that SQLite and PostgreSQL share. Pure text."""
 
-CURSOR = "SELECT incarnation, journal_sequence FROM journal_cursor WHERE single = 1"
+CURSOR = "SELECT incarnation, journal_sequence, time_ns FROM journal_cursor WHERE single = 1"
 ASSETS = "SELECT asset_id, symbol, decimals FROM assets"
 MARKETS = (
     "SELECT market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, state, rules,"
@@ -40,7 +40,8 @@ FIRST_CANDLE = (
 ORDERS = "SELECT whole, data FROM orders WHERE market_id = $1 ORDER BY journal_sequence"
 
 MOVE_CURSOR = (
-    "UPDATE journal_cursor SET incarnation = $1, journal_sequence = $2 WHERE single = 1 AND journal_sequence = $3"
+    "UPDATE journal_cursor SET incarnation = $1, journal_sequence = $2, time_ns = $3"
+    " WHERE single = 1 AND journal_sequence = $4"
 )
 INSERT_ASSET = "INSERT INTO assets (asset_id, symbol, decimals) VALUES ($1, $2, $3)"
 UPSERT_MARKET = (
@@ -76,5 +77,5 @@ DELETE_ORDERS = "DELETE FROM orders WHERE market_id = $1 AND journal_sequence < 
 WIPE = (
     *("DELETE FROM assets", "DELETE FROM markets", "DELETE FROM levels", "DELETE FROM changes", "DELETE FROM trades"),
     *("DELETE FROM candles", "DELETE FROM orders"),
-    "UPDATE journal_cursor SET incarnation = '', journal_sequence = 0 WHERE single = 1",
+    "UPDATE journal_cursor SET incarnation = '', journal_sequence = 0, time_ns = 0 WHERE single = 1",
 )

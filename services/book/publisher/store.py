@@ -75,9 +75,9 @@ class Store:
         Raises:
             StartError: the store is not what it was written as.
         """
-        ((board.incarnation, board.journal_sequence),) = await self._db.fetch(sql.CURSOR)
+        ((board.incarnation, board.journal_sequence, board.time_ns),) = await self._db.fetch(sql.CURSOR)
         self._stored_sequence = board.journal_sequence
-        self.batch = Batch(board.incarnation, board.journal_sequence)
+        self.batch = Batch(board.incarnation, board.journal_sequence, board.time_ns)
         for asset in await self._db.fetch(sql.ASSETS):
             board.add_asset(AssetEvent(*asset))
         for row in await self._db.fetch(sql.MARKETS):
@@ -97,7 +97,6 @@ class Store:
             if changes and [change.sequence for change in changes] != followed:
                 raise StartError(f"the stored changes of {topic.market.symbol} have gaps: start once with --rebuild")
             topic.restore(fold, changes)
-            board.time_ns = max(board.time_ns, time_ns)
 
     async def _load_levels(self, fold: Fold) -> None:
         for buys, price_ticks, lots in await self._db.fetch(sql.LEVELS, fold.market.market_id):
@@ -174,7 +173,7 @@ class Store:
         self._finishing.set()
 
     async def _flush(self) -> None:
-        batch, self.batch = self.batch, Batch(self.batch.incarnation, self.batch.journal_sequence)
+        batch, self.batch = self.batch, Batch(self.batch.incarnation, self.batch.journal_sequence, self.batch.time_ns)
         self._noted.clear()
         self._plenty.clear()
         self._room.set()
@@ -187,7 +186,7 @@ class Store:
         gives_up = clock() + RETRY_SECONDS_MAX
         while True:
             try:
-                ((_, now),) = await self._db.fetch(sql.CURSOR)
+                ((_, now, _),) = await self._db.fetch(sql.CURSOR)
                 if now != journal_sequence:
                     await self._db.write(statements)
                 break
@@ -206,7 +205,7 @@ class Store:
 
     def _statements(self, batch: Batch) -> list[Statement]:
         # First the guard: of two publishers on one store the second writer conflicts, and dies of it.
-        moved = (batch.incarnation, batch.journal_sequence, self._stored_sequence)
+        moved = (batch.incarnation, batch.journal_sequence, batch.time_ns, self._stored_sequence)
         statements = [Statement(sql.MOVE_CURSOR, [moved], expect=1)]
         touched = [(*side, *level) for side, sums in batch.levels.items() for level in sums.items()]
         levels, gone = [level for level in touched if level[-1]], [level[:-1] for level in touched if not level[-1]]

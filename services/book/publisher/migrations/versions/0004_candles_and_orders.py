@@ -37,6 +37,8 @@ def upgrade() -> None:
         sa.Column("data", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("market_id", "journal_sequence"),
     )
+    # The journal's time at the cursor: what is over must not begin again at the next start.
+    op.add_column("journal_cursor", sa.Column("time_ns", sa.BigInteger, nullable=False, server_default=sa.text("0")))
     op.execute("DELETE FROM assets")
     op.execute("DELETE FROM markets")
     op.execute("DELETE FROM levels")
