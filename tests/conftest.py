@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 import structlog
@@ -49,6 +50,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where scripts/test asked for everything, a skip fails the run, and so does a server that nobody spoke to."""
+    told: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if told is not None:  # one of several that share the tests: the others may have spoken to the rest
+        told.update(spoken_to=servers.spoken_to, skipped=skipped)
+        return
     unspoken = {"broker", "database", "node"} - servers.spoken_to.keys()
     no_skips = os.environ.get("CLEARBOOK_NO_SKIPS") == "1"
     all_servers = os.environ.get("CLEARBOOK_SERVERS_REQUIRED") == "1"
@@ -57,8 +62,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What one of several has to say, when it has ended."""
+    told: dict[str, Any] = getattr(node, "workeroutput", {})
+    servers.spoken_to.update(told.get("spoken_to", {}))
+    skipped.extend(told.get("skipped", []))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the servers that were really spoken to, and what was skipped."""
+    """Name the servers that were really spoken to, what tests have measured, and what was skipped."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
     for role, version in servers.spoken_to.items():
         terminalreporter.write_line(f"spoke to {role}: {version}")
     for nodeid in skipped:

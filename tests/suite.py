@@ -41,6 +41,9 @@ STOP_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.05
 LISTENING_PORTS = range(16_384, 32_760)
 """Linux gives outgoing connections those from 32,768."""
+WORKERS_MAX = 8
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""Which of several that share the tests this is: each takes ports of its own share."""
 PORT_NAMES = ("http", "gateway", "publisher", "book", "settler", "forward", "devchain")
 
 
@@ -49,9 +52,10 @@ def free_ports(count: int) -> list[int]:
     finds its port as it left it.
     """
     found: list[int] = []
+    share = len(LISTENING_PORTS) // WORKERS_MAX
     with ExitStack() as stack:
         while len(found) < count:
-            port = secrets.choice(LISTENING_PORTS)
+            port = LISTENING_PORTS[WORKER % WORKERS_MAX * share + secrets.randbelow(share)]
             try:
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
             except OSError:

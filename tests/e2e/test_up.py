@@ -26,6 +26,10 @@ STOP_SECONDS_MAX = 60
 ACCEPTED = re.compile(r'{"message":"Order submitted successfully","order_id":"(alice|bob)-[0-9a-f]{6}"}')
 
 
+EMBEDDED = os.environ | {"DATABASE_URL": "", "RABBITMQ_URI": "", "ETH_TESTNET_URL": ""}
+"""Ours, without servers that somebody may have started."""
+
+
 class Up:
     """A `clearbook up` with ports and data of its own."""
 
@@ -42,9 +46,8 @@ class Up:
     def running(self) -> Iterator[str]:
         """Yields what it says when it is up; afterwards Ctrl-C must end it well, and its children with it."""
         log = self.folder / "up.log"
-        blank = {"DATABASE_URL": "", "RABBITMQ_URI": "", "ETH_TESTNET_URL": ""}
         with log.open("wb") as out:
-            self.child = subprocess.Popen(self.argv(), env=os.environ | blank, stdout=out, stderr=out)
+            self.child = subprocess.Popen(self.argv(), env=EMBEDDED, stdout=out, stderr=out)
         try:
             deadline = time.monotonic() + READY_SECONDS_MAX
             while "Clearbook is up" not in (said := log.read_text()):
@@ -125,7 +128,7 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path, name: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", up.ports[name]))
         taken.listen()
-        done = subprocess.run(up.argv(), capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(up.argv(), env=EMBEDDED, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert f"{name}: cannot listen on 127.0.0.1:{up.ports[name]}: Address already in use" in done.stderr
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)

@@ -11,13 +11,12 @@ import os
 import random
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.faults.checks import check_all
 from tests.faults.witness import MARKETS, BookWatcher, Witness
 from tests.suite import Suite
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.backends import Backends
@@ -78,19 +77,18 @@ async def _kill(suite: Suite, name: str, broker: Backends | None) -> None:
     await suite.ready(name)
 
 
-async def test_kills_on_embedded_backends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_kills_on_embedded_backends(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     suite = Suite.embedded(tmp_path)
     try:
         await suite.start_all()
         figures = await rampage(suite, KILLS, SEED)
     finally:
         await suite.stop_all()
-    with capsys.disabled():
-        print(f"\n[embedded] {figures}")
+    record_property("figures", f"[embedded] {figures}")
 
 
 async def test_kills_on_production_backends(
-    tmp_path: Path, own_backends: Backends, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, own_backends: Backends, record_property: Callable[[str, object], None]
 ) -> None:
     suite = await Suite.production(tmp_path, own_backends)
     try:
@@ -98,5 +96,4 @@ async def test_kills_on_production_backends(
         figures = await rampage(suite, KILLS, SEED, own_backends)
     finally:
         await suite.stop_all()
-    with capsys.disabled():
-        print(f"\n[RabbitMQ, PostgreSQL, Anvil] {figures}")
+    record_property("figures", f"[RabbitMQ, PostgreSQL, Anvil] {figures}")
