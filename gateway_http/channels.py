@@ -10,11 +10,14 @@ from typing import Final
 import grpc
 
 from gateway_http.limits import SOCKETS_MAX
+from services.errors import Reason, Rejected
 from services.runtime import rpc
 
 STREAMS_SOCKET_MAX: Final = 2
 """Of one socket: its session, and its account."""
-CHANNELS: Final = -(-SOCKETS_MAX * STREAMS_SOCKET_MAX // rpc.CONCURRENT_STREAMS_MAX)
+STREAMS_BESIDE_MAX: Final = 2_000
+"""Listen keys, requests that take several calls, and sockets with more accounts than one."""
+CHANNELS: Final = -(-(SOCKETS_MAX * STREAMS_SOCKET_MAX + STREAMS_BESIDE_MAX) // rpc.CONCURRENT_STREAMS_MAX)
 
 
 class Channels:
@@ -27,8 +30,14 @@ class Channels:
 
     @contextmanager
     def one(self) -> Iterator[grpc.aio.Channel]:
-        """The connection with the fewest calls, which carries one more until the block ends."""
+        """The connection with the fewest calls, which carries one more until the block ends.
+
+        Raises:
+            Rejected: OVERLOADED, all carry as many as they can.
+        """
         place = min(range(len(self._calls)), key=self._calls.__getitem__)
+        if self._calls[place] >= rpc.CONCURRENT_STREAMS_MAX:
+            raise Rejected(Reason.OVERLOADED)
         self._calls[place] += 1
         try:
             yield self._channels[place]

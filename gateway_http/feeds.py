@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import grpc
@@ -81,6 +82,8 @@ class Feed:
         self.market = market.market
         self.book = LocalBook(market)
         self.subscribers: set[Subscriber] = set()
+        self.listeners: set[Callable[[wire.StreamOrderBookResponse], None]] = set()
+        """Told of each message that changed the book, when it has."""
         self._live = asyncio.Event()
         """Set while a subscription stands and the book is as it says. Without one the book may be of yesterday."""
 
@@ -108,7 +111,7 @@ class Feed:
                 changed = self.book.apply(message)
                 self._live.set()
                 if changed:
-                    self._publish()
+                    self._publish(message)
         except OutOfStep as error:
             logger.warning("book out of step", market=self.market, why=str(error))
             self.book = LocalBook(self._market)
@@ -116,7 +119,9 @@ class Feed:
             self._live.clear()
             call.cancel()
 
-    def _publish(self) -> None:
+    def _publish(self, message: wire.StreamOrderBookResponse) -> None:
+        for listener in self.listeners:
+            listener(message)
         if self.subscribers:
             frame = self.frame()
             for subscriber in self.subscribers:

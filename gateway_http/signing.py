@@ -129,7 +129,11 @@ def logon(params: Mapping[str, msgspec.Raw]) -> SignedRequest:
 
     Numbers count as they were written. Raises Rejected(INVALID_FIELD) for what is neither text nor a whole number.
     """
-    texts = {name: _parameter(name, raw) for name, raw in params.items()}
+    return signed_texts({name: _parameter(name, raw) for name, raw in params.items()})
+
+
+def signed_texts(texts: Mapping[str, str]) -> SignedRequest:
+    """The signature among parameters of a WebSocket: signed are the others, sorted by name, joined as in a query."""
     covered = "&".join(f"{name}={texts[name]}" for name in sorted(texts) if name != "signature").encode()
     return SignedRequest(
         key_id=_text(texts.get("apiKey", "").encode(), KEY_CHARS_MAX),

@@ -31,6 +31,8 @@ class State:
         self.forward = Forward(forward_address, tls)
         self.feeds = Feeds(publisher_address, closing, public_tls)
         self.publisher = rpc.connect(publisher_address, public_tls)
+        self.streams = rpc.connect(publisher_address, public_tls)
+        """Of market data other than books: feeds have a connection of their own."""
         self._channels = {
             "order_gateway": rpc.connect(forward_address, tls, role=Role.GATEWAY),
             "publisher": self.publisher,
@@ -46,5 +48,6 @@ class State:
         """Closes all channels."""
         await self.feeds.close()
         await self.forward.close()
+        await self.streams.close()
         for channel in self._channels.values():
             await channel.close()

@@ -6,13 +6,15 @@ from clearbook.v1 import book_service_pb2_grpc as services
 
 from gateway_http.binance.accounts import Accounts
 from gateway_http.binance.asking import Asker, Caller
+from gateway_http.binance.hub import Hub
+from gateway_http.binance.listen_keys import ListenKeys
 from gateway_http.binance.market_data import MarketData, now_ms
 from gateway_http.binance.markets import Markets
 from gateway_http.binance.parameters import Params
 from gateway_http.binance.refusals import STALE, Refused, in_words, missing
 from gateway_http.binance.routes import Route, table
 from gateway_http.binance.trading import Trading
-from gateway_http.binance.usage import Usage
+from gateway_http.binance.usage import WEIGHT_HEADER, Usage
 from gateway_http.state import State
 from services.errors import Reason, Rejected
 from services.runtime.limits import of_ip
@@ -29,6 +31,9 @@ class Exchange:
     Attributes:
         routes: by method and path.
         methods: by the name of the WebSocket API.
+        markets: by symbol.
+        hub: the market streams.
+        listen_keys: those that live.
     """
 
     def __init__(self, state: State) -> None:
@@ -36,11 +41,13 @@ class Exchange:
         self.state = state
         self.stub = services.BookServiceStub(state.publisher)
         self.markets = Markets(self.stub, state.closing)
-        weight_a_minute = state.limits.requests.rate.per_second * SECONDS_PER_MINUTE
-        data = MarketData(self.stub, self.markets, state.feeds, weight_a_minute)
-        listed = table(data, Trading(self.markets, state.feeds), Accounts(self.markets))
+        self._weight = state.limits.requests.rate.per_second * SECONDS_PER_MINUTE
+        data = MarketData(self.stub, self.markets, state.feeds, self._weight)
+        self.listen_keys = ListenKeys()
+        listed = table(data, Trading(self.markets, state.feeds), Accounts(self.markets), self.listen_keys)
         self.routes = {(route.method, route.path): route for route in listed}
         self.methods = {route.name: route for route in listed}
+        self.hub = Hub(services.BookServiceStub(state.streams), self.markets, state.feeds, state.closing)
         self._usage = Usage()
 
     async def answer(self, route: Route, params: Params, caller: Caller) -> Any:
@@ -50,11 +57,10 @@ class Exchange:
             Refused: in Binance's words.
         """
         told = caller.told
-        address = of_ip(caller.peer)
-        told |= self._usage.asked(address, route.weight, now_ms())
+        self.count(caller, route.weight)
         try:
             if route.public is not None:
-                self.state.limits.requests.take(address, told)
+                self.state.limits.requests.take(of_ip(caller.peer), told)
                 return await route.public(params)
             assert route.private is not None, "a route answers everybody, or those who say who they are"
             words = await route.private(params, Asker(self.state.forward, caller))
@@ -64,6 +70,15 @@ class Exchange:
             key = caller.signed.key_id if caller.signed is not None else ""
             told |= self._usage.placed(key, route.orders, now_ms())
         return words
+
+    def count(self, caller: Caller, weight: int) -> None:
+        """One more request of a caller, whom it is told."""
+        caller.told.update(self._usage.asked(of_ip(caller.peer), weight, now_ms()))
+
+    def rate_limits(self, told: dict[str, str]) -> list[dict[str, Any]]:
+        """What was told of a request's limits, as the WebSocket API has it."""
+        weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": self._weight}
+        return [weight | {"count": int(told.get(WEIGHT_HEADER, "0"))}]
 
 
 def why(rejected: Rejected, caller: Caller) -> Refused:

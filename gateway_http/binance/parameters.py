@@ -25,7 +25,8 @@ NAME_CHARS_SHOWN_MAX: Final = 32
 INTEGER_DIGITS_MAX: Final = 19
 LIST_ITEMS_MAX: Final = 1_000
 INT64_MAX: Final = 2**63 - 1
-OF_SIGNING: Final = frozenset({"timestamp", "recvWindow", "signature", "apiKey"})
+OF_REQUEST: Final = frozenset({"timestamp", "recvWindow", "signature", "apiKey", "returnRateLimits"})
+"""Of the request and its signature, not of what it asks for."""
 
 _DECIMAL: Final = re.compile(r"[0-9]{1,40}(?:\.[0-9]{1,40})?", re.ASCII)
 _INTEGER: Final = re.compile(rf"[0-9]{{1,{INTEGER_DIGITS_MAX}}}", re.ASCII)
@@ -54,7 +55,7 @@ class Params:
     def __init__(self, given: Mapping[str, str]) -> None:
         """Those that a request has; the ones of its signature are none of ours."""
         self._given = given
-        self._read = set(OF_SIGNING)
+        self._read = set(OF_REQUEST)
 
     def also(self, more: Mapping[str, str]) -> "Params":
         """The same, and what the route itself says."""

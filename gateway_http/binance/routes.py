@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway_http.binance.accounts import Accounts
 from gateway_http.binance.asking import Asker
+from gateway_http.binance.listen_keys import ListenKeys
 from gateway_http.binance.market_data import MarketData
 from gateway_http.binance.parameters import Params
 from gateway_http.binance.trading import Trading
@@ -37,7 +38,7 @@ class Route(NamedTuple):
     orders: int = 0
 
 
-def table(data: MarketData, trading: Trading, accounts: Accounts) -> list[Route]:
+def table(data: MarketData, trading: Trading, accounts: Accounts, keys: ListenKeys) -> list[Route]:
     """All routes. The weights are Binance's, as far as they do not depend on parameters."""
 
     def public(path: str, name: str, weight: int, answer: Public) -> Route:
@@ -76,4 +77,7 @@ def table(data: MarketData, trading: Trading, accounts: Accounts) -> list[Route]
         private("GET", "account", "account.status", 20, accounts.account),
         private("GET", "account/commission", "account.commission", 20, accounts.commission),
         private("GET", "myTrades", "myTrades", 20, accounts.trades),
+        private("POST", "userDataStream", "userDataStream.start", 2, keys.make),
+        Route("PUT", f"{PREFIX}userDataStream", "userDataStream.ping", 2, public=keys.keep),
+        Route("DELETE", f"{PREFIX}userDataStream", "userDataStream.stop", 2, public=keys.end),
     ]

@@ -5,6 +5,7 @@ from typing import Final
 
 COUNTED_MAX: Final = 10_000
 """Addresses or keys in one span of time; what comes on top of them is told of itself alone."""
+WEIGHT_HEADER: Final = "x-mbx-used-weight-1m"
 MS_PER_SECOND: Final = 1_000
 MINUTE_MS: Final = 60 * MS_PER_SECOND
 TEN_SECONDS_MS: Final = 10 * MS_PER_SECOND
@@ -40,7 +41,7 @@ class Usage:
     def asked(self, address: str, weight: int, now_ms: int) -> dict[str, str]:
         """One more request of an address; its headers."""
         used = str(self._weights.add(address, weight, now_ms))
-        return {"x-mbx-used-weight": used, "x-mbx-used-weight-1m": used}
+        return {"x-mbx-used-weight": used, WEIGHT_HEADER: used}
 
     def placed(self, key: str, orders: int, now_ms: int) -> dict[str, str]:
         """So many more orders of a key; their headers."""
