@@ -61,5 +61,6 @@ async def run(suite: Suite, clients: Clients, market: Traded) -> Run:
     return script
 
 
-async def test_ccxt(run: Run) -> None:
-    await run("ccxt_rest")
+@pytest.mark.parametrize("name", ["ccxt_rest", "ccxt_streams", "python_binance", "binance_sdk"])
+async def test_clients_as_they_are(run: Run, name: str) -> None:
+    await run(name)  # it says what is wrong by its exit code
