@@ -11,7 +11,8 @@ Numbers are plain decimal strings, in and out, exactly as on the wire: make Deci
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -21,17 +22,23 @@ from clearbook.v1 import book_service_pb2_grpc as book_grpc
 from clearbook.v1 import order_service_pb2 as order_pb
 from clearbook.v1 import order_service_pb2_grpc as order_grpc
 
-from clearbook.book import LocalBook, OutOfStep
+from clearbook.book import Followed, LocalBook, OutOfStep
 from clearbook.credentials import Bearer, Credential, User, with_credential
+from clearbook.orders_book import LocalOrders
+from clearbook.streams import AGAIN, RETRY_SECONDS_MAX, RETRY_SECONDS_MIN, reconnected
 
 CALL_SECONDS_MAX = 10.0
 """How long a call is tried, again and again while the exchange is away."""
-SILENCE_SECONDS_MAX = 20.0
-"""A stream that says nothing for so long is dead: heartbeats come more often."""
-RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.1, 2.0
 
-_AGAIN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
-_LOST = _AGAIN | {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
+INTERVALS = dict(
+    zip(
+        ["1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"],
+        book_pb.CandleInterval.values()[1:],
+        strict=True,
+    )
+)
+"""The lengths of candles, by their usual names."""
+
 _SIDES = {"buy": order_pb.SIDE_BUY, "sell": order_pb.SIDE_SELL}
 
 T = TypeVar("T")
@@ -174,6 +181,39 @@ class Client:
         response = await _insist(lambda seconds: self._books.ListMarkets(request, timeout=seconds))
         return {market.market: market for market in response.markets}
 
+    async def tickers(self, *markets: str) -> dict[str, book_pb.Ticker]:
+        """The tickers of some markets, or of all, by name."""
+        request = book_pb.ListTickersRequest(markets=markets)
+        response = await _insist(lambda seconds: self._books.ListTickers(request, timeout=seconds))
+        return {ticker.market: ticker for ticker in response.tickers}
+
+    async def candles(
+        self, market: str, interval: str, *, start_seconds: int | None = None, end_seconds: int | None = None
+    ) -> AsyncGenerator[book_pb.Candle, None]:
+        """Yields a market's candles, oldest first, up to the one of now.
+
+        Args:
+            market: for example BTC-USD.
+            interval: "1s" to "1M", see INTERVALS.
+            start_seconds: none that begins before it, seconds since 1970.
+            end_seconds: none that begins then or later.
+
+        Raises:
+            KeyError: no such interval.
+        """
+        request = book_pb.ListCandlesRequest(market=market, interval=INTERVALS[interval], oldest_first=True)
+        if start_seconds is not None:
+            request.start_time.seconds = start_seconds
+        if end_seconds is not None:
+            request.end_time.seconds = end_seconds
+        while True:
+            page = await _insist(lambda seconds: self._books.ListCandles(request, timeout=seconds))
+            for candle in page.candles:
+                yield candle
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return
+
     async def follow_book(self, market: str, depth: int = 0) -> AsyncGenerator[LocalBook, None]:
         """Yields the market's book, the same object, after its first snapshot and after every change. Ends never.
 
@@ -187,28 +227,64 @@ class Client:
             KeyError: no such market.
         """
         book = LocalBook((await self.markets())[market], depth)
-        delay, resume = RETRY_SECONDS_MIN, False
+        async with aclosing(self._follow_local(book, market, depth, book_pb.BOOK_DETAIL_L2, resumes=not depth)) as told:
+            async for _ in told:
+                yield book
+
+    async def follow_orders(self, market: str) -> AsyncGenerator[LocalOrders, None]:
+        """Yields the market's book by orders (L3), the same object, as follow_book does; there is no resuming.
+
+        Raises:
+            KeyError: no such market.
+        """
+        book = LocalOrders((await self.markets())[market])
+        async with aclosing(self._follow_local(book, market, 0, book_pb.BOOK_DETAIL_L3, resumes=False)) as told:
+            async for _ in told:
+                yield book
+
+    async def follow_tickers(self, *markets: str) -> AsyncGenerator[book_pb.Ticker, None]:
+        """Yields the tickers of some markets, or of all, and then each that has changed. Ends never."""
+        request = book_pb.StreamTickersRequest(markets=markets)
+        async with aclosing(reconnected(lambda: self._books.StreamTickers(request))) as messages:
+            async for message in messages:
+                for ticker in message.tickers:
+                    yield ticker
+
+    async def follow_candles(self, market: str, interval: str) -> AsyncGenerator[book_pb.Candle, None]:
+        """Yields the market's candle of now, and then each as it changes, closes and begins, all of them. Ends never.
+
+        A candle replaces the one before with the same start_time.
+
+        Args:
+            market: for example BTC-USD.
+            interval: "1s" to "1M", see INTERVALS.
+
+        Raises:
+            KeyError: no such interval.
+        """
+        request = book_pb.StreamCandlesRequest(market=market, interval=INTERVALS[interval])
+        async with aclosing(reconnected(lambda: self._books.StreamCandles(request))) as messages:
+            async for message in messages:
+                for candle in message.candles:
+                    yield candle
+                    request.start_time.CopyFrom(candle.start_time)
+
+    async def _follow_local(
+        self, book: Followed, market: str, depth: int, detail: book_pb.BookDetail.ValueType, *, resumes: bool
+    ) -> AsyncGenerator[None, None]:
+        """Yields whenever the book has changed."""
+        request = book_pb.StreamOrderBookRequest(market=market, depth=depth, detail=detail)
         while True:
-            request = book_pb.StreamOrderBookRequest(market=market, depth=depth)
-            if resume and not depth:
-                request.resume_from_sequence, request.incarnation = book.sequence, book.incarnation
-            call = self._books.StreamOrderBook(request)
             try:
-                async for message in _alive(call):
-                    if book.apply(message):
-                        yield book
-                    resume, delay = True, RETRY_SECONDS_MIN
+                async with aclosing(reconnected(lambda: self._books.StreamOrderBook(request))) as messages:
+                    async for message in messages:
+                        if book.apply(message):
+                            yield
+                        if resumes:
+                            request.resume_from_sequence, request.incarnation = book.sequence, book.incarnation
             except OutOfStep:
-                resume = False
-            except TimeoutError:
-                pass  # it went silent: again
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in _LOST:
-                    raise
-            finally:
-                call.cancel()
-            await asyncio.sleep(random.uniform(delay / 2, delay))
-            delay = min(delay * 2, RETRY_SECONDS_MAX)
+                request.resume_from_sequence = 0
+                await asyncio.sleep(random.uniform(RETRY_SECONDS_MIN / 2, RETRY_SECONDS_MIN))
 
 
 def _named(order: order_pb.PlaceOrderRequest) -> order_pb.PlaceOrderRequest:
@@ -227,19 +303,6 @@ def _channel(address: str, root_certificates: bytes | None) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(root_certificates))
 
 
-async def _alive(
-    call: grpc.aio.UnaryStreamCall[book_pb.StreamOrderBookRequest, book_pb.StreamOrderBookResponse],
-) -> AsyncIterator[book_pb.StreamOrderBookResponse]:
-    """The messages of a stream until it ends. Raises TimeoutError when it goes silent."""
-    while True:
-        async with asyncio.timeout(SILENCE_SECONDS_MAX):
-            message = await call.read()
-        if isinstance(message, book_pb.StreamOrderBookResponse):
-            yield message
-        else:
-            return
-
-
 async def _insist(call: Callable[[float], Awaitable[T]]) -> T:
     """Calls until there is an answer or a refusal, for CALL_SECONDS_MAX at most."""
     clock = asyncio.get_running_loop().time
@@ -248,7 +311,7 @@ async def _insist(call: Callable[[float], Awaitable[T]]) -> T:
         try:
             return await call(max(ends - clock(), RETRY_SECONDS_MIN))
         except grpc.aio.AioRpcError as error:
-            if error.code() not in _AGAIN or clock() + delay >= ends:
+            if error.code() not in AGAIN or clock() + delay >= ends:
                 raise
         await asyncio.sleep(random.uniform(delay / 2, delay))
         delay = min(delay * 2, RETRY_SECONDS_MAX)

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from clearbook.v1 import book_service_pb2_grpc
 
 from clearbook.book import LocalBook
 from clearbook.client import Client
+from clearbook.orders_book import LocalOrders
 from services.book import model as m
 from services.errors import Reason
 from services.runtime import rpc
@@ -32,6 +33,12 @@ SECONDS_MAX = 30.0
 STALL_SECONDS = 2.0
 BTC_USD = "BTC-USD"
 WHOLE = pb.StreamOrderBookRequest(market=BTC_USD)
+SUBSCRIPTIONS = [
+    pb.MarketDataSubscription(id=1, order_book=WHOLE),
+    pb.MarketDataSubscription(id=2, trades=pb.StreamTradesRequest(market=BTC_USD)),
+    pb.MarketDataSubscription(id=3, order_book=pb.StreamOrderBookRequest(market=BTC_USD, detail=pb.BOOK_DETAIL_L3)),
+    pb.MarketDataSubscription(id=4, tickers=pb.StreamTickersRequest()),
+]
 
 
 class Process:
@@ -134,7 +141,8 @@ async def test_killed_again_and_again_it_never_loses_a_change_nor_a_trade(tmp_pa
         async with Client(market_data=process.address) as client:
             watched = Watched(client, process.address)
             async with alive(flow, book), asyncio.TaskGroup() as group:
-                following = [group.create_task(watched.book()), group.create_task(watched.trades())]
+                watching = (watched.book(), watched.trades(), watched.orders(), watched.candles())
+                following = [group.create_task(each) for each in watching]
                 for _ in range(5):
                     await asyncio.sleep(pick.uniform(0.1, 0.8))
                     await process.kill()
@@ -146,10 +154,12 @@ async def test_killed_again_and_again_it_never_loses_a_change_nor_a_trade(tmp_pa
             local = await caught_up(client.follow_book(BTC_USD), flow)
             assert counted(local.bids) == flow.levels(1, True)
             assert counted(local.asks) == flow.levels(1, False)
+            await watched.expect_orders(flow)
         assert watched.lost == []
         assert watched.sequences[-1] - watched.sequences[0] > 300  # LocalBook has checked that each follows on the last
         assert len(watched.trade_ids) > 20
         assert watched.trade_ids == list(range(1, watched.trade_ids[-1] + 1))
+        await watched.expect_candles()
 
 
 class Watched:
@@ -160,6 +170,8 @@ class Watched:
         self.sequences: list[int] = []
         self.trade_ids: list[int] = []
         self.lost: list[str] = []
+        self.candle_by_start: dict[int, pb.Candle] = {}
+        self.orders_seen = 0
 
     async def book(self) -> None:
         """Resumes by hand: a snapshot but the first would mean that something was lost."""
@@ -188,6 +200,58 @@ class Watched:
                     async for message in stub.StreamTrades(request):
                         self.trade_ids += [trade.trade_id for trade in message.trades]
                 await asyncio.sleep(0.02)
+
+    async def orders(self) -> None:
+        """From a snapshot after each break: LocalOrders checks that each change follows, and the sum of all orders."""
+        local = LocalOrders((await self._client.markets())[BTC_USD])
+        request = pb.StreamOrderBookRequest(market=BTC_USD, detail=pb.BOOK_DETAIL_L3)
+        async with rpc.connect(self._address) as channel:
+            stub = book_service_pb2_grpc.BookServiceStub(channel)
+            while True:
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    async for message in stub.StreamOrderBook(request):
+                        self.orders_seen += local.apply(message)
+                await asyncio.sleep(0.02)
+
+    async def candles(self) -> None:
+        """Each second's, from the last one that was told: it may have changed."""
+        told = self.candle_by_start
+        request = pb.StreamCandlesRequest(market=BTC_USD, interval=pb.CANDLE_INTERVAL_1_SECOND)
+        async with rpc.connect(self._address) as channel:
+            stub = book_service_pb2_grpc.BookServiceStub(channel)
+            while True:
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    async for message in stub.StreamCandles(request):
+                        for candle in message.candles:
+                            start = candle.start_time.seconds
+                            if told and not max(told) <= start <= max(told) + 1:
+                                self.lost.append(f"candle {start} after {max(told)}")
+                            told[start] = candle
+                            request.start_time.seconds = start
+                await asyncio.sleep(0.02)
+
+    async def expect_orders(self, flow: Flow) -> None:
+        """They were followed through all kills, and are the engine's, in their lines."""
+        assert self.orders_seen > 100
+        async with asyncio.timeout(SECONDS_MAX), aclosing(self._client.follow_orders(BTC_USD)) as books:
+            async for book in books:
+                if book.sequence == sequence(flow):
+                    break
+        for side, told in ((flow.engine.books[1].bids, book.bids), (flow.engine.books[1].asks, book.asks)):
+            engine = [order.order_id for level in side.levels_best_first() for order in level.orders()]
+            assert [order.order_id for order in told] == engine
+
+    async def expect_candles(self) -> None:
+        """Those that were followed through all kills are those that are listed, and sum up to all trades since."""
+        first, (*closed, _) = min(self.candle_by_start), sorted(self.candle_by_start)
+        async with Client(market_data=self._address) as client:
+            listed = [each async for each in client.candles(BTC_USD, "1s", start_seconds=first)]
+        by_start = {candle.start_time.seconds: candle for candle in listed}
+        assert len(closed) > 2
+        for start in closed:
+            assert self.candle_by_start[start] == by_start[start], start
+        ids = [(candle.first_trade_id, candle.last_trade_id) for candle in listed if candle.trade_count]
+        assert [begin for begin, _ in ids[1:]] == [end + 1 for _, end in ids[:-1]]
 
 
 def narrow(address: str) -> grpc.aio.Channel:
@@ -232,11 +296,15 @@ async def test_who_stalls_is_cut_off_and_told_and_nobody_else_notices(tmp_path: 
         before = process.memory_bytes()
         async with contextlib.AsyncExitStack() as stack:
             channels = [await stack.enter_async_context(narrow(process.address)) for _ in range(30)]
-            stalled: list[Any] = [
-                book_service_pb2_grpc.BookServiceStub(channel).StreamOrderBook(WHOLE) for channel in channels
-            ]
+            stubs = [book_service_pb2_grpc.BookServiceStub(channel) for channel in channels]
+            stalled: list[Any] = [stub.StreamOrderBook(WHOLE) for stub in stubs[:20]]
+            many: list[Any] = [stub.StreamMarketData() for stub in stubs[20:]]
+            for call in many:
+                await call.write(pb.StreamMarketDataRequest(subscribe=SUBSCRIPTIONS))
+                assert (await call.read()).acknowledgement.state == pb.SUBSCRIPTION_STATE_ACCEPTED
+            stalled += many
             for call in stalled:
-                await call.read()  # the snapshot, and from then on nothing
+                await call.read()  # the snapshot, or another answer, and from then on nothing
             clock = asyncio.get_running_loop().time
             slowest = 0.0
             for burst in range(150):
