@@ -18,9 +18,9 @@ class _Side:
 
     def __init__(self, price_decimals: int, *, buys: bool) -> None:
         self._decimals, self._sign = price_decimals, -1 if buys else 1
-        self._orders: dict[int, book_pb.BookOrder] = {}
+        self._orders: dict[str, book_pb.BookOrder] = {}
         self._prices: list[int] = []
-        self._lines: dict[int, dict[int, int]] = {}
+        self._lines: dict[int, dict[str, int]] = {}
         """By price: order id to priority."""
 
     def replace(self, orders: Iterable[book_pb.BookOrder]) -> None:

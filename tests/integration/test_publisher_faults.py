@@ -238,7 +238,7 @@ class Watched:
                 if book.sequence == sequence(flow):
                     break
         for side, told in ((flow.engine.books[1].bids, book.bids), (flow.engine.books[1].asks, book.asks)):
-            engine = [order.order_id for level in side.levels_best_first() for order in level.orders()]
+            engine = [str(order.order_id) for level in side.levels_best_first() for order in level.orders()]
             assert [order.order_id for order in told] == engine
 
     async def expect_candles(self) -> None:

@@ -313,7 +313,7 @@ async def test_orders_are_told_one_by_one_and_remembered(url: str) -> None:
                     ours.apply(await call.read())
             for buys, told in ((True, ours.bids), (False, ours.asks)):
                 side = flow.engine.books[1].bids if buys else flow.engine.books[1].asks
-                engine = [order.order_id for level in side.levels_best_first() for order in level.orders()]
+                engine = [str(order.order_id) for level in side.levels_best_first() for order in level.orders()]
                 assert [order.order_id for order in told] == engine
             shown = await publisher.stub.GetOrderBook(
                 pb.GetOrderBookRequest(market=BTC_USD, depth=5_000, detail=pb.BOOK_DETAIL_L3)

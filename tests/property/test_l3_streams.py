@@ -30,11 +30,11 @@ L2 = [Asked(depth, False, 1, pace) for depth in (0, 1, 5) for pace in PACES[1:]]
 GROUPED = [Asked(depth, False, group, pace) for group in GROUPS for depth in (0, 3) for pace in PACES]
 
 
-def lines(flow: Flow, market_id: int, buys: bool) -> list[tuple[int, int, int]]:
+def lines(flow: Flow, market_id: int, buys: bool) -> list[tuple[str, int, int]]:
     """(order_id, price, what it shows) of all orders in the engine's book, best price first, each line in its order."""
     book = flow.engine.books[market_id]
     return [
-        (resting.order_id, level.price_ticks, resting.remaining_lots)
+        (str(resting.order_id), level.price_ticks, resting.remaining_lots)
         for level in (book.bids if buys else book.asks).levels_best_first()
         for resting in level.orders()
     ]

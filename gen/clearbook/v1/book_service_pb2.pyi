@@ -501,8 +501,8 @@ class BookOrder(_message.Message):
     QUANTITY_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
-    order_id: _builtins.int
-    """Its order_id."""
+    order_id: _builtins.str
+    """As OrderService has it."""
     price: _builtins.str
     """Printed with the market's decimals."""
     quantity: _builtins.str
@@ -516,7 +516,7 @@ class BookOrder(_message.Message):
     def __init__(
         self,
         *,
-        order_id: _builtins.int = ...,
+        order_id: _builtins.str = ...,
         price: _builtins.str = ...,
         quantity: _builtins.str = ...,
         priority: _builtins.int = ...,
@@ -954,7 +954,7 @@ class StreamTradesRequest(_message.Message):
     after_trade_id: _builtins.int
     """The last trade_id that the client has; replays what follows. Absent: live only, from the next trade on."""
     slow_reader: Global___SlowReader.ValueType
-    """What happens when the reader is more than 2,500 messages behind."""
+    """What happens when the reader, once it has caught up, is more than 2,500 trades behind."""
     def __init__(
         self,
         *,

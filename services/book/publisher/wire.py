@@ -260,7 +260,7 @@ def _line_up(fold: Fold, buys: bool, depth: int | None = None) -> list[pb.BookOr
 
 def _order(market: Market, order: Resting, lots: int) -> pb.BookOrder:
     return pb.BookOrder(
-        order_id=order.order_id,
+        order_id=str(order.order_id),
         price=market.format_price(order.price_ticks),
         quantity=market.format_quantity(lots),
         priority=order.priority,
