@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from clearbook.v1 import book_service_pb2 as pb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from services.book.publisher.grouped import grouped
 from services.book.publisher.pace import Pace
 from services.book.publisher.subscriber import Subscriber
 from services.book.publisher.topic import Topic
+from services.errors import Reason, Rejected
 from tests.book_flow import Flow
 
 PACES = (Pace.EACH, Pace.TENTH, Pace.SECOND)
@@ -52,9 +54,15 @@ class Reader:
         self._subscriber = Subscriber(topic, self._kept.__enter__(), "flow")
 
     def drain(self) -> None:
-        while told := self._subscriber.ready():
-            for data in told:
-                (self.orders if self.asked.orders else self.levels).apply(pb.StreamOrderBookResponse.FromString(data))
+        while self.told():
+            pass
+
+    def told(self) -> list[pb.StreamOrderBookResponse]:
+        """The next messages, which are applied."""
+        messages = [pb.StreamOrderBookResponse.FromString(data) for data in self._subscriber.ready()]
+        for message in messages:
+            (self.orders if self.asked.orders else self.levels).apply(message)
+        return messages
 
     def leave(self) -> None:
         self._kept.__exit__(None, None, None)
@@ -112,6 +120,28 @@ def test_every_view_comes_to_the_engines_book(seed: int, rows: list[int]) -> Non
     for buys, told in ((True, shown.levels.bids), (False, shown.levels.asks)):
         market = topic.market
         assert told == [(market.format_price(p), market.format_quantity(q)) for p, q in whole.top(buys, 3)]
+
+
+def test_many_orders_come_in_several_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow, board, batch = Flow(seed=3, special=True), Board(), Batch()
+    for _ in range(40):
+        flow.some(20)
+    for number in range(60):
+        flow.place(1, m.SIDE_BUY, 2_000_000 + number % 40, 100)
+    for row in flow.rows:
+        board.apply(wire.row(row), batch)
+    monkeypatch.setattr(wire, "ORDERS_MAX", 7)
+    topic, reader = board.topics[1], Reader(board.topics[1], Asked(0, True))
+    messages = reader.told()
+    assert len(messages) > 5
+    assert {message.WhichOneof("kind") for message in messages[1:]} == {"delta"}
+    reader.expect_orders(flow)
+    with pytest.raises(Rejected) as caught:
+        wire.book_of_orders(topic.fold, 20, 0)
+    assert caught.value.reason is Reason.TOO_LARGE
+    board.apply(wire.row(flow.some(30)), batch)
+    reader.drain()
+    reader.expect_orders(flow)
 
 
 def test_an_iceberg_that_shows_more_goes_behind_the_others() -> None:

@@ -36,14 +36,14 @@ class Subscriber:
         self._view, self._incarnation, self._patient = view, incarnation, patient
         self.bells: tuple[Bell, ...] = (view.bell,)
         position = None if resume_from is None else view.window.position_of(resume_from)
-        self._first: bytes | None = None
+        self._first: list[bytes] = []
         if resume_from is None or position is None:
             self._sequence, self._first = view.snapshot(False, incarnation)
             position = view.window.head
         else:
             self._sequence = resume_from
             if position == view.window.head:  # the first message never waits
-                self._first = wire.heartbeat(self._sequence, incarnation)
+                self._first = [wire.heartbeat(self._sequence, incarnation)]
         self._reader = Reader(view.window, position, topic.lag_changes_max)
         self._beats = view.bell.beats
 
@@ -63,17 +63,17 @@ class Subscriber:
         Raises:
             Rejected: LAGGED: it is not patient, and too far behind.
         """
-        if self._first is not None:
-            first, self._first = self._first, None
-            return [first]
+        if self._first:
+            first, self._first = self._first, []
+            return first
         messages = self._reader.take(MESSAGES_AT_ONCE)
         if messages is None:
             if not self._patient:
                 raise Rejected(Reason.LAGGED, f"{self._reader.lag} messages of the book were not read in time")
-            self._sequence, data = self._view.snapshot(True, self._incarnation)
+            self._sequence, snapshot = self._view.snapshot(True, self._incarnation)
             self._reader.skip()
             _lagged.inc()
-            return [data]
+            return snapshot
         beats, self._beats = self._beats, self._view.bell.beats
         if not messages and beats != self._beats:
             return [wire.heartbeat(self._sequence, self._incarnation)]

@@ -36,7 +36,7 @@ class View(ABC):
         self.sequence = fold.sequence
         self.readers = 0
         self._fold = fold
-        self._snapshots: dict[bool, tuple[int, bytes]] = {}
+        self._snapshots: dict[bool, tuple[int, list[bytes]]] = {}
 
     @abstractmethod
     def note(self, sealed: Sealed) -> None:
@@ -46,17 +46,20 @@ class View(ABC):
     def flush(self) -> None:
         """Tells what was noted, if that makes a difference here."""
 
-    def snapshot(self, lagged: bool, incarnation: str) -> tuple[int, bytes]:
-        """The book's sequence, and the book, serialized once for all who ask at the same moment: all before is told."""
+    def snapshot(self, lagged: bool, incarnation: str) -> tuple[int, list[bytes]]:
+        """The book's sequence, and the book in messages, serialized once for all who ask at the same moment.
+
+        All that was noted before is told.
+        """
         self.flush()
-        sequence, data = self._snapshots.get(lagged, (-1, b""))
+        sequence, messages = self._snapshots.get(lagged, (-1, []))
         if sequence != self.sequence:
-            data = self._snapshot(lagged, incarnation)
-            self._snapshots[lagged] = (self.sequence, data)
-        return self.sequence, data
+            messages = self._snapshot(lagged, incarnation)
+            self._snapshots[lagged] = (self.sequence, messages)
+        return self.sequence, messages
 
     @abstractmethod
-    def _snapshot(self, lagged: bool, incarnation: str) -> bytes: ...
+    def _snapshot(self, lagged: bool, incarnation: str) -> list[bytes]: ...
 
     def _tell(self, make: Callable[[], bytes]) -> None:
         """The change to the fold's sequence is news; `make` serializes it."""
@@ -81,10 +84,10 @@ class WholeView(View):
     def flush(self) -> None:
         """All was told."""
 
-    def _snapshot(self, lagged: bool, incarnation: str) -> bytes:
+    def _snapshot(self, lagged: bool, incarnation: str) -> list[bytes]:
         fold = self._fold
         levels = fold.depth.all(True), fold.depth.all(False)
-        return wire.snapshot(fold.market, fold.sequence, *levels, fold.checksum, fold.time_ns, lagged, incarnation)
+        return [wire.snapshot(fold.market, fold.sequence, *levels, fold.checksum, fold.time_ns, lagged, incarnation)]
 
 
 class LevelsView(View):
@@ -128,10 +131,10 @@ class LevelsView(View):
     def _checksum_now(self) -> int:
         return self._fold.checksum if self._grouped is None else checksum_of(self._fold.market, self._grouped.depth)
 
-    def _snapshot(self, lagged: bool, incarnation: str) -> bytes:
+    def _snapshot(self, lagged: bool, incarnation: str) -> list[bytes]:
         levels = self._crop.levels(True), self._crop.levels(False)
         market = self._fold.market
-        return wire.snapshot(market, self.sequence, *levels, self._checksum, self._time_ns, lagged, incarnation)
+        return [wire.snapshot(market, self.sequence, *levels, self._checksum, self._time_ns, lagged, incarnation)]
 
 
 class OrdersView(View):
@@ -165,7 +168,7 @@ class OrdersView(View):
             numbers = (fold.sequence, self.sequence, orders_checksum(fold), fold.time_ns)
             self._tell(partial(wire.orders_delta, fold.market, numbers, bids, asks))
 
-    def _snapshot(self, lagged: bool, incarnation: str) -> bytes:
+    def _snapshot(self, lagged: bool, incarnation: str) -> list[bytes]:
         return wire.orders_snapshot(self._fold, self.sequence, orders_checksum(self._fold), lagged, incarnation)
 
 

@@ -1,20 +1,25 @@
 """Between protobuf and the publisher's own types."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from clearbook.internal.v1 import journal_pb2
 from clearbook.internal.v1.matching_service_pb2 import StreamEventsResponse
 from clearbook.v1 import book_service_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.book.publisher.checksum import CHECKSUM_LEVELS
 from services.book.publisher.events import AssetEvent, BookEvent, Event, MarketEvent, OrderEvent, Row, Step, Trade
 from services.book.publisher.fold import Change, Fold, Level
 from services.book.publisher.resting import Resting
 from services.depth import Depth
+from services.errors import Reason, Rejected
 from services.market_rules import PPM_PER_BASIS_POINT, MarketRules, MarketState
 from services.units import Market
 
 NS_PER_SECOND = 1_000_000_000
+ORDERS_MAX = 20_000
+"""In one message: clients take no more than 4 MiB."""
 
 
 def row(response: StreamEventsResponse) -> Row:
@@ -177,14 +182,17 @@ def book(fold: Fold, shown: Depth, depth: int, checksum: int) -> pb.GetOrderBook
 
 
 def book_of_orders(fold: Fold, depth: int, checksum: int) -> pb.GetOrderBookResponse:
-    """The orders of the `depth` best prices."""
+    """The orders of the `depth` best prices. Raises Rejected(TOO_LARGE): they are too many for one message."""
+    bids, asks = (list(islice(_line_up(fold, buys, depth), ORDERS_MAX)) for buys in (True, False))
+    if len(bids) + len(asks) >= ORDERS_MAX:
+        raise Rejected(Reason.TOO_LARGE, f"{ORDERS_MAX} orders or more: ask for less depth, or for StreamOrderBook")
     return pb.GetOrderBookResponse(
         market=fold.market.symbol,
         sequence=fold.sequence,
         checksum=checksum,
         event_time=timestamp(fold.time_ns),
-        bid_orders=_line_up(fold, True, depth),
-        ask_orders=_line_up(fold, False, depth),
+        bid_orders=bids,
+        ask_orders=asks,
     )
 
 
@@ -213,9 +221,12 @@ def snapshot(
     ).SerializeToString()
 
 
-def orders_snapshot(fold: Fold, sequence: int, checksum: int, lagged: bool, incarnation: str) -> bytes:
-    """All orders of a book as a stream's message."""
-    return pb.StreamOrderBookResponse(
+def orders_snapshot(fold: Fold, sequence: int, checksum: int, lagged: bool, incarnation: str) -> list[bytes]:
+    """All orders of a book as a stream's messages: a snapshot, and if they are many, changes that change no sequence.
+
+    The snapshot has the ten best prices whole, so the checksum is that of each message.
+    """
+    snapshot = pb.StreamOrderBookResponse(
         snapshot=pb.BookSnapshot(
             market=fold.market.symbol,
             sequence=sequence,
@@ -223,10 +234,23 @@ def orders_snapshot(fold: Fold, sequence: int, checksum: int, lagged: bool, inca
             lagged=lagged,
             incarnation=incarnation,
             event_time=timestamp(fold.time_ns),
-            bid_orders=_line_up(fold, True),
-            ask_orders=_line_up(fold, False),
+            bid_orders=_line_up(fold, True, CHECKSUM_LEVELS),
+            ask_orders=_line_up(fold, False, CHECKSUM_LEVELS),
         )
-    ).SerializeToString()
+    )
+    messages, first = [snapshot], snapshot.snapshot
+    place: pb.BookSnapshot | pb.BookDelta = first
+    told = {"bid_orders": len(first.bid_orders), "ask_orders": len(first.ask_orders)}
+    room = ORDERS_MAX - sum(told.values())
+    for buys, name in ((True, "bid_orders"), (False, "ask_orders")):
+        for order in islice(_line_up(fold, buys), told[name], None):
+            if room <= 0:
+                numbers = pb.BookDelta(sequence=sequence, previous_sequence=sequence, checksum=checksum)
+                messages.append(pb.StreamOrderBookResponse(delta=numbers))
+                place, room = messages[-1].delta, ORDERS_MAX
+            getattr(place, name).append(order)
+            room -= 1
+    return [message.SerializeToString() for message in messages]
 
 
 def orders_delta(
@@ -253,9 +277,9 @@ def orders_delta(
     ).SerializeToString()
 
 
-def _line_up(fold: Fold, buys: bool, depth: int | None = None) -> list[pb.BookOrder]:
+def _line_up(fold: Fold, buys: bool, depth: int | None = None) -> Iterator[pb.BookOrder]:
     lines = fold.orders.lines(buys, fold.depth, depth)
-    return [_order(fold.market, order, order.lots) for line in lines for order in line.values()]
+    return (_order(fold.market, order, order.lots) for line in lines for order in line.values())
 
 
 def _order(market: Market, order: Resting, lots: int) -> pb.BookOrder:
