@@ -27,6 +27,7 @@ COMPILED = (
     "services/protobuf.py",
     "services/book/model.py",
     "services/book/side.py",
+    "services/book/owners.py",
     "services/book/expiries.py",
     "services/book/switches.py",
     "services/book/triggers.py",

@@ -15,9 +15,18 @@ def of_format_1(engine: Engine) -> bytes:
     return json.dumps(state | {"format": 1}, sort_keys=True, separators=(",", ":")).encode()
 
 
+def of_format_3(engine: Engine) -> bytes:
+    """What the engine before there were editions would have kept of the same state."""
+    state = json.loads(engine.snapshot())
+    del state["edition"]
+    for book in state["books"]:
+        assert book.pop("ended") == [], "format 3 cannot say this"
+    return json.dumps(state | {"format": 3}, sort_keys=True, separators=(",", ":")).encode()
+
+
 def of_format_2(engine: Engine) -> bytes:
     """What the engine before orders with terms would have kept of the same state."""
-    state = json.loads(engine.snapshot())
+    state = json.loads(of_format_3(engine))
     assert (state.pop("switches"), state.pop("left")) == ([], []), "format 2 cannot say this"
     for book in state["books"]:
         for name in ("waiting", "released", "groups"):

@@ -38,6 +38,7 @@ PURE = BASE | {
     "services.book.structs",
     "services.book.model",
     "services.book.side",
+    "services.book.owners",
     "services.book.expiries",
     "services.book.switches",
     "services.book.triggers",

@@ -6,31 +6,44 @@ auction's price by price, then time, until nobody is left who would.
 
 from typing import Final
 
-from services.book.matching import Book, self_trade_of
-from services.book.model import CANCEL_CAUSE_SELF_TRADE, SELF_TRADE_ALLOW, SIDE_BUY, OrderChanged
+from services.book.matching import Book, is_over, self_trade_of
+from services.book.model import (
+    CANCEL_CAUSE_EXPIRED,
+    CANCEL_CAUSE_SELF_TRADE,
+    SELF_TRADE_ALLOW,
+    SELF_TRADE_CANCEL_BOTH,
+    SELF_TRADE_CANCEL_NEWEST,
+    SELF_TRADE_CANCEL_OLDEST,
+    SIDE_BUY,
+    OrderChanged,
+)
 from services.book.side import Resting, Side
 from services.book.turn import Turn
 from services.crossing import crossing
 
 AUCTION_TRADES_MAX: Final = 1_024
 """Of one command; what is left is due."""
+AUCTION_WALKS_MAX: Final = 16
+"""How often one command looks for the price anew, because self-trades left a crossed book: it reads all that is."""
 
 
 def auction_ticks(book: Book) -> int:
     """The price at which a crossed book would trade; 0 if nobody would."""
     if book.bids.best is None or book.asks.best is None or book.bids.best.price_ticks < book.asks.best.price_ticks:
         return 0
-    return crossing(_depth(book, book.bids), _depth(book, book.asks), book.last_price_ticks)[0]
+    bid_ticks, ask_ticks = book.bids.best.price_ticks, book.asks.best.price_ticks
+    return crossing(_depth(book, book.bids, ask_ticks), _depth(book, book.asks, bid_ticks), book.last_price_ticks)[0]
 
 
 def uncross(book: Book, turn: Turn) -> None:
     """Trades at the auction's price, as much as one command does; it is over once `book.auction_ticks` is 0."""
-    ticks = book.auction_ticks
+    ticks, walks = book.auction_ticks, 0
     for _ in range(AUCTION_TRADES_MAX):
         bid, ask = book.bids.best, book.asks.best
         if bid is None or ask is None or bid.price_ticks < ticks or ask.price_ticks > ticks:
             book.auction_ticks = ticks = auction_ticks(book)  # 0, unless self-trades left a crossed book
-            if ticks == 0:
+            walks += 1
+            if ticks == 0 or (walks == AUCTION_WALKS_MAX and book.edition > 0):
                 return
             continue
         buyer, seller = bid.oldest, ask.oldest
@@ -39,10 +52,30 @@ def uncross(book: Book, turn: Turn) -> None:
         older, newer = buyer, seller
         if (buyer.arrival, buyer.order_id) > (seller.arrival, seller.order_id):
             older, newer = seller, buyer
-        if older.place.account_id == newer.place.account_id and self_trade_of(newer.place) != SELF_TRADE_ALLOW:
-            book.end(newer, CANCEL_CAUSE_SELF_TRADE, turn)
+        over = [each for each in (older, newer) if turn.overdue and is_over(each.place, turn.time_ns)]
+        if over:
+            book.end(over[0], CANCEL_CAUSE_EXPIRED, turn)
+        elif older.place.account_id == newer.place.account_id and self_trade_of(newer.place) != SELF_TRADE_ALLOW:
+            _meet_own(book, turn, older, newer)
         else:
             _cross(book, turn, older, newer)
+
+
+def _meet_own(book: Book, turn: Turn, older: Resting, newer: Resting) -> None:
+    """Two of one owner's would trade: the newer one says what happens instead."""
+    mode = self_trade_of(newer.place) if book.edition > 0 else SELF_TRADE_CANCEL_NEWEST
+    if mode == SELF_TRADE_CANCEL_NEWEST:
+        book.end(newer, CANCEL_CAUSE_SELF_TRADE, turn)
+        return
+    kept = [book.left(each) - min(book.left(older), book.left(newer)) for each in (older, newer)]
+    for each, lots in zip((older, newer), kept, strict=True):
+        if mode in {SELF_TRADE_CANCEL_OLDEST, SELF_TRADE_CANCEL_BOTH}:
+            if each is older or mode == SELF_TRADE_CANCEL_BOTH:
+                book.end(each, CANCEL_CAUSE_SELF_TRADE, turn)
+        elif lots == 0:
+            book.end(each, CANCEL_CAUSE_SELF_TRADE, turn)
+        else:
+            book.decrement(each, book.left(each) - lots, turn)
 
 
 def _cross(book: Book, turn: Turn, maker: Resting, taker: Resting) -> None:
@@ -61,6 +94,11 @@ def _cross(book: Book, turn: Turn, maker: Resting, taker: Resting) -> None:
         book.credit_entry(resting.order_id, received - fee, resting.remaining_lots == 0)
 
 
-def _depth(book: Book, side: Side) -> dict[int, int]:
-    """All lots by price, shown or not."""
-    return {level.price_ticks: sum(book.left(each) for each in level.orders()) for level in side.levels_best_first()}
+def _depth(book: Book, side: Side, worst_ticks: int) -> dict[int, int]:
+    """All lots by price, shown or not, down to a price: beyond the other side's best nobody can trade."""
+    depth: dict[int, int] = {}
+    for level in side.levels_best_first():
+        if level.key < side.key(worst_ticks):
+            break
+        depth[level.price_ticks] = sum([book.left(each) for each in level.orders()])
+    return depth

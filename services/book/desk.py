@@ -2,7 +2,7 @@
 
 from services.book.auction import auction_ticks, uncross
 from services.book.groups import Group
-from services.book.matching import Book, notional_min_of, reshaped, resized, waits
+from services.book.matching import Book, is_over, notional_min_of, reshaped, resized, waits
 from services.book.model import (
     CANCEL_CAUSE_DAY_END,
     CANCEL_CAUSE_EXPIRED,
@@ -50,12 +50,13 @@ def go_on(book: Book, turn: Turn) -> None:
 
 
 def end_expired(book: Book, turn: Turn) -> None:
-    """Ends what has expired, within the room."""
+    """Ends what has expired, within the room; what is left is not traded with meanwhile."""
     while turn.room > 0:
         resting = book.expiries.pop(turn.time_ns, book.orders)
         if resting is None:
             return
         book.end(resting, CANCEL_CAUSE_EXPIRED, turn)
+    turn.overdue = book.edition > 0
 
 
 def change_market(book: Book, turn: Turn, market: Market) -> None:
@@ -101,7 +102,12 @@ def settle(book: Book, turn: Turn) -> None:
 
 
 def begin_exits(book: Book, turn: Turn) -> None:
-    """The exits whose entry has ended begin, sized to what it received; with nothing, or no open market, they end."""
+    """The exits whose entry has ended begin, sized to what it received; with nothing, or no open market, they end.
+
+    While an auction goes on none begins: it would rest untraded, or end for want of somebody to trade with.
+    """
+    if book.edition > 0 and book.auction_ticks > 0:
+        return
     while book.ended:
         group = book.ended.pop(0)
         group.entry_id = 0
@@ -116,15 +122,16 @@ def begin_exits(book: Book, turn: Turn) -> None:
                 book.end(resting, CANCEL_CAUSE_MARKET, turn)
             else:
                 del book.orders[resting.order_id]
+                book.held_trails.discard(resting.order_id)
                 begun.append((resting.order_id, place))
         begin(book, turn, begun)
 
 
 def set_aside(book: Book, turn: Turn) -> None:
-    """An entry that has received something and goes on: its exits set that aside, or it could be spent meanwhile."""
+    """An entry has received something and its exits do not begin yet: they set it aside, or it could be spent."""
     while book.credited:
         group = book.credited.pop(0)
-        if group.entry_id not in book.groups:
+        if group.entry_id == 0 or book.groups.get(group.exits[0]) is not group:
             continue
         held = [book.orders[order_id] for order_id in group.exits]
         locks = [(book.lock_received(each.place, group.received), -each.order_id) for each in held]
@@ -187,10 +194,14 @@ def enter(book: Book, turn: Turn, order_id: int, place: PlaceOrder, filled_lots:
     """
     turn.decremented_lots = 0
     trades: list[Trade] = []
+    if turn.overdue and not book.collects():
+        book.clear_overdue(book.asks if place.side == SIDE_BUY else book.bids, turn)
     place = repriced(book, place)
     lots = place.quantity_lots - filled_lots
     minimum_lots = 0 if place.terms is None or anew else place.terms.minimum_lots
-    if book.collects():
+    if turn.overdue and is_over(place, turn.time_ns):
+        remaining, cause = lots, CANCEL_CAUSE_EXPIRED
+    elif book.collects():
         remaining, cause = lots, CANCEL_CAUSE_UNSPECIFIED
     elif minimum_lots > 0 and not book.fills(place, lots, minimum_lots, turn):
         remaining, cause = lots, CANCEL_CAUSE_MINIMUM

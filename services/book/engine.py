@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Final, final
 
 from services.book.desk import books_changed, change_market, do_due, is_due, place_group, place_order, replace, settle
-from services.book.matching import Book
+from services.book.matching import Book, is_trailing
 from services.book.model import (
     CANCEL_CAUSE_CANCEL_AFTER,
     CANCEL_CAUSE_USER,
+    EDITION,
     MARKET_STATE_CLOSED,
     MARKET_STATE_OPEN,
     MARKET_STATE_UNSPECIFIED,
@@ -76,6 +77,7 @@ from services.book.model import (
     WithdrawalRequested,
     numbers_of,
 )
+from services.book.owners import Owners
 from services.book.rules import (
     ACCOUNT_NOT_FOUND,
     ALREADY_EXISTS,
@@ -126,9 +128,9 @@ from services.units import (
 )
 from services.units import Asset as AssetUnits
 
-SNAPSHOT_FORMAT: Final = 3
+SNAPSHOT_FORMAT: Final = 4
 """Version of `Engine.snapshot`: raise it with any change of the state's shape, and teach `of_today` the old one."""
-SNAPSHOT_FORMATS_READ: Final = (1, 2, SNAPSHOT_FORMAT)
+SNAPSHOT_FORMATS_READ: Final = (1, 2, 3, SNAPSHOT_FORMAT)
 """Those that `Engine.restore` takes."""
 
 
@@ -160,12 +162,14 @@ class Engine:
         "books",
         "claims_through",
         "deposits_through",
+        "edition",
         "epoch",
         "final_through",
         "incarnation",
         "journal_sequence",
         "next_account_id",
         "orders",
+        "owners",
         "sessions",
         "settlement_sequence",
         "shard",
@@ -178,6 +182,7 @@ class Engine:
         self.shard = shard
         self.time_ns = 0
         self.epoch = 0
+        self.edition = 0
         self.incarnation = ""
         self.journal_sequence = 0
         self.settlement_sequence = 0
@@ -197,6 +202,7 @@ class Engine:
         self.sessions: dict[int, Session] = {}
         self._speaker: Session | None = None
         self.orders: dict[int, Resting] = {}
+        self.owners: Final = Owners()
         self.switches: Final = Switches()
         self.withdrawals: dict[int, Withdrawal] = {}
 
@@ -265,6 +271,7 @@ class Engine:
             "shard": self.shard,
             "time_ns": self.time_ns,
             "epoch": self.epoch,
+            "edition": self.edition,
             "incarnation": self.incarnation,
             "journal_sequence": self.journal_sequence,
             "settlement_sequence": self.settlement_sequence,
@@ -295,6 +302,7 @@ class Engine:
         engine = cls(state["shard"])
         engine.time_ns = state["time_ns"]
         engine.epoch = state["epoch"]
+        engine.edition = state["edition"]
         engine.incarnation = state["incarnation"]
         engine.journal_sequence = state["journal_sequence"]
         engine.settlement_sequence = state["settlement_sequence"]
@@ -444,9 +452,11 @@ class Engine:
             return self._refuse(command, MARKET_NOT_FOUND)
         turn = self._turn()
         do_due(book, turn)
-        objection = group_objection(asked)
+        objection, trailing = group_objection(asked), 0
         for place in orders:
-            objection = objection or order_objection(place, book) or terms_objection(place, book, self.time_ns)
+            objection = objection or order_objection(place, book)
+            objection = objection or terms_objection(place, book, self.time_ns, trailing)
+            trailing += is_trailing(place)
         if not objection:
             place_group(book, turn, command.command_id, asked)
         settle(book, turn)
@@ -467,7 +477,7 @@ class Engine:
         return self._conclude(command, turn, objection)
 
     def _cancel_all(self, command: Command, asked: CancelOrders) -> Event:
-        """Reads every open order: this is for emergencies, and for gateways that have lost their way."""
+        """Ends as many as one command does, an entry not without its exits; says if there are more."""
         if not self._known(asked.account_id):
             return self._refuse(command, ACCOUNT_NOT_FOUND)
         if asked.market_id != 0 and asked.market_id not in self.books:
@@ -477,15 +487,25 @@ class Engine:
         turn = self._turn()
         found = [
             resting.order_id
-            for resting in self.orders.values()
-            if resting.place.account_id == asked.account_id
-            and asked.market_id in (0, resting.place.market_id)
-            and asked.side in (SIDE_UNSPECIFIED, resting.place.side)
+            for resting in self.owners.of(asked.account_id, self.orders)
+            if asked.market_id in (0, resting.place.market_id) and asked.side in (SIDE_UNSPECIFIED, resting.place.side)
         ]
-        self._end_these(sorted(found)[:TURN_STEPS_MAX], asked.cause or CANCEL_CAUSE_USER, turn)
+        found.sort()
+        ended = self._cut(found)
+        self._end_these(found[:ended], asked.cause or CANCEL_CAUSE_USER, turn)
         self.settlement_sequence = turn.settlement_sequence
         books = books_changed(turn, self.books)
-        return self._event(command, OrdersChanged(turn.steps, books, None, len(found) > TURN_STEPS_MAX))
+        return self._event(command, OrdersChanged(turn.steps, books, None, len(found) > ended))
+
+    def _cut(self, order_ids: list[int]) -> int:
+        """How many of them one command ends: exits do not outlive their entry, which is right before them."""
+        cut = min(len(order_ids), TURN_STEPS_MAX)
+        while self.edition > 0 and 0 < cut < len(order_ids) and order_ids[cut] in self.orders:
+            group = self.books[self.orders[order_ids[cut]].place.market_id].groups.get(order_ids[cut])
+            if group is None or order_ids[cut - 1] not in (group.entry_id, *group.exits):
+                break
+            cut += 1
+        return cut
 
     def _end_these(self, order_ids: list[int], cause: int, turn: Turn) -> None:
         """Ends those that are open: no more at once than one command may."""
@@ -522,8 +542,8 @@ class Engine:
     def _advance(self, command: Command) -> Event:
         turn = self._turn()
         if self.switches.is_due(self.time_ns):
-            self.switches.run_out(self.time_ns, self.orders)
-            self._end_these(self.switches.take(TURN_STEPS_MAX), CANCEL_CAUSE_CANCEL_AFTER, turn)
+            self.switches.run_out(self.time_ns, self.owners, self.orders)
+            self._end_these(self.switches.take(self._cut(self.switches.left)), CANCEL_CAUSE_CANCEL_AFTER, turn)
             turn.room = TURN_STEPS_MAX
         for book in self.books.values():
             do_due(book, turn)
@@ -598,7 +618,12 @@ class Engine:
         assert leader.epoch == self.epoch + 1, f"leader {leader.epoch} after {self.epoch}"
         assert leader.incarnation, "a journal without a name"
         assert leader.incarnation == (self.incarnation or leader.incarnation), "the leader of another journal"
+        assert self.edition <= leader.edition <= EDITION, f"edition {leader.edition} of the rules is not of this build"
         self.epoch, self.incarnation = leader.epoch, leader.incarnation
+        if leader.edition > self.edition:
+            self.edition = leader.edition
+            for book in self.books.values():
+                book.adopt(leader.edition)
 
     def _open_session(self, command: Command, opening: OpenSession) -> Event:
         gateway = opening.gateway
@@ -752,7 +777,7 @@ class Engine:
             market.lot_size,
             market.notional_min,
         )
-        book = Book(market, units.base_per_lot, units.quote_per_tick_lot, self.orders)
+        book = Book(market, units.base_per_lot, units.quote_per_tick_lot, self.orders, self.owners, self.edition)
         self.books[market.market_id] = book
         return book
 

@@ -8,9 +8,11 @@ from services.book.groups import Group
 from services.book.model import (
     CANCEL_CAUSE_BAND,
     CANCEL_CAUSE_BUDGET,
+    CANCEL_CAUSE_EXPIRED,
     CANCEL_CAUSE_FOK,
     CANCEL_CAUSE_IOC,
     CANCEL_CAUSE_LINKED,
+    CANCEL_CAUSE_MARKET,
     CANCEL_CAUSE_POST_ONLY,
     CANCEL_CAUSE_SELF_TRADE,
     CANCEL_CAUSE_UNSPECIFIED,
@@ -37,6 +39,7 @@ from services.book.model import (
     PlaceOrder,
     Trade,
 )
+from services.book.owners import Owners
 from services.book.side import Level, Resting, Side
 from services.book.triggers import Triggers
 from services.book.turn import Turn
@@ -63,6 +66,11 @@ def is_trailing(place: PlaceOrder) -> bool:
 def is_immediate(place: PlaceOrder) -> bool:
     """Whether nothing of the order may rest."""
     return TIME_IN_FORCE_IOC <= place.time_in_force <= TIME_IN_FORCE_FOK
+
+
+def is_over(place: PlaceOrder, time_ns: int) -> bool:
+    """Whether its time is over by then."""
+    return place.terms is not None and 0 < place.terms.expires_ns <= time_ns
 
 
 def resized(place: PlaceOrder, quantity_lots: int) -> PlaceOrder:
@@ -100,11 +108,13 @@ def notional_min_of(market: Market) -> int:
 class Book:
     """One market: its two sides, and what has happened in it so far.
 
-    `orders` finds every open order by its id; the books of a shard share it. `cold` says whether a plain order may have
-    to do with more than the makers it trades with: then it goes over the desk. By their ids, `hidden` is what icebergs
-    do not show of themselves, `groups` has the orders that belong to others. `released` are the orders whose trigger
-    was hit and whose turn has not come yet; within a command, `ended` are the groups whose entry has ended, `credited`
-    those whose entry has received something.
+    `orders` finds every open order by its id, `owners` by its account; the books of a shard share them. `cold` says
+    whether a plain order may have to do with more than the makers it trades with: then it goes over the desk, unless
+    it only rests or leaves. By their ids, `hidden` is what icebergs do not show of themselves, `groups` has the orders
+    that belong to others. `released` are the orders whose trigger was hit and whose turn has not come yet,
+    `held_trails` the trailing stops that wait for their entry. Within a command, and as long as an auction goes on,
+    `ended` are the groups whose entry has ended; `credited` are those whose entry has received something. `edition`
+    says by which rules it is decided.
     `auction_ticks` is the price at which the book still has to be uncrossed, 0 for none. `days` are the orders that end
     with the day.
     """
@@ -117,9 +127,11 @@ class Book:
         "cold",
         "credited",
         "days",
+        "edition",
         "ended",
         "expiries",
         "groups",
+        "held_trails",
         "hidden",
         "last_price_ticks",
         "last_trade_id",
@@ -127,17 +139,28 @@ class Book:
         "market_sequence",
         "notional_min",
         "orders",
+        "owners",
         "quote_per_tick_lot",
         "released",
         "triggers",
     )
 
-    def __init__(self, market: Market, base_per_lot: int, quote_per_tick_lot: int, orders: dict[int, Resting]) -> None:
+    def __init__(
+        self,
+        market: Market,
+        base_per_lot: int,
+        quote_per_tick_lot: int,
+        orders: dict[int, Resting],
+        owners: Owners,
+        edition: int,
+    ) -> None:
         self.market = market
+        self.edition = edition
         self.notional_min = notional_min_of(market)
         self.base_per_lot: Final = base_per_lot
         self.quote_per_tick_lot: Final = quote_per_tick_lot
         self.orders: Final = orders
+        self.owners: Final = owners
         self.bids: Final = Side(True)
         self.asks: Final = Side(False)
         self.market_sequence = 0
@@ -149,6 +172,7 @@ class Book:
         self.days: Final = Expiries()
         self.triggers: Final = Triggers()
         self.released: list[int] = []
+        self.held_trails: set[int] = set()
         self.hidden: dict[int, int] = {}
         self.groups: dict[int, Group] = {}
         self.ended: list[Group] = []
@@ -185,6 +209,11 @@ class Book:
                 break
             maker = level.oldest
             assert maker is not None, "an empty level"
+            if turn is not None and turn.overdue and is_over(maker.place, turn.time_ns):
+                if turn.room <= 0:
+                    return remaining, CANCEL_CAUSE_MARKET
+                self.end(maker, CANCEL_CAUSE_EXPIRED, turn)
+                continue
             lots = min(remaining, maker.remaining_lots)
             if budgeted:
                 affordable = budget // (level.price_ticks * self.quote_per_tick_lot)
@@ -271,14 +300,14 @@ class Book:
                 return None
         self.market_sequence += 1
         self.orders[order_id] = resting = Resting(order_id, place, arrival, lots)
+        self.owners.add(resting, self.orders)
         (self.bids if buys else self.asks).insert(resting)
         locked = lock(buys, True, ticks, lots, 0, self.base_per_lot, self.quote_per_tick_lot)
         return Order(order_id, place, 0, ORDER_STATE_OPEN, CANCEL_CAUSE_UNSPECIFIED, locked)
 
     def put(self, order_id: int, place: PlaceOrder, shown_lots: int, hidden_lots: int, arrival: int) -> None:
         """Puts an order into the book that shows so much of itself."""
-        resting = Resting(order_id, place, arrival, shown_lots)
-        self.orders[order_id] = resting
+        resting = self._open(Resting(order_id, place, arrival, shown_lots))
         (self.bids if place.side == SIDE_BUY else self.asks).insert(resting)
         if hidden_lots > 0:
             self.hidden[order_id] = hidden_lots
@@ -291,8 +320,7 @@ class Book:
 
     def wait(self, order_id: int, place: PlaceOrder, arrival: int, best_ticks: int) -> Resting:
         """Puts an order aside until its trigger is hit; `best_ticks` is for a trailing stop."""
-        waiting = Resting(order_id, place, arrival, place.quantity_lots)
-        self.orders[order_id] = waiting
+        waiting = self._open(Resting(order_id, place, arrival, place.quantity_lots))
         self.triggers.add(order_id, place, arrival, best_ticks)
         self.cold = True
         self._note_expiry(order_id, place)
@@ -320,10 +348,27 @@ class Book:
 
     def hold(self, order_id: int, place: PlaceOrder, arrival: int) -> Resting:
         """Puts an exit aside until its entry has ended."""
-        held = Resting(order_id, place, arrival, place.quantity_lots)
-        self.orders[order_id] = held
+        held = self._open(Resting(order_id, place, arrival, place.quantity_lots))
         self.cold = True
+        if is_trailing(place):
+            self.held_trails.add(order_id)
+        if self.edition > 0:
+            self._note_expiry(order_id, place)
         return held
+
+    def adopt(self, edition: int) -> None:
+        """A leader goes by the rules of another edition from now on."""
+        if self.edition == 0:
+            for group in self.all_groups():
+                for order_id in group.exits if group.entry_id != 0 else []:
+                    self._note_expiry(order_id, self.orders[order_id].place)
+        self.edition = edition
+
+    def _open(self, resting: Resting) -> Resting:
+        """An order is open here from now on."""
+        self.orders[resting.order_id] = resting
+        self.owners.add(resting, self.orders)
+        return resting
 
     def link(self, group: Group) -> None:
         """The orders of a group belong together from now on."""
@@ -358,7 +403,9 @@ class Book:
         if ended:
             del self.groups[order_id]
             self.ended.append(group)
-        elif amount > 0 and group not in self.credited:
+        if ended and (self.edition == 0 or self.auction_ticks == 0):
+            return  # the exits begin within this command
+        if amount > 0 and group not in self.credited:
             self.credited.append(group)
 
     def _note_expiry(self, order_id: int, place: PlaceOrder) -> None:
@@ -373,6 +420,7 @@ class Book:
         del self.orders[resting.order_id]
         if resting.level is None:
             self.triggers.remove(resting.order_id)
+            self.held_trails.discard(resting.order_id)
             if resting.order_id in self.released:
                 self.released.remove(resting.order_id)
             return
@@ -541,16 +589,36 @@ class Book:
             return remaining, mode == SELF_TRADE_CANCEL_BOTH
         lots = self.left(maker)
         if remaining < lots:
-            self.part(maker.order_id, turn)
-            self.shrink(maker, resized(maker.place, maker.place.quantity_lots - remaining))
-            turn.touch(self.market.market_id, maker.place.side, maker.place.price_ticks)
-            turn.consequence(self.order_now(maker))
+            self.decrement(maker, remaining, turn)
             return remaining, True
         self.end(maker, CANCEL_CAUSE_SELF_TRADE, turn)
         if remaining == lots:
             return remaining, True
         turn.decremented_lots += lots
         return remaining - lots, False
+
+    def decrement(self, resting: Resting, lots: int, turn: Turn) -> None:
+        """A resting order has met one of its owner's that is smaller: it asks for so many fewer lots."""
+        self.part(resting.order_id, turn)
+        self.shrink(resting, resized(resting.place, resting.place.quantity_lots - lots))
+        turn.touch(self.market.market_id, resting.place.side, resting.place.price_ticks)
+        turn.consequence(self.order_now(resting))
+
+    def clear_overdue(self, side: Side, turn: Turn) -> None:
+        """Ends those whose time is over and who would be met first, within the room."""
+        while side.best is not None and turn.room > 0:
+            first = side.best.oldest
+            assert first is not None, "an empty level"
+            if not is_over(first.place, turn.time_ns):
+                return
+            self.end(first, CANCEL_CAUSE_EXPIRED, turn)
+
+    def _linked(self, order_id: int) -> int:
+        """How many others end when an order of a group trades or ends."""
+        group = self.groups.get(order_id) if self.groups and self.edition > 0 else None
+        if group is None or order_id == group.entry_id:
+            return 0
+        return sum([exit_id != order_id and exit_id in self.orders for exit_id in group.exits])
 
     def fills(self, place: PlaceOrder, lots: int, wanted: int, turn: Turn | None) -> bool:
         """Whether `trade` of `lots` would trade as many as are wanted: the same walk without a trace."""
@@ -561,11 +629,17 @@ class Book:
         budgeted = place.side == SIDE_BUY and place.type != ORDER_TYPE_LIMIT
         budget, remaining, mode = place.budget, lots, self_trade_of(place)
         room = 0 if turn is None else turn.room
+        over_ns = turn.time_ns if turn is not None and turn.overdue else 0
         for level in side.levels_best_first():
             if limited and level.key < limit_key:
                 return False
             lot_price = level.price_ticks * self.quote_per_tick_lot
             for maker in level.orders():
+                if over_ns > 0 and is_over(maker.place, over_ns):
+                    if room <= 0:
+                        return False
+                    room -= 1 + self._linked(maker.order_id)
+                    continue
                 lots = min(remaining, maker.remaining_lots)
                 if budgeted:
                     lots = min(lots, budget // lot_price)
@@ -578,8 +652,9 @@ class Book:
                         remaining -= self.left(maker)
                         if remaining <= 0:
                             return False
-                    room -= 1
+                    room -= 1 + self._linked(maker.order_id)
                     continue
+                room -= self._linked(maker.order_id)
                 budget -= lot_price * lots
                 remaining -= lots
                 wanted -= lots
@@ -587,7 +662,8 @@ class Book:
                     return True
                 if remaining == 0:
                     return False
-            unseen = self._hidden_at(level, 0 if mode == SELF_TRADE_ALLOW else place.account_id) if self.hidden else 0
+            without_id = 0 if mode == SELF_TRADE_ALLOW else place.account_id
+            unseen = self._hidden_at(level, without_id, over_ns) if self.hidden else 0
             if unseen > 0:
                 lots = min(remaining, unseen)
                 if budgeted:
@@ -601,11 +677,11 @@ class Book:
                     return False
         return False
 
-    def _hidden_at(self, level: Level, without_account_id: int) -> int:
-        """What the icebergs of a level do not show, those of an account left out."""
+    def _hidden_at(self, level: Level, without_account_id: int, over_ns: int) -> int:
+        """What the icebergs of a level do not show, those left out of an account and those whose time is over."""
         unseen = 0
         for maker in level.orders():
-            if maker.place.account_id != without_account_id:
+            if maker.place.account_id != without_account_id and not (over_ns > 0 and is_over(maker.place, over_ns)):
                 unseen += self.hidden.get(maker.order_id, 0)
         return unseen
 

@@ -72,6 +72,15 @@ MARKET_STATE_PRE_OPEN: Final = 3
 MARKET_STATE_CLOSED: Final = 4
 
 
+EDITION: Final = 1
+"""By which rules a leader of today decides: it journals the number, and what is journaled before it is decided by older
+ones, for a journal must always become the same events again. 0 were the first. Since 1: an order whose time is over
+never trades, nor while it waits behind an entry; exits do not begin while an auction goes on; its own meetings go by
+the newer one's mode; its price is looked for 16 times by a command; trailing stops behind entries count; fill or kill
+knows what groups cost; exits do not outlive an entry that CancelOrders ends with them.
+"""
+
+
 @mypyc_attr(acyclic=True)
 class Record:
     """Equality by content, and a readable repr, for the classes below. Not for the hot path.
@@ -602,18 +611,20 @@ class ChangeMarket(Record):
 
 @final
 class LeaderStarted(Record):
-    """The book's own: a process takes the lead. As a command and as its event."""
+    """The book's own: a process takes the lead, deciding by the rules of an EDITION. As a command and as its event."""
 
-    __match_args__ = ("epoch", "incarnation")
+    __match_args__ = ("epoch", "incarnation", "edition")
     __slots__ = __match_args__
 
     def __init__(
         self,
         epoch: int,
         incarnation: str,
+        edition: int = EDITION,
     ) -> None:
         self.epoch = epoch
         self.incarnation = incarnation
+        self.edition = edition
 
 
 @final

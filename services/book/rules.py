@@ -196,8 +196,8 @@ def group_objection(asked: PlaceGroup) -> str:
     return INVALID_GROUP if any(place.type != ORDER_TYPE_LIMIT or is_immediate(place) for place in resting) else ""
 
 
-def terms_objection(place: PlaceOrder, book: Book, time_ns: int) -> str:
-    """Why an order cannot be taken with its terms."""
+def terms_objection(place: PlaceOrder, book: Book, time_ns: int, trailing: int = 0) -> str:
+    """Why an order cannot be taken with its terms; so many `trailing` stops come with it."""
     terms = place.terms
     if terms is None:
         return ""
@@ -220,7 +220,13 @@ def terms_objection(place: PlaceOrder, book: Book, time_ns: int) -> str:
             return INVALID_MINIMUM
         if place.post_only or place.time_in_force == TIME_IN_FORCE_FOK:
             return INVALID_MINIMUM
-    return TOO_MANY_TRAILING_STOPS if is_trailing(place) and len(book.triggers.trails) >= TRAILING_ORDERS_MAX else ""
+    if not is_trailing(place):
+        return ""
+    if book.edition > 0:
+        trailing += len(book.held_trails)
+    else:
+        trailing = 0
+    return TOO_MANY_TRAILING_STOPS if len(book.triggers.trails) + trailing >= TRAILING_ORDERS_MAX else ""
 
 
 def _trigger_objection(terms: Terms) -> str:

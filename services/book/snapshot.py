@@ -35,7 +35,7 @@ def of_today(data: Any) -> dict[str, Any]:
     """A snapshot's state in today's format. What is of no known format comes back as it is, what is no state empty.
 
     Format 1 knew no withdrawals, and had no account `adjustments`; format 2 knew no order with terms, and not what the
-    last trades' prices were: where there was a trade its state is not enough to go on from.
+    last trades' prices were: where there was a trade its state is not enough to go on from. Format 3 knew one edition.
 
     Raises:
         Outdated: it lacks what cannot be known from it.
@@ -46,6 +46,9 @@ def of_today(data: Any) -> dict[str, Any]:
         state = _from_1(state)
     if state.get("format") == 2:
         state = _from_2(state)
+    if state.get("format") == 3:
+        books = [book | {"ended": []} for book in state["books"]]
+        state = state | {"format": 4, "edition": 0, "books": books}
     return state
 
 
@@ -109,6 +112,7 @@ def book_state(book: Book) -> dict[str, Any]:
         "last_price_ticks": book.last_price_ticks,
         "waiting": [_waiting_row(book, resting) for resting in book.waiting()],
         "released": book.released,
+        "ended": [group.exits[0] for group in book.ended if book.groups.get(group.exits[0]) is group],
         "groups": [[g.entry_id, g.exits, g.holder_id, g.received] for g in book.all_groups()],
         "bids": _side_rows(book, book.bids),
         "asks": _side_rows(book, book.asks),
@@ -138,10 +142,14 @@ def restore_book(book: Book, state: dict[str, Any]) -> None:
             _restore_order(book, side, row)
     for entry_id, exits, holder_id, received in state["groups"]:
         book.link(Group(entry_id, exits, holder_id, received))
+    for first_id in state["ended"]:
+        group = book.groups[first_id]
+        del book.groups[group.entry_id]
+        book.ended.append(group)
     for side, best_ticks, row in state["waiting"]:
         order_id, place, _, _, arrival = _order_of_row(book, side, row)
-        group = book.groups.get(order_id)
-        if group is not None and group.entry_id not in (0, order_id):
+        its = book.groups.get(order_id)
+        if its is not None and its.entry_id not in (0, order_id):
             book.hold(order_id, place, arrival)
         else:
             book.wait(order_id, place, arrival, best_ticks)

@@ -6,6 +6,7 @@ are to be canceled; a command cancels some of them, the rest is `left` for the c
 
 from typing import Final, final
 
+from services.book.owners import Owners
 from services.book.side import Resting
 
 CANCEL_AFTER_SECONDS_MAX: Final = 86_400
@@ -43,21 +44,19 @@ class Switches:
         self._earliest = min(self.deadlines.values(), default=0)
         return 0 < self._earliest <= time_ns
 
-    def run_out(self, time_ns: int, orders: dict[int, Resting]) -> None:
-        """The orders of all switches that have run out are left to be canceled, the oldest first.
-
-        Reads every open order, once for all switches that run out together.
-        """
+    def run_out(self, time_ns: int, owners: Owners, orders: dict[int, Resting]) -> None:
+        """The orders of all switches that have run out are left to be canceled, the oldest first."""
         over = {key for key, deadline_ns in self.deadlines.items() if deadline_ns <= time_ns}
         if not over:
             return
         for key in over:
             del self.deadlines[key]
         found = []
-        for resting in orders.values():
-            place = resting.place
-            if (place.account_id, 0) in over or (place.account_id, place.market_id) in over:
-                found.append(resting.order_id)
+        for account_id in {key[0] for key in over}:
+            for resting in owners.of(account_id, orders):
+                place = resting.place
+                if (place.account_id, 0) in over or (place.account_id, place.market_id) in over:
+                    found.append(resting.order_id)
         self.left += sorted(found)
 
     def take(self, orders_max: int) -> list[int]:

@@ -27,6 +27,7 @@ class Turn:
         time_ns: when it happens.
         settlement_sequence: the last one given.
         decremented_lots: what the order that is trading lost to its owner's other orders.
+        overdue: whether orders may be left in a book whose time is over.
         hides: whether an iceberg came, left or showed more, which no plain event can say.
         room: steps that it may still take beyond its own.
         steps: in order.
@@ -38,6 +39,7 @@ class Turn:
         "decremented_lots",
         "ended",
         "hides",
+        "overdue",
         "room",
         "settlement_sequence",
         "steps",
@@ -51,6 +53,7 @@ class Turn:
         self.settlement_sequence = settlement_sequence
         self.decremented_lots = 0
         self.hides = False
+        self.overdue = False
         self.room = TURN_STEPS_MAX
         self.steps: list[OrderChanged] = []
         self.touched: dict[tuple[int, int, int], None] = {}

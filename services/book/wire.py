@@ -237,7 +237,7 @@ _SUBMITTED: dict[str, Callable[[Any], model.CommandBody]] = {
     "claim_final": _claim_final,
 }
 _COMMANDS = _SUBMITTED | {
-    "leader_started": lambda m: model.LeaderStarted(m.epoch, m.incarnation),
+    "leader_started": lambda m: model.LeaderStarted(m.epoch, m.incarnation, m.edition),
     "advance_time": lambda _: model.AdvanceTime(),
     "open_session": lambda m: model.OpenSession(m.gateway),
 }

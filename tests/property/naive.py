@@ -355,7 +355,7 @@ class NaiveEngine:
             maker, taker = sorted((bids[0], asks[0]), key=lambda each: (each.came, each.order_id))
             mode = taker.place.terms.self_trade if taker.place.terms else 0
             if maker.place.account_id == taker.place.account_id and mode != m.SELF_TRADE_ALLOW:
-                self.ends(market, taker, m.CANCEL_CAUSE_SELF_TRADE)
+                self.meet_own(market, maker, taker, mode)
                 continue
             lots = min(maker.shown, taker.shown)
             for each in (maker, taker):
@@ -369,6 +369,22 @@ class NaiveEngine:
                 self.entry_received(market, each.order_id, received - fee_paid)
                 if each.lots == 0:
                     self.entry_over(market, each.order_id)
+
+    def meet_own(self, market: NaiveMarket, maker: Resting, taker: Resting, mode: int) -> None:
+        """Two of one owner's meet in an auction."""
+        fewest = min(maker.lots, taker.lots)
+        for each in (maker, taker):
+            if mode == m.SELF_TRADE_DECREMENT and each.lots > fewest:
+                self.part(market, each.order_id)
+                each.place = like(each.place, quantity_lots=each.place.quantity_lots - fewest)
+                each.lots -= fewest
+                each.shown = min(each.shown, each.lots)
+                self.happens_at(each.place)
+                self.step(market, each.order_id, each.place, each.lots, 0, [])
+                continue
+            one_ends = maker if mode == m.SELF_TRADE_CANCEL_OLDEST else taker
+            if mode in (m.SELF_TRADE_DECREMENT, m.SELF_TRADE_CANCEL_BOTH) or each is one_ends:
+                self.ends(market, each, m.CANCEL_CAUSE_SELF_TRADE)
 
     def consume(self, market: NaiveMarket, resting: Resting, lots: int) -> None:
         """Lots of a resting order have traded."""
@@ -388,7 +404,7 @@ class NaiveEngine:
         if market.market.state == m.MARKET_STATE_CLOSED:
             days = [each for each in self.all_of(market) if each.place.time_in_force == m.TIME_IN_FORCE_DAY]
             for each in sorted(days, key=lambda each: each.order_id):
-                if each in self.all_of(market) and each not in market.held:
+                if each in self.all_of(market):
                     self.ends(market, each, m.CANCEL_CAUSE_DAY_END)
         self.settle(market)
 
@@ -400,7 +416,7 @@ class NaiveEngine:
             if each.place.terms and 0 < each.place.terms.expires_ns <= self.time_ns
         ]
         for _, _, each in sorted(over, key=lambda entry: entry[:2]):
-            if each in self.all_of(market) and each not in market.held:
+            if each in self.all_of(market):
                 self.ends(market, each, m.CANCEL_CAUSE_EXPIRED)
 
     def settle(self, market: NaiveMarket) -> None:

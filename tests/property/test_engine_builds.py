@@ -37,6 +37,7 @@ RUN_SECONDS_MAX, FAULTS_SECONDS_MAX = 120, 290
 WALK = "from tests.property.walk import walk; print(walk(7, 500), walk(8, 100, restart=True))"
 CHECK = """
 from tests.property.walk import walk
+from tests.unit import test_engine_bounds
 from tests.unit.scenarios import play, scenarios
 for scenario in scenarios():
     play(scenario)
@@ -44,6 +45,9 @@ for scenario in scenarios():
 for seed in (1, 2):
     walk(seed, 1_000)
 walk(3, 300, restart=True)
+for name, check in vars(test_engine_bounds).items():
+    if name.startswith("test_"):
+        check()
 """
 
 
@@ -188,7 +192,47 @@ FAULTS = (
     Fault(
         "what is lost to one's own is traded", MATCHING, "turn.decremented_lots += lots", "turn.decremented_lots += 0"
     ),
-    Fault("a decremented maker is told nothing", MATCHING, "turn.consequence(self.order_now(maker))", "pass"),
+    Fault("a decremented maker is told nothing", MATCHING, "turn.consequence(self.order_now(resting))", "pass"),
+    Fault("an exit behind its entry never expires", MATCHING, "        if self.edition > 0:\n", "        if False:\n"),
+    Fault(
+        "the auction goes by the older one's mode",
+        AUCTION,
+        "self_trade_of(newer.place) if",
+        "self_trade_of(older.place) if",
+    ),
+    Fault("what is over trades", MATCHING, "turn.overdue and is_over(maker.place, turn.time_ns)", "False"),
+    Fault("what is over is in the way", DESK, "if turn.overdue and not book.collects():", "if False:"),
+    Fault("what is over trades once released", DESK, "if turn.overdue and is_over(place, turn.time_ns):", "if False:"),
+    Fault("what is over trades in the auction", AUCTION, "if turn.overdue and is_over", "if False and is_over"),
+    Fault(
+        "fill or kill counts what is over", MATCHING, "if over_ns > 0 and is_over(maker.place, over_ns):", "if False:"
+    ),
+    Fault(
+        "fill or kill counts what hides and is over",
+        MATCHING,
+        "not (over_ns > 0 and is_over(maker.place, over_ns))",
+        "True",
+    ),
+    Fault(
+        "fill or kill forgets what groups cost",
+        MATCHING,
+        "room -= 1 + self._linked(maker.order_id)\n                    continue\n                room",
+        "room -= 1\n                    continue\n                room",
+    ),
+    Fault("stops that trail behind entries do not count", RULES, "trailing += len(book.held_trails)", "trailing += 0"),
+    Fault("an auction never tires", AUCTION, "walks == AUCTION_WALKS_MAX and", "False and"),
+    Fault("exits begin in an auction", DESK, "if book.edition > 0 and book.auction_ticks > 0:", "if False:"),
+    Fault("what came in an auction can be spent", MATCHING, "self.edition == 0 or self.auction_ticks == 0", "True"),
+    Fault("a snapshot forgets whose exits are to begin", SNAPSHOT, "        book.ended.append(group)", "        pass"),
+    Fault("exits outlive their entry", ENGINE, "order_ids[cut - 1] not in (group.entry_id, *group.exits)", "True"),
+    Fault(
+        "an account's orders are forgotten",
+        MATCHING,
+        "self.owners.add(resting, self.orders)\n        (self.bids",
+        "(self.bids",
+    ),
+    Fault("a new leader goes by the old rules", ENGINE, "book.adopt(leader.edition)", "pass"),
+    Fault("an old journal is decided by new rules", ENGINE, "self.owners, self.edition", "self.owners, EDITION"),
     Fault("an order with terms is told its own way", DESK, "turn.add(order, trades)", "turn.add(order, [])"),
     Fault("a quote's stop sleeps", TRIGGERS, "self.quoted += heap_number >= ASK_RISES", "self.quoted += 0"),
     Fault("a plain order passes what is due", MATCHING, "expires_ns == 0 or expires_ns > time_ns", "True"),
@@ -258,7 +302,9 @@ FAULTS = (
         "                pass\n            trade",
     ),
     Fault("one released leaves the other", DESK, "book.part(order_id, turn)\n        waiting", "waiting"),
-    Fault("one ended leaves the other", MATCHING, "self.part(resting.order_id, turn)", "pass"),
+    Fault(
+        "one ended leaves the other", MATCHING, "0, True)\n            self.part(resting.order_id, turn)", "0, True)"
+    ),
     Fault("both of two lock", MATCHING, "if group is not None and not group.holds(order_id):", "if False:"),
     Fault("the smaller lock is for both", DESK, "-max(locks)[1]))", "-min(locks)[1]))"),
     Fault("exits forget the fee", MATCHING, "received - trade.maker_fee,", "received,"),

@@ -13,6 +13,7 @@
 
     WHO cancels after N                                     unless this comes again within N seconds; 0: never
     tick [N]                                                the book's clock, N seconds later
+    lead                                                    a new leader, of today's edition
 
 HOW is ioc, fok, day, post-only or till-N (the time; every command takes 1); own-... for what happens when it meets an order
 of its owner's; least-N, the minimum quantity; show-N, an iceberg; reprice, if it is post-only. It waits for stop-N or
@@ -21,6 +22,8 @@ did to other orders than those that traded stands before its own outcome, as `bo
 second.
 
 MAX is the largest int64, 2^63 the number after it.
+
+A title that begins with "Edition 0:" is of a journal that an older build leads: it always becomes the same again.
 
 The book before a row is the one drawn in the row above; the first row starts from an empty book. It is drawn as
 bids | asks, each best price first, at each price who stands there with what, oldest first (2+8: 2 that are shown, 8
@@ -608,6 +611,87 @@ ann sells 2 @ 100           => rests 2                            => 101 ann 2 |
 bob sells 1 @ 100           => rests 1                            => 101 ann 2 | 100 ann 2 bob 1
 open => ann 2: canceled 2 SELF_TRADE; bob 1: 1 @ 100 ann: filled; opened => 101 ann 1 |
 
+# An exit that waits behind its entry ends when its time is over, and the other exit with it
+ann first buys 3 @ 100 then sells 3 @ 110 till-4 / sells 3 @ 90 stop-95 => ann 2: waits 3; ann 3: waits 3; rests 3 => 100 ann 3 | ~ ann 0 BTC, ann 0 BTC
+bob sells 1 @ 100           => 1 @ 100 ann: filled; ann 2: waits 3; ann 3: waits 3 => 100 ann 2 | ~ ann 1 BTC, ann 0 BTC
+tick                        => later                             => 100 ann 2 | ~ ann 1 BTC, ann 0 BTC
+tick                        => ann 2: canceled 3 EXPIRED; ann 3: canceled 3 LINKED => 100 ann 2 |
+bob sells 2 @ 100           => 2 @ 100 ann: filled               => |
+
+# What an exit of the day waits for may be GTC: the day ends both exits
+ann first buys 2 @ 100 then sells 2 @ 110 day / sells 2 @ 90 stop-95 => ann 2: waits 2; ann 3: waits 2; rests 2 => 100 ann 2 | ~ ann 0 BTC, ann 0 BTC
+bob sells 1 @ 100           => 1 @ 100 ann: filled; ann 2: waits 2; ann 3: waits 2 => 100 ann 1 | ~ ann 1 BTC, ann 0 BTC
+close                       => ann 2: canceled 2 DAY_END; ann 3: canceled 2 LINKED; closed => 100 ann 1 |
+open                        => opened                            => 100 ann 1 |
+bob sells 1 @ 100           => 1 @ 100 ann: filled               => |
+
+# An exit whose time is over when its entry trades does not begin
+ann first buys 2 @ 100 then sells 2 @ 98 till-3 => ann 2: waits 2; rests 2           => 100 ann 2 | ~ ann 0 BTC
+cat buys 2 @ 98             => rests 2                           => 100 ann 2, 98 cat 2 | ~ ann 0 BTC
+bob sells 2 @ 100           => ann 2: canceled 2 EXPIRED; 2 @ 100 ann: filled => 98 cat 2 |
+
+# In the auction, too, the newer one's mode says what happens: its older order ends
+pre-open                    => collects                          => |
+ann buys 2 @ 102            => rests 2                           => 102 ann 2 |
+bob buys 2 @ 101            => rests 2                           => 102 ann 2, 101 bob 2 |
+ann sells 2 @ 100 own-oldest => rests 2                           => 102 ann 2, 101 bob 2 | 100 ann 2
+open                        => ann 1: canceled 2 SELF_TRADE; ann 2: 2 @ 100 bob: filled; opened => |
+
+# Both of one's own end in the auction
+pre-open                    => collects                          => |
+ann buys 2 @ 102            => rests 2                           => 102 ann 2 |
+bob buys 3 @ 101            => rests 3                           => 102 ann 2, 101 bob 3 |
+ann sells 2 @ 100 own-both  => rests 2                           => 102 ann 2, 101 bob 3 | 100 ann 2
+cat sells 1 @ 100           => rests 1                           => 102 ann 2, 101 bob 3 | 100 ann 2 cat 1
+open => ann 1: canceled 2 SELF_TRADE; ann 2: canceled 2 SELF_TRADE; cat 1: 1 @ 100 bob: filled; opened => 101 bob 2 |
+
+# In the auction the smaller of two of one's own ends, and the larger is less by as much
+pre-open                    => collects                          => |
+ann buys 5 @ 102 show-2     => rests 5                           => 102 ann 2+3 |
+bob buys 2 @ 101            => rests 2                           => 102 ann 2+3, 101 bob 2 |
+ann sells 2 @ 100 own-decrement => rests 2                           => 102 ann 2+3, 101 bob 2 | 100 ann 2
+cat sells 4 @ 100           => rests 4                           => 102 ann 2+3, 101 bob 2 | 100 ann 2 cat 4
+open => ann 1: rests 3; ann 2: canceled 2 SELF_TRADE; cat 1: 2 @ 100 ann: rests 2; ann 1: 1 @ 100 cat: filled; cat 1: 1 @ 100 bob: filled; opened => 101 bob 1 |
+
+# In the auction the newer of two of one's own may be the larger
+pre-open                    => collects                          => |
+ann sells 2 @ 100           => rests 2                           => | 100 ann 2
+bob sells 2 @ 100           => rests 2                           => | 100 ann 2 bob 2
+ann buys 5 @ 101 own-decrement => rests 5                           => 101 ann 5 | 100 ann 2 bob 2
+open => ann 1: canceled 2 SELF_TRADE; ann 2: rests 3; ann 2: 2 @ 100 bob: rests 1; opened => 101 ann 1 |
+
+# Two of one's own of the same size end both in the auction
+pre-open                    => collects                          => |
+ann sells 2 @ 100           => rests 2                           => | 100 ann 2
+ann buys 2 @ 101 own-decrement => rests 2                           => 101 ann 2 | 100 ann 2
+bob buys 1 @ 99             => rests 1                           => 101 ann 2, 99 bob 1 | 100 ann 2
+open                        => ann 1: canceled 2 SELF_TRADE; ann 2: canceled 2 SELF_TRADE; opened => 99 bob 1 |
+
+# An exit goes on in the auction where its owner's older order ends, and cancels the other as it trades
+pre-open                    => collects                          => |
+ann buys 2 @ 102            => rests 2                           => 102 ann 2 |
+ann both sells 2 @ 100 own-oldest / sells 2 @ 90 stop-95 => ann 3: waits 2; rests 2 => 102 ann 2 | 100 ann 2 ~ ann 0 BTC
+bob buys 1 @ 100            => rests 1                           => 102 ann 2, 100 bob 1 | 100 ann 2 ~ ann 0 BTC
+open => ann 1: canceled 2 SELF_TRADE; ann 3: canceled 2 LINKED; bob 1: 1 @ 100 ann: filled; opened => | 100 ann 1
+
+# Edition 0: in the auction the newer of one's own ends, whatever it says; a leader of today goes by its word
+pre-open                    => collects                          => |
+ann buys 2 @ 102            => rests 2                           => 102 ann 2 |
+ann sells 2 @ 100 own-oldest => rests 2                           => 102 ann 2 | 100 ann 2
+open                        => ann 2: canceled 2 SELF_TRADE; opened => 102 ann 2 |
+pre-open                    => collects                          => 102 ann 2 |
+lead                        => leads                             => 102 ann 2 |
+ann sells 2 @ 100 own-oldest => rests 2                           => 102 ann 2 | 100 ann 2
+open                        => ann 1: canceled 2 SELF_TRADE; opened => | 100 ann 2
+
+# Edition 0: exits that wait do not expire while they do; a leader of today ends those that still wait
+ann first buys 3 @ 100 then sells 3 @ 110 till-3 => ann 2: waits 3; rests 3           => 100 ann 3 | ~ ann 0 BTC
+tick                        => later                             => 100 ann 3 | ~ ann 0 BTC
+bob sells 1 @ 100           => 1 @ 100 ann: filled; ann 2: waits 3 => 100 ann 2 | ~ ann 1 BTC
+lead                        => leads                             => 100 ann 2 | ~ ann 1 BTC
+tick                        => ann 2: canceled 3 EXPIRED         => 100 ann 2 |
+bob sells 2 @ 100           => 2 @ 100 ann: filled               => |
+
 # Icebergs trade in the auction with all they have
 pre-open                    => collects                           => |
 ann buys 5 @ 101 show-2     => rests 5                            => 101 ann 2+3 |
@@ -794,14 +878,14 @@ def scenarios() -> Iterator[Scenario]:
 class Floor:
     """An engine with one market and four people, who are spoken to in plain words."""
 
-    def __init__(self) -> None:
+    def __init__(self, edition: int = m.EDITION) -> None:
         self.engine = Engine()
         self.number = self.time_ns = 0
         self.order_ids: dict[str, list[int]] = {name: [] for name in WHO}
         self.owners: dict[int, str] = {}
         market = m.Market(0, "BTC-USD", 1, 2, "1", "1", NOTIONAL_MIN)
         bodies: list[m.CommandBody] = [
-            m.LeaderStarted(1, "tables"),
+            m.LeaderStarted(1, "tables", edition),
             m.OpenSession(GATEWAY),
             m.CreateAsset(m.Asset(0, "BTC", 0)),
             m.CreateAsset(m.Asset(0, "USD", 0)),
@@ -817,6 +901,8 @@ class Floor:
         if text.startswith("tick"):
             self.time_ns += int(text.removeprefix("tick") or 0) * NS_PER_SECOND
             return self.engine.apply(m.Command(0, m.AdvanceTime()), self.time_ns)
+        if text == "lead":
+            return self.engine.apply(m.Command(0, m.LeaderStarted(self.engine.epoch + 1, "tables")), self.time_ns)
         if text in STATES:
             return self.engine.apply(m.Command(0, m.ChangeMarket(1, STATES[text])), self.time_ns)
         if text.startswith("rules "):
@@ -936,8 +1022,8 @@ def outcome(event: m.Event, owners: dict[int, str]) -> str:
         return f"refused {body.reason}"
     if isinstance(body, m.MarketChanged):
         return STATE_NAMES[body.market.state]
-    if isinstance(body, m.TimeAdvanced):
-        return "later"
+    if isinstance(body, m.TimeAdvanced | m.LeaderStarted):
+        return "later" if isinstance(body, m.TimeAdvanced) else "leads"
     if isinstance(body, m.CancelAfterSet):
         return "armed" if body.deadline_ns else "disarmed"
     if isinstance(body, m.OrdersChanged):
@@ -990,7 +1076,7 @@ def play(scenario: Scenario, restart: bool = False) -> None:
 
     With `restart` the engine comes out of its own snapshot before every row.
     """
-    floor = Floor()
+    floor = Floor(0 if scenario.title.startswith("Edition 0:") else m.EDITION)
     for row in scenario.rows:
         if restart:
             floor.engine = Engine.restore(floor.engine.snapshot())

@@ -12,7 +12,7 @@ from services.book.engine import SNAPSHOT_FORMAT, Engine
 from services.book.snapshot import Outdated
 from services.command_ids import SESSION_COMMANDS_MAX, command_id_of
 from services.units import INT64_MAX
-from tests.snapshots import of_format_1, of_format_2
+from tests.snapshots import of_format_1, of_format_2, of_format_3
 
 OPEN, HALTED = m.MARKET_STATE_OPEN, m.MARKET_STATE_HALTED
 BTC, USD = m.Asset(1, "BTC", 8), m.Asset(2, "USD", 18)
@@ -33,11 +33,11 @@ def request(**changes: object) -> m.RequestWithdrawal:
     return m.RequestWithdrawal(**fields | changes)
 
 
-def setup() -> Engine:
+def setup(edition: int = m.EDITION) -> Engine:
     """One leader, one session, BTC (8 decimals), USD (18), BTC-USD, ann (1001) and bob (1002)."""
     engine = Engine()
     bodies: list[m.CommandBody] = [
-        m.LeaderStarted(1, "journal"),
+        m.LeaderStarted(1, "journal", edition),
         m.OpenSession(1),
         m.CreateAsset(BTC),
         m.CreateAsset(USD),
@@ -516,14 +516,26 @@ class TestSnapshot:
         assert len(digests) == 6
 
     def test_one_of_format_1_is_an_engine_without_withdrawals(self) -> None:
-        engine = setup()
+        engine = setup(edition=0)
         engine.apply(m.Command(command_id_of(1, 1, 1), limit(1001, m.SIDE_BUY, 99, 2)), 10)
         restored = Engine.restore(of_format_1(engine))
         restored.validate()
         assert restored.snapshot() == engine.snapshot()
 
+    def test_one_of_format_3_goes_by_the_rules_of_its_time_until_a_leader_of_today(self) -> None:
+        restored = Engine.restore(of_format_3(setup(edition=0)))
+        assert restored.snapshot() == setup(edition=0).snapshot()
+        assert restored.edition == restored.books[1].edition == 0
+        restored.apply(m.Command(0, m.LeaderStarted(2, "journal")), 10)
+        assert restored.edition == restored.books[1].edition == m.EDITION
+
+    @pytest.mark.parametrize("edition", [m.EDITION - 1, m.EDITION + 1])
+    def test_a_leader_of_another_edition_is_none(self, edition: int) -> None:
+        with pytest.raises(AssertionError, match=f"edition {edition}"):
+            setup().apply(m.Command(0, m.LeaderStarted(2, "journal", edition)), 10)
+
     def test_one_of_format_2_is_too_old_once_there_was_a_trade(self) -> None:
-        session = Session(setup())
+        session = Session(setup(edition=0))
         session.say(limit(1001, m.SIDE_BUY, 99, 2))
         restored = Engine.restore(of_format_2(session.engine))
         assert restored.snapshot() == session.engine.snapshot()

@@ -1127,19 +1127,23 @@ class LeaderStarted(_message.Message):
 
     EPOCH_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    EDITION_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """From 1; one more for each leader."""
     incarnation: _builtins.str
     """Names the journal for ever: the first leader's random choice, repeated by all others."""
+    edition: _builtins.int
+    """By which edition of the rules this leader decides, from 0; never less than the one before."""
     def __init__(
         self,
         *,
         epoch: _builtins.int = ...,
         incarnation: _builtins.str = ...,
+        edition: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "incarnation", b"incarnation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edition", b"edition", "epoch", b"epoch", "incarnation", b"incarnation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
