@@ -502,7 +502,8 @@ class Engine:
         cut = min(len(order_ids), TURN_STEPS_MAX)
         while self.edition > 0 and 0 < cut < len(order_ids) and order_ids[cut] in self.orders:
             group = self.books[self.orders[order_ids[cut]].place.market_id].groups.get(order_ids[cut])
-            if group is None or order_ids[cut - 1] not in (group.entry_id, *group.exits):
+            before = order_ids[cut - 1]
+            if group is None or (before != group.entry_id and before not in group.exits):
                 break
             cut += 1
         return cut

@@ -224,7 +224,7 @@ FAULTS = (
     Fault("exits begin in an auction", DESK, "if book.edition > 0 and book.auction_ticks > 0:", "if False:"),
     Fault("what came in an auction can be spent", MATCHING, "self.edition == 0 or self.auction_ticks == 0", "True"),
     Fault("a snapshot forgets whose exits are to begin", SNAPSHOT, "        book.ended.append(group)", "        pass"),
-    Fault("exits outlive their entry", ENGINE, "order_ids[cut - 1] not in (group.entry_id, *group.exits)", "True"),
+    Fault("exits outlive their entry", ENGINE, "before != group.entry_id and before not in group.exits", "True"),
     Fault(
         "an account's orders are forgotten",
         MATCHING,
