@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import queue
+import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -24,7 +27,15 @@ from services.runtime.db import (
 BUSY_MS_MAX = 5_000
 JOIN_SECONDS_MAX = 5.0
 
+ROWS_TOGETHER = 50
+"""That one INSERT makes. Python's lock changes hands at each execution, and a busy event loop gives it back late."""
+STATEMENTS_MAX = 256
+"""Of which the form for so many rows is remembered."""
+
 T = TypeVar("T")
+
+_INSERT = re.compile(r"(INSERT INTO [^()]+ \([^()]+\) VALUES )(\([^()]+\))( ON CONFLICT .*)?", re.DOTALL)
+_MARK = re.compile(r"\?([0-9]+)")
 
 _DUPLICATE = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_ROWID}
 _ENVIRONMENT = {  # the machine's fault, not the statement's
@@ -195,9 +206,34 @@ def _transact(connection: sqlite3.Connection, statements: Sequence[Statement]) -
             if len(statement.rows) == 1:  # which may be DDL: executemany takes none
                 statement.check(connection.execute(sql, statement.rows[0]).rowcount)
             else:
-                connection.executemany(sql, statement.rows)
+                _execute_all(connection, sql, statement.rows)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _execute_all(connection: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Value]]) -> None:
+    """Executes a statement once for each row; an INSERT, as far as it goes, once for ROWS_TOGETHER of them."""
+    together = _together(sql, len(rows[0])) if len(rows) >= ROWS_TOGETHER else None
+    done = len(rows) - len(rows) % ROWS_TOGETHER if together is not None else 0
+    for start in range(0, done, ROWS_TOGETHER):
+        connection.execute(together or sql, list(chain.from_iterable(rows[start : start + ROWS_TOGETHER])))
+    connection.executemany(sql, rows[done:])
+
+
+@lru_cache(maxsize=STATEMENTS_MAX)
+def _together(sql: str, values: int) -> str | None:
+    """An INSERT of one row as one of ROWS_TOGETHER rows; None if it is no such statement."""
+    found = _INSERT.fullmatch(sql)
+    if found is None:
+        return None
+    head, row, tail = found.groups("")
+    rows = [_moved(row, number * values) for number in range(ROWS_TOGETHER)]
+    return f"{head}{', '.join(rows)}{tail}"
+
+
+def _moved(row: str, values: int) -> str:
+    """A row of VALUES whose parameters are so many further on."""
+    return _MARK.sub(lambda mark: f"?{int(mark[1]) + values}", row)

@@ -80,6 +80,19 @@ async def test_parameters_may_repeat_and_come_in_any_order(db: Database) -> None
     assert await db.fetch("SELECT id FROM notes WHERE title = $2 AND id >= $1 AND id <= $1 + 1", 1, "b") == [(2,)]
 
 
+@pytest.mark.parametrize("count", [2, 49, 50, 51, 120])
+async def test_many_rows_are_written_each_as_one(db: Database, count: int) -> None:
+    put = (
+        "INSERT INTO notes (id, body, title) VALUES ($3, $1, $2) ON CONFLICT (id) DO UPDATE SET title = excluded.title"
+    )
+    await db.write([Statement(put, [(b"%d" % n, str(n), n // 2) for n in range(count)])])
+    expected = [(n // 2, b"%d" % n, str(min(n + 1, count - 1))) for n in range(0, count, 2)]
+    assert await db.fetch("SELECT id, body, title FROM notes ORDER BY id") == expected
+    with pytest.raises(Conflict):
+        await db.write([insert(*range(1_000, 1_000 + count), 0)])
+    assert len(await ids(db)) == len(expected)
+
+
 async def test_a_conflict_writes_nothing_at_all(db: Database) -> None:
     await db.write([insert(1)])
     with pytest.raises(Conflict):
