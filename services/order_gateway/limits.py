@@ -29,8 +29,8 @@ class Weight(NamedTuple):
 
 ONE_REQUEST = Weight(requests=1)
 ONE_ORDER = Weight(orders=1)
-CANCEL_ALL_REQUESTS: Final = 256
-"""What a CancelAllOrders counts for: the book looks through everybody's open orders, and ends up to 256 at once."""
+CANCEL_ALL_REQUESTS: Final = 16
+"""What a CancelAllOrders counts for: the book looks through all open orders of the account, even if it ends none."""
 
 STREAMS_MAX: Final = 1_000
 """Streams that nobody needs to be known for, open at once."""

@@ -287,7 +287,7 @@ class _CancelCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelCau
     CANCEL_CAUSE_DAY_END: _CancelCause.ValueType  # 14
     """It was for the day, and the market closed."""
     CANCEL_CAUSE_MARKET: _CancelCause.ValueType  # 15
-    """It was an exit whose turn came while the market took no orders."""
+    """It was an exit whose turn came while the market took no orders, or more expired orders lay before it than one step ends."""
 
 class CancelCause(_CancelCause, metaclass=_CancelCauseEnumTypeWrapper):
     """Why an order ended unfilled."""
@@ -323,7 +323,7 @@ CANCEL_CAUSE_DISCONNECT: CancelCause.ValueType  # 13
 CANCEL_CAUSE_DAY_END: CancelCause.ValueType  # 14
 """It was for the day, and the market closed."""
 CANCEL_CAUSE_MARKET: CancelCause.ValueType  # 15
-"""It was an exit whose turn came while the market took no orders."""
+"""It was an exit whose turn came while the market took no orders, or more expired orders lay before it than one step ends."""
 Global___CancelCause: _TypeAlias = CancelCause  # noqa: Y015
 
 class _AckLevel:
