@@ -25,6 +25,8 @@ COMPILED = (
     "services/fees.py",
     "services/locks.py",
     "services/protobuf.py",
+    "services/records.py",
+    "services/depth.py",
     "services/book/model.py",
     "services/book/side.py",
     "services/book/owners.py",
@@ -40,7 +42,19 @@ COMPILED = (
     "services/book/rules.py",
     "services/book/engine.py",
     "services/book/encoding.py",
+    "services/order_gateway/model.py",
+    "services/order_gateway/account.py",
+    "services/order_gateway/unsettled.py",
+    "services/order_gateway/volumes.py",
+    "services/order_gateway/ledger.py",
+    "services/order_gateway/placing.py",
+    "services/order_gateway/seen.py",
     "services/order_gateway/encoding.py",
+    "services/order_gateway/session.py",
+    "services/order_gateway/orders.py",
+    "services/order_gateway/rows.py",
+    "services/order_gateway/pending.py",
+    "services/order_gateway/folding.py",
 )
 FOLDERS = ("services", "services/book", "services/order_gateway")
 """Where these are."""
@@ -48,7 +62,8 @@ SETUP = """
 import sys
 from mypyc.build import mypycify
 from setuptools import setup
-setup(name="clearbook_engine", packages=[], ext_modules=mypycify(sys.argv.pop().split(","), opt_level="3"))
+modules = mypycify(sys.argv.pop().split(","), opt_level="2", debug_level="0")
+setup(name="clearbook_engine", packages=[], ext_modules=modules)
 """
 
 

@@ -20,7 +20,8 @@ from services.order_gateway.account import PostingKind
 from services.order_gateway.history import History
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.paging import Page, Position, Span
-from services.order_gateway.store import EXECUTION_COLUMNS, MIGRATIONS, Store
+from services.order_gateway.rows import EXECUTION_COLUMNS
+from services.order_gateway.store import MIGRATIONS, Store
 from services.runtime.db import Database, Statement, Value
 from services.runtime.migrate import migrate
 

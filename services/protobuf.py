@@ -11,7 +11,7 @@ _LOW: Final = 1 << 14
 """Two bytes of a varint hold less than this."""
 SHORT: Final = [bytes([n]) if n < 0x80 else bytes([n & 0x7F | 0x80, n >> 7]) for n in range(_LOW)]
 """Varints of at most two bytes."""
-_MORE: Final = [bytes([n & 0x7F | 0x80, n >> 7 | 0x80]) for n in range(_LOW)]
+MORE: Final = [bytes([n & 0x7F | 0x80, n >> 7 | 0x80]) for n in range(_LOW)]
 """Two bytes of a varint that goes on."""
 
 
@@ -22,10 +22,10 @@ def varint(number: int) -> bytes:
         return SHORT[number]
     rest = number >> 14
     if rest < _LOW:
-        return _MORE[number & (_LOW - 1)] + SHORT[rest]
-    parts = [_MORE[number & (_LOW - 1)]]
+        return MORE[number & (_LOW - 1)] + SHORT[rest]
+    parts = [MORE[number & (_LOW - 1)]]
     while rest >= _LOW:
-        parts.append(_MORE[rest & (_LOW - 1)])
+        parts.append(MORE[rest & (_LOW - 1)])
         rest >>= 14
     parts.append(SHORT[rest])
     return b"".join(parts)

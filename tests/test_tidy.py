@@ -33,6 +33,7 @@ BASE = {
     "services.crossing",
     "services.protobuf",
     "services.exact",
+    "services.records",
 }
 PURE = BASE | {
     "services.book.structs",

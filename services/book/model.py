@@ -7,11 +7,12 @@ most commands make is `acyclic`: the garbage collector need not know of it, for 
 what is placed, canceled and told most often is a struct of msgspec's instead (the end of this file). Pure.
 """
 
-from typing import ClassVar, Final, final
+from typing import Final, final
 
 from mypy_extensions import mypyc_attr
 
 from services.book.structs import in_place_of
+from services.records import Record
 
 SIDE_UNSPECIFIED: Final = 0
 SIDE_BUY: Final = 1
@@ -79,28 +80,6 @@ never trades, nor while it waits behind an entry; exits do not begin while an au
 the newer one's mode; its price is looked for 16 times by a command; trailing stops behind entries count; fill or kill
 knows what groups cost; exits do not outlive an entry that CancelOrders ends with them.
 """
-
-
-@mypyc_attr(acyclic=True)
-class Record:
-    """Equality by content, and a readable repr, for the classes below. Not for the hot path.
-
-    The fields are named in __match_args__, in the order of the constructor: mypyc drops __slots__.
-    """
-
-    __match_args__: ClassVar[tuple[str, ...]] = ()
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other):
-            return False
-        return all(getattr(self, name) == getattr(other, name) for name in self.__match_args__)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
-        return f"{type(self).__name__}({fields})"
 
 
 @final

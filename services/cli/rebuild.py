@@ -180,7 +180,7 @@ class _Rebuild:
     def _fold(self, row: EventRow, ledger: Ledger) -> None:
         ledger.incarnation = row.incarnation
         for event in row.events:
-            self._store.add(ledger.apply(event, row.time_ns))
+            self._store.pending.add(ledger.apply(event, row.time_ns))
         self._store.row_ended(len(row.events))
 
     async def _flush(self, ledger: Ledger) -> None:

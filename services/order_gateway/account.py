@@ -7,9 +7,9 @@ amount is a bug somewhere, so it is an assertion: the process stops before it be
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple, final
 
-from msgspec import structs
+from mypy_extensions import mypyc_attr
 
 from services.order_gateway.fees import net_of_fee
 from services.order_gateway.model import (
@@ -23,8 +23,8 @@ from services.order_gateway.model import (
     OrderState,
     SelfTradeMode,
     Trade,
-    Value,
 )
+from services.records import Record, replaced
 from services.units import FEES_ACCOUNT, Market
 
 
@@ -38,18 +38,40 @@ class PostingKind(IntEnum):
     WITHDRAWAL = 5
 
 
-class Posting(Value, frozen=True):
+_TRADE: Final = PostingKind.TRADE
+_FEE: Final = PostingKind.FEE
+_OPEN: Final = OrderState.OPEN
+_FILLED: Final = OrderState.FILLED
+_CANCELED: Final = OrderState.CANCELED
+_NO_CAUSE: Final = CancelCause.NONE
+"""To look a member of an Enum up takes longer than all that is done with it here."""
+
+
+@final
+@mypyc_attr(acyclic=True)
+class Posting(Record):
     """So much more (or less) of an asset in an account, in base units.
 
     Attributes:
         settlement_sequence: under which the chain mirrors it; 0: it came from there.
     """
 
-    account_id: int
-    asset_id: int
-    amount: int
-    kind: PostingKind
-    settlement_sequence: int = 0
+    __match_args__ = ("account_id", "asset_id", "amount", "kind", "settlement_sequence")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        asset_id: int,
+        amount: int,
+        kind: PostingKind,
+        settlement_sequence: int = 0,
+    ) -> None:
+        self.account_id = account_id
+        self.asset_id = asset_id
+        self.amount = amount
+        self.kind = kind
+        self.settlement_sequence = settlement_sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +94,9 @@ class Renamed(NamedTuple):
     order_id: int
 
 
-class Effects(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class Effects(Record):
     """What one event does: postings; orders and movements as they are after it; both sides of each trade.
 
     Attributes:
@@ -80,13 +104,26 @@ class Effects(Value, frozen=True):
         final: open withdrawals and transfers whose entry became final.
     """
 
-    postings: Sequence[Posting] = ()
-    orders: Sequence[Order] = ()
-    executions: Sequence[Execution] = ()
-    movements: Sequence[Movement] = ()
-    settled: Sequence[tuple[int, int]] = ()
-    final: Sequence[Movement] = ()
-    renamed: Sequence[Renamed] = ()
+    __match_args__ = ("postings", "orders", "executions", "movements", "settled", "final", "renamed")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        postings: Sequence[Posting] = (),
+        orders: Sequence[Order] = (),
+        executions: Sequence[Execution] = (),
+        movements: Sequence[Movement] = (),
+        settled: Sequence[tuple[int, int]] = (),
+        final: Sequence[Movement] = (),
+        renamed: Sequence[Renamed] = (),
+    ) -> None:
+        self.postings = postings
+        self.orders = orders
+        self.executions = executions
+        self.movements = movements
+        self.settled = settled
+        self.final = final
+        self.renamed = renamed
 
     def order(self, order_id: int) -> Order | None:
         """An order as it is after the event; None if the event has nothing of it."""
@@ -146,7 +183,7 @@ def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[
             now[maker.order_id] = _trade(moved, trade, taker, maker, markets[taker.market_id])
         now[taker.order_id] = taker
     orders = [
-        structs.replace(order, first=order.as_first(asked[order.order_id])) if order.order_id in asked else order
+        replaced(order, first=order.as_first(asked[order.order_id])) if order.order_id in asked else order
         for order in now.values()
     ]
     return Effects(moved.postings, orders, moved.executions, renamed=renamed)
@@ -155,15 +192,7 @@ def changed(event: OrdersChanged, markets: Mapping[int, Market], known: Mapping[
 def canceled(event: OrderCanceled, before: Order, sequence: int, time_ns: int) -> Effects:
     """An order was canceled on request: it keeps what it traded and sets nothing aside any more."""
     assert before.filled_lots == event.filled_lots, f"{before} was canceled with {event.filled_lots} lots filled"
-    after = structs.replace(
-        before,
-        state=OrderState.CANCELED,
-        cause=event.cause,
-        lock=0,
-        hidden_lots=0,
-        event_sequence=sequence,
-        event_ns=time_ns,
-    )
+    after = before.changed(before.filled_lots, before.filled_quote, _CANCELED, event.cause, 0, 0, sequence, time_ns)
     return Effects(orders=(after,))
 
 
@@ -182,14 +211,14 @@ def _after_step(said: Order, before: Order | None, trades: Iterable[Trade]) -> O
     assert said.is_open or said.lock == 0, f"{said} ended and still locks"
     if before is None:
         assert lots == said.filled_lots, f"{said} does not add up"
-        return structs.replace(said, hidden_lots=_hidden(said, None, lots))
+        return replaced(said, hidden_lots=_hidden(said, None, lots))
     assert before.filled_lots + lots == said.filled_lots, f"{said} does not add up with {before}"
     whose = (before.account_id, before.market_id, before.buys, before.limit, before.terms)
     assert whose == (said.account_id, said.market_id, said.buys, said.limit, said.terms), f"{said} was {before}"
     first = before.first
     if first is None and (before.price_ticks, before.quantity_lots) != (said.price_ticks, said.quantity_lots):
         first = before.as_open()
-    return structs.replace(
+    return replaced(
         said,
         filled_quote=before.filled_quote + said.filled_quote,
         create_sequence=before.create_sequence,
@@ -242,15 +271,15 @@ def _exchange(trade: Trade, taker: Order, maker: Order, market: Market) -> list[
     buyer_fee, seller_fee = (trade.taker_fee, trade.maker_fee) if taker.buys else (trade.maker_fee, trade.taker_fee)
     base, quote, number = market.base.asset_id, market.quote.asset_id, trade.settlement_sequence
     postings = [
-        Posting(seller.account_id, base, -trade.base_amount, PostingKind.TRADE, number),
-        Posting(buyer.account_id, base, trade.base_amount - buyer_fee, PostingKind.TRADE, number),
-        Posting(buyer.account_id, quote, -trade.quote_amount, PostingKind.TRADE, number),
-        Posting(seller.account_id, quote, trade.quote_amount - seller_fee, PostingKind.TRADE, number),
+        Posting(seller.account_id, base, -trade.base_amount, _TRADE, number),
+        Posting(buyer.account_id, base, trade.base_amount - buyer_fee, _TRADE, number),
+        Posting(buyer.account_id, quote, -trade.quote_amount, _TRADE, number),
+        Posting(seller.account_id, quote, trade.quote_amount - seller_fee, _TRADE, number),
     ]
     if buyer_fee:
-        postings.append(Posting(FEES_ACCOUNT, base, buyer_fee, PostingKind.FEE, number))
+        postings.append(Posting(FEES_ACCOUNT, base, buyer_fee, _FEE, number))
     if seller_fee:
-        postings.append(Posting(FEES_ACCOUNT, quote, seller_fee, PostingKind.FEE, number))
+        postings.append(Posting(FEES_ACCOUNT, quote, seller_fee, _FEE, number))
     return postings
 
 
@@ -280,16 +309,15 @@ def _check(trade: Trade, taker: Order, maker: Order, market: Market) -> None:
 def _maker_after(maker: Order, trade: Trade, taker: Order) -> Order:
     filled = trade.maker_remaining_lots == 0
     assert not (filled and trade.maker_lock), f"{trade} leaves a lock on a filled order"
-    return structs.replace(
-        maker,
-        filled_lots=maker.filled_lots + trade.quantity_lots,
-        filled_quote=maker.filled_quote + trade.quote_amount,
-        state=OrderState.FILLED if filled else OrderState.OPEN,
-        cause=CancelCause.NONE,
-        lock=trade.maker_lock,
-        hidden_lots=_hidden_after(maker, trade.quantity_lots) if maker.hidden_lots else 0,
-        event_sequence=taker.event_sequence,
-        event_ns=taker.event_ns,
+    return maker.changed(
+        maker.filled_lots + trade.quantity_lots,
+        maker.filled_quote + trade.quote_amount,
+        _FILLED if filled else _OPEN,
+        _NO_CAUSE,
+        trade.maker_lock,
+        _hidden_after(maker, trade.quantity_lots) if maker.hidden_lots else 0,
+        taker.event_sequence,
+        taker.event_ns,
     )
 
 

@@ -23,7 +23,7 @@ from services.order_gateway.model import (
     Trade,
     Wanted,
 )
-from services.protobuf import INT64_MAX, SHORT, element, read, varint
+from services.protobuf import INT64_MAX, MORE, SHORT, read, varint
 from services.units import Market
 
 BY_HAND: Final = not __file__.endswith(".py")
@@ -38,6 +38,8 @@ _TEN: Final = [10**exponent for exponent in range(_DIGITS_MAX + 1)]
 _TIMES: Final = [TimeInForce.GTC, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK, None, TimeInForce.DAY]
 """Of a limit order that was asked for, by the public number."""
 _TIMES_TOLD: Final = list(TimeInForce)  # from 1 on
+_KINDS: Final = [side + kind + b"\x28" for side in (b"\x18\x02", b"\x18\x01") for kind in (b"\x20\x02", b"\x20\x01")]
+"""Of a market sell, a limit sell, and the buys: side, type, and the tag of what comes next."""
 _STATES: Final = list(OrderState)  # from 1 on
 _CAUSES: Final = list(CancelCause)  # from 0 on
 
@@ -165,32 +167,60 @@ def accepted(placed: Placed) -> bytes:
 # What the book is asked for.
 
 
-def place_order(command_id: int, asked: PlaceOrder) -> bytes | None:
-    """An order without terms, as one of SubmitRequest.commands; None for any other."""
-    placement = asked.placement
-    if placement.terms is not None:
-        return None
-    parts = [b"\x08", varint(asked.account_id), b"\x10", varint(placement.market.market_id)]
-    parts += (b"\x18\x01" if placement.buys else b"\x18\x02", b"\x20\x01" if placement.limit else b"\x20\x02")
-    parts += (b"\x28", SHORT[placement.time_in_force])
-    if placement.post_only:
-        parts.append(b"\x30\x01")
-    price_ticks, budget = placement.price_ticks, asked.budget
-    if price_ticks:
-        parts += (b"\x38", varint(price_ticks))
-    parts += (b"\x40", varint(placement.quantity_lots))
-    if budget:
-        text = b"%d" % budget
-        parts += (b"\x4a", SHORT[len(text)], text)
-    client_order_id = asked.client_order_id.encode()
-    if client_order_id:
-        parts += (b"\x52", varint(len(client_order_id)), client_order_id)
-    if asked.maker_fee_ppm:
-        parts += (b"\x58", varint(asked.maker_fee_ppm))
-    if asked.taker_fee_ppm:
-        parts += (b"\x60", varint(asked.taker_fee_ppm))
-    order = b"".join(parts)
-    return element(b"".join((b"\x08", varint(command_id), b"\x12", varint(len(order)), order)))
+class Commands:
+    """Orders without terms, each as one of SubmitRequest.commands. What many of them share is written once."""
+
+    def __init__(self) -> None:
+        self._account_id, self._market_id, self._head = -1, -1, b""
+        self._maker_ppm, self._taker_ppm, self._tail = 0, 0, b""
+        self._high, self._id_tail = -1, b""
+
+    def place_order(self, command_id: int, asked: PlaceOrder) -> bytes | None:
+        """None for an order with terms."""
+        placement = asked.placement
+        if placement.terms is not None:
+            return None
+        account_id, market_id = asked.account_id, placement.market.market_id
+        if account_id != self._account_id or market_id != self._market_id:
+            self._account_id, self._market_id = account_id, market_id
+            self._head = b"".join((b"\x08", varint(account_id), b"\x10", varint(market_id)))
+        kind = 2 if placement.buys else 0
+        parts = [self._head, _KINDS[kind + 1 if placement.limit else kind], SHORT[placement.time_in_force]]
+        if placement.post_only:
+            parts.append(b"\x30\x01")
+        price_ticks, budget = placement.price_ticks, asked.budget
+        if price_ticks:
+            parts += (b"\x38", varint(price_ticks))
+        parts += (b"\x40", varint(placement.quantity_lots))
+        if budget:
+            text = b"%d" % budget
+            parts += (b"\x4a", SHORT[len(text)], text)
+        client_order_id = asked.client_order_id.encode()
+        if client_order_id:
+            parts += (b"\x52", varint(len(client_order_id)), client_order_id)
+        if asked.maker_fee_ppm != self._maker_ppm or asked.taker_fee_ppm != self._taker_ppm:
+            self._maker_ppm, self._taker_ppm = asked.maker_fee_ppm, asked.taker_fee_ppm
+            self._tail = _rates(asked)
+        parts.append(self._tail)
+        order = b"".join(parts)
+        named = self._id(command_id)
+        length = varint(len(order))
+        body = len(named) + 1 + len(length) + len(order)
+        return b"".join((b"\x0a", varint(body), named, b"\x12", length, order))
+
+    def _id(self, command_id: int) -> bytes:
+        """Field 1: all but the last bits are those of the session."""
+        high = command_id >> 28
+        if not high:
+            return b"\x08" + varint(command_id)
+        if high != self._high:
+            self._high, self._id_tail = high, varint(high)
+        return b"".join((b"\x08", MORE[command_id & 0x3FFF], MORE[command_id >> 14 & 0x3FFF], self._id_tail))
+
+
+def _rates(asked: PlaceOrder) -> bytes:
+    maker = b"\x58" + varint(asked.maker_fee_ppm) if asked.maker_fee_ppm else b""
+    return maker + (b"\x60" + varint(asked.taker_fee_ppm) if asked.taker_fee_ppm else b"")
 
 
 # What the book tells.

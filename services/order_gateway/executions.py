@@ -15,8 +15,9 @@ from clearbook.internal.v1.matching_service_pb2_grpc import MatchingServiceStub
 
 from services.errors import Reason
 from services.order_gateway import wire
-from services.order_gateway.ledger import Change, Ledger
-from services.order_gateway.model import EventRow, SessionOpened
+from services.order_gateway.folding import Listener, fold
+from services.order_gateway.ledger import Ledger
+from services.order_gateway.model import EventRow
 from services.order_gateway.progress import Progress
 from services.order_gateway.session import Session
 from services.order_gateway.store import Store
@@ -42,7 +43,6 @@ _is_open = metrics.gauge("gateway_session_open", "1 while the book takes our com
 
 logger = log.get("executions")
 
-Listener = Callable[[Change], None]
 Watcher = Callable[[bool], None]
 
 _LOST = (grpc.RpcError, OSError, TimeoutError, asyncio.InvalidStateError)
@@ -78,24 +78,11 @@ class Executions:
 
     def fold(self, row: EventRow) -> None:
         """Takes the events of one journal row, in one step: nobody sees half of it."""
-        ledger, session, store = self._ledger, self._session, self._store
-        assert row.first_sequence == ledger.sequence + 1, f"row {row.first_sequence} after {ledger.sequence}"
-        ledger.incarnation = ledger.incarnation or row.incarnation
-        for event in row.events:
-            flight = session.landed(event.command_id)
-            change = ledger.apply(event, row.time_ns)
-            store.add(change)
-            if isinstance(event.body, SessionOpened) and event.body.gateway == session.gateway:
-                session.superseded_by(event.body.epoch)
-            for listener in self._listeners:
-                listener(change)
-            if flight is not None:
-                flight.end(change)
-        assert ledger.sequence == row.last_sequence, f"row ends at {row.last_sequence}, not {ledger.sequence}"
-        session.row_ended()
-        store.row_ended(len(row.events))
-        self.folded.advance(ledger.sequence)
-        _sequence.set(ledger.sequence)
+        fold(row, self._ledger, self._session, self._store.pending, self._listeners)
+        self._session.row_ended()
+        self._store.row_ended(len(row.events))
+        self.folded.advance(row.last_sequence)
+        _sequence.set(row.last_sequence)
         _events.inc(len(row.events))
 
     # The line.

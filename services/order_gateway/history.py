@@ -11,17 +11,18 @@ from services.order_gateway.account import Entry, PostingKind
 from services.order_gateway.ledger import SYSTEM_ACCOUNTS, Ledger
 from services.order_gateway.model import Execution, Movement, MovementKind, Order
 from services.order_gateway.paging import Page, Span
-from services.order_gateway.store import (
+from services.order_gateway.rows import (
     EXECUTION_COLUMNS,
     MOVEMENT_COLUMNS,
     ORDER_COLUMNS,
     ORDER_HAS_CHANGED,
+    ORDER_HAS_ENDED,
     ORDER_IS_OPEN,
-    Store,
     execution_of,
     movement_of,
     order_of,
 )
+from services.order_gateway.store import Store
 from services.order_gateway.transfer_ids import USER_PREFIX
 from services.runtime.db import Row, Value
 from services.units import INT64_MAX
@@ -103,16 +104,19 @@ class History:
         self, account_id: int, market_id: int | None, span: Span, page: Page, *, open_only: bool
     ) -> list[Order]:
         """Orders, the last created first."""
-        query = _Query(ORDER_COLUMNS, "orders")
-        query.where("account_id = ?", account_id)
-        if open_only:
-            query.where(ORDER_IS_OPEN)
-        if market_id is not None:
-            query.where("market_id = ?", market_id)
-        await self._between(query, "create_sequence", span)
-        query.where("create_sequence < ?", page.after[0])
-        rows = await self._fetch(query, "create_sequence DESC", page)
-        return [order_of(row) for row in rows]
+        found: dict[int, Order] = {}
+        # Each has an index of its own. The open ones first: one that ends between the two is in both, as it became.
+        for which in (ORDER_IS_OPEN,) if open_only else (ORDER_IS_OPEN, ORDER_HAS_ENDED):
+            query = _Query(ORDER_COLUMNS, "orders")
+            query.where("account_id = ?", account_id)
+            query.where(which)
+            if market_id is not None:
+                query.where("market_id = ?", market_id)
+            await self._between(query, "create_sequence", span)
+            query.where("create_sequence < ?", page.after[0])
+            rows = await self._fetch(query, "create_sequence DESC", page)
+            found.update((row[0], order_of(row)) for row in rows)
+        return sorted(found.values(), key=lambda order: order.create_sequence, reverse=True)[: page.limit]
 
     async def executions(
         self, account_id: int, market_id: int | None, order_id: int | None, span: Span, page: Page
@@ -195,7 +199,11 @@ class History:
         await self._store.passed(through)
         fetch, since = self._store.database.fetch, "event_sequence > $2"
         orders: list[Row] = []
-        for which in ("create_sequence > $2", f"create_sequence <= $2 AND {ORDER_HAS_CHANGED} AND {since}"):
+        for which in (  # the open ones first: one that ends between two of these is in both
+            f"create_sequence > $2 AND {ORDER_IS_OPEN}",
+            f"create_sequence > $2 AND {ORDER_HAS_ENDED}",
+            f"create_sequence <= $2 AND {ORDER_HAS_CHANGED} AND {since}",
+        ):
             orders += await fetch(
                 f"SELECT {ORDER_COLUMNS} FROM orders WHERE account_id = $1 AND {which} LIMIT $3",  # noqa: S608 - our own words
                 *(account_id, after, items_max + 1),

@@ -10,6 +10,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import final
+
+from mypy_extensions import mypyc_attr
 
 from services.depth import Depth
 from services.market_rules import MarketRules, MarketState
@@ -35,13 +38,13 @@ from services.order_gateway.model import (
     SettlementFinalized,
     TradingDefaultsSet,
     Transferred,
-    Value,
     WithdrawalApproved,
     WithdrawalCanceled,
     WithdrawalRequested,
 )
 from services.order_gateway.unsettled import Key, Unsettled
 from services.order_gateway.volumes import VOLUME_ASSET, Volumes
+from services.records import Record, replaced
 from services.units import (
     ADJUSTMENTS_ACCOUNT,
     FAUCET_ACCOUNT,
@@ -70,15 +73,23 @@ SYSTEM_ACCOUNTS = {
 }
 
 
-@dataclass(slots=True)
-class Balance:
-    """What an account has of an asset, in base units."""
+@final
+@mypyc_attr(acyclic=True)
+class Balance(Record):
+    """What an account has of an asset, in base units. The ledger changes its own.
 
-    total: int = 0
-    held: int = 0
-    reserved: int = 0
-    unsettled: int = 0
-    """What postings not yet final on chain have added to `total`: information only."""
+    Attributes:
+        unsettled: what postings not yet final on chain have added to `total`: information only.
+    """
+
+    __match_args__ = ("total", "held", "reserved", "unsettled")
+    __slots__ = __match_args__
+
+    def __init__(self, total: int = 0, held: int = 0, reserved: int = 0, unsettled: int = 0) -> None:
+        self.total = total
+        self.held = held
+        self.reserved = reserved
+        self.unsettled = unsettled
 
     @property
     def available(self) -> int:
@@ -91,32 +102,60 @@ class Balance:
         return self.total - self.unsettled
 
 
-class Reservation(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class Reservation(Record):
     """What a command in flight needs, until its event says what came of it."""
 
-    account_id: int
-    asset_id: int
-    amount: int
+    __match_args__ = ("account_id", "asset_id", "amount")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        asset_id: int,
+        amount: int,
+    ) -> None:
+        self.account_id = account_id
+        self.asset_id = asset_id
+        self.amount = amount
 
 
-@dataclass(slots=True)
+@final
 class MarketBook:
     """What changes of a market: whether it takes orders, and which, its shape, and who has how many open in it."""
 
-    state: MarketState
-    rules: MarketRules | None = None
-    depth: Depth = field(default_factory=Depth)
-    open_orders: dict[int, int] = field(default_factory=dict)
+    __slots__ = ("depth", "open_orders", "rules", "state")
+
+    def __init__(self, state: MarketState) -> None:
+        """One without orders."""
+        self.state = state
+        self.rules: MarketRules | None = None
+        self.depth = Depth()
+        self.open_orders: dict[int, int] = {}
 
 
-class Change(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class Change(Record):
     """One event and what it did."""
 
-    sequence: int
-    time_ns: int
-    command_id: int
-    body: EventBody
-    effects: Effects
+    __match_args__ = ("sequence", "time_ns", "command_id", "body", "effects")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        sequence: int,
+        time_ns: int,
+        command_id: int,
+        body: EventBody,
+        effects: Effects,
+    ) -> None:
+        self.sequence = sequence
+        self.time_ns = time_ns
+        self.command_id = command_id
+        self.body = body
+        self.effects = effects
 
 
 @dataclass(eq=False, slots=True)
@@ -504,7 +543,7 @@ class Ledger:
             balance = mine[asset_id] = Balance()
         for moment in self._moments:
             if (account_id, asset_id) not in moment.balances:
-                moment.balances[account_id, asset_id] = replace(balance)
+                moment.balances[account_id, asset_id] = replaced(balance)
         return balance
 
     def _add_asset(self, asset: Asset) -> None:

@@ -5,20 +5,14 @@ Sizes are lots, prices ticks, amounts unbounded ints of base units, times nanose
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
-from msgspec import Struct, structs
+from mypy_extensions import mypyc_attr
 
 from services.locks import lock
 from services.market_rules import MarketRules, MarketState
+from services.records import Record, replaced
 from services.units import Asset, Market
-
-
-class Value(Struct, frozen=True, gc=False):
-    """What orders are made of: compared by content, never changed, made in a tenth of a NamedTuple's time.
-
-    None of them can be part of a cycle, so the garbage collector need not know of them.
-    """
 
 
 class TimeInForce(IntEnum):
@@ -96,6 +90,10 @@ class Terms(NamedTuple):
     display_lots: int = 0
 
 
+_OPEN: Final = OrderState.OPEN
+_WAITING: Final = OrderState.WAITING
+"""To look a member of an Enum up takes longer than all that is asked of it here."""
+
 AS_ASKED: Final = -1
 """The lock of an order that set aside what it asked for, less what it traded at once."""
 
@@ -116,7 +114,9 @@ class First(NamedTuple):
     asked_budget: int
 
 
-class Order(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class Order(Record):
     """An order as of one event. Never changed: the next event makes the next value.
 
     Attributes:
@@ -125,41 +125,89 @@ class Order(Value, frozen=True):
         first: None: as it is now, but for what it traded since.
     """
 
-    order_id: int
-    account_id: int
-    market_id: int
-    buys: bool
-    limit: bool
-    time_in_force: TimeInForce
-    post_only: bool
-    price_ticks: int
-    quantity_lots: int
-    budget: int
-    client_order_id: str
-    maker_fee_ppm: int
-    taker_fee_ppm: int
-    filled_lots: int
-    filled_quote: int
-    state: OrderState
-    cause: CancelCause
-    lock: int
-    create_sequence: int
-    create_ns: int
-    event_sequence: int
-    event_ns: int
-    hidden_lots: int = 0
-    terms: Terms | None = None
-    first: First | None = None
+    __match_args__ = (
+        *("order_id", "account_id", "market_id", "buys", "limit", "time_in_force", "post_only"),
+        *("price_ticks", "quantity_lots", "budget", "client_order_id", "maker_fee_ppm", "taker_fee_ppm"),
+        *("filled_lots", "filled_quote", "state", "cause", "lock", "create_sequence", "create_ns"),
+        *("event_sequence", "event_ns", "hidden_lots", "terms", "first"),
+    )
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        order_id: int,
+        account_id: int,
+        market_id: int,
+        buys: bool,
+        limit: bool,
+        time_in_force: TimeInForce,
+        post_only: bool,
+        price_ticks: int,
+        quantity_lots: int,
+        budget: int,
+        client_order_id: str,
+        maker_fee_ppm: int,
+        taker_fee_ppm: int,
+        filled_lots: int,
+        filled_quote: int,
+        state: OrderState,
+        cause: CancelCause,
+        lock: int,
+        create_sequence: int,
+        create_ns: int,
+        event_sequence: int,
+        event_ns: int,
+        hidden_lots: int = 0,
+        terms: Terms | None = None,
+        first: First | None = None,
+    ) -> None:
+        self.order_id = order_id
+        self.account_id = account_id
+        self.market_id = market_id
+        self.buys = buys
+        self.limit = limit
+        self.time_in_force = time_in_force
+        self.post_only = post_only
+        self.price_ticks = price_ticks
+        self.quantity_lots = quantity_lots
+        self.budget = budget
+        self.client_order_id = client_order_id
+        self.maker_fee_ppm = maker_fee_ppm
+        self.taker_fee_ppm = taker_fee_ppm
+        self.filled_lots = filled_lots
+        self.filled_quote = filled_quote
+        self.state = state
+        self.cause = cause
+        self.lock = lock
+        self.create_sequence = create_sequence
+        self.create_ns = create_ns
+        self.event_sequence = event_sequence
+        self.event_ns = event_ns
+        self.hidden_lots = hidden_lots
+        self.terms = terms
+        self.first = first
 
     @property
     def is_open(self) -> bool:
         """Whether it has not ended."""
-        return self.state is OrderState.OPEN or self.state is OrderState.WAITING
+        return self.state is _OPEN or self.state is _WAITING
 
     @property
     def rests(self) -> bool:
         """Whether it is in the book."""
-        return self.state is OrderState.OPEN
+        return self.state is _OPEN
+
+    @property
+    def is_as_placed(self) -> bool:
+        """Whether it is a limit order without terms that came to rest whole, and nothing has happened to it since."""
+        return (
+            self.state is _OPEN
+            and self.limit
+            and self.event_sequence == self.create_sequence
+            and not (self.filled_lots or self.budget or self.hidden_lots)
+            and self.terms is None
+            and self.first is None
+        )
 
     @property
     def shown_lots(self) -> int:
@@ -179,6 +227,46 @@ class Order(Value, frozen=True):
     def lock_asset(self, market: Market) -> Asset:
         """The asset that it sets aside."""
         return market.quote if self.buys else market.base
+
+    def changed(
+        self,
+        filled_lots: int,
+        filled_quote: int,
+        state: OrderState,
+        cause: CancelCause,
+        lock: int,
+        hidden_lots: int,
+        event_sequence: int,
+        event_ns: int,
+    ) -> "Order":
+        """The same as a later event has it, by which it traded or ended."""
+        return Order(
+            self.order_id,
+            self.account_id,
+            self.market_id,
+            self.buys,
+            self.limit,
+            self.time_in_force,
+            self.post_only,
+            self.price_ticks,
+            self.quantity_lots,
+            self.budget,
+            self.client_order_id,
+            self.maker_fee_ppm,
+            self.taker_fee_ppm,
+            filled_lots,
+            filled_quote,
+            state,
+            cause,
+            lock,
+            self.create_sequence,
+            self.create_ns,
+            event_sequence,
+            event_ns,
+            hidden_lots,
+            self.terms,
+            self.first,
+        )
 
     def as_first(self, asked: "Order | None" = None) -> First:
         """What to remember of it as it is now, after its first event; `asked`: as its first step had it, if not so."""
@@ -203,7 +291,7 @@ class Order(Value, frozen=True):
             return self
         filled = sum(execution.quantity_lots for execution in taken)
         first = self.first or self.as_open()
-        return structs.replace(
+        return replaced(
             self,
             price_ticks=first.price_ticks,
             quantity_lots=first.quantity_lots,
@@ -299,22 +387,46 @@ class Movement:
         return account_id in {self.from_account_id, self.to_account_id}
 
 
-class Execution(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class Execution(Record):
     """One side of a trade."""
 
-    trade_id: int
-    market_id: int
-    order_id: int
-    account_id: int
-    client_order_id: str
-    buys: bool
-    price_ticks: int
-    quantity_lots: int
-    fee: int
-    is_maker: bool
-    settlement_sequence: int
-    event_sequence: int
-    event_ns: int
+    __match_args__ = (
+        *("trade_id", "market_id", "order_id", "account_id", "client_order_id", "buys", "price_ticks"),
+        *("quantity_lots", "fee", "is_maker", "settlement_sequence", "event_sequence", "event_ns"),
+    )
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        trade_id: int,
+        market_id: int,
+        order_id: int,
+        account_id: int,
+        client_order_id: str,
+        buys: bool,
+        price_ticks: int,
+        quantity_lots: int,
+        fee: int,
+        is_maker: bool,
+        settlement_sequence: int,
+        event_sequence: int,
+        event_ns: int,
+    ) -> None:
+        self.trade_id = trade_id
+        self.market_id = market_id
+        self.order_id = order_id
+        self.account_id = account_id
+        self.client_order_id = client_order_id
+        self.buys = buys
+        self.price_ticks = price_ticks
+        self.quantity_lots = quantity_lots
+        self.fee = fee
+        self.is_maker = is_maker
+        self.settlement_sequence = settlement_sequence
+        self.event_sequence = event_sequence
+        self.event_ns = event_ns
 
     @property
     def rank(self) -> int:
@@ -322,25 +434,45 @@ class Execution(Value, frozen=True):
         return self.settlement_sequence * 2 + self.is_maker
 
 
-class Placement(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class Placement(Record):
     """What a client asks for, parsed. `budget` is None where none was given."""
 
-    market: Market
-    buys: bool
-    limit: bool
-    time_in_force: TimeInForce
-    post_only: bool
-    price_ticks: int
-    quantity_lots: int
-    budget: int | None
-    terms: Terms | None = None
+    __match_args__ = (
+        *("market", "buys", "limit", "time_in_force", "post_only", "price_ticks", "quantity_lots", "budget"),
+        *("terms",),
+    )
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        market: Market,
+        buys: bool,
+        limit: bool,
+        time_in_force: TimeInForce,
+        post_only: bool,
+        price_ticks: int,
+        quantity_lots: int,
+        budget: int | None,
+        terms: Terms | None = None,
+    ) -> None:
+        self.market = market
+        self.buys = buys
+        self.limit = limit
+        self.time_in_force = time_in_force
+        self.post_only = post_only
+        self.price_ticks = price_ticks
+        self.quantity_lots = quantity_lots
+        self.budget = budget
+        self.terms = terms
 
     def resolved(self, mode: SelfTradeMode) -> "Placement":
         """The same with the account's mode, if this does not say one itself: what the book is told."""
         terms = self.terms
         if terms is None or terms.self_trade is SelfTradeMode.BY_ACCOUNT:
             terms = (terms or Terms())._replace(self_trade=mode)
-        return structs.replace(self, terms=None if terms == Terms() else terms)
+        return replaced(self, terms=None if terms == Terms() else terms)
 
     @property
     def may_stay(self) -> bool:
@@ -367,11 +499,21 @@ class Placement(Value, frozen=True):
         )
 
 
-class Wanted(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class Wanted(Record):
     """An order to place: what, and under which of the client's ids; "" for one of our making."""
 
-    placement: Placement
-    client_order_id: str
+    __match_args__ = ("placement", "client_order_id")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        placement: Placement,
+        client_order_id: str,
+    ) -> None:
+        self.placement = placement
+        self.client_order_id = client_order_id
 
 
 class Replacement(NamedTuple):
@@ -397,25 +539,49 @@ class WantedGroup(NamedTuple):
     has_entry: bool
 
 
-class Placed(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class Placed(Record):
     """The answer to PlaceOrder: the order after all that it took, and the first PLACED_EXECUTIONS_MAX of that."""
 
-    order: Order
-    executions: tuple[Execution, ...]
+    __match_args__ = ("order", "executions")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        order: Order,
+        executions: tuple[Execution, ...],
+    ) -> None:
+        self.order = order
+        self.executions = executions
 
 
 # Commands: what the gateway asks of the book.
 
 
-class PlaceOrder(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class PlaceOrder(Record):
     """Asks for an order."""
 
-    account_id: int
-    placement: Placement
-    budget: int
-    client_order_id: str
-    maker_fee_ppm: int
-    taker_fee_ppm: int
+    __match_args__ = ("account_id", "placement", "budget", "client_order_id", "maker_fee_ppm", "taker_fee_ppm")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        placement: Placement,
+        budget: int,
+        client_order_id: str,
+        maker_fee_ppm: int,
+        taker_fee_ppm: int,
+    ) -> None:
+        self.account_id = account_id
+        self.placement = placement
+        self.budget = budget
+        self.client_order_id = client_order_id
+        self.maker_fee_ppm = maker_fee_ppm
+        self.taker_fee_ppm = taker_fee_ppm
 
 
 class ReplaceOrder(NamedTuple):
@@ -579,43 +745,98 @@ def numbers_of(body: CommandBody) -> int:
 # Events: what the journal says.
 
 
-class Trade(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class Trade(Record):
     """Two orders met. The taker is the order of the event."""
 
-    trade_id: int
-    settlement_sequence: int
-    price_ticks: int
-    quantity_lots: int
-    base_amount: int
-    quote_amount: int
-    maker_order_id: int
-    maker_account_id: int
-    maker_fee: int
-    taker_fee: int
-    maker_remaining_lots: int
-    maker_lock: int
+    __match_args__ = (
+        *("trade_id", "settlement_sequence", "price_ticks", "quantity_lots", "base_amount", "quote_amount"),
+        *("maker_order_id", "maker_account_id", "maker_fee", "taker_fee", "maker_remaining_lots"),
+        *("maker_lock",),
+    )
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        trade_id: int,
+        settlement_sequence: int,
+        price_ticks: int,
+        quantity_lots: int,
+        base_amount: int,
+        quote_amount: int,
+        maker_order_id: int,
+        maker_account_id: int,
+        maker_fee: int,
+        taker_fee: int,
+        maker_remaining_lots: int,
+        maker_lock: int,
+    ) -> None:
+        self.trade_id = trade_id
+        self.settlement_sequence = settlement_sequence
+        self.price_ticks = price_ticks
+        self.quantity_lots = quantity_lots
+        self.base_amount = base_amount
+        self.quote_amount = quote_amount
+        self.maker_order_id = maker_order_id
+        self.maker_account_id = maker_account_id
+        self.maker_fee = maker_fee
+        self.taker_fee = taker_fee
+        self.maker_remaining_lots = maker_remaining_lots
+        self.maker_lock = maker_lock
 
 
-class OrderPlaced(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class OrderPlaced(Record):
     """An order was taken: the order after all of its trades, and these."""
 
-    order: Order
-    trades: tuple[Trade, ...]
+    __match_args__ = ("order", "trades")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        order: Order,
+        trades: tuple[Trade, ...],
+    ) -> None:
+        self.order = order
+        self.trades = trades
 
 
-class OrderCanceled(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class OrderCanceled(Record):
     """An order was canceled on request."""
 
-    order_id: int
-    filled_lots: int
-    cause: CancelCause
+    __match_args__ = ("order_id", "filled_lots", "cause")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        order_id: int,
+        filled_lots: int,
+        cause: CancelCause,
+    ) -> None:
+        self.order_id = order_id
+        self.filled_lots = filled_lots
+        self.cause = cause
 
 
-class OrderChanged(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class OrderChanged(Record):
     """One step of what a command did: an order as the event tells it, and the trades in which it was the taker."""
 
-    order: Order
-    trades: tuple[Trade, ...]
+    __match_args__ = ("order", "trades")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        order: Order,
+        trades: tuple[Trade, ...],
+    ) -> None:
+        self.order = order
+        self.trades = trades
 
 
 class BookLevels(NamedTuple):
@@ -807,12 +1028,23 @@ EventBody = (
 )
 
 
-class Event(Value, frozen=True):
+@final
+@mypyc_attr(acyclic=True)
+class Event(Record):
     """The one outcome of one command."""
 
-    sequence: int
-    command_id: int
-    body: EventBody
+    __match_args__ = ("sequence", "command_id", "body")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        sequence: int,
+        command_id: int,
+        body: EventBody,
+    ) -> None:
+        self.sequence = sequence
+        self.command_id = command_id
+        self.body = body
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,10 @@ sent again and is judged anew.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
-
-from msgspec import structs
 
 from services.errors import Reason, Rejected
 from services.locks import lock
@@ -39,6 +37,7 @@ from services.order_gateway.session import Flight, Session, refusal
 from services.order_gateway.store import Store
 from services.order_gateway.takes import check_rules, check_state
 from services.order_gateway.tiers import Schedule
+from services.records import replaced
 from services.units import Asset
 
 SEEN_LOAD_ROWS_MAX = 200_000
@@ -63,17 +62,17 @@ class Begun(NamedTuple):
 class _Attempt(Flight):
     """A PlaceOrder on its way, for all who wait for it."""
 
-    __slots__ = ("_landed", "done", "key", "placement")
+    __slots__ = ("_orders", "done", "key", "placement")
 
-    def __init__(
-        self, key: tuple[int, str], placement: Placement, landed: "Callable[[_Attempt, Change | Rejected], None]"
-    ) -> None:
-        self.key, self.placement, self._landed = key, placement, landed
+    def __init__(self, orders: "Orders", key: tuple[int, str], placement: Placement) -> None:
+        self._orders = orders
+        self.key = key
+        self.placement = placement
         self.done: asyncio.Future[Placed] = promised()
 
     def end(self, found: Change | Rejected) -> None:
         """See Flight."""
-        self._landed(self, found)
+        self._orders.landed(self, found)
 
 
 class _Claim:
@@ -247,7 +246,7 @@ class Orders:
             self._end(attempt, error)
 
     def _attempt(self, key: tuple[int, str], placement: Placement) -> _Attempt:
-        return _Attempt(key, placement, self._landed)
+        return _Attempt(self, key, placement)
 
     def _check_market(self, account_id: int, placement: Placement, more: int) -> None:
         """Refuses what the market does not take; `more` orders of the same call may come to rest there before it.
@@ -400,8 +399,8 @@ class Orders:
             raise insufficient(asset, needed, available)
         return asset, needed, budget
 
-    def _landed(self, attempt: _Attempt, found: Change | Rejected) -> None:
-        """The outcome is known."""
+    def landed(self, attempt: _Attempt, found: Change | Rejected) -> None:
+        """The outcome of an attempt is known."""
         if attempt.placement.may_stay:
             self._placing.count(attempt.key[0], attempt.placement.market.market_id, -1)
         if isinstance(found, Rejected):
@@ -430,7 +429,7 @@ class Orders:
         if placed_as != client_order_id:
             raise _id_reused(client_order_id)
         taken = await self._store.taken(order)
-        placed = structs.replace(order, client_order_id=placed_as).as_placed(taken, placement.market)
+        placed = replaced(order, client_order_id=placed_as).as_placed(taken, placement.market)
         return Placed(placed, tuple(taken[:PLACED_EXECUTIONS_MAX]))
 
     def preview(self, account_id: int, placement: Placement) -> Previewed:

@@ -6,8 +6,6 @@ The book decides in the end: it moves on, it has what icebergs hide, and it fill
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from msgspec import structs
-
 from services.depth import Depth
 from services.errors import Reason, Rejected
 from services.locks import lock
@@ -22,6 +20,7 @@ from services.order_gateway.model import (
     TimeInForce,
     Trigger,
 )
+from services.records import replaced
 from services.units import PPM, Asset, fee
 
 IMMEDIATE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
@@ -241,4 +240,4 @@ def _repriced(placement: Placement, terms: Terms, depth: Depth) -> Placement:
         return placement
     if placement.buys and best == 1:
         return placement
-    return structs.replace(placement, price_ticks=best - 1 if placement.buys else best + 1)
+    return replaced(placement, price_ticks=best - 1 if placement.buys else best + 1)

@@ -6,8 +6,6 @@ from functools import partial
 from itertools import islice, product
 from typing import NamedTuple
 
-from msgspec import structs
-
 from services.errors import Reason, Rejected
 from services.locks import lock
 from services.order_gateway.budget import insufficient
@@ -17,6 +15,7 @@ from services.order_gateway.model import Order, Placed, Replacement, ReplaceOrde
 from services.order_gateway.orders import PLACED_EXECUTIONS_MAX, Orders
 from services.order_gateway.outcomes import answer, give, heard, promised
 from services.order_gateway.session import Session, refusal
+from services.records import replaced
 from services.units import Market
 
 
@@ -171,7 +170,7 @@ def _possible(order: Order, ahead: _Ahead, market: Market) -> list[Order]:
                 *(order.buys, order.limit, ticks, lots - order.filled_lots, order.budget),
                 *(market.base_per_lot, market.quote_per_tick_lot),
             )
-            found.append(structs.replace(order, price_ticks=ticks, quantity_lots=lots, lock=held))
+            found.append(replaced(order, price_ticks=ticks, quantity_lots=lots, lock=held))
     return found
 
 

@@ -6,43 +6,35 @@ row is guarded by its old value: of two writers one fails, and of a commit whose
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from services.market_rules import MarketState, of_stored, stored
-from services.order_gateway.ledger import UNSETTLED_TRANSFERS_MAX, Change, Ledger, Snapshot
+from services.order_gateway.ledger import UNSETTLED_TRANSFERS_MAX, Ledger, Snapshot
 from services.order_gateway.model import (
     AccountOpened,
-    AssetCreated,
-    CancelAfterSet,
-    CancelCause,
     Execution,
-    First,
-    MarketChanged,
-    MarketCreated,
     Movement,
     MovementKind,
     MovementState,
     Order,
-    OrderCanceled,
-    OrderPlaced,
-    OrdersChanged,
-    OrderState,
-    Refused,
     SelfTradeMode,
-    SessionOpened,
-    Terms,
-    TimeInForce,
-    TradingDefaultsSet,
-    Trigger,
-    Unrelated,
 )
+from services.order_gateway.pending import Pending
 from services.order_gateway.progress import Progress
+from services.order_gateway.rows import (
+    EXECUTION_COLUMNS,
+    MOVEMENT_COLUMNS,
+    ORDER_COLUMNS,
+    ORDER_HAS_ENDED,
+    ORDER_IS_OPEN,
+    execution_of,
+    market_of,
+    movement_of,
+    order_of,
+)
 from services.order_gateway.unsettled import Unsettled
 from services.order_gateway.volumes import DAY_NS, DAYS_MAX, VOLUME_ASSET
 from services.runtime import log, metrics
-from services.runtime.db import Conflict, Database, Row, Statement, Unavailable, Value
+from services.runtime.db import Conflict, Database, Statement, Unavailable, Value
 from services.runtime.streams import Backoff
 from services.units import INT64_MAX, Asset
 
@@ -63,110 +55,10 @@ _behind = metrics.gauge("gateway_store_behind_events", "Events folded and not ye
 
 logger = log.get("store")
 
-ORDER_COLUMNS = (
-    "order_id, account_id, market_id, buys, is_limit, time_in_force, post_only, price_ticks, quantity_lots, budget, "
-    "client_order_id, maker_fee_ppm, taker_fee_ppm, filled_lots, filled_quote, state, cause, lock_remaining, "
-    "create_sequence, create_ns, event_sequence, event_ns, hidden_lots, terms, first_values"
-)
-ORDER_IS_OPEN = "state IN (1, 4)"
-"""In the words of the indexes that have these, or all others."""
-ORDER_HAS_CHANGED = "event_sequence > create_sequence"
-"""In the words of the index that has these."""
-EXECUTION_COLUMNS = (
-    "order_id, trade_id, account_id, market_id, client_order_id, buys, price_ticks, quantity_lots, fee, is_maker, "
-    "settlement_sequence, event_sequence, event_ns"
-)
-_TRACELESS = (Unrelated, SessionOpened, Refused, CancelAfterSet, TradingDefaultsSet)
-"""What no list tells of."""
-_ORDERLY = (OrderPlaced, OrderCanceled)
-"""Of these all is said by what they do to orders and balances."""
-
-
-def _parameters(count: int) -> str:
-    return ", ".join(f"${i}" for i in range(1, count + 1))
-
-
-_PUT_ORDER = (
-    f"INSERT INTO orders ({ORDER_COLUMNS}) VALUES ({_parameters(25)}) ON CONFLICT (order_id) DO UPDATE SET "  # noqa: S608
-    "price_ticks = excluded.price_ticks, quantity_lots = excluded.quantity_lots, budget = excluded.budget, "
-    "client_order_id = excluded.client_order_id, hidden_lots = excluded.hidden_lots, "
-    "first_values = excluded.first_values, "
-    "filled_lots = excluded.filled_lots, filled_quote = excluded.filled_quote, state = excluded.state, "
-    "cause = excluded.cause, lock_remaining = excluded.lock_remaining, "
-    "event_sequence = excluded.event_sequence, event_ns = excluded.event_ns"
-)
-_ADD_EXECUTION = f"INSERT INTO executions ({EXECUTION_COLUMNS}) VALUES ({_parameters(13)})"  # noqa: S608
-_ADD_POSTING = (
-    "INSERT INTO postings (journal_sequence, line, account_id, asset_id, amount, kind, settlement_sequence) "
-    "VALUES ($1, $2, $3, $4, $5, $6, $7)"
-)
-_PUT_BALANCE = (
-    "INSERT INTO balances (account_id, asset_id, total, held) VALUES ($1, $2, $3, $4) "
-    "ON CONFLICT (account_id, asset_id) DO UPDATE SET total = excluded.total, held = excluded.held"
-)
-_ADD_MOMENT = "INSERT INTO moments (time_ns, journal_sequence) VALUES ($1, $2) ON CONFLICT (time_ns) DO NOTHING"
-_ADD_ACCOUNT = "INSERT INTO accounts (account_id, name) VALUES ($1, $2)"
-_ADD_ASSET = "INSERT INTO assets (asset_id, symbol, decimals) VALUES ($1, $2, $3)"
-_ADD_MARKET = (
-    "INSERT INTO markets (market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, state, "
-    "rules) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-)
-_SET_MARKET = "UPDATE markets SET state = $2, rules = $3 WHERE market_id = $1"
-MOVEMENT_COLUMNS = (
-    "transfer_id, kind, state, from_account_id, to_account_id, asset_id, amount, create_sequence, create_ns, "
-    "event_sequence, event_ns, settlement_sequence, withdrawal_id, address, reason, transaction_hash"
-)
-_PUT_MOVEMENT = (
-    f"INSERT INTO movements ({MOVEMENT_COLUMNS}) VALUES ({_parameters(16)}) "  # noqa: S608
-    "ON CONFLICT (create_sequence) DO UPDATE SET state = excluded.state, event_sequence = excluded.event_sequence, "
-    "event_ns = excluded.event_ns, settlement_sequence = excluded.settlement_sequence, reason = excluded.reason"
-)
-_PUT_VOLUME = (
-    "INSERT INTO volumes (asset, day, account_id, amount) VALUES ($1, $2, $3, $4) "
-    "ON CONFLICT (asset, day, account_id) DO UPDATE SET amount = excluded.amount"
-)
-_PUT_PRICE = (
-    "INSERT INTO prices (market_id, price_ticks) VALUES ($1, $2) "
-    "ON CONFLICT (market_id) DO UPDATE SET price_ticks = excluded.price_ticks"
-)
-_PUT_NAME = (
-    "INSERT INTO order_names (account_id, client_order_id, order_id, until_sequence, until_ns) "
-    "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (account_id, client_order_id) DO UPDATE SET "
-    "order_id = excluded.order_id, until_sequence = excluded.until_sequence, until_ns = excluded.until_ns"
-)
-_PUT_DEFAULTS = (
-    "INSERT INTO trading_defaults (account_id, self_trade) VALUES ($1, $2) "
-    "ON CONFLICT (account_id) DO UPDATE SET self_trade = excluded.self_trade"
-)
 _NEW_CURSOR = (
     "INSERT INTO cursor (id, journal_sequence, time_ns, incarnation, final_through, unsettled_since) "
     "VALUES (1, 0, 0, '', 0, 1)"
 )
-_MOVE_CURSOR = (
-    "UPDATE cursor SET journal_sequence = $1, time_ns = $2, incarnation = $3, final_through = $4, "
-    "unsettled_since = $5 WHERE id = 1 AND journal_sequence = $6"
-)
-
-
-@dataclass(slots=True)
-class _Pending:
-    """What the database has yet to hear, up to the end of a journal row."""
-
-    rows: dict[str, list[Sequence[Value]]] = field(default_factory=dict)
-    """By statement, in the order of the events."""
-    orders: dict[int, Order] = field(default_factory=dict)
-    balances: set[tuple[int, int]] = field(default_factory=set)
-    movements: dict[int, Movement] = field(default_factory=dict)
-    """By create_sequence."""
-    movements_by_id: dict[str, Movement] = field(default_factory=dict)
-    markets: dict[int, MarketChanged] = field(default_factory=dict)
-    defaults: dict[int, SelfTradeMode] = field(default_factory=dict)
-    volumes: set[tuple[int, int]] = field(default_factory=set)
-    """account_id, day."""
-    events: int = 0
-
-    def add(self, sql: str, row: Sequence[Value]) -> None:
-        self.rows.setdefault(sql, []).append(row)
 
 
 class Store:
@@ -178,11 +70,9 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._amount = database.amount
-        self._pending = _Pending()
-        self._writing = _Pending()
-        self._moment_ns = -1
-        """The last journal time that is noted as that of a sequence."""
+        self.pending = Pending(database.amount)
+        """Hears of every change, and is written at the end of a journal row."""
+        self._writing = Pending(database.amount)
         self._wake, self._hurry = asyncio.Event(), asyncio.Event()
         self._finished = False
         self._room = asyncio.Event()
@@ -222,7 +112,7 @@ class Store:
         balances = await fetch("SELECT account_id, asset_id, total, held FROM balances")
         open_orders = await fetch(f"SELECT {ORDER_COLUMNS} FROM orders WHERE {ORDER_IS_OPEN}")  # noqa: S608
         ended = await fetch(
-            f"SELECT {ORDER_COLUMNS} FROM orders WHERE NOT {ORDER_IS_OPEN} ORDER BY event_sequence DESC LIMIT $1",  # noqa: S608
+            f"SELECT {ORDER_COLUMNS} FROM orders WHERE {ORDER_HAS_ENDED} ORDER BY event_sequence DESC LIMIT $1",  # noqa: S608
             ended_orders_max,
         )
         withdrawals = await fetch(
@@ -242,7 +132,7 @@ class Store:
             time_ns,
             incarnation,
             tuple(Asset(*row) for row in assets),
-            tuple(_market(row) for row in markets),
+            tuple(market_of(row) for row in markets),
             tuple(AccountOpened(*row) for row in accounts),
             tuple((row[0], row[1], int(row[2]), int(row[3])) for row in balances),
             tuple(order_of(row) for row in [*open_orders, *ended]),
@@ -301,7 +191,7 @@ class Store:
         for _ in range(0, rows_max, PAGE_ROWS):
             rows = await self._database.fetch(
                 "SELECT account_id, client_order_id, event_ns, event_sequence FROM orders "  # noqa: S608
-                f"WHERE NOT {ORDER_IS_OPEN} AND event_sequence < $1 ORDER BY event_sequence DESC LIMIT $2",
+                f"WHERE {ORDER_HAS_ENDED} AND event_sequence < $1 ORDER BY event_sequence DESC LIMIT $2",
                 sequence,
                 PAGE_ROWS,
             )
@@ -340,49 +230,11 @@ class Store:
 
     # Following the fold.
 
-    def add(self, change: Change) -> None:
-        """Notes what an event did. Written with the rest of its journal row."""
-        pending, sequence, effects = self._pending, change.sequence, change.effects
-        amount = self._amount
-        if change.time_ns != self._moment_ns and not isinstance(change.body, _TRACELESS):
-            self._moment_ns = change.time_ns
-            pending.add(_ADD_MOMENT, (change.time_ns, sequence))
-        for line, posting in enumerate(effects.postings):
-            row = (sequence, line, posting.account_id, posting.asset_id, amount(posting.amount), posting.kind.value)
-            pending.add(_ADD_POSTING, (*row, posting.settlement_sequence))
-            pending.balances.add((posting.account_id, posting.asset_id))
-        for execution in effects.executions:
-            pending.add(_ADD_EXECUTION, _execution_row(execution, amount(execution.fee)))
-            pending.volumes.add((execution.account_id, change.time_ns // DAY_NS))
-        for order in effects.orders:
-            pending.orders[order.order_id] = order
-        for renamed in effects.renamed:
-            pending.add(_PUT_NAME, (*renamed, sequence, change.time_ns))
-        for movement in effects.movements:
-            pending.movements[movement.create_sequence] = movement
-            pending.balances.add((movement.from_account_id, movement.asset_id))
-            pending.movements_by_id[movement.transfer_id] = movement
-        if isinstance(change.body, _ORDERLY):
-            return
-        match change.body:
-            case AccountOpened(account_id, name):
-                pending.add(_ADD_ACCOUNT, (account_id, name))
-            case TradingDefaultsSet(account_id, mode):
-                pending.defaults[account_id] = mode
-            case AssetCreated(asset):
-                pending.add(_ADD_ASSET, (asset.asset_id, asset.symbol, asset.decimals))
-            case MarketCreated() as made:
-                pending.add(_ADD_MARKET, _market_row(made, amount(made.notional_min)))
-            case MarketChanged() as changed:
-                pending.markets[changed.market_id] = changed
-            case OrdersChanged(market=MarketChanged() as changed):
-                pending.markets[changed.market_id] = changed
-
     def row_ended(self, events: int) -> None:
         """A journal row has been folded: what is noted can be written."""
-        self._pending.events += events
-        _behind.set(self._pending.events)
-        if self._pending.events >= PENDING_EVENTS_MAX:
+        self.pending.events += events
+        _behind.set(self.pending.events)
+        if self.pending.events >= PENDING_EVENTS_MAX:
             self._room.clear()
             self._hurry.set()
         self._wake.set()
@@ -398,7 +250,7 @@ class Store:
             Unavailable: for longer than UNAVAILABLE_SECONDS_MAX.
             Conflict: another process writes here.
         """
-        while not self._finished or self._pending.events:
+        while not self._finished or self.pending.events:
             await self._wake.wait()
             await self._collect()
             if not self._finished:
@@ -422,50 +274,18 @@ class Store:
 
     async def flush(self, ledger: Ledger) -> None:
         """Writes what is noted. Never called twice at once."""
-        if not self._pending.events:
+        if not self.pending.events:
             return
-        self._writing, self._pending = self._pending, _Pending()
+        amount = self._database.amount
+        self._writing, self.pending = self.pending, Pending(amount, self.pending.moment_ns)
         sequence, time_ns = ledger.sequence, ledger.time_ns
-        statements = self._statements(self._writing, ledger)
+        statements = self._writing.statements(ledger, self.stored.value)
         await self._write(statements, sequence)
-        self._writing = _Pending()
+        self._writing = Pending(amount)
         self.stored.advance(sequence)
         ledger.volumes.forget_old(time_ns)
-        _behind.set(self._pending.events)
+        _behind.set(self.pending.events)
         self._room.set()
-
-    def _statements(self, pending: _Pending, ledger: Ledger) -> list[Statement]:
-        """Taken in one step, between two rows: so the balances are those of the cursor."""
-        amount = self._amount
-        since = ledger.unsettled.since(ledger.sequence)
-        move = (ledger.sequence, ledger.time_ns, ledger.incarnation, ledger.final_through, since, self.stored.value)
-        balances, markets = [], ledger.markets
-        for order in pending.orders.values():
-            pending.balances.add((order.account_id, order.lock_asset(markets[order.market_id]).asset_id))
-        for account_id, asset_id in pending.balances:
-            balance = ledger.balance(account_id, asset_id)
-            balances.append((account_id, asset_id, amount(balance.total), amount(balance.held)))
-        orders = [_order_row(order, amount) for order in pending.orders.values()]
-        statements = [Statement(_MOVE_CURSOR, [move], expect=1)]
-        statements += [Statement(sql, rows) for sql, rows in pending.rows.items()]
-        if pending.markets:  # after the markets themselves, which may be as new
-            changed = [(each.market_id, each.state.value, stored(each.rules)) for each in pending.markets.values()]
-            statements.append(Statement(_SET_MARKET, changed))
-        if pending.defaults:
-            statements.append(Statement(_PUT_DEFAULTS, [(key, mode.value) for key, mode in pending.defaults.items()]))
-        if balances:
-            statements.append(Statement(_PUT_BALANCE, balances))
-        if orders:
-            statements.append(Statement(_PUT_ORDER, orders))
-        if pending.movements:
-            rows = [_movement_row(movement, amount(movement.amount)) for movement in pending.movements.values()]
-            statements.append(Statement(_PUT_MOVEMENT, rows))
-        if pending.volumes:
-            volumes = ledger.volumes
-            days = [(volumes.asset, day, who, amount(volumes.amount(who, day))) for who, day in pending.volumes]
-            statements.append(Statement(_PUT_VOLUME, days))
-            statements.append(Statement(_PUT_PRICE, list(volumes.prices.items())))
-        return [statement for statement in statements if statement.rows]
 
     async def _write(self, statements: list[Statement], sequence: int) -> None:
         backoff, loop = Backoff(), asyncio.get_running_loop()
@@ -511,15 +331,15 @@ class Store:
         return order_of(rows[0]) if rows else None
 
     async def orders_by_client(self, ids: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Order]:
-        """The last order under each (account_id, client_order_id) that the database knows; all are of one account.
+        """The last ended order under each (account_id, client_order_id) that the database knows; all of one account.
 
-        What an order was called before a replace finds it, too.
+        What an order was called before a replace finds it, too, ended or not.
         """
         assert len({account_id for account_id, _ in ids}) == 1, "of one account"
         marks = ", ".join(f"${place}" for place in range(2, len(ids) + 2))
         rows = await self._database.fetch(
             f"SELECT {ORDER_COLUMNS} FROM orders WHERE account_id = $1 AND client_order_id IN ({marks}) "  # noqa: S608
-            "ORDER BY create_sequence",
+            f"AND {ORDER_HAS_ENDED} ORDER BY create_sequence",
             ids[0][0],
             *(client_order_id for _, client_order_id in ids),
         )
@@ -567,9 +387,9 @@ class Store:
 
     async def movement(self, transfer_id: str) -> Movement | None:
         """The movement of that id, as journaled, stored or not yet."""
-        for pending in (self._pending, self._writing):
-            if transfer_id in pending.movements_by_id:
-                return pending.movements_by_id[transfer_id]
+        for pending in (self.pending, self._writing):
+            if (found := pending.movement(transfer_id)) is not None:
+                return found
         rows = await self._database.fetch(
             f"SELECT {MOVEMENT_COLUMNS} FROM movements WHERE transfer_id = $1 "  # noqa: S608
             "ORDER BY create_sequence LIMIT 1",
@@ -579,10 +399,9 @@ class Store:
 
     async def withdrawal(self, withdrawal_id: int) -> Movement | None:
         """The withdrawal of that id, stored or not yet."""
-        for pending in (self._pending, self._writing):
-            for movement in pending.movements.values():
-                if movement.withdrawal_id == withdrawal_id:
-                    return movement
+        for pending in (self.pending, self._writing):
+            if (found := pending.withdrawal(withdrawal_id)) is not None:
+                return found
         rows = await self._database.fetch(
             f"SELECT {MOVEMENT_COLUMNS} FROM movements WHERE withdrawal_id > 0 AND withdrawal_id = $1",  # noqa: S608
             withdrawal_id,
@@ -621,174 +440,3 @@ class Store:
     async def drop_tokens(self) -> None:
         """Forgets them. Raises Unavailable."""
         await self._database.write([Statement("DELETE FROM tokens")])
-
-
-def _order_row(order: Order, amount: Any) -> Sequence[Value]:
-    return (
-        order.order_id,
-        order.account_id,
-        order.market_id,
-        int(order.buys),
-        int(order.limit),
-        int(order.time_in_force),
-        int(order.post_only),
-        order.price_ticks,
-        order.quantity_lots,
-        amount(order.budget),
-        order.client_order_id,
-        order.maker_fee_ppm,
-        order.taker_fee_ppm,
-        order.filled_lots,
-        amount(order.filled_quote),
-        int(order.state),
-        int(order.cause),
-        amount(order.lock),
-        order.create_sequence,
-        order.create_ns,
-        order.event_sequence,
-        order.event_ns,
-        order.hidden_lots,
-        "" if order.terms is None else _numbers(order.terms),
-        "" if order.first is None else _numbers(order.first),
-    )
-
-
-def _numbers(value: Terms | First) -> str:
-    """Whole numbers in the order of the fields: few orders have any, and nothing is found by them."""
-    return " ".join([str(int(part)) for part in value])
-
-
-def _terms(text: str) -> Terms | None:
-    if not text:
-        return None
-    mode, expires, minimum, reprice, trigger, quote, *ticks = [int(part) for part in text.split()]
-    return Terms(SelfTradeMode(mode), expires, minimum, bool(reprice), Trigger(trigger), bool(quote), *ticks)
-
-
-def _first(text: str) -> First | None:
-    if not text:
-        return None
-    price_ticks, quantity_lots, budget, state, *rest = [int(part) for part in text.split()]
-    return First(price_ticks, quantity_lots, budget, OrderState(state), *rest)
-
-
-def order_of(row: Row) -> Order:
-    """A row of ORDER_COLUMNS."""
-    return Order(
-        order_id=row[0],
-        account_id=row[1],
-        market_id=row[2],
-        buys=bool(row[3]),
-        limit=bool(row[4]),
-        time_in_force=TimeInForce(row[5]),
-        post_only=bool(row[6]),
-        price_ticks=row[7],
-        quantity_lots=row[8],
-        budget=int(row[9]),
-        client_order_id=row[10],
-        maker_fee_ppm=row[11],
-        taker_fee_ppm=row[12],
-        filled_lots=row[13],
-        filled_quote=int(row[14]),
-        state=OrderState(row[15]),
-        cause=CancelCause(row[16]),
-        lock=int(row[17]),
-        create_sequence=row[18],
-        create_ns=row[19],
-        event_sequence=row[20],
-        event_ns=row[21],
-        hidden_lots=row[22],
-        terms=_terms(row[23]),
-        first=_first(row[24]),
-    )
-
-
-def _execution_row(execution: Execution, fee: Value) -> Sequence[Value]:
-    return (
-        execution.order_id,
-        execution.trade_id,
-        execution.account_id,
-        execution.market_id,
-        execution.client_order_id,
-        int(execution.buys),
-        execution.price_ticks,
-        execution.quantity_lots,
-        fee,
-        int(execution.is_maker),
-        execution.settlement_sequence,
-        execution.event_sequence,
-        execution.event_ns,
-    )
-
-
-def execution_of(row: Row) -> Execution:
-    """A row of EXECUTION_COLUMNS."""
-    return Execution(
-        order_id=row[0],
-        trade_id=row[1],
-        account_id=row[2],
-        market_id=row[3],
-        client_order_id=row[4],
-        buys=bool(row[5]),
-        price_ticks=row[6],
-        quantity_lots=row[7],
-        fee=int(row[8]),
-        is_maker=bool(row[9]),
-        settlement_sequence=row[10],
-        event_sequence=row[11],
-        event_ns=row[12],
-    )
-
-
-def _movement_row(movement: Movement, amount: Value) -> Sequence[Value]:
-    return (
-        movement.transfer_id,
-        movement.kind.value,
-        movement.state.value,
-        movement.from_account_id,
-        movement.to_account_id,
-        movement.asset_id,
-        amount,
-        movement.create_sequence,
-        movement.create_ns,
-        movement.event_sequence,
-        movement.event_ns,
-        movement.settlement_sequence,
-        movement.withdrawal_id,
-        movement.address,
-        movement.reason,
-        movement.transaction_hash,
-    )
-
-
-def movement_of(row: Row) -> Movement:
-    """A row of MOVEMENT_COLUMNS."""
-    return Movement(
-        transfer_id=row[0],
-        kind=MovementKind(row[1]),
-        state=MovementState(row[2]),
-        from_account_id=row[3],
-        to_account_id=row[4],
-        asset_id=row[5],
-        amount=int(row[6]),
-        create_sequence=row[7],
-        create_ns=row[8],
-        event_sequence=row[9],
-        event_ns=row[10],
-        settlement_sequence=row[11],
-        withdrawal_id=row[12],
-        address=row[13],
-        reason=row[14],
-        transaction_hash=row[15],
-    )
-
-
-def _market_row(made: MarketCreated, notional_min: Value) -> Sequence[Value]:
-    parts = (made.market_id, made.symbol, made.base_asset_id, made.quote_asset_id, made.tick_size, made.lot_size)
-    return (*parts, notional_min, made.state.value, stored(made.rules))
-
-
-def _market(row: Row) -> MarketCreated:
-    market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, state, rules = row
-    parts = (market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size)
-    return MarketCreated(*parts, int(notional_min), MarketState(state), of_stored(rules))

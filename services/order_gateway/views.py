@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from services.order_gateway.ledger import Balance, Change, Ledger
 from services.order_gateway.model import Execution, Movement, Order
+from services.records import replaced
 
 PART_ITEMS_MAX = 250
 """Orders, executions, movements and balances together in one message of a stream; what is more follows in the next.
@@ -145,4 +146,6 @@ class AccountView:
 
     def _balances(self, assets: Iterable[int]) -> tuple[tuple[int, Balance], ...]:
         balance = self.ledger.balance
-        return tuple((asset_id, replace(balance(self.account_id, asset_id), reserved=0)) for asset_id in sorted(assets))
+        return tuple(
+            (asset_id, replaced(balance(self.account_id, asset_id), reserved=0)) for asset_id in sorted(assets)
+        )

@@ -14,7 +14,6 @@ from clearbook.v1 import admin_service_pb2 as admin_pb
 from clearbook.v1 import order_service_pb2 as order_pb
 from clearbook.v1 import settlement_service_pb2 as settlement_pb
 from google.protobuf.timestamp_pb2 import Timestamp
-from msgspec import structs
 
 from services import protobuf
 from services.errors import Reason, Rejected
@@ -23,6 +22,7 @@ from services.order_gateway import encoding, model, terms_wire
 from services.order_gateway.model import CancelCause, Execution, Order, OrderState, Placement, TimeInForce
 from services.order_gateway.paging import NS_PER_SECOND
 from services.order_gateway.views import Update
+from services.records import replaced
 from services.units import INT64_MAX, Asset, FixedPoint, Market, market_of
 
 CLIENT_ORDER_ID_CHARS_MAX = 64
@@ -97,7 +97,7 @@ def _order_placed(message: journal.OrderPlaced, sequence: int, time_ns: int) -> 
     trades = tuple([_trade(trade) for trade in message.trades])
     order = _order(message.order, trades, sequence, time_ns)
     if order.terms:
-        order = structs.replace(order, first=order.as_first())
+        order = replaced(order, first=order.as_first())
     return model.OrderPlaced(order, trades)
 
 
@@ -245,15 +245,16 @@ _EVENTS: dict[str, Callable[[Any], model.EventBody]] = {
 
 def submit_request(commands: Iterable[tuple[int, model.CommandBody]]) -> bytes:
     """One message of Submit, a serialized SubmitRequest, of (command_id, what is asked)."""
-    return b"".join([_command(command_id, body) for command_id, body in commands])
+    plain = encoding.Commands() if encoding.BY_HAND else None
+    return b"".join([_command(command_id, body, plain) for command_id, body in commands])
 
 
-def _command(command_id: int, body: model.CommandBody) -> bytes:
+def _command(command_id: int, body: model.CommandBody, plain: encoding.Commands | None) -> bytes:
     """As one of SubmitRequest.commands."""
-    if encoding.BY_HAND and isinstance(body, model.PlaceOrder):
-        plain = encoding.place_order(command_id, body)
-        if plain is not None:
-            return plain
+    if plain is not None and isinstance(body, model.PlaceOrder):
+        written = plain.place_order(command_id, body)
+        if written is not None:
+            return written
     message = journal.Command(command_id=command_id)
     _COMMANDS[type(body)](message, body)
     return protobuf.element(message.SerializeToString())

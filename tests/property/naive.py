@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any, TypeVar
 
 from services.book import model as m
+from services.records import Record
 
 GATEWAY, EPOCH = 2**56, 2**36
 OPEN_STATES = (m.ORDER_STATE_OPEN, m.ORDER_STATE_WAITING)
@@ -42,7 +43,7 @@ class Resting:
         return min(self.lots, iceberg) if iceberg else self.lots
 
 
-R = TypeVar("R", bound=m.Record)
+R = TypeVar("R", bound=Record)
 
 
 def like(record: R, **changes: Any) -> R:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from services.order_gateway import account
 from services.order_gateway.account import Posting, PostingKind, sums_to_zero
@@ -20,6 +19,7 @@ from services.order_gateway.model import (
     OrderState,
     Terms,
 )
+from services.records import replaced
 from tests.unit.gateway_values import ALICE, BOB, MARKET, order, trade
 
 B, U = 1, 2
@@ -112,25 +112,25 @@ LIES = {
     "a maker fee rounded down": (SELLS, trade(maker_fee=399)),
     "no taker fee": (SELLS, trade(taker_fee=0)),
     "another account's maker": (SELLS, trade(maker_account_id=1003)),
-    "a self-trade": (structs.replace(SELLS, account_id=ALICE), trade()),
+    "a self-trade": (replaced(SELLS, account_id=ALICE), trade()),
     "two buys": (taker(filled_lots=40, quantity_lots=40, state=OrderState.FILLED, lock=0), trade()),
-    "another market": (structs.replace(SELLS, market_id=2), trade()),
+    "another market": (replaced(SELLS, market_id=2), trade()),
     "not the maker's price": (SELLS, trade(price_ticks=2_999_999, quote_amount=119_999_960)),
-    "beyond the taker's limit": (structs.replace(SELLS, price_ticks=3_000_001), trade()),
-    "nothing": (structs.replace(SELLS, filled_lots=0), trade(quantity_lots=0, base_amount=0, quote_amount=0)),
+    "beyond the taker's limit": (replaced(SELLS, price_ticks=3_000_001), trade()),
+    "nothing": (replaced(SELLS, filled_lots=0), trade(quantity_lots=0, base_amount=0, quote_amount=0)),
     "a remainder that does not fit": (SELLS, trade(maker_remaining_lots=61)),
     "more than the maker has": (
-        structs.replace(SELLS, filled_lots=101, quantity_lots=101),
+        replaced(SELLS, filled_lots=101, quantity_lots=101),
         trade(quantity_lots=101, base_amount=1_010_000, quote_amount=303_000_000, maker_remaining_lots=-1),
     ),
     "a lock of a filled order": (
-        structs.replace(SELLS, filled_lots=100, quantity_lots=100),
+        replaced(SELLS, filled_lots=100, quantity_lots=100),
         trade(quantity_lots=100, base_amount=1_000_000, quote_amount=300_000_000, maker_fee=1_000, taker_fee=600_000,
               maker_remaining_lots=0, maker_lock=1),
     ),
-    "trades that do not add up": (structs.replace(SELLS, filled_lots=41, quantity_lots=41), trade()),
-    "an overfilled taker": (structs.replace(SELLS, quantity_lots=39), trade()),
-    "an ended order that locks": (structs.replace(SELLS, lock=1), trade()),
+    "trades that do not add up": (replaced(SELLS, filled_lots=41, quantity_lots=41), trade()),
+    "an overfilled taker": (replaced(SELLS, quantity_lots=39), trade()),
+    "an ended order that locks": (replaced(SELLS, lock=1), trade()),
 }  # fmt: skip
 
 

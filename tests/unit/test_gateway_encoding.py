@@ -155,18 +155,20 @@ placements = st.builds(
 commands = st.builds(model.PlaceOrder, positive, placements, amounts, st.text(max_size=300), rates, rates)
 
 
-@given(positive, commands)
-def test_an_order_is_asked_for_as_by_protobuf(command_id: int, command: model.PlaceOrder) -> None:
-    plain = encoding.place_order(command_id, command)
+@given(st.lists(st.tuples(positive, commands), min_size=1, max_size=4), st.booleans())
+def test_orders_are_asked_for_as_by_protobuf(asked: list[tuple[int, model.PlaceOrder]], twice: bool) -> None:
+    asked += [(command_id | 1, command) for command_id, command in asked] if twice else []
+    plain = encoding.Commands()
+    by_hand = [plain.place_order(command_id, command) for command_id, command in asked]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoding, "BY_HAND", False)
-        assert plain == wire.submit_request([(command_id, command)])
+        assert by_hand == [wire.submit_request([each]) for each in asked]
 
 
 def test_what_else_is_asked_for_is_left_to_protobuf() -> None:
     placement = Placement(MARKET, True, True, TimeInForce.GTC, False, 300, 5, None, model.Terms(minimum_lots=1))
     special = model.PlaceOrder(1001, placement, 0, "c", 0, 0)
-    assert encoding.place_order(1, special) is None
+    assert encoding.Commands().place_order(1, special) is None
     data = wire.submit_request([(1, special), (2, model.CancelOrder(1001, 7))])
     kinds = [command.WhichOneof("kind") for command in matching.SubmitRequest.FromString(data).commands]
     assert kinds == ["place_order", "cancel_order"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from msgspec import structs
 
 from services.market_rules import MarketState
 from services.order_gateway import ledger as ledger_module
@@ -21,6 +20,7 @@ from services.order_gateway.model import (
     Transfer,
     Transferred,
 )
+from services.records import replaced
 from tests.unit.gateway_values import ALICE, BOB, BTC, CREATED, USD, Journal, ledger, order
 
 RESTS = OrderPlaced(order(), ())
@@ -131,7 +131,7 @@ def test_loading_finds_holds_depth_and_client_ids_again() -> None:
     older = order(
         order_id=2, create_sequence=5, event_sequence=6, state=OrderState.CANCELED, lock=0, client_order_id="x"
     )
-    newer = structs.replace(reused, client_order_id="x")
+    newer = replaced(reused, client_order_id="x")
     loaded = snapshot((open_order, newer, older), held=180_000_000)
     book = Ledger(loaded)
     assert book.balance(ALICE, 2).held == 180_000_000

@@ -16,10 +16,12 @@ from services.order_gateway.model import (
     CommandBody,
     OpenAccount,
     PlaceGroup,
+    Placement,
     PlaceOrder,
     Refused,
     ReplaceOrder,
     RequestWithdrawal,
+    TimeInForce,
     Transfer,
     Unrelated,
     WithdrawalRequested,
@@ -28,6 +30,7 @@ from services.order_gateway.session import Session, outcome
 from tests.unit.gateway_values import ALICE, BOB, Journal, ledger
 
 BODY = OpenAccount("x")
+PLACEMENT = Placement(ledger().markets[1], True, True, TimeInForce.GTC, False, 1, 1, None)
 
 
 def opened(epoch: int = 1, window: int = 100, **balances: int) -> Session:
@@ -188,7 +191,7 @@ async def test_nothing_is_taken_or_reserved_without_a_session() -> None:
 
 ASKED = RequestWithdrawal("w", ALICE, 1, 5, "0x" + "ab" * 20)
 OF_A_FROZEN_ACCOUNT: list[tuple[CommandBody, int, bool]] = [
-    (PlaceOrder(ALICE, None, 0, "c", 0, 0), ALICE, False),  # type: ignore[arg-type]  # nobody looks into it here
+    (PlaceOrder(ALICE, PLACEMENT, 0, "c", 0, 0), ALICE, False),
     (PlaceGroup((), has_entry=False), ALICE, False),
     (ReplaceOrder(ALICE, 1, 2, 3, 0), ALICE, False),
     (Transfer("t", ALICE, BOB, 1, 1), ALICE, False),

@@ -11,13 +11,13 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import structs
 
 from gateway_http.private import account_update
 from gateway_http.proto_json import json_value
 from services.order_gateway.history_wire import account_change
 from services.order_gateway.model import Movement, MovementKind, MovementState
 from services.order_gateway.views import PART_ITEMS_MAX, Update
+from services.records import replaced
 from services.units import INT64_MAX
 from tests.unit.gateway_values import ALICE, BOB, ledger, order
 
@@ -80,7 +80,7 @@ def test_a_big_snapshot_comes_in_bounded_parts() -> None:
         INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, settlement_sequence=INT64_MAX, address="0x" + "0" * 40,
         reason="\U0001f600" * 200, transaction_hash="0x" + "0" * 64,
     )  # fmt: skip
-    snapshot = Update(7, tuple(structs.replace(largest, order_id=number) for number in range(ORDERS)), snapshot=True)
+    snapshot = Update(7, tuple(replaced(largest, order_id=number) for number in range(ORDERS)), snapshot=True)
     for update in (snapshot, Update(7, movements=(moved,) * PART_ITEMS_MAX)):
         parts = update.parts()
         sent = [account_change(part, ALICE, book, last=part is parts[-1]).SerializeToString() for part in parts]
