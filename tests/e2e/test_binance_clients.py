@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import subprocess
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from clearbook.v1 import account_service_pb2 as accounts
@@ -14,10 +17,11 @@ from tests.e2e.conftest import Traded
 from tests.suite import Clients, Suite
 from tests.transcript import ROOT
 
+SCRIPTS = ROOT / "tests/clients"
 PYTHON = ROOT / ".venv/clients/bin/python"
 SCRIPT_SECONDS_MAX = 120.0
 
-Run = Callable[[str], Awaitable[str]]
+Run = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture(scope="module")
@@ -33,20 +37,37 @@ async def new_key(clients: Clients, name: str) -> str:
     return f"{made.key.key_id}:{made.secret}"
 
 
+@pytest.fixture(scope="module")
+def node_home() -> Path:
+    """Where the JavaScript client is, installed by its lock if it is not yet."""
+    home = PYTHON.parents[1] / "node"
+    files = ("package.json", "package-lock.json")
+    if not all(
+        (home / name).exists() and (home / name).read_bytes() == (SCRIPTS / name).read_bytes() for name in files
+    ):
+        assert shutil.which("npm"), "the JavaScript client needs node and npm: `scripts/services start` installs them"
+        home.mkdir(exist_ok=True)
+        for name in files:
+            shutil.copy(SCRIPTS / name, home / name)
+        install = ["npm", "install", "--ignore-scripts", "--no-fund", "--no-audit"]
+        subprocess.run(install, cwd=home, check=True, timeout=SCRIPT_SECONDS_MAX)
+    return home
+
+
 @pytest.fixture
 async def run(suite: Suite, clients: Clients, market: Traded) -> Run:
-    """Runs a script to its end, and gives what it printed."""
-    env = os.environ | {
+    """Runs a script to its end, which says by its exit code whether all was as it should be."""
+    env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | {
         "CLEARBOOK_URL": suite.http,
         "CLEARBOOK_PAIR": market.pair,
         "CLEARBOOK_SELLER": await new_key(clients, market.seller),
         "CLEARBOOK_BUYER": await new_key(clients, market.buyer),
     }
 
-    async def script(name: str) -> str:
+    async def script(*argv: str | Path, **more: str) -> None:
         pipe = asyncio.subprocess.PIPE
         child = await asyncio.create_subprocess_exec(
-            *(PYTHON, "-m", f"tests.clients.{name}"), cwd=ROOT, env=env, stdout=pipe, stderr=asyncio.subprocess.STDOUT
+            *argv, cwd=ROOT, env=env | more, stdout=pipe, stderr=asyncio.subprocess.STDOUT
         )
         try:
             async with asyncio.timeout(SCRIPT_SECONDS_MAX):
@@ -56,11 +77,14 @@ async def run(suite: Suite, clients: Clients, market: Traded) -> Run:
                 child.kill()
                 await child.wait()
         assert child.returncode == 0, said.decode()
-        return said.decode()
 
     return script
 
 
 @pytest.mark.parametrize("name", ["ccxt_rest", "ccxt_streams", "python_binance", "binance_sdk"])
-async def test_clients_as_they_are(run: Run, name: str) -> None:
-    await run(name)  # it says what is wrong by its exit code
+async def test_clients_in_python(run: Run, name: str) -> None:
+    await run(PYTHON, "-m", f"tests.clients.{name}")
+
+
+async def test_ccxt_in_javascript(run: Run, node_home: Path) -> None:
+    await run("node", SCRIPTS / "ccxt_trade.mjs", CLEARBOOK_NODE=str(node_home))
