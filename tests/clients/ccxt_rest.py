@@ -12,7 +12,7 @@ from tests.clients.given import PAIR, SYMBOL, URL, credentials
 def client(user: str) -> Any:
     key, secret = credentials(user)
     options = {"fetchMarkets": {"types": ["spot"]}, "fetchCurrencies": False, "fetchMargins": False}
-    made = ccxt.binance({"apiKey": key, "secret": secret, "options": options})
+    made = ccxt.binance({"apiKey": key, "secret": secret, "options": options, "enableRateLimit": False})
     made.urls["api"] |= {"public": f"{URL}/api/v3", "private": f"{URL}/api/v3"}
     made.load_markets()
     return made

@@ -14,7 +14,7 @@ SECONDS_MAX = 30.0
 async def client(user: str) -> Any:
     key, secret = credentials(user)
     options = {"fetchMarkets": {"types": ["spot"]}, "fetchCurrencies": False, "fetchMargins": False}
-    made = ccxt.pro.binance({"apiKey": key, "secret": secret, "options": options})
+    made = ccxt.pro.binance({"apiKey": key, "secret": secret, "options": options, "enableRateLimit": False})
     made.urls["api"] |= {"public": f"{URL}/api/v3", "private": f"{URL}/api/v3"}
     made.urls["api"]["ws"] |= {"spot": f"{STREAMS}/ws"}
     made.urls["api"]["ws"]["ws-api"] |= {"spot": f"{STREAMS}/ws-api/v3"}

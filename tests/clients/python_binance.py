@@ -5,6 +5,7 @@ from typing import Any
 
 from binance import AsyncClient, BinanceSocketManager, DepthCacheManager
 from binance.exceptions import BinanceAPIException
+from binance.ws.reconnecting_websocket import ReconnectingWebsocket
 
 from tests.clients.given import STREAMS, SYMBOL, URL, credentials
 
@@ -15,6 +16,7 @@ async def client(user: str) -> Any:
     AsyncClient.API_URL = f"{URL}/api"
     AsyncClient.WS_API_URL = f"{STREAMS}/ws-api/v3"
     BinanceSocketManager.STREAM_URL = f"{STREAMS}/"
+    ReconnectingWebsocket.TIMEOUT = 1  # how often, in seconds, a silent socket looks whether it is to close
     key, secret = credentials(user)
     return await AsyncClient.create(key, secret)
 
