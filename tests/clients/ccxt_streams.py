@@ -35,8 +35,8 @@ async def trade(seller: Any, buyer: Any) -> None:
     for step in range(100):
         order = await seller.create_order(PAIR, "limit", "sell", 0.2, 30000 + step)
         await buyer.create_order(PAIR, "limit", "buy", 0.1, 30000 + step)
+        await asyncio.sleep(0.3)  # a book told every 100 ms shows what is there for longer
         await seller.cancel_order(order["id"], PAIR)
-        await asyncio.sleep(0.1)
 
 
 async def watch(seller: Any, buyer: Any) -> None:
@@ -44,7 +44,7 @@ async def watch(seller: Any, buyer: Any) -> None:
     _, _, trades, orders, mine, balance, ticker, candles, quotes = await asyncio.gather(
         buyer.watch_order_book(PAIR),
         until(
-            lambda book: [price >= 30000 and size == 0.2 for price, size in book["asks"]] == [True],
+            lambda book: [size for price, size in book["asks"] if price >= 30000] == [0.1],
             seller.watch_order_book,
             PAIR,
         ),
