@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from starlette.websockets import WebSocket
 
-from gateway_http.binance.asking import Asker, Caller, Logon
+from gateway_http.binance.asking import Caller, Logon
 from gateway_http.binance.exchange import Exchange, why
 from gateway_http.binance.market_data import now_ms
 from gateway_http.binance.outbox import Outbox
@@ -131,7 +131,7 @@ class ApiSocket:
 
     async def _log_on(self, params: Params, caller: Caller) -> dict[str, Any]:
         params.done()
-        logon = Logon(self._exchange.state.forward, caller)
+        logon = Logon(self._exchange.asker(caller))
         await logon.begin()
         if self._logon is not None:
             await self._logon.end()
@@ -162,7 +162,7 @@ class ApiSocket:
         def say(event: dict[str, Any]) -> None:
             self._outbox.say(msgspec.json.encode({"subscriptionId": number, "event": event}).decode())
 
-        user = UserStream(Asker(self._exchange.state.forward, caller), self._exchange.markets, say)
+        user = UserStream(self._exchange.asker(caller), self._exchange.markets, say)
         await user.begin()
         self._users[number] = user
         user.ended.add_done_callback(lambda _: self._users.pop(number, None))

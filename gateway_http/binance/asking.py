@@ -14,6 +14,7 @@ from gateway_http.private import ANSWER_SECONDS_MAX, GET_SESSION
 from gateway_http.signing import SignedRequest
 from services.errors import Reason, Rejected
 from services.runtime.metadata import SESSION_KEY
+from services.runtime.run import Closing
 
 PREFIX: Final = "/clearbook.v1."
 
@@ -41,9 +42,9 @@ class Caller(NamedTuple):
 class Asker:
     """Asks as one caller."""
 
-    def __init__(self, forward: Forward, caller: Caller) -> None:
-        """`forward`: the client of order_gateway."""
-        self.forward, self.caller = forward, caller
+    def __init__(self, forward: Forward, caller: Caller, closing: Closing) -> None:
+        """`forward`: the client of order_gateway; `closing` keeps what goes on beside."""
+        self.forward, self.caller, self.closing = forward, caller, closing
 
     async def ask(self, rpc: str, request: Message, response: type[R], *, repeatable: bool = True) -> R:
         """The response of a method, for example "OrderService/GetOrder".
@@ -79,18 +80,17 @@ class Logon:
         ended: resolved with the reason when it has ended by itself.
     """
 
-    def __init__(self, forward: Forward, caller: Caller) -> None:
+    def __init__(self, asker: Asker) -> None:
         """Nobody is logged on before `begin`."""
-        self._forward, self._caller = forward, caller
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[object] | None = None
         self.ended: asyncio.Future[Rejected] = asyncio.get_running_loop().create_future()
         self.who = account_pb.GetSessionResponse()
-        self.asker = Asker(forward, caller)
+        self.asker = asker
 
     async def begin(self) -> None:
         """Logs on. Raises Rejected: why not."""
         begun: asyncio.Future[forward_pb.ForwardStreamResponse] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._keep(begun), name="logon")
+        self._task = self.asker.closing.spawn(self._keep(begun), "logon")
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 first = await begun
@@ -101,13 +101,14 @@ class Logon:
             await self.end()
             raise
         self.who = account_pb.GetSessionResponse.FromString(first.response)
-        named = {SESSION_KEY: first.session}
-        self.asker = Asker(self._forward, self._caller._replace(metadata=named, signed=None))
+        asked = self.asker
+        caller = asked.caller._replace(metadata={SESSION_KEY: first.session}, signed=None)
+        self.asker = Asker(asked.forward, caller, asked.closing)
 
     async def _keep(self, begun: asyncio.Future[forward_pb.ForwardStreamResponse]) -> None:
-        caller = self._caller
+        caller = self.asker.caller
         why = Rejected(Reason.UNAVAILABLE)
-        calls = self._forward.stream(GET_SESSION, b"", caller.metadata, caller.peer, caller.signed)
+        calls = self.asker.forward.stream(GET_SESSION, b"", caller.metadata, caller.peer, caller.signed)
         try:
             async with aclosing(calls) as messages:
                 async for message in messages:
@@ -130,7 +131,7 @@ class Logon:
 @asynccontextmanager
 async def logged_on(asker: Asker) -> AsyncIterator[Logon]:
     """A logon for as long as the block lasts, for what takes several calls. Raises Rejected: why it cannot begin."""
-    logon = Logon(asker.forward, asker.caller)
+    logon = Logon(asker)
     await logon.begin()
     try:
         yield logon

@@ -63,13 +63,17 @@ class Exchange:
                 self.state.limits.requests.take(of_ip(caller.peer), told)
                 return await route.public(params)
             assert route.private is not None, "a route answers everybody, or those who say who they are"
-            words = await route.private(params, Asker(self.state.forward, caller))
+            words = await route.private(params, self.asker(caller))
         except Rejected as rejected:
             raise why(rejected, caller) from None
         if route.orders:
             key = caller.signed.key_id if caller.signed is not None else ""
             told |= self._usage.placed(key, route.orders, now_ms())
         return words
+
+    def asker(self, caller: Caller) -> Asker:
+        """Asks order_gateway in a caller's name."""
+        return Asker(self.state.forward, caller, self.state.closing)
 
     def count(self, caller: Caller, weight: int) -> None:
         """One more request of a caller, whom it is told."""

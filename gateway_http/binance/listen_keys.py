@@ -39,14 +39,13 @@ class ListenKeys:
         """There are none yet."""
         self._keys: dict[str, ListenKey] = {}
         self._of: dict[tuple[str, str], str] = {}
-        self._ending: set[asyncio.Task[None]] = set()
 
     async def make(self, params: Params, asker: Asker) -> dict[str, Any]:
         """Makes one; or keeps alive the one that was made with the same API key."""
         params.done()
         if len(self._keys) >= KEYS_MAX:
             raise Rejected(Reason.OVERLOADED, "too many listen keys live")
-        logon = Logon(asker.forward, asker.caller)
+        logon = Logon(asker)
         await logon.begin()
         owner = (logon.who.account_id, logon.who.key_id)
         name = self._of.get(owner)
@@ -92,9 +91,7 @@ class ListenKeys:
         if not key.logon.ended.done():
             key.logon.ended.set_result(Rejected(Reason.UNAUTHENTICATED, "the listenKey has expired"))
         self._drop(name)
-        task = asyncio.get_running_loop().create_task(key.logon.end(), name="listen key")
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        key.logon.asker.closing.spawn(key.logon.end(), "listen key")
 
     def _drop(self, name: str) -> None:
         key = self._keys.pop(name, None)

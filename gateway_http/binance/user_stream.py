@@ -27,13 +27,13 @@ class UserStream:
     def __init__(self, asker: Asker, markets: Markets, say: Say) -> None:
         """`asker`: in whose name; `say`: takes each event."""
         self._asker, self._markets, self._say = asker, markets, say
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[object] | None = None
         self.ended: asyncio.Future[Rejected] = asyncio.get_running_loop().create_future()
 
     async def begin(self) -> None:
         """Begins. Raises Rejected: why not."""
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._follow(begun), name="user data")
+        self._task = self._asker.closing.spawn(self._follow(begun), "user data")
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 await begun

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import ExitStack
 from typing import Any
+from unittest.mock import Mock
+
+import pytest
 
 from gateway_http.channels import STREAMS_SOCKET_MAX, Channels
 from gateway_http.limits import SOCKETS_MAX
+from services.errors import Reason, Rejected
 from services.runtime import rpc
 
 
@@ -25,3 +29,13 @@ def test_no_connection_carries_more_than_it_can_when_every_socket_has_all_it_may
         assert max(taken.values()) <= rpc.CONCURRENT_STREAMS_MAX
     with channels.one() as first:
         assert first is made[0], "what has ended is not counted"
+
+
+def test_one_more_than_all_can_carry_is_refused() -> None:
+    channels = Channels(Mock, count=2)
+    with ExitStack() as calls:
+        for _ in range(2 * rpc.CONCURRENT_STREAMS_MAX):
+            calls.enter_context(channels.one())
+        with pytest.raises(Rejected) as caught:
+            calls.enter_context(channels.one())
+        assert caught.value.reason is Reason.OVERLOADED
