@@ -29,6 +29,7 @@ from clearbook.streams import AGAIN, RETRY_SECONDS_MAX, RETRY_SECONDS_MIN, recon
 
 CALL_SECONDS_MAX = 10.0
 """How long a call is tried, again and again while the exchange is away."""
+PAGE_ORDERS = 500
 
 INTERVALS = dict(
     zip(
@@ -56,6 +57,7 @@ class Client:
         token: str = "",
         credential: Credential | None = None,
         root_certificates: bytes | None = None,
+        server_name: str = "",
     ) -> None:
         """Says who is calling.
 
@@ -66,8 +68,10 @@ class Client:
             token: a bearer token, where it is not.
             credential: or a key of `clearbook.credentials` that signs each request.
             root_certificates: whose certificates to believe, in PEM; plain text without.
+            server_name: what the exchange's certificate names, where that is not the address.
         """
-        self._channels = (_channel(orders, root_certificates), _channel(market_data, root_certificates))
+        addresses = (orders, market_data)
+        self._channels = tuple(_channel(address, root_certificates, server_name) for address in addresses)
         who = credential or (Bearer(token) if token else User(user))
         self._orders = order_grpc.OrderServiceStub(with_credential(self._channels[0], who))
         self._books = book_grpc.BookServiceStub(self._channels[1])
@@ -174,6 +178,24 @@ class Client:
         """Returns an order of ours and what it traded."""
         request = order_pb.GetOrderRequest(client_order_id=client_order_id)
         return await _insist(lambda seconds: self._orders.GetOrder(request, timeout=seconds))
+
+    async def open_orders(self, market: str = "") -> list[order_pb.Order]:
+        """All orders of ours that are open or wait, perhaps in one market only, newest first."""
+        found: list[order_pb.Order] = []
+        request = order_pb.ListOrdersRequest(market=market, open_only=True, page_size=PAGE_ORDERS)
+        while True:
+            page = await _insist(lambda seconds: self._orders.ListOrders(request, timeout=seconds))
+            found += page.orders
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    def trade(self) -> grpc.aio.StreamStreamCall[order_pb.TradeRequest, order_pb.TradeResponse]:
+        """Opens the stream for order entry: write requests, read answers in their order (OrderService.Trade).
+
+        Its owner cancels it in the end, and opens another when it breaks.
+        """
+        return self._orders.Trade()
 
     async def markets(self) -> dict[str, book_pb.Market]:
         """All markets, by name."""
@@ -297,10 +319,11 @@ def _named(order: order_pb.PlaceOrderRequest) -> order_pb.PlaceOrderRequest:
     return named
 
 
-def _channel(address: str, root_certificates: bytes | None) -> grpc.aio.Channel:
+def _channel(address: str, root_certificates: bytes | None, server_name: str) -> grpc.aio.Channel:
     if root_certificates is None:
         return grpc.aio.insecure_channel(address)
-    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(root_certificates))
+    options = [("grpc.ssl_target_name_override", server_name)] if server_name else None
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(root_certificates), options)
 
 
 async def _insist(call: Callable[[float], Awaitable[T]]) -> T:

@@ -19,7 +19,7 @@ PACKAGES = ("services", "gateway_http", "clearbook")
 FUNCTION_LINES_MAX = 70
 
 # A service is a process; the longest name that fits a module is its service.
-SERVICES = ("services.book.publisher", "services.book", "services.order_gateway", "services.settler")
+SERVICES = ("services.book.publisher", "services.book", "services.order_gateway", "services.settler", "services.mirror")
 # What everything may build on.
 BASE = {
     "services.errors",
@@ -101,6 +101,11 @@ PURE = BASE | {
     "services.order_gateway.volumes",
     "services.order_gateway.wallet_address",
     "services.order_gateway.seen",
+    "services.mirror.follower",
+    "services.mirror.messages",
+    "services.mirror.moves",
+    "services.mirror.outside_book",
+    "services.mirror.quotes",
     "services.settler.batch",
     "services.settler.model",
     "services.cli.ladder",

@@ -98,6 +98,12 @@ def settler() -> None:
 
 
 @app.command()
+def mirror() -> None:
+    """Follow Binance's prices, and quote them in our markets (MIRROR_MARKETS says which)."""
+    _service("services.mirror.__main__")
+
+
+@app.command()
 def http() -> None:
     """Run the REST and WebSocket shim."""
     _service("gateway_http.__main__")

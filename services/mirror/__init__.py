@@ -1,0 +1,1 @@
+"""The mirror: another exchange's live books, followed, and quoted in our markets by an ordinary account."""
