@@ -147,7 +147,7 @@ class Feed:
                 snapshot = await self._snapshot(symbol)
             except Busy as busy:
                 logger.warning("no snapshot", symbol=symbol, why=str(busy))
-                await asyncio.sleep(busy.seconds)
+                await asyncio.sleep(max(busy.seconds, backoff.next_seconds()))
                 continue
             except LOST as error:
                 logger.warning("no snapshot", symbol=symbol, why=describe(error))
