@@ -65,12 +65,13 @@ class Orders:
             if not isinstance(event, OrderEvent):
                 self._take_steps(event, time_ns, touched)
                 continue
-            for place, trade in enumerate(event.trades):
-                self._fill(trade.maker_order_id, trade.quantity_lots, event.sequence, place, time_ns, touched)
+            if event.trades:
+                for place, trade in enumerate(event.trades):
+                    self._fill(trade.maker_order_id, trade.quantity_lots, event.sequence, place, time_ns, touched)
             order_id, lots = event.order_id, event.lots
-            if lots > 0:
+            if lots > 0:  # a new order: nothing of this row can have touched it before
+                touched[order_id] = None
                 priority = event.sequence << PLACES_BITS
-                touched.setdefault(order_id, None)
                 resting[order_id] = Resting(order_id, event.buys, event.price_ticks, lots, priority, time_ns)
             elif lots:
                 touched.setdefault(order_id, resting.pop(order_id))
