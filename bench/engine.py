@@ -8,9 +8,13 @@ and one event object for each command, all events kept.
 
 ``--commands N``, ``--depth N`` resting orders to begin with, ``--seconds N`` for each book. ``--shapes`` asks our two
 builds alone what a command costs in books of 1, a thousand and a million orders, and beside orders that are not plain,
-and what memory a resting order takes. ``--real`` plays recorded order flow to them (../shared/data; without it, a
-made-up feed): one order a level of the feed, which comes, changes and goes as the level does, and the takers of its
-trades. The snapshots that recordings begin with are not timed. Both builds must end in the same state.
+and what memory a resting order takes. Those are stops that no price of the workload hits, icebergs and exits of two far
+below it: nothing of them ever happens, so what a command costs more in their market is what it takes to see that. An
+order that rests or is canceled sees it at once; one that trades, a tenth of them, goes over the desk.
+
+``--real`` plays recorded order flow to them (../shared/data; without it, a made-up feed): one order a level of the
+feed, which comes, changes and goes as the level does, and the takers of its trades. The snapshots that recordings begin
+with are not timed. Both builds must end in the same state.
 """
 
 from __future__ import annotations
@@ -393,7 +397,7 @@ def shapes(roots: dict[str, Path], place: Path, options: argparse.Namespace) -> 
             place.write_text(json.dumps(workload.steps), encoding="utf-8")
         options.depth, options.peculiar = depth, peculiar
         told = f"{depth:,} resting orders"
-        told += f", and {PECULIAR:,} not plain in {peculiar} market" if peculiar else ""
+        told += f", {PECULIAR:,} idle stops etc. in {peculiar} market" if peculiar else ""
         costs = []
         for name, root in roots.items():
             results = [measure(name, root, place, options) for _ in range(2)]

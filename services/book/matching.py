@@ -300,7 +300,8 @@ class Book:
                 return None
         self.market_sequence += 1
         self.orders[order_id] = resting = Resting(order_id, place, arrival, lots)
-        self.owners.add(resting, self.orders)
+        if self.owners.followed:
+            self.owners.add(resting, self.orders)
         (self.bids if buys else self.asks).insert(resting)
         locked = lock(buys, True, ticks, lots, 0, self.base_per_lot, self.quote_per_tick_lot)
         return Order(order_id, place, 0, ORDER_STATE_OPEN, CANCEL_CAUSE_UNSPECIFIED, locked)

@@ -1,6 +1,8 @@
 """Whose orders are open: those of one account are found without a look at anybody else's. Pure.
 
-Orders that have ended or moved stay here unnoticed; they are left out when somebody asks, or when there are too many.
+Only accounts that have been asked for are followed: to note every order's owner would cost each of them a tenth. The
+first time all orders are read. Those that have ended or moved stay here unnoticed; they are left out when somebody
+asks, or when there are too many.
 """
 
 from typing import Final, final
@@ -17,9 +19,9 @@ class Owned:
 
     __slots__ = ("came", "tidy_at")
 
-    def __init__(self) -> None:
-        self.came: list[Resting] = []
-        self.tidy_at = FORGOTTEN_MIN
+    def __init__(self, came: list[Resting]) -> None:
+        self.came = came
+        self.tidy_at = max(2 * len(came), FORGOTTEN_MIN)
 
     def tidy(self, orders: dict[int, Resting]) -> list[Resting]:
         """Leaves out those that are not in `orders` any more; returns the others."""
@@ -30,24 +32,26 @@ class Owned:
 
 @final
 class Owners:
-    """The open orders of each account."""
+    """The open orders of the accounts that have been asked for, by account_id."""
 
-    __slots__ = ("_owned",)
+    __slots__ = ("followed",)
 
     def __init__(self) -> None:
-        self._owned: dict[int, Owned] = {}
+        self.followed: dict[int, Owned] = {}
 
     def add(self, resting: Resting, orders: dict[int, Resting]) -> None:
         """An order is open, in `orders`."""
-        account_id = resting.place.account_id
-        owned = self._owned.get(account_id)
+        owned = self.followed.get(resting.place.account_id)
         if owned is None:
-            owned = self._owned[account_id] = Owned()
+            return
         owned.came.append(resting)
         if len(owned.came) >= owned.tidy_at:
             owned.tidy(orders)
 
     def of(self, account_id: int, orders: dict[int, Resting]) -> list[Resting]:
-        """The account's orders that are in `orders`."""
-        owned = self._owned.get(account_id)
-        return [] if owned is None else owned.tidy(orders)
+        """The account's orders that are in `orders`, which is all that are open."""
+        owned = self.followed.get(account_id)
+        if owned is None:
+            owned = Owned([each for each in orders.values() if each.place.account_id == account_id])
+            self.followed[account_id] = owned
+        return owned.tidy(orders)

@@ -228,8 +228,8 @@ FAULTS = (
     Fault(
         "an account's orders are forgotten",
         MATCHING,
-        "self.owners.add(resting, self.orders)\n        (self.bids",
-        "(self.bids",
+        "if self.owners.followed:",
+        "if False:",
     ),
     Fault("a new leader goes by the old rules", ENGINE, "book.adopt(leader.edition)", "pass"),
     Fault("an old journal is decided by new rules", ENGINE, "self.owners, self.edition", "self.owners, EDITION"),

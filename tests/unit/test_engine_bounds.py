@@ -415,10 +415,11 @@ def test_an_entry_is_not_ended_without_its_exits() -> None:
 
 def test_whose_orders_are_canceled_is_kept_short() -> None:
     floor = Floor()
+    floor.say(m.CancelOrders(ANN))
     for _ in range(owners.FORGOTTEN_MIN + MANY):
         floor.order(ANN, m.SIDE_BUY, 100)
         floor.say(m.CancelOrder(ANN, command_id_of(1, 1, floor.number)))
-    assert len(floor.engine.owners._owned[ANN].came) <= owners.FORGOTTEN_MIN
+    assert len(floor.engine.owners.followed[ANN].came) <= owners.FORGOTTEN_MIN
     floor.order(BOB, m.SIDE_BUY, 100)
     floor.order(ANN, m.SIDE_BUY, 100)
     floor.say(m.ReplaceOrder(ANN, command_id_of(1, 1, floor.number), 101, 1))
