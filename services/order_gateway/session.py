@@ -31,9 +31,9 @@ from services.runtime import log, metrics
 BATCH_COMMANDS_MAX = 1_024
 BATCH_COMMANDS_ENOUGH = 256
 """So many that wait go though the last batch is on its way yet: gateway and book then work at the same time."""
-GATHER_COMMANDS_MIN = 4
+GATHER_ACCOUNTS_MIN = 4
 GATHER_SECONDS = 0.005
-"""How long a batch waits for more, where the last one held GATHER_COMMANDS_MIN: many send one order each then."""
+"""How long a batch waits for more, where the last one was of GATHER_ACCOUNTS_MIN: many send one order each then."""
 IN_FLIGHT_COMMANDS_MAX = 8_192
 IN_FLIGHT_ACCOUNT_COMMANDS_MAX = 2_048
 """One account's share, so that a flood of one does not shut out the others."""
@@ -143,7 +143,8 @@ class Session:
         self._flights: dict[int, Flight] = {}
         self._by_account: dict[int, int] = {}
         self._wake = asyncio.Event()
-        self._last_size = 0
+        self._last_accounts = 0
+        self._gathering = False
         _in_flight.set_function(self._flights.__len__)
 
     @property
@@ -272,21 +273,23 @@ class Session:
 
         So a lone command goes at once, and what comes while a batch is on its way goes together: a message, a row of
         the journal and the events of it cost all processes about the same for one command as for a hundred. That is
-        also why it lets more in first: for GATHER_SECONDS where many come one by one, and as long as each turn of the
+        also why it lets more in first: for GATHER_SECONDS where many accounts send, and as long as each turn of the
         event loop brings some.
         """
         await self._ready()
-        if self._last_size >= GATHER_COMMANDS_MIN:
+        if self._last_accounts >= GATHER_ACCOUNTS_MIN:
             await self._gather()
             await self._ready()  # the session may have been closed and opened meanwhile
         size = 0
         while size < len(self._waiting) < BATCH_COMMANDS_MAX:
             size = len(self._waiting)
             await asyncio.sleep(0)
-        self._last_size = size = min(len(self._waiting), BATCH_COMMANDS_MAX)
+        size = min(len(self._waiting), BATCH_COMMANDS_MAX)
         _batches.inc()
         _commands.inc(size)
-        return [self._waiting.popleft() for _ in range(size)]
+        batch = [self._waiting.popleft() for _ in range(size)]
+        self._last_accounts = len({flight.account_id for flight in batch})
+        return batch
 
     async def _ready(self) -> None:
         while not self._waiting or (self._sent and len(self._waiting) < BATCH_COMMANDS_ENOUGH):
@@ -295,13 +298,16 @@ class Session:
 
     async def _gather(self) -> None:
         """Waits for GATHER_SECONDS, or until enough wait."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + GATHER_SECONDS
-        timer = loop.call_at(until, self._wake.set)
-        while len(self._waiting) < BATCH_COMMANDS_ENOUGH and loop.time() < until:
+        self._gathering = True
+        timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._gathered)
+        while self._gathering and len(self._waiting) < BATCH_COMMANDS_ENOUGH:
             self._wake.clear()
             await self._wake.wait()
         timer.cancel()
+
+    def _gathered(self) -> None:
+        self._gathering = False
+        self._wake.set()
 
     @property
     def _sent(self) -> int:

@@ -106,13 +106,13 @@ async def test_a_batch_lets_in_what_comes_with_each_turn_of_the_loop_and_waits_f
     assert [c.command_id & 0xFF for c in waiting.result()] == [1, 2, 3]
 
 
-async def test_where_many_send_one_by_one_the_next_batch_waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "GATHER_COMMANDS_MIN", 2)
+async def test_where_many_accounts_send_the_next_batch_waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "GATHER_ACCOUNTS_MIN", 2)
     monkeypatch.setattr(session_module, "GATHER_SECONDS", 60.0)
     monkeypatch.setattr(session_module, "BATCH_COMMANDS_ENOUGH", 3)
     session = opened()
-    for _ in range(2):
-        session.submit(BODY, ALICE)
+    for account_id in (ALICE, BOB):
+        session.submit(BODY, account_id)
     for command in await session.batch():
         session.landed(command.command_id)
     waiting = asyncio.create_task(session.batch())
@@ -124,8 +124,18 @@ async def test_where_many_send_one_by_one_the_next_batch_waits_for_more(monkeypa
     assert len(await asyncio.wait_for(waiting, 5)) == 3, "enough have come"
 
 
+async def test_one_account_never_waits_for_more_however_much_it_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "GATHER_SECONDS", 60.0)
+    session = opened()
+    for _ in range(2):
+        for _ in range(9):
+            session.submit(BODY, ALICE)
+        for command in await asyncio.wait_for(session.batch(), 5):
+            session.landed(command.command_id)
+
+
 async def test_a_batch_waits_for_more_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "GATHER_COMMANDS_MIN", 1)
+    monkeypatch.setattr(session_module, "GATHER_ACCOUNTS_MIN", 1)
     monkeypatch.setattr(session_module, "GATHER_SECONDS", 0.01)
     session = opened()
     for _ in range(2):
@@ -136,7 +146,7 @@ async def test_a_batch_waits_for_more_only_so_long(monkeypatch: pytest.MonkeyPat
 
 
 async def test_what_a_closing_session_lets_go_is_not_in_the_batch_that_waited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "GATHER_COMMANDS_MIN", 1)
+    monkeypatch.setattr(session_module, "GATHER_ACCOUNTS_MIN", 1)
     monkeypatch.setattr(session_module, "GATHER_SECONDS", 0.01)
     session = opened()
     session.submit(BODY, ALICE)
