@@ -50,6 +50,7 @@ COMPILED = (
     "services/order_gateway/placing.py",
     "services/order_gateway/seen.py",
     "services/order_gateway/encoding.py",
+    "services/order_gateway/outcomes.py",
     "services/order_gateway/session.py",
     "services/order_gateway/orders.py",
     "services/order_gateway/rows.py",
