@@ -148,9 +148,12 @@ class Quoter:
 
     async def _ask(self, stream: wire.Stream, request: wire.Request) -> wire.Answer:
         """One request and its answer: one is on its way at a time. Raises Ended, and what gRPC raises."""
-        async with asyncio.timeout(ANSWER_SECONDS_MAX):
-            await stream.write(request)
-            answer = wire.answer_in(await stream.read())
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                await stream.write(request)
+                answer = wire.answer_in(await stream.read())
+        except asyncio.InvalidStateError:  # it ended since the last request: so grpcio says that on writing
+            answer = None
         if answer is None:
             raise Ended("the stream has ended")
         return answer
