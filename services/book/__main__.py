@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from services.book.journal import Journal
+from services.book.journal import Journal, OtherEdition
 from services.book.leader import take_lead
 from services.book.loop import SNAPSHOT_EVENTS, Loop
 from services.book.recovery import recover
@@ -28,7 +28,7 @@ from services.runtime.config import (
     MetricsSettings,
     TlsSettings,
 )
-from services.runtime.run import Closed, Closing, freeze_gc, run
+from services.runtime.run import Closed, Closing, StartError, freeze_gc, run
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """An event is never split, however many trades it holds."""
@@ -88,7 +88,7 @@ class Book:
         """Recovers, takes the lead, serves until `closing`, and ends in order.
 
         Raises:
-            StartError: the port is taken, or the first markets are wrong.
+            StartError: the port is taken, the first markets are wrong, or another build has led by rules of its own.
             Damaged, NotLeader, CommitUnknown: see there; nothing more was said.
         """
         # The port first: who cannot listen must not take the lead from somebody who can.
@@ -101,7 +101,10 @@ class Book:
             await self._server.stop(0)
 
     async def _lead(self, journal: Journal, closing: Closing) -> None:
-        engine, last_hash = await recover(journal, closing)
+        try:
+            engine, last_hash = await recover(journal, closing)
+        except OtherEdition as error:
+            raise StartError(str(error)) from error
         first = [] if engine.assets else seeds(self._settings.markets_file())
         row = await take_lead(journal, engine, last_hash, self._clock(), first)
         tail = Tail(journal, row.last_sequence, row.last_settlement_sequence)

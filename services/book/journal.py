@@ -69,6 +69,22 @@ class Damaged(Exception):
         self.sequence = sequence
 
 
+class OtherEdition(Damaged):
+    """A leader decided by rules that this build cannot go by from there: another build is wanted, the rows are whole.
+
+    Attributes:
+        sequence: of its LeaderStarted.
+    """
+
+    def __init__(self, sequence: int, edition: int, before: int, known: int) -> None:
+        Exception.__init__(
+            self,
+            f"the leader at sequence {sequence} went by edition {edition} of the rules, after edition {before}, "
+            f"and this build knows {known}: see docs/runbook.md, Going back a version",
+        )
+        self.sequence = sequence
+
+
 class NotLeader(Exception):
     """Another process leads this shard now. This one must end without a word more."""
 

@@ -1,12 +1,14 @@
 """The engine out of its journal: the newest snapshot, then each row again, and every event the same, byte for byte."""
 
 import asyncio
+from collections.abc import Sequence
 from hashlib import sha256
 
 from services.book import wire
 from services.book.batch import Batch
 from services.book.engine import SNAPSHOT_FORMATS_READ, Engine
-from services.book.journal import GENESIS_HASH, Damaged, Journal, Row, Snapshot
+from services.book.journal import GENESIS_HASH, Damaged, Journal, OtherEdition, Row, Snapshot
+from services.book.model import EDITION, Command, LeaderStarted
 from services.book.snapshot import Outdated
 from services.runtime import log
 from services.runtime.run import Closed, Closing
@@ -19,6 +21,7 @@ async def recover(journal: Journal, closing: Closing | None = None) -> tuple[Eng
 
     Raises:
         Damaged: naming the sequence.
+        OtherEdition: another build is wanted.
         Closed: `closing` was set on the way.
         db.Unavailable: the database.
     """
@@ -84,14 +87,18 @@ def replay(engine: Engine, row: Row, last_hash: bytes) -> None:
 
     Raises:
         Damaged: naming the sequence.
+        OtherEdition: another build's rules were gone by, which this one cannot repeat.
     """
     row.check_after(engine.journal_sequence, last_hash)
     if row.shard != engine.shard:
         raise Damaged(row.first_sequence, f"the row is of shard {row.shard}, the engine of {engine.shard}")
     try:
         commands = wire.decode_commands(row.commands)
+        _check_editions(engine, commands)
         batch = Batch(engine, row.time_ns)
         batch.add_all(commands)
+    except OtherEdition:
+        raise
     except Exception as error:
         raise Damaged(engine.journal_sequence + 1, f"the command cannot be applied: {error!r}") from error
     if batch.events() != row.events:
@@ -99,6 +106,14 @@ def replay(engine: Engine, row: Row, last_hash: bytes) -> None:
     stated = (row.last_sequence, row.epoch, row.last_settlement_sequence)
     if stated != (engine.journal_sequence, engine.epoch, engine.settlement_sequence):
         raise Damaged(row.first_sequence, "the row states other numbers than its events")
+
+
+def _check_editions(engine: Engine, commands: Sequence[Command]) -> None:
+    """Raises OtherEdition for a leader by rules that came before those gone by already, or that are unknown here."""
+    for number, command in enumerate(commands, start=1):
+        body = command.body
+        if isinstance(body, LeaderStarted) and not engine.edition <= body.edition <= EDITION:
+            raise OtherEdition(engine.journal_sequence + number, body.edition, engine.edition, EDITION)
 
 
 def _first_difference(events: bytes, row: Row) -> int:

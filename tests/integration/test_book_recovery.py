@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.book import wire
+from services.book.__main__ import Book, BookSettings
 from services.book.batch import Batch
 from services.book.engine import SNAPSHOT_FORMAT, Engine
 from services.book.journal import (
@@ -25,12 +26,22 @@ from services.book.journal import (
     Snapshot,
 )
 from services.book.leader import take_lead
-from services.book.model import Command, CommandBody, OpenAccount, OpenSession, PlaceOrder, Transfer
+from services.book.model import (
+    EDITION,
+    Command,
+    CommandBody,
+    Event,
+    LeaderStarted,
+    OpenAccount,
+    OpenSession,
+    PlaceOrder,
+    Transfer,
+)
 from services.book.recovery import recover, replay
 from services.book.seed import seeds
 from services.cli.verify import verify
 from services.runtime import db
-from services.runtime.run import StartError
+from services.runtime.run import Closing, StartError
 from tests.backends import Backends
 from tests.snapshots import of_format_1
 
@@ -212,6 +223,22 @@ async def test_a_refused_seed_journals_nothing(tmp_path: Path) -> None:
         with pytest.raises(StartError, match="lower"):
             await take_lead(journal, Engine(0), GENESIS_HASH, 5, seeds(markets))
         assert await journal.last() is None
+
+
+@pytest.mark.parametrize("edition", [EDITION - 1, EDITION + 1])
+async def test_who_went_by_other_rules_leaves_a_journal_that_does_not_start(tmp_path: Path, edition: int) -> None:
+    url = f"sqlite:///{tmp_path}/book.sqlite"
+    async with await Journal.open(url, 0) as journal:
+        engine = Engine(0)
+        row = await take_lead(journal, engine, GENESIS_HASH, 5, [])
+        batch = Batch(engine, 6)
+        batch.add_all([Command(0, LeaderStarted(2, engine.incarnation))])
+        led = LeaderStarted(2, engine.incarnation, edition)
+        commands, events = wire.encode_command(Command(0, led)), wire.encode_event(Event(2, 0, 0, led))
+        await journal.append(replace(batch.seal(row.hash), commands=commands, events=events).hashed())
+    settings = BookSettings(database_url=url, book_address="127.0.0.1:0")
+    with pytest.raises(StartError, match=rf"at sequence 2 went by edition {edition} .*Going back a version"):
+        await Book(settings).run(Closing())
 
 
 async def test_an_unknown_outcome_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
