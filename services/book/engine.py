@@ -142,7 +142,7 @@ class Session:
 
     def __init__(self, gateway: int, epoch: int, last_number: int) -> None:
         self.epoch: Final = epoch
-        self.next_id = command_id_of(gateway, epoch, last_number + 1)
+        self.next_id = command_id_of(gateway, epoch, last_number) + 1  # past the last: no number, but never spoken
         self.last_id: Final = command_id_of(gateway, epoch, SESSION_COMMANDS_MAX)
 
     @property

@@ -9,6 +9,7 @@ import pytest
 
 from services.book import model as m
 from services.book.engine import SNAPSHOT_FORMAT, Engine
+from services.book.engine import Session as GatewaySession
 from services.book.snapshot import Outdated
 from services.command_ids import SESSION_COMMANDS_MAX, command_id_of
 from services.units import INT64_MAX
@@ -533,6 +534,13 @@ class TestSnapshot:
     def test_a_leader_of_another_edition_is_none(self, edition: int) -> None:
         with pytest.raises(AssertionError, match=f"edition {edition}"):
             setup().apply(m.Command(0, m.LeaderStarted(2, "journal", edition)), 10)
+
+    @pytest.mark.parametrize("epoch", [1, 2])
+    def test_a_session_without_numbers_left_stays_so(self, epoch: int) -> None:
+        for last_number in (0, 1, SESSION_COMMANDS_MAX - 1, SESSION_COMMANDS_MAX):
+            restored = GatewaySession(1, epoch, last_number)
+            assert restored.last_number == last_number
+            assert restored.next_id - restored.last_id == last_number + 1 - SESSION_COMMANDS_MAX
 
     def test_one_of_format_2_is_too_old_once_there_was_a_trade(self) -> None:
         session = Session(setup(edition=0))
