@@ -10,7 +10,17 @@ import json
 from collections.abc import Iterator
 from typing import Final, final
 
-from services.book.desk import books_changed, change_market, do_due, is_due, place_group, place_order, replace, settle
+from services.book.desk import (
+    books_changed,
+    change_market,
+    do_due,
+    end_expired,
+    is_due,
+    place_group,
+    place_order,
+    replace,
+    settle,
+)
 from services.book.matching import Book, is_trailing
 from services.book.model import (
     CANCEL_CAUSE_CANCEL_AFTER,
@@ -510,12 +520,19 @@ class Engine:
 
     def _end_these(self, order_ids: list[int], cause: int, turn: Turn) -> None:
         """Ends those that are open: no more at once than one command may."""
+        whose: dict[int, None] = {}
         for order_id in order_ids:
             if order_id in self.orders:  # else another of its group took it along
                 resting = self.orders[order_id]
+                whose[resting.place.account_id] = None
                 self.books[resting.place.market_id].end(resting, cause, turn)
+        if self.edition > 0:
+            for book in self.books.values():
+                end_expired(book, turn)  # before a stop is released: it would trade with them
         for book in self.books.values():
             settle(book, turn)
+        for account_id in whose:
+            self.owners.tidy(account_id, self.orders)
 
     def _cancel_after(self, command: Command, asked: CancelAfter) -> Event:
         """Sets a switch. It runs out by the book's clock: each row of the journal begins with what is due by then."""

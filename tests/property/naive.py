@@ -873,6 +873,8 @@ class NaiveEngine:
                 continue
             self.ends(market, each, asked.cause or m.CANCEL_CAUSE_USER)
         for market in self.markets:
+            self.expire_only(market)
+        for market in self.markets:
             self.settle(market)
         return m.OrdersChanged(self.steps, self.books()), 0
 
@@ -902,6 +904,8 @@ class NaiveEngine:
                     if each.order_id == order_id:
                         self.ends(market, each, m.CANCEL_CAUSE_CANCEL_AFTER)
         self.left = []
+        for market in self.markets:
+            self.expire_only(market)
         for market in self.markets:
             self.settle(market)
 

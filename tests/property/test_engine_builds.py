@@ -148,7 +148,7 @@ MATCHING, SIDE, ENGINE = "services/book/matching.py", "services/book/side.py", "
 AUCTION, CROSSING = "services/book/auction.py", "services/crossing.py"
 TRIGGERS = "services/book/triggers.py"
 DESK, EXPIRIES, TURN = "services/book/desk.py", "services/book/expiries.py", "services/book/turn.py"
-SWITCHES = "services/book/switches.py"
+SWITCHES, OWNERS = "services/book/switches.py", "services/book/owners.py"
 SNAPSHOT, RULES, FEES = "services/book/snapshot.py", "services/book/rules.py", "services/fees.py"
 FAULTS = (
     Fault("the newest trades first", MATCHING, "maker = level.oldest", "maker = level.newest"),
@@ -231,6 +231,8 @@ FAULTS = (
         "if self.owners.followed:",
         "if False:",
     ),
+    Fault("a stop trades with what is over", ENGINE, "end_expired(book, turn)  #", "pass  #"),
+    Fault("who has orders is followed no more", OWNERS, "if owned.tidy(orders)}", "if not owned.tidy(orders)}"),
     Fault("a new leader goes by the old rules", ENGINE, "book.adopt(leader.edition)", "pass"),
     Fault("an old journal is decided by new rules", ENGINE, "self.owners, self.edition", "self.owners, EDITION"),
     Fault("an order with terms is told its own way", DESK, "turn.add(order, trades)", "turn.add(order, [])"),

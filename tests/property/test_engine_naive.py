@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.book import model as m
-from tests.property.walk import Pair, body, walk
+from tests.property.walk import Pair, body, late, walk
 
 COMMANDS = 1_000_000 if os.environ.get("CLEARBOOK_SOAK") == "1" else 3_000
 RESTARTED_COMMANDS = 375
+LATE_COMMANDS = 1_000
 EVERYTHING = """
 OrderPlaced OrderCanceled OrdersChanged Refused AccountOpened Transferred Deposited SettlementFinalized AssetCreated
 MarketCreated MarketChanged TimeAdvanced SessionOpened WithdrawalRequested WithdrawalApproved WithdrawalCanceled
@@ -52,6 +53,10 @@ def test_restarted_from_its_snapshot_before_every_command(asked: list[m.CommandB
 
 def test_a_walk_and_its_restarts() -> None:
     assert walk(2, RESTARTED_COMMANDS, restart=True) == walk(2, RESTARTED_COMMANDS)
+
+
+def test_a_walk_among_orders_whose_time_is_over() -> None:
+    walk(3, LATE_COMMANDS, drawn=late)
 
 
 def test_a_long_walk_that_goes_everywhere() -> None:

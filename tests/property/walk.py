@@ -146,6 +146,36 @@ def group(pick: Pick[Any]) -> m.PlaceGroup:
     return m.PlaceGroup(entry, exits)
 
 
+def late(pick: Pick[Any]) -> m.CommandBody:
+    """A command among orders that are soon over and stops on the quotes: much ends in the one that releases a stop."""
+    kind = pick(range(10))
+    if kind < 2:
+        return m.CancelOrders(pick(ACCOUNTS), pick((0, 1)), 0, 0)
+    if kind == 2:
+        return m.CancelAfter(pick(ACCOUNTS), 0, 1)
+    if kind == 3:
+        return m.AdvanceTime()
+    side, waits = pick((m.SIDE_BUY, m.SIDE_SELL)), kind > 6
+    far = PRICES[-3:] if (side == m.SIDE_BUY) == waits else PRICES[:3]
+    near = PRICES[6:8] if side == m.SIDE_SELL else PRICES[3:5]
+    return m.PlaceOrder(
+        account_id=pick(ACCOUNTS),
+        market_id=1,
+        side=side,
+        type=m.ORDER_TYPE_LIMIT,
+        time_in_force=m.TIME_IN_FORCE_GTD,
+        post_only=False,
+        price_ticks=pick(far if waits else (*far, *near)),
+        quantity_lots=pick(LOTS),
+        terms=m.Terms(
+            expires_ns=pick((5, 9, 20, 2 * 10**9)),
+            trigger=m.TRIGGER_STOP if waits else 0,
+            trigger_source=m.TRIGGER_SOURCE_QUOTE if waits else 0,
+            trigger_ticks=pick(far) if waits else 0,
+        ),
+    )
+
+
 def wrong_place(pick: Pick[Any]) -> m.PlaceOrder:
     """An order with one field that may be wrong."""
     order = place(pick)
@@ -241,6 +271,7 @@ class Pair:
         self.order_ids: list[tuple[int, int]] = []
         self.withdrawal_ids: list[int] = []
         self.locked: dict[int, int] = {}
+        self.expires: dict[int, int] = {}
         self.history = sha256()
         for setup in prelude():
             self._apply(m.Command(0, setup))
@@ -328,7 +359,7 @@ class Pair:
         return event
 
     def _check_money(self, happened: m.EventBody) -> None:
-        """What trades move is whole, fees are rounded up, and nobody pays more than was set aside."""
+        """What trades move is whole, fees are rounded up, nobody pays more than was set aside, or trades too late."""
         if isinstance(happened, m.OrderPlaced):
             self._check_step(happened.order, happened.trades)
         elif isinstance(happened, m.OrderCanceled):
@@ -339,6 +370,10 @@ class Pair:
 
     def _check_step(self, order: m.Order, trades: list[m.Trade]) -> None:
         place = order.place
+        self.expires[order.order_id] = 0 if place.terms is None else place.terms.expires_ns
+        for trade in trades:
+            for order_id in (order.order_id, trade.maker_order_id):
+                assert not 0 < self.expires[order_id] <= self.time_ns, f"{order_id} trades though its time is over"
         if place.market_id > len(SCALES):
             return
         buys, limit = place.side == m.SIDE_BUY, place.type == m.ORDER_TYPE_LIMIT
@@ -373,10 +408,10 @@ def check_fee(fee: int, received: int, rate_ppm: int) -> None:
     assert 0 <= fee <= received
 
 
-def walk(seed: int, commands: int, restart: bool = False) -> str:
+def walk(seed: int, commands: int, restart: bool = False, drawn: Callable[[Pick[Any]], m.CommandBody] = body) -> str:
     """Compares both engines over a random walk; the digest of it."""
     chance = random.Random(seed)
     pair = Pair(restart)
     for _ in range(commands):
-        pair.say(body(chance.choice))
+        pair.say(drawn(chance.choice))
     return pair.digest()

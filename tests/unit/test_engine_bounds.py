@@ -420,9 +420,50 @@ def test_whose_orders_are_canceled_is_kept_short() -> None:
         floor.order(ANN, m.SIDE_BUY, 100)
         floor.say(m.CancelOrder(ANN, command_id_of(1, 1, floor.number)))
     assert len(floor.engine.owners.followed[ANN].came) <= owners.FORGOTTEN_MIN
+    for _ in range(MANY):
+        floor.order(ANN, m.SIDE_BUY, 100)
+    floor.say(m.CancelOrders(ANN))
+    assert len(floor.engine.owners.followed[ANN].came) == MORE
+    floor.say(m.CancelOrders(ANN))
+    assert floor.engine.owners.followed[ANN].came == []
     floor.order(BOB, m.SIDE_BUY, 100)
     floor.order(ANN, m.SIDE_BUY, 100)
     floor.say(m.ReplaceOrder(ANN, command_id_of(1, 1, floor.number), 101, 1))
     floor.restart()
     assert steps(floor.say(m.CancelOrders(ANN))) == 1
     assert [order.place.account_id for order in floor.engine.open_orders(1)] == [BOB]
+
+
+def test_who_has_no_orders_is_not_followed_for_ever() -> None:
+    floor = Floor()
+    floor.order(ANN, m.SIDE_BUY, 100)
+    floor.say(m.CancelOrders(ANN, 0, m.SIDE_SELL))
+    for number in range(3 * owners.FOLLOWED_MIN):
+        floor.say(m.OpenAccount(f"user {number}"))
+        floor.say(m.CancelOrders(CAT + 1 + number))
+    followed = floor.engine.owners.followed
+    assert ANN in followed
+    assert len(followed) <= owners.FOLLOWED_MIN
+    floor.order(CAT + 1, m.SIDE_BUY, 100)
+    assert steps(floor.say(m.CancelOrders(CAT + 1))) == 1
+    assert steps(floor.say(m.CancelOrders(ANN))) == 1
+
+
+def test_a_stop_that_a_cancel_releases_does_not_trade_with_what_is_over() -> None:
+    for dead in (1, MANY):
+        for canceled in (m.CancelOrders(BOB), m.CancelAfter(BOB, 0, 1)):
+            floor = Floor()
+            for _ in range(dead):
+                floor.order(ANN, m.SIDE_SELL, 100, m.Terms(expires_ns=NS_PER_SECOND), m.TIME_IN_FORCE_GTD)
+            floor.order(BOB, m.SIDE_SELL, 99)
+            stop = m.Terms(trigger=m.TRIGGER_STOP, trigger_source=m.TRIGGER_SOURCE_QUOTE, trigger_ticks=100)
+            floor.order(CAT, m.SIDE_BUY, 100, stop)
+            said = [floor.say(canceled)] if isinstance(canceled, m.CancelAfter) else []
+            floor.time_ns += NS_PER_SECOND
+            said += [floor.say(m.AdvanceTime() if said else canceled), floor.say(m.AdvanceTime())]
+            told = [step for body in said if isinstance(body, m.OrdersChanged) for step in body.steps]
+            assert not [step for step in told if step.trades]
+            causes = [step.order.cancel_cause for step in told if step.order.place.account_id == ANN]
+            assert causes == [m.CANCEL_CAUSE_EXPIRED] * dead
+            assert [order.place.account_id for order in floor.engine.open_orders(1)] == [CAT]
+            floor.engine.validate()
