@@ -337,13 +337,15 @@ class Store:
         """
         assert len({account_id for account_id, _ in ids}) == 1, "of one account"
         marks = ", ".join(f"${place}" for place in range(2, len(ids) + 2))
+        # Not ordered there: for that SQLite would rather read all of the account's orders in their order.
         rows = await self._database.fetch(
             f"SELECT {ORDER_COLUMNS} FROM orders WHERE account_id = $1 AND client_order_id IN ({marks}) "  # noqa: S608
-            f"AND {ORDER_HAS_ENDED} ORDER BY create_sequence",
+            f"AND {ORDER_HAS_ENDED}",
             ids[0][0],
             *(client_order_id for _, client_order_id in ids),
         )
-        found = {(order.account_id, order.client_order_id): order for order in map(order_of, rows)}
+        ended = sorted(map(order_of, rows), key=lambda order: order.create_sequence)
+        found = {(order.account_id, order.client_order_id): order for order in ended}
         columns = ", ".join(f"o.{column.strip()}" for column in ORDER_COLUMNS.split(","))
         former = await self._database.fetch(
             f"SELECT {columns}, n.client_order_id FROM order_names n JOIN orders o ON o.order_id = n.order_id "  # noqa: S608
