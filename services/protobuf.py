@@ -32,7 +32,7 @@ def varint(number: int) -> bytes:
 
 
 def read(data: bytes, place: int) -> tuple[int, int]:
-    """The varint there, and the place behind it."""
+    """The varint there, and the place behind it. Raises IndexError: the data ends before it does."""
     value, shift = 0, 0
     while (byte := data[place]) >= 0x80:
         value |= (byte & 0x7F) << shift
@@ -46,18 +46,27 @@ def element(body: bytes) -> bytes:
 
 
 def elements(batch: bytes) -> list[bytes]:
-    """A well-formed batch, cut into its elements."""
+    """A batch, cut into its elements.
+
+    Raises:
+        ValueError, IndexError: it is not made of whole elements, and of nothing else.
+    """
     found = []
     start, end = 0, len(batch)
     while start < end:
         length, place = read(batch, start + 1)
+        if batch[start] != 0x0A or place + length > end:
+            raise ValueError(f"no whole element at byte {start} of {end}")
         found.append(batch[start : place + length])
         start = place + length
     return found
 
 
-def bodies(message: bytes, number: int) -> list[bytes]:
-    """The elements of a repeated field of messages, without tag and length, of a well-formed message."""
+def bodies(message: bytes, number: int) -> list[bytes] | None:
+    """The elements of a repeated field of messages, without tag and length, of a well-formed message.
+
+    None: there is a group in it, which protobuf still passes over, but we do not.
+    """
     found = []
     place, end, wanted = 0, len(message), number << 3 | 2
     while place < end:
@@ -69,8 +78,9 @@ def bodies(message: bytes, number: int) -> list[bytes]:
             place += 8
         elif kind == 5:
             place += 4
+        elif kind != 2:
+            return None
         else:
-            assert kind == 2, f"{tag} is no tag of today's protobuf"
             length, place = read(message, place)
             if tag == wanted:
                 found.append(message[place : place + length])

@@ -51,11 +51,12 @@ def wanted(request: pb.PlaceOrdersRequest | pb.TradeRequest, made_id: str, marke
     """
     orders = request.orders
     ids = [f"{made_id}-{place}" for place in range(len(orders))] if made_id else [""] * len(orders)
-    if not encoding.BY_HAND:
-        return [wanted_one(order, order_id, markets) for order, order_id in zip(orders, ids, strict=True)]
     number = request.DESCRIPTOR.fields_by_name["orders"].number
+    bodies = protobuf.bodies(request.SerializeToString(), number) if encoding.BY_HAND else None
+    if bodies is None:
+        return [wanted_one(order, order_id, markets) for order, order_id in zip(orders, ids, strict=True)]
     found: list[Wanted | Rejected] = []
-    for place, data in enumerate(protobuf.bodies(request.SerializeToString(), number)):
+    for place, data in enumerate(bodies):
         plain = encoding.plain_wanted(data, ids[place], markets)
         found.append(plain or wanted_one(orders[place], ids[place], markets))
     return found

@@ -50,7 +50,8 @@ _CAUSES: Final = list(CancelCause)  # from 0 on
 def plain_wanted(request: bytes, made_id: str, markets: Mapping[str, Market]) -> Wanted | None:
     """A limit order that asks for nothing special, from a PlaceOrderRequest as protobuf writes it.
 
-    None for anything else, and for whatever may have to be refused. `made_id`: its id, unless it has one of its own.
+    None for anything else, fields unknown here among it, and for whatever may have to be refused. `made_id`: its id,
+    unless it has one of its own.
     """
     client_order_id, market = made_id, None
     side, kind, time_in_force, post_only = 0, 0, 0, 0
@@ -58,6 +59,8 @@ def plain_wanted(request: bytes, made_id: str, markets: Mapping[str, Market]) ->
     place, end = 0, len(request)
     while place < end:
         tag = request[place]
+        if tag & 0x05:  # neither a number nor a length: no varint need be behind it
+            return None
         value, place = read(request, place + 1)
         if tag == 0x0A:
             if not _is_client_order_id(request, place, value):

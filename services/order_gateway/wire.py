@@ -53,7 +53,7 @@ def shown(text: str, chars_max: int = 40) -> str:
 
 
 def event_row(message: matching.StreamEventsResponse) -> model.EventRow:
-    """One message of StreamEvents."""
+    """One message of StreamEvents. Raises DecodeError: its events are damaged."""
     time_ns = message.time_ns
     read = _events_by_hand if encoding.BY_HAND else _events
     return model.EventRow(
@@ -72,11 +72,14 @@ def _events(batch: bytes, time_ns: int) -> list[model.Event]:
 def _events_by_hand(batch: bytes, time_ns: int) -> list[model.Event]:
     """As _events; whatever is not plain is read there."""
     found = []
-    for element in protobuf.elements(batch):
-        event = encoding.event(element, time_ns)
-        if event is None:
-            (event,) = _events(element, time_ns)
-        found.append(event)
+    try:
+        for element in protobuf.elements(batch):
+            event = encoding.event(element, time_ns)
+            if event is None:
+                (event,) = _events(element, time_ns)
+            found.append(event)
+    except (IndexError, ValueError):  # what is damaged: what to make of it is protobuf's to say
+        return _events(batch, time_ns)
     return found
 
 

@@ -6,10 +6,12 @@ import pytest
 from clearbook.internal.v1 import journal_pb2 as journal
 from clearbook.internal.v1 import matching_service_pb2 as matching
 from clearbook.v1 import order_service_pb2 as pb
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from services import protobuf
 from services.errors import Reason, Rejected
 from services.order_gateway import batch_wire, encoding, model, trade_wire, wire
 from services.order_gateway.model import Placed, Placement, TimeInForce, Wanted
@@ -124,6 +126,50 @@ def test_fields_of_tomorrow_are_passed_over() -> None:
         b"\xc8\x3e\x01" + b"\xcd\x3e1234" + b"\xc9\x3e12345678" + pb.TradeRequest(orders=[strange]).SerializeToString()
     )
     assert asked(trade) == asked_of_protobuf(trade) == asked(pb.TradeRequest(orders=[pb.PlaceOrderRequest(**LIMIT)]))
+
+
+GROUP = b"\xa3\x06\xa4\x06"  # an empty one, of an unknown field
+FIXED = (b"\x0d\xff\xff\xff\xff", b"\x09" + b"\xff" * 8)  # known numbers, as what they are not
+UNKNOWN = (GROUP, *FIXED, b"\x0b\x0c", b"\x08\x01", b"\x1a\x01x", b"\xc2\x3e\x01x")
+
+
+@pytest.mark.parametrize("strange", UNKNOWN, ids=bytes.hex)
+@pytest.mark.parametrize("kind", [pb.TradeRequest, pb.PlaceOrdersRequest])
+def test_what_is_unknown_is_passed_over_wherever_it_is(
+    kind: type[pb.TradeRequest] | type[pb.PlaceOrdersRequest], strange: bytes
+) -> None:
+    plain = pb.PlaceOrderRequest(**LIMIT)
+    within = pb.PlaceOrderRequest.FromString(plain.SerializeToString() + strange)
+    beside = kind.FromString(kind(orders=[plain, within]).SerializeToString() + GROUP)
+    for request in (kind(orders=[within, plain]), beside):
+        assert asked(request) == asked_of_protobuf(request) == asked(kind(orders=[plain, plain]))
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A request of orders with bytes replaced, put in or taken out; within an order the lengths are made to fit."""
+    orders = draw(st.lists(requests | st.just(pb.PlaceOrderRequest(**LIMIT)), min_size=1, max_size=3))
+    within = [_damage(draw, order.SerializeToString()) for order in orders]
+    trade = b"".join(b"\x1a" + protobuf.varint(len(data)) + data for data in within)
+    return _damage(draw, trade) if draw(st.booleans()) else trade
+
+
+def _damage(draw: st.DrawFn, data: bytes) -> bytes:
+    for _ in range(draw(st.integers(0, 2))):
+        start = draw(st.integers(0, len(data)))
+        put = draw(st.sampled_from(UNKNOWN) | st.binary(max_size=4))
+        data = data[:start] + put + data[draw(st.integers(start, min(start + 4, len(data)))) :]
+    return data
+
+
+@given(damaged())
+@settings(deadline=None)
+def test_whatever_protobuf_takes_is_read_as_by_protobuf(data: bytes) -> None:
+    try:
+        trade = pb.TradeRequest.FromString(data)
+    except DecodeError:
+        return
+    assert asked(trade) == asked_of_protobuf(trade)
 
 
 # What clients are told.
@@ -251,3 +297,15 @@ def test_what_this_gateway_is_too_old_for_is_left_to_protobuf_which_stops(fields
     event = journal.Event(journal_sequence=1, order_placed=journal.OrderPlaced(order=told))
     with pytest.raises(KeyError):
         wire.event_row(matching.StreamEventsResponse(events=journal.EventBatch(events=[event]).SerializeToString()))
+
+
+@given(plain_events, st.sampled_from(OTHERS), st.data())
+@settings(deadline=None, max_examples=50)
+def test_a_row_cut_short_is_refused_as_by_protobuf(
+    first: journal.Event, last: journal.Event, data: st.DataObject
+) -> None:
+    events = data.draw(st.permutations([first, last]))
+    batch, whole = (journal.EventBatch(events=each).SerializeToString() for each in (events, events[:1]))
+    size = data.draw(st.integers(1, len(batch) - 1).filter(lambda size: size != len(whole)))
+    with pytest.raises(DecodeError):
+        wire.event_row(matching.StreamEventsResponse(events=batch[:size]))

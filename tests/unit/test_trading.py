@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from clearbook.v1 import order_service_pb2 as pb
 
-from services.order_gateway import disconnects
+from services.order_gateway import batch_wire, disconnects
 from services.order_gateway.call import Call
 from services.order_gateway.cancels import Cancels
 from services.order_gateway.disconnects import Disconnects
@@ -200,6 +200,26 @@ async def test_an_order_that_was_answered_deadline_is_canceled_when_the_stream_e
     assert answer.orders[0].refusal.reason == "DEADLINE"
     await end(talk)
     await is_canceled(desk, placing)
+
+
+@pytest.mark.parametrize("part", ["names", "replacements", "wanted", "groups"])
+async def test_nothing_of_a_request_is_carried_out_before_all_of_it_is_read(
+    desk: Desk, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.journal.say(OrderPlaced(order(client_order_id="old"), ()))
+
+    def unreadable(*_: Any) -> None:
+        raise ArithmeticError
+
+    async def one() -> AsyncIterator[pb.TradeRequest]:
+        yield pb.TradeRequest(cancels=[pb.CancelOrderRequest(client_order_id="old")], orders=[bid()])
+
+    monkeypatch.setattr(batch_wire, part, unreadable)
+    with pytest.raises(ExceptionGroup) as raised:
+        await desk.talk(one())
+    assert raised.group_contains(ArithmeticError)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(desk.session.batch(), 0.05)
 
 
 async def test_requests_that_are_refused_as_a_whole_count(desk: Desk, tmp_path: Path) -> None:

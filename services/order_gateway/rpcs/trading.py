@@ -168,23 +168,24 @@ class _Stream:
             await asyncio.wait([look_up])
 
     def _begin(self, request: pb.TradeRequest, pending: _Pending) -> "asyncio.Task[None] | None":
-        """What it returns is to be waited for before the next request begins."""
+        """Reads all of it, then begins it. What it returns is to be waited for before the next request begins."""
         handlers, account_id = self._handlers, self._caller.account_id
         markets = handlers.ledger.markets_by_symbol
+        names = batch_wire.names(request.cancels)
+        asked = batch_wire.replacements(request.replaces)
+        wanted = batch_wire.wanted(request, "", markets)
+        groups = batch_wire.groups(request.groups, markets)
         if request.HasField("cancel_all"):
             pending.cancel_all = self._begin_cancel_all(request.cancel_all)
-        names = batch_wire.names(request.cancels)
         ended = handlers.cancels.begin(account_id, good(names), ANSWER_SECONDS_MAX)
         pending.cancels = in_place(names, ended)
-        if request.replaces:
-            asked = batch_wire.replacements(request.replaces)
+        if asked:
             replaced = handlers.replaces.begin(account_id, good(asked), ANSWER_SECONDS_MAX)
             pending.replaces = in_place(asked, replaced)
-        wanted = batch_wire.wanted(request, "", markets)
         begun = handlers.orders.begin(account_id, good(wanted))
         pending.orders = in_place(wanted, begun.promises)
         look_up = begun.look_up
-        for group in batch_wire.groups(request.groups, markets):
+        for group in groups:
             if isinstance(group, Rejected):
                 pending.groups.append([group])
                 continue
