@@ -1,4 +1,4 @@
-"""The build hook: compiles the engine with mypyc where that is possible.
+"""The build hook: compiles the engine and order_gateway's core with mypyc where that is possible.
 
 The same files run interpreted when it is not, so a missing compiler never fails an installation. `clearbook up` prints
 which of the two runs, and CI fails when a compiler is there and the build came out pure.
@@ -148,6 +148,7 @@ def main(argument: str) -> int:
         return main("--remove")
     if argument == "--if-changed" and up_to_date(root):
         return 0
+    print("clearbook: compiling the engine; it takes two minutes", file=sys.stderr)
     made = compile_in_place(root)
     print("\n".join(str(path.relative_to(root)) for path in made) or "nothing compiled")
     if made:
