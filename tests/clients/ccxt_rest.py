@@ -6,14 +6,14 @@ from typing import Any
 
 import ccxt
 
-from tests.clients.given import PAIR, SYMBOL, URL, credentials
+from tests.clients.given import PAIR, SYMBOL, URL, credentials, nowhere
 
 
 def client(user: str) -> Any:
     key, secret = credentials(user)
     options = {"fetchMarkets": {"types": ["spot"]}, "fetchCurrencies": False, "fetchMargins": False}
     made = ccxt.binance({"apiKey": key, "secret": secret, "options": options, "enableRateLimit": False})
-    made.urls["api"] |= {"public": f"{URL}/api/v3", "private": f"{URL}/api/v3"}
+    made.urls["api"] = nowhere(made.urls["api"]) | {"public": f"{URL}/api/v3", "private": f"{URL}/api/v3"}
     made.load_markets()
     return made
 

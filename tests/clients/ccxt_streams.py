@@ -6,7 +6,7 @@ from typing import Any
 
 import ccxt.pro
 
-from tests.clients.given import PAIR, STREAMS, URL, credentials
+from tests.clients.given import PAIR, STREAMS, URL, credentials, nowhere
 
 SECONDS_MAX = 30.0
 
@@ -15,7 +15,7 @@ async def client(user: str) -> Any:
     key, secret = credentials(user)
     options = {"fetchMarkets": {"types": ["spot"]}, "fetchCurrencies": False, "fetchMargins": False}
     made = ccxt.pro.binance({"apiKey": key, "secret": secret, "options": options, "enableRateLimit": False})
-    made.urls["api"] |= {"public": f"{URL}/api/v3", "private": f"{URL}/api/v3"}
+    made.urls["api"] = nowhere(made.urls["api"]) | {"public": f"{URL}/api/v3", "private": f"{URL}/api/v3"}
     made.urls["api"]["ws"] |= {"spot": f"{STREAMS}/ws"}
     made.urls["api"]["ws"]["ws-api"] |= {"spot": f"{STREAMS}/ws-api/v3"}
     await made.load_markets()

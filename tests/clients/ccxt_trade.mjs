@@ -9,11 +9,15 @@ const url = process.env.CLEARBOOK_URL;
 const streams = url.replace("http", "ws");
 const pair = process.env.CLEARBOOK_PAIR.replace("-", "/");
 
+// In place of Binance's own addresses: what is asked there must not be able to leave, the key goes with it.
+const nowhere = (urls) =>
+  Object.fromEntries(Object.entries(urls).map(([name, at]) => [name, typeof at === "object" ? nowhere(at) : `${url}/nowhere`]));
+
 async function client(user) {
   const [apiKey, secret] = process.env[`CLEARBOOK_${user}`].split(":");
   const options = { fetchMarkets: { types: ["spot"] }, fetchCurrencies: false, fetchMargins: false };
   const made = new ccxt.pro.binance({ apiKey, secret, options, enableRateLimit: false });
-  Object.assign(made.urls.api, { public: `${url}/api/v3`, private: `${url}/api/v3` });
+  made.urls.api = Object.assign(nowhere(made.urls.api), { public: `${url}/api/v3`, private: `${url}/api/v3` });
   made.urls.api.ws.spot = `${streams}/ws`;
   made.urls.api.ws["ws-api"].spot = `${streams}/ws-api/v3`;
   await made.loadHttpProxyAgent(); // ccxt asks for one where ws:// is not wss://

@@ -7,12 +7,15 @@ from binance import AsyncClient, BinanceSocketManager, DepthCacheManager
 from binance.exceptions import BinanceAPIException
 from binance.ws.reconnecting_websocket import ReconnectingWebsocket
 
-from tests.clients.given import STREAMS, SYMBOL, URL, credentials
+from tests.clients.given import NOWHERE, STREAMS, SYMBOL, URL, credentials
 
 SECONDS_MAX = 20.0
 
 
 async def client(user: str) -> Any:
+    for owner in (AsyncClient, BinanceSocketManager):
+        for name in [name for name in dir(owner) if name.endswith("_URL")]:
+            setattr(owner, name, NOWHERE)
     AsyncClient.API_URL = f"{URL}/api"
     AsyncClient.WS_API_URL = f"{STREAMS}/ws-api/v3"
     BinanceSocketManager.STREAM_URL = f"{STREAMS}/"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -84,6 +85,26 @@ async def run(suite: Suite, clients: Clients, market: Traded) -> Run:
 @pytest.mark.parametrize("name", ["ccxt_rest", "ccxt_streams", "python_binance", "binance_sdk"])
 async def test_clients_in_python(run: Run, name: str) -> None:
     await run(PYTHON, "-m", f"tests.clients.{name}")
+
+
+@pytest.mark.parametrize(
+    ("begins", "addresses"),
+    [
+        ("import ccxt", "exchange.urls['api']"),
+        ("from binance", "[getattr(o, n) for o in (AsyncClient, BinanceSocketManager) for n in dir(o) if 'URL' in n]"),
+    ],
+)
+def test_the_page_leaves_no_address_of_the_real_binance(begins: str, addresses: str) -> None:
+    """What is signed for Clearbook must not be sent to anybody else."""
+    (block,) = re.findall(rf"```python\n({begins}.*?)```", (ROOT / "docs/binance.md").read_text(), re.DOTALL)
+    lines = [line for line in block.splitlines() if not line.startswith("client = await")]
+    program = "\n".join(["key_id = secret = ''", *lines, f"print({addresses})"])
+    done = subprocess.run(
+        [PYTHON, "-c", program], capture_output=True, text=True, check=True, timeout=SCRIPT_SECONDS_MAX
+    )
+    urls = re.findall(r"(?:https?|wss?)://[^'\"]+", done.stdout)
+    assert urls
+    assert [url for url in urls if not re.match(r"\w+://127\.0\.0\.1:8000/", url)] == []
 
 
 async def test_ccxt_in_javascript(run: Run, node_home: Path) -> None:
