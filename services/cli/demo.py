@@ -10,6 +10,7 @@ import random
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
@@ -60,14 +61,16 @@ class Tally:
 
     orders: int = 0
     trades: int = 0
-    refused: int = 0
+    refused: Counter[Reason] = field(default_factory=Counter)
     quotes: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Best bid and ask of the maker, by market."""
 
     def line(self, seconds: int) -> str:
         """One line for a person."""
         quotes = "   ".join(f"{market} {bid} / {ask}" for market, (bid, ask) in self.quotes.items())
-        return f"{seconds:>4} s   {quotes}   {self.orders} orders   {self.trades} trades   {self.refused} refused\n"
+        why = ", ".join(f"{number} {reason.name}" for reason, number in self.refused.most_common())
+        refused = f"{self.refused.total()} refused" + (f" ({why})" if why else "")
+        return f"{seconds:>4} s   {quotes}   {self.orders} orders   {self.trades} trades   {refused}\n"
 
 
 class Trader:
@@ -93,9 +96,9 @@ class Trader:
         try:
             answer = await self._clients.call(self._clients.orders.PlaceOrder, request, self._who)
         except CallFailed as failed:
-            if failed.reason not in _EXPECTED:
+            if failed.reason is None or failed.reason not in _EXPECTED:
                 raise
-            self._tally.refused += 1
+            self._tally.refused[failed.reason] += 1
         else:
             self._tally.trades += len(answer.executions)
 
@@ -268,7 +271,7 @@ async def _trade(clients: Clients, markets: dict[str, Market], seconds: float, c
             for number, name in enumerate(TAKERS):
                 group.create_task(_take(Trader(name, clients, tally, f"{run}-{number}"), markets), name=name)
     except (Closed, TimeoutError):
-        sys.stdout.write("cancelling the quotes\n")
+        sys.stdout.write("canceling the quotes\n")
     finally:
         for trader in (maker, showman):
             for _ in range(CLEAN_UPS_MAX):  # an order that was cut off on its way may still arrive

@@ -172,7 +172,9 @@ def _check_free(name: str, address: HostPort) -> None:
         try:
             probe.bind(address)
         except OSError as error:
-            raise StartError(f"{name}: cannot listen on {address}: {os.strerror(error.errno or 0)}") from None
+            option = f"--{name.rpartition(' ')[2]}-port"
+            why = os.strerror(error.errno or 0)
+            raise StartError(f"{name}: cannot listen on {address}: {why} ({option} takes another)") from None
 
 
 async def _announce(plan: Plan, processes: list[Process], closing: Closing) -> None:

@@ -53,7 +53,9 @@ def _check(entry: Placement | None, exits: Sequence[Placement]) -> None:
     if any(order.buys != first.buys for order in exits) or (entry is not None and entry.buys == first.buys):
         raise _not_together("must be of one side, not the entry's")
     free = [order for order in exits if order.terms is None or order.terms.trigger is Trigger.NONE]
-    if len(exits) > 1 and (len(free) > 1 or any(not o.limit or o.time_in_force in IMMEDIATE for o in free)):
+    if len(exits) > 1 and len(free) > 1:
+        raise Rejected(Reason.INVALID_GROUP, "at most one of exits may be without a trigger", "exits")
+    if len(exits) > 1 and any(not order.limit or order.time_in_force in IMMEDIATE for order in free):
         raise _not_together("may have one without a trigger, a limit order that can rest")
 
 

@@ -87,16 +87,24 @@ def _trigger(request: pb.PlaceOrderRequest) -> Trigger:
         raise Rejected(Reason.INVALID_TRIGGER, "trigger_source is for orders with a trigger", "trigger_source")
     if trails and source == pb.TRIGGER_SOURCE_QUOTE:
         raise Rejected(Reason.INVALID_TRIGGER, "a trailing stop follows the last price", "trigger_source")
-    if bool(request.trigger_price) != (waits and not trails):
-        raise Rejected(Reason.INVALID_TRIGGER, "STOP and TAKE_PROFIT have a price, and only these", "trigger_price")
-    if bool(request.trail) != trails:
-        raise Rejected(Reason.INVALID_TRIGGER, "TRAILING has a trail, and only that", "trail")
+    _belongs(
+        request.trigger_price, Reason.INVALID_TRIGGER, "trigger_price", "STOP or TAKE_PROFIT", waits and not trails
+    )
+    _belongs(request.trail, Reason.INVALID_TRIGGER, "trail", "TRAILING", trails)
     return trigger
 
 
+def _belongs(given: object, reason: Reason, field: str, kind: str, is_kind: bool) -> None:
+    """Refuses a field that is missing where its kind of order needs it, or is there where none may be."""
+    if is_kind and not given:
+        raise Rejected(reason, f"{field} is missing: {kind} needs one", field)
+    if given and not is_kind:
+        raise Rejected(reason, f"{field} is for {kind} only", field)
+
+
 def _expires_ns(request: pb.PlaceOrderRequest, time_in_force: TimeInForce) -> int:
-    if request.HasField("expire_time") != (time_in_force is TimeInForce.GTD):
-        raise Rejected(Reason.INVALID_EXPIRY, "GTD has an expire_time, and only that", "expire_time")
+    given = request.HasField("expire_time")
+    _belongs(given, Reason.INVALID_EXPIRY, "expire_time", "GTD", time_in_force is TimeInForce.GTD)
     if time_in_force is not TimeInForce.GTD:
         return 0
     seconds, nanos = request.expire_time.seconds, request.expire_time.nanos

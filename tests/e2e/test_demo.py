@@ -15,7 +15,7 @@ from tests.suite import Suite, user
 
 LINE = re.compile(
     r" +\d+ s   BTC-USD [0-9.]+ / [0-9.]+   ETH-USD [0-9.]+ / [0-9.]+   ETH-BTC [0-9.]+ / [0-9.]+"
-    r"   (\d+) orders   (\d+) trades   (\d+) refused\n"
+    r"   (\d+) orders   (\d+) trades   (\d+) refused(?: \((?:\d+ [A-Z_]+(?:, )?)+\))?\n"
 )
 
 
@@ -35,7 +35,7 @@ async def test_it_trades_and_cleans_up(embedded: Suite) -> None:
     done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     lines = done.stdout.splitlines(keepends=True)
-    assert lines[-1] == "cancelling the quotes\n"
+    assert lines[-1] == "canceling the quotes\n"
     counts = [tuple(map(int, match.groups())) for line in lines[:-1] if (match := LINE.fullmatch(line))]
     assert len(counts) >= 2, done.stdout
     placed, traded, refused = counts[-1]
@@ -56,7 +56,7 @@ async def test_ctrl_c_cleans_up(embedded: Suite) -> None:
         assert await quotes(embedded) > 0
         child.send_signal(signal.SIGINT)
         assert await asyncio.to_thread(child.wait, 60) == 0, child.stderr.read()
-        assert child.stdout.read().endswith("cancelling the quotes\n")
+        assert child.stdout.read().endswith("canceling the quotes\n")
     assert await quotes(embedded) == 0
 
 

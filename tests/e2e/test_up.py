@@ -131,6 +131,7 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path, name: str) -> None:
         done = subprocess.run(up.argv(), env=EMBEDDED, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert f"{name}: cannot listen on 127.0.0.1:{up.ports[name]}: Address already in use" in done.stderr
+    assert f"(--{name}-port takes another)" in done.stderr
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
 
 

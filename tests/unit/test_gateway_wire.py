@@ -13,7 +13,7 @@ from clearbook.v1 import settlement_service_pb2 as settlement_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.errors import Reason, Rejected
-from services.order_gateway import model, money_wire, terms_wire, wire
+from services.order_gateway import group_wire, model, money_wire, terms_wire, wire
 from services.order_gateway.model import (
     CancelCause,
     OrderState,
@@ -169,6 +169,30 @@ def refusal(call: Any, *args: Any, **more: Any) -> tuple[str, str]:
 @pytest.mark.parametrize(("fields", "reason", "field"), BAD, ids=lambda value: str(value)[:60])
 def test_bad_orders(fields: dict[str, Any], reason: str, field: str) -> None:
     assert refusal(wire.placement, pb.PlaceOrderRequest(**fields), MARKETS) == (reason, field)
+
+
+WORDS: list[tuple[dict[str, Any], str]] = [
+    # (request, what somebody is told who has never seen these fields)
+    ({"time_in_force": 4}, "expire_time is missing: GTD needs one"),
+    ({"expire_time": AT}, "expire_time is for GTD only"),
+    ({"trigger": 1}, "trigger_price is missing: STOP or TAKE_PROFIT needs one"),
+    ({"trigger_price": "30000"}, "trigger_price is for STOP or TAKE_PROFIT only"),
+    ({"trigger": 3}, "trail is missing: TRAILING needs one"),
+    ({"trail": "1"}, "trail is for TRAILING only"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), WORDS)
+def test_a_refusal_says_what_to_do(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        wire.placement(pb.PlaceOrderRequest(**LIMIT, **fields), MARKETS)
+    assert caught.value.message == message
+
+
+def test_two_exits_without_a_trigger_are_told_why() -> None:
+    exits = [pb.PlaceOrderRequest(**LIMIT | {"client_order_id": name}) for name in "ab"]
+    with pytest.raises(Rejected, match="at most one of exits may be without a trigger"):
+        group_wire.wanted(pb.PlaceGroupRequest(exits=exits), "made", MARKETS)
 
 
 TERM_FIELDS = frozenset(

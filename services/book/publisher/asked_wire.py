@@ -63,7 +63,9 @@ def book_stream(request: pb.StreamOrderBookRequest, market: Market) -> Asked:
     if asked.orders and depth:
         raise Rejected(Reason.INVALID_FIELD, "L3 is of the whole book: depth must be 0", "depth")
     if request.resume_from_sequence and not asked.whole:
-        message = "resume_from_sequence needs each change of the whole L2 book: no depth, price_group nor conflation"
+        message = (
+            "resume_from_sequence needs each change of the whole L2 book: no detail, depth, price_group, conflation"
+        )
         raise Rejected(Reason.INVALID_FIELD, message, "resume_from_sequence")
     return asked
 
@@ -72,7 +74,7 @@ def _asked(
     request: pb.GetOrderBookRequest | pb.StreamOrderBookRequest, market: Market, depth: int, often: Pace
 ) -> Asked:
     if request.detail not in _DETAILS:
-        raise Rejected(Reason.INVALID_FIELD, "detail must be one of BookDetail", "detail")
+        raise Rejected(Reason.INVALID_FIELD, f"detail must be one of {', '.join(pb.BookDetail.keys()[1:])}", "detail")
     orders = request.detail == pb.BOOK_DETAIL_L3
     group_ticks = 1
     if request.price_group:

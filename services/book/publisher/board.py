@@ -54,7 +54,7 @@ class Board:
             raise Rejected(Reason.INVALID_FIELD, "market is missing", "market")
         topic = self._by_symbol.get(symbol)
         if topic is None:
-            raise Rejected(Reason.MARKET_NOT_FOUND, f"no market {symbol[:40]}", "market")
+            raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {symbol[:40]}", "market")
         return topic
 
     def by_symbol(self) -> list[Topic]:

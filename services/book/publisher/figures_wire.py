@@ -17,13 +17,15 @@ PERCENT_DECIMALS = 3
 INTERVALS = dict(enumerate(Interval, start=1))
 """By the proto's number."""
 NUMBERS = {interval: number for number, interval in INTERVALS.items()}
+_PREFIX = "CANDLE_INTERVAL_"
 
 
 def interval_of(number: int) -> Interval:
     """The length that a request asks for. Raises Rejected(INVALID_FIELD)."""
     interval = INTERVALS.get(number)
     if interval is None:
-        raise Rejected(Reason.INVALID_FIELD, "interval must be one of CandleInterval", "interval")
+        names = ", ".join(name.removeprefix(_PREFIX) for name in pb.CandleInterval.keys()[1:])
+        raise Rejected(Reason.INVALID_FIELD, f"interval must be {_PREFIX} and one of {names}", "interval")
     return interval
 
 

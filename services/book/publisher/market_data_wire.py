@@ -59,7 +59,7 @@ def _asked(item: pb.MarketDataSubscription) -> tuple[str, Request | None]:
 
 def no_channel() -> Rejected:
     """The answer to a subscription without one."""
-    return Rejected(Reason.INVALID_FIELD, "it names no channel that is known here", "channel")
+    return Rejected(Reason.INVALID_FIELD, f"it names no channel: one of {', '.join(FIELDS)} must be there", "channel")
 
 
 def head(subscription_id: int) -> bytes:
