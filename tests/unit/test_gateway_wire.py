@@ -340,7 +340,9 @@ ADMIN: list[tuple[Any, Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("read", "fields", "reason", "field"), ADMIN, ids=lambda value: getattr(value, "__name__", str(value)[:60]))
+@pytest.mark.parametrize(
+    ("read", "fields", "reason", "field"), ADMIN, ids=lambda value: getattr(value, "__name__", str(value)[:60])
+)
 def test_bad_requests_of_operators(read: Any, fields: Any, reason: str, field: str) -> None:
     if read is wire.new_asset:
         found = refusal(read, fields)
