@@ -137,6 +137,17 @@ def up_to_date(root: Path) -> bool:
     return stamp.exists() and stamp.read_text() == digest(root) and bool(shared_objects(root))
 
 
+def compile_copy(copy: Path) -> list[Path]:
+    """Compile a copy of this checkout's services; what is compiled here from the same sources is taken as it is."""
+    root = Path(__file__).resolve().parent
+    if up_to_date(root):
+        for path in shared_objects(root):
+            shutil.copy(path, copy / path.relative_to(root))
+        return shared_objects(copy)
+    shutil.copy(root / "pyproject.toml", copy)  # mypy's settings
+    return compile_in_place(copy)
+
+
 def main(argument: str) -> int:
     """Compile this checkout in place; `--if-changed` only then; `--remove` what was compiled."""
     root = Path(__file__).resolve().parent

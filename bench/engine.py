@@ -343,20 +343,10 @@ def builds(folder: Path) -> dict[str, Path]:
     roots = {name: folder / name.split()[1] for name in OURS}
     for root in roots.values():
         shutil.copytree(ROOT / "services", root / "services", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    if not _compiled(roots[OURS[0]]):
+    if not hatch_build.compile_copy(roots[OURS[0]]):
         print("not compiled here: interpreted only")
         del roots[OURS[0]]
     return roots
-
-
-def _compiled(root: Path) -> bool:
-    """Compiles a copy; what is compiled in the tree already is taken as it is."""
-    if not hatch_build.up_to_date(ROOT):
-        shutil.copy(ROOT / "pyproject.toml", root)  # mypy's settings
-        return bool(hatch_build.compile_in_place(root))
-    for made in hatch_build.shared_objects(ROOT):
-        shutil.copy(made, root / made.relative_to(ROOT))
-    return True
 
 
 def measure(name: str, root: Path, file: Path, options: argparse.Namespace) -> Result | None:

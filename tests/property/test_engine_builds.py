@@ -60,12 +60,11 @@ def copy_sources(to: Path) -> Path:
 def compile_or_reuse(root: Path) -> None:
     """Compiles a copy, unless these very sources were compiled here before: it takes most of a minute."""
     if hatch_build.up_to_date(ROOT):
-        for path in hatch_build.shared_objects(ROOT):
-            shutil.copy(path, root / path.relative_to(ROOT))
+        hatch_build.compile_copy(root)
         return
     kept = ROOT / "build" / "tested-engine" / f"{sys.implementation.cache_tag}-{hatch_build.digest(root)}"
     if not kept.exists():
-        made = hatch_build.compile_in_place(root)
+        made = hatch_build.compile_copy(root)
         assert made, "mypyc does not compile the engine"
         shutil.rmtree(kept.parent, ignore_errors=True)
         for path in made:
