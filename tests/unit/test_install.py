@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import subprocess
 
 import pytest
@@ -16,7 +15,6 @@ WAITING_SECONDS = 0.5
 SECONDS_MAX = 60.0
 
 
-@pytest.mark.skipif(shutil.which("flock") is None, reason="without flock nobody waits")
 def test_who_installs_waits_for_who_is_at_it() -> None:
     env = {name: value for name, value in os.environ.items() if name != "CLEARBOOK_INSTALLING"}
     with SCRIPT.open() as lock:
