@@ -7,9 +7,10 @@ from clearbook.v1 import book_service_pb2 as book_pb
 from clearbook.v1 import order_service_pb2 as order_pb
 
 from gateway_http.binance.numbers import product, quotient, whole_steps
-from gateway_http.binance.order_words import PREVENTIONS, SIDES, TIMES, TYPES, Type
+from gateway_http.binance.order_words import PREVENTIONS, SIDES, TIMES, TYPES
 from gateway_http.binance.parameters import Params
 from gateway_http.binance.refusals import NEW_ORDER_REJECTED, Refused, missing, not_valid
+from gateway_http.wire import Kind
 
 BUDGET_FACTOR: Final = "1.05"
 """A market buy that waits may spend so much more than its stopPrice says: what an order at market may, too."""
@@ -96,14 +97,14 @@ def asks_for_quote(params: Params) -> bool:
     return "quoteOrderQty" in params
 
 
-def _type(params: Params, names: Names) -> Type:
+def _type(params: Params, names: Names) -> Kind:
     kind = TYPES.get(params.text(names.type))
     if kind is None:
         raise not_valid(names.type)
     return kind
 
 
-def _add_price(request: order_pb.PlaceOrderRequest, params: Params, names: Names, kind: Type) -> None:
+def _add_price(request: order_pb.PlaceOrderRequest, params: Params, names: Names, kind: Kind) -> None:
     if kind.trigger:
         request.trigger_price = params.decimal(names.stop)
         if not request.trigger_price:

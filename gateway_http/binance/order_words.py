@@ -1,42 +1,22 @@
 """Orders in Binance's words, and back."""
 
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from clearbook.v1 import order_service_pb2 as order_pb
 
 from gateway_http.binance.numbers import padded, product
 from gateway_http.binance.symbols import Symbols
+from gateway_http.wire import KINDS
 
 NO_LIST: Final = -1
 NOT_WORKING: Final = -1
 
 
-class Type(NamedTuple):
-    """What an order's type means.
-
-    Attributes:
-        limit: it has a price.
-        trigger: what it waits for.
-        post_only: it refuses to trade at once.
-    """
-
-    limit: bool
-    trigger: order_pb.Trigger.ValueType = order_pb.TRIGGER_UNSPECIFIED
-    post_only: bool = False
-
-
 TYPES: Final = MappingProxyType(
-    {
-        "LIMIT": Type(limit=True),
-        "MARKET": Type(limit=False),
-        "LIMIT_MAKER": Type(limit=True, post_only=True),
-        "STOP_LOSS": Type(limit=False, trigger=order_pb.TRIGGER_STOP),
-        "STOP_LOSS_LIMIT": Type(limit=True, trigger=order_pb.TRIGGER_STOP),
-        "TAKE_PROFIT": Type(limit=False, trigger=order_pb.TRIGGER_TAKE_PROFIT),
-        "TAKE_PROFIT_LIMIT": Type(limit=True, trigger=order_pb.TRIGGER_TAKE_PROFIT),
-    }
+    {name.upper(): kind for name, kind in KINDS.items() if kind.trigger != order_pb.TRIGGER_TRAILING}
 )
+"""What an order's type means: ours, but for trailing stops, which Binance asks for in another way."""
 SIDES: Final = MappingProxyType({"BUY": order_pb.SIDE_BUY, "SELL": order_pb.SIDE_SELL})
 TIMES: Final = MappingProxyType(
     {
