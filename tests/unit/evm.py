@@ -56,6 +56,15 @@ class Evm:
         self._context = chain.from_genesis(AtomicDB(), header, {}).get_vm().in_costless_state()
         self.state: Any = self._context.__enter__()
 
+    @property
+    def now(self) -> int:
+        """The blocks' time, in seconds."""
+        return int(self.state.timestamp)
+
+    def wait(self, seconds: int) -> None:
+        """Lets time pass."""
+        self.state.execution_context._timestamp = self.now + seconds
+
     def run(self, sender: str, to: bytes, data: bytes) -> Any:
         builder: Any = CancunVM.get_transaction_builder()
         origin = bytes.fromhex(sender[2:])

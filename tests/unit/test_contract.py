@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from services.settler.contract import (
+    LINKS_MAX,
+    VERSION,
     WITHDRAWALS_MAX,
     Delta,
     LegRefused,
+    Link,
     NotNext,
     Withdrawal,
     _RefusedLeg,
@@ -16,13 +19,16 @@ from services.settler.contract import (
     asset_key,
     chained_hash,
     decode_revert,
+    settle_lists,
     sort_deltas,
     sort_withdrawals,
 )
 from tests.unit.evm import Contract, Evm, Refused, address
 
-ADMIN, SETTLER, USER, STRANGER = (address(n) for n in range(4))
-ALICE, BOB, CAROL = (account_key(n) for n in (1001, 1002, 1003))
+ADMIN, SETTLER, USER, STRANGER, PAUSER = (address(n) for n in range(5))
+ROLES = {"admin": 0, "settler": 1, "pauser": 2}
+EXIT_DELAY = 3600
+ALICE, BOB, CAROL, INSURANCE = (account_key(n) for n in (1001, 1002, 1003, 3))
 NOBODY = "0x" + "00" * 20
 FAR = 2**64 - 1
 
@@ -50,12 +56,28 @@ class World:
         last: int,
         deltas: list[tuple[bytes, str, int]],
         withdrawals: list[tuple[str, str, int]] | None = None,
+        links: list[tuple[bytes, str]] | None = None,
     ) -> list[Any]:
-        return self.book.send(SETTLER, "settle", shard, first, last, deltas, withdrawals or [])
+        return self.book.send(SETTLER, "settle", shard, first, last, deltas, withdrawals or [], links or [])
+
+    def next(self) -> int:
+        """The entry that shard 0 settles next."""
+        return int(self.book.get("settledThrough", 0)) + 1
+
+    def link(self, account: bytes, owner: str) -> list[Any]:
+        """The shard's next entry alone."""
+        return self.settle_as_given(0, self.next(), self.next(), [], [], [(account, owner)])
+
+    def exit(self, account: bytes, token: Contract, owner: str = USER) -> list[Any]:
+        """All of it: link, request, wait, exit."""
+        self.link(account, owner)
+        self.book.send(owner, "request_exit", account)
+        self.evm.wait(EXIT_DELAY)
+        return self.book.send(owner, "exit", account, token.address)
 
     def withdraw(self, account: bytes, token: Contract, to: str, amount: int) -> list[Any]:
         """The shard's next entry alone."""
-        first = int(self.book.get("settledThrough", 0)) + 1
+        first = self.next()
         legs, out = [(account, token.address, -amount)], [(token.address, to, amount)]
         return self.settle_as_given(0, first, first, legs, out)
 
@@ -68,8 +90,13 @@ class World:
 
 @pytest.fixture
 def world() -> World:
+    return make_world()
+
+
+def make_world() -> World:
+    """A contract with two tokens, and nobody in it yet."""
     evm = Evm()
-    book = evm.deploy("Clearbook", ADMIN, SETTLER)
+    book = deploy(evm)
     btc = evm.deploy("TestToken", ADMIN, "Bitcoin", "BTC", 18)
     usd = evm.deploy("TestToken", ADMIN, "Dollar", "USD", 6)
     if int(btc.address, 16) > int(usd.address, 16):
@@ -77,6 +104,10 @@ def world() -> World:
     book.send(ADMIN, "list_token", asset_key("BTC"), btc.address)
     book.send(ADMIN, "list_token", asset_key("USD"), usd.address)
     return World(evm, book, btc, usd)
+
+
+def deploy(evm: Evm, listing_delay: int = 0) -> Contract:
+    return evm.deploy("Clearbook", ADMIN, SETTLER, PAUSER, EXIT_DELAY, listing_delay)
 
 
 def refusal(call: Any, *args: Any) -> Refused:
@@ -87,44 +118,83 @@ def refusal(call: Any, *args: Any) -> Refused:
 
 class TestRoles:
     ROWS = (
+        ("propose_token", (asset_key("ETH"), address(5))),
         ("list_token", (asset_key("ETH"), address(5))),
-        ("set_settler", (STRANGER,)),
-        ("set_paused", (True,)),
-        ("offer_admin", (STRANGER,)),
+        ("set_paused", (False,)),
+        ("offer_role", (0, STRANGER)),
+        ("offer_role", (1, STRANGER)),
+        ("offer_role", (2, STRANGER)),
     )
 
     @pytest.mark.parametrize(("function", "args"), ROWS)
-    @pytest.mark.parametrize("sender", [SETTLER, STRANGER])
+    @pytest.mark.parametrize("sender", [SETTLER, STRANGER, PAUSER])
     def test_only_the_admin(self, world: World, function: str, args: tuple[Any, ...], sender: str) -> None:
         assert refusal(world.book.send, sender, function, *args).reason == "not the admin"
 
-    @pytest.mark.parametrize("sender", [ADMIN, STRANGER])
+    @pytest.mark.parametrize("sender", [ADMIN, STRANGER, PAUSER])
     def test_only_the_settler_settles(self, world: World, sender: str) -> None:
-        assert refusal(world.book.send, sender, "settle", 0, 1, 1, [], []).reason == "not the settler"
+        assert refusal(world.book.send, sender, "settle", 0, 1, 1, [], [], []).reason == "not the settler"
 
-    def test_admin_hand_over_takes_two_steps(self, world: World) -> None:
-        assert refusal(world.book.send, STRANGER, "accept_admin").reason == "not offered"
-        world.book.send(ADMIN, "offer_admin", USER)
-        assert world.book.get("admin") == ADMIN.lower()
-        assert refusal(world.book.send, STRANGER, "accept_admin").reason == "not offered"
-        (log,) = world.book.send(USER, "accept_admin")
-        assert log == ("AdminChanged", {"before": ADMIN.lower(), "admin": USER.lower()})
-        assert refusal(world.book.send, ADMIN, "set_paused", True).reason == "not the admin"
-        assert refusal(world.book.send, USER, "accept_admin").reason == "not offered"
+    @pytest.mark.parametrize(("sender", "may"), [(ADMIN, True), (PAUSER, True), (SETTLER, False), (STRANGER, False)])
+    def test_who_may_pause(self, world: World, sender: str, may: bool) -> None:
+        if may:
+            assert world.book.send(sender, "set_paused", True) == [("PauseChanged", {"paused": True})]
+        else:
+            assert refusal(world.book.send, sender, "set_paused", True).reason == "not the admin"
+        assert world.book.get("paused") is may
+
+    @pytest.mark.parametrize("role", ROLES)
+    def test_a_hand_over_takes_two_steps(self, world: World, role: str) -> None:
+        number, holders = ROLES[role], {"admin": ADMIN, "settler": SETTLER, "pauser": PAUSER}
+        assert refusal(world.book.send, STRANGER, "accept_role", number).reason == "not offered"
+        (log,) = world.book.send(ADMIN, "offer_role", number, USER)
+        assert log == ("RoleOffered", {"role": number, "offered": USER.lower()})
+        assert world.book.get(role) == holders[role].lower()
+        assert refusal(world.book.send, STRANGER, "accept_role", number).reason == "not offered"
+        for other in {0, 1, 2} - {number}:
+            assert refusal(world.book.send, USER, "accept_role", other).reason == "not offered"
+        (log,) = world.book.send(USER, "accept_role", number)
+        assert log == ("RoleChanged", {"role": number, "before": holders[role].lower(), "holder": USER.lower()})
+        now = {name: world.book.get(name) for name in ROLES}
+        assert now == {name: holder.lower() for name, holder in (holders | {role: USER}).items()}
+        assert refusal(world.book.send, USER, "accept_role", number).reason == "not offered"
 
     def test_an_offer_can_be_withdrawn(self, world: World) -> None:
-        world.book.send(ADMIN, "offer_admin", USER)
-        world.book.send(ADMIN, "offer_admin", NOBODY)
-        assert refusal(world.book.send, USER, "accept_admin").reason == "not offered"
+        world.book.send(ADMIN, "offer_role", 0, USER)
+        world.book.send(ADMIN, "offer_role", 0, NOBODY)
+        assert refusal(world.book.send, USER, "accept_role", 0).reason == "not offered"
+        assert refusal(world.book.send, ADMIN, "offer_role", 3, USER).reason == "no such role"
 
-    def test_a_replaced_settler_settles_no_more(self, world: World) -> None:
-        world.book.send(ADMIN, "set_settler", STRANGER)
+    def test_what_a_role_could_its_old_holder_cannot(self, world: World) -> None:
+        for role in ROLES.values():
+            world.book.send(ADMIN, "offer_role", role, STRANGER)
+        for role in reversed(ROLES.values()):
+            world.book.send(STRANGER, "accept_role", role)
         assert refusal(world.settle, 0, 1, 1).reason == "not the settler"
-        world.book.send(STRANGER, "settle", 0, 1, 1, [], [])
-        assert refusal(world.book.send, ADMIN, "set_settler", NOBODY).reason == "no settler"
+        assert refusal(world.book.send, PAUSER, "set_paused", True).reason == "not the admin"
+        assert refusal(world.book.send, ADMIN, "set_paused", True).reason == "not the admin"
+        world.book.send(STRANGER, "settle", 0, 1, 1, [], [], [])
+        world.book.send(STRANGER, "set_paused", True)
+        world.book.send(STRANGER, "set_paused", False)
 
-    def test_no_contract_without_a_settler(self) -> None:
-        assert refusal(Evm().deploy, "Clearbook", ADMIN, NOBODY).reason == "no settler"
+    @pytest.mark.parametrize(
+        ("args", "reason"),
+        [
+            ((NOBODY, PAUSER, 3600, 0), "no settler"),
+            ((SETTLER, NOBODY, 3600, 0), "no pauser"),
+            ((SETTLER, PAUSER, 3599, 0), "exit delay"),
+            ((SETTLER, PAUSER, 30 * 86400 + 1, 0), "exit delay"),
+            ((SETTLER, PAUSER, 3600, 30 * 86400 + 1), "listing delay"),
+            ((SETTLER, PAUSER, 30 * 86400, 30 * 86400), ""),
+        ],
+    )
+    def test_what_it_is_deployed_with(self, args: tuple[Any, ...], reason: str) -> None:
+        evm = Evm()
+        if reason:
+            assert refusal(evm.deploy, "Clearbook", ADMIN, *args).reason == reason
+            return
+        book = evm.deploy("Clearbook", ADMIN, *args)
+        assert (book.get("EXIT_DELAY"), book.get("LISTING_DELAY"), book.get("VERSION")) == (*args[2:], VERSION)
 
 
 class TestTokens:
@@ -142,6 +212,32 @@ class TestTokens:
         assert world.book.send(ADMIN, "list_token", asset_key("BTC"), world.btc.address) == []
         assert world.book.get("token_of", asset_key("BTC")) == world.btc.address.lower()
         assert world.book.get("asset_of", world.btc.address) == asset_key("BTC")
+
+    def test_a_token_is_listed_a_delay_after_its_proposal(self) -> None:
+        evm = Evm()
+        book = deploy(evm, listing_delay=600)
+        coin, other = (evm.deploy("TestToken", ADMIN, name, name, 18).address for name in ("COIN", "OTHER"))
+        key = asset_key("COIN")
+        assert refusal(book.send, ADMIN, "list_token", key, coin).reason == "token is not proposed"
+        (log,) = book.send(ADMIN, "propose_token", key, other)
+        assert log == ("TokenProposed", {"asset": key, "token": other.lower(), "ready_at": evm.now + 600})
+        evm.wait(300)
+        book.send(ADMIN, "propose_token", key, coin)  # replaces the older one, and waits anew
+        evm.wait(599)
+        assert refusal(book.send, ADMIN, "list_token", key, coin).reason == "listing is not ready"
+        evm.wait(1)
+        assert refusal(book.send, ADMIN, "list_token", key, other).reason == "token is not proposed"
+        book.send(ADMIN, "list_token", key, coin)
+        assert refusal(book.send, ADMIN, "propose_token", key, other).reason == "asset is listed"
+
+    def test_a_proposal_can_be_withdrawn(self) -> None:
+        evm = Evm()
+        book = deploy(evm, listing_delay=600)
+        coin = evm.deploy("TestToken", ADMIN, "COIN", "COIN", 18).address
+        book.send(ADMIN, "propose_token", asset_key("COIN"), coin)
+        book.send(ADMIN, "propose_token", asset_key("COIN"), NOBODY)
+        evm.wait(600)
+        assert refusal(book.send, ADMIN, "list_token", asset_key("COIN"), coin).reason == "token is not proposed"
 
     def test_an_asset_key_is_left_aligned_ascii(self) -> None:
         assert asset_key("BTC") == b"BTC" + bytes(29)
@@ -219,6 +315,12 @@ def hostile(world: World) -> Contract:
     return token
 
 
+def make_settler(world: World, token: Contract) -> None:
+    """So that nothing but the lock can refuse the token's inner `settle`."""
+    world.book.send(ADMIN, "offer_role", ROLES["settler"], token.address)
+    world.book.send(token.address, "accept_role", ROLES["settler"])
+
+
 class TestReentry:
     def test_deposit_inside_deposit(self, world: World) -> None:
         token = hostile(world)
@@ -232,11 +334,35 @@ class TestReentry:
 
     def test_settle_inside_deposit(self, world: World) -> None:
         token = hostile(world)
-        world.book.send(ADMIN, "set_settler", token.address)
-        token.send(STRANGER, "set_attack", world.book.address, world.book.calldata("settle", 0, 1, 1, [], []))
+        make_settler(world, token)
+        token.send(STRANGER, "set_attack", world.book.address, world.book.calldata("settle", 0, 1, 1, [], [], []))
         world.book.send(USER, "deposit", ALICE, token.address, 1000)
         assert (token.get("attacks"), token.get("successes")) == (1, 0)
         assert world.book.get("settledThrough", 0) == 0
+
+    @pytest.mark.parametrize("inner", ["exit", "claim", "deposit", "settle"])
+    def test_whatever_inside_exit(self, world: World, inner: str) -> None:
+        """The token is the owner, of two accounts with as much, and can claim as much besides."""
+        token = hostile(world)
+        for account in (ALICE, BOB, CAROL):
+            world.book.send(USER, "deposit", account, token.address, 1000)
+        world.withdraw(CAROL, token, token.address, 1000)
+        for account in (ALICE, BOB):
+            world.link(account, token.address)
+            world.book.send(token.address, "request_exit", account)
+        make_settler(world, token)
+        world.evm.wait(EXIT_DELAY)
+        attacks: dict[str, tuple[Any, ...]] = {
+            "exit": ("exit", BOB, token.address),
+            "claim": ("claim", token.address),
+            "deposit": ("deposit", BOB, token.address, 1),
+            "settle": ("settle", 0, 4, 4, [], [], []),
+        }
+        token.send(STRANGER, "set_attack", world.book.address, world.book.calldata(*attacks[inner]))
+        world.book.send(token.address, "exit", ALICE, token.address)
+        assert (token.get("attacks"), token.get("successes")) == (1, 0)
+        assert token.get("balanceOf", world.book.address) == 2000
+        assert (world.balance(ALICE, token), world.balance(BOB, token)) == (0, 1000)
 
     @pytest.mark.parametrize("inner", ["claim", "deposit", "settle"])
     def test_whatever_inside_claim(self, world: World, inner: str) -> None:
@@ -244,11 +370,11 @@ class TestReentry:
         token = hostile(world)
         world.book.send(USER, "deposit", ALICE, token.address, 1000)
         world.withdraw(ALICE, token, token.address, 600)
-        world.book.send(ADMIN, "set_settler", token.address)
+        make_settler(world, token)
         attacks: dict[str, tuple[Any, ...]] = {
             "claim": ("claim", token.address),
             "deposit": ("deposit", BOB, token.address, 1),
-            "settle": ("settle", 0, 2, 2, [], []),
+            "settle": ("settle", 0, 2, 2, [], [], []),
         }
         token.send(STRANGER, "set_attack", world.book.address, world.book.calldata(*attacks[inner]))
         token.send(STRANGER, "claim_from", world.book.address)
@@ -530,6 +656,217 @@ class TestWithdrawals:
         world.withdraw(ALICE, token, STRANGER, 600)
         world.book.send(STRANGER, "claim", token.address)
         assert token.get("balanceOf", STRANGER) == 600
+
+
+class TestOwners:
+    def test_a_batch_links_an_account_once_and_for_ever(self, world: World) -> None:
+        (log, _) = world.link(ALICE, USER)
+        assert log == ("OwnerChanged", {"account": ALICE, "before": NOBODY, "owner": USER.lower()})
+        assert [name for name, _ in world.link(ALICE, STRANGER)] == ["Settled"]
+        assert world.book.get("owner", ALICE) == USER.lower()
+        assert world.book.get("owner", BOB) == NOBODY
+
+    @pytest.mark.parametrize(
+        ("account", "owner", "reason"),
+        [
+            (account_key(1), USER, "not a user's account"),
+            (account_key(1000), USER, "not a user's account"),
+            (account_key(2**63), USER, "not a user's account"),
+            (ALICE, NOBODY, "no owner"),
+            (account_key(1001), USER, ""),
+            (account_key(2**63 - 1), USER, ""),
+        ],
+    )
+    def test_who_can_be_linked(self, world: World, account: bytes, owner: str, reason: str) -> None:
+        if reason:
+            assert refusal(world.link, account, owner).reason == reason
+        else:
+            world.link(account, owner)
+        assert world.book.get("owner", account) == (NOBODY if reason else USER.lower())
+
+    def test_fifty_links_and_not_one_more_and_the_hash_covers_them(self, world: World) -> None:
+        links = [Link(account_key(1001 + n), address(5)) for n in range(LINKS_MAX + 1)]
+        given = [(link.account, link.owner) for link in links]
+        logs = world.settle_as_given(0, 1, 1, [], [], given[:-1])
+        assert len(logs) == LINKS_MAX + 1
+        assert logs[-1][1]["batch_hash"] == chained_hash(bytes(32), 0, 1, 1, [], [], links[:-1])
+        assert logs[-1][1]["batch_hash"] != chained_hash(bytes(32), 0, 1, 1, [])
+        with pytest.raises(Refused):
+            world.settle_as_given(0, 2, 2, [], [], given)
+        with pytest.raises(ValueError, match="51 links"):
+            settle_lists([], [], links)
+
+    def test_a_hand_over_takes_two_steps(self, world: World) -> None:
+        world.link(ALICE, USER)
+        for sender in (STRANGER, ADMIN, SETTLER):
+            assert refusal(world.book.send, sender, "offer_owner", ALICE, STRANGER).reason == "not the owner"
+        (log,) = world.book.send(USER, "offer_owner", ALICE, STRANGER)
+        assert log == ("OwnerOffered", {"account": ALICE, "offered": STRANGER.lower()})
+        for sender, account in ((ADMIN, ALICE), (USER, ALICE), (STRANGER, BOB)):
+            assert refusal(world.book.send, sender, "accept_owner", account).reason == "not offered"
+        (log,) = world.book.send(STRANGER, "accept_owner", ALICE)
+        assert log == ("OwnerChanged", {"account": ALICE, "before": USER.lower(), "owner": STRANGER.lower()})
+        assert refusal(world.book.send, STRANGER, "accept_owner", ALICE).reason == "not offered"
+        assert refusal(world.book.send, USER, "request_exit", ALICE).reason == "not the owner"
+        world.book.send(STRANGER, "request_exit", ALICE)
+
+
+class TestExit:
+    def test_the_owner_takes_what_its_account_has(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        world.deposit(world.usd, ALICE, 7)
+        world.deposit(world.btc, BOB, 1)
+        world.link(ALICE, USER)
+        ready = world.evm.now + EXIT_DELAY
+        (log,) = world.book.send(USER, "request_exit", ALICE)
+        assert log == ("ExitRequested", {"index": 1, "account": ALICE, "ready_at": ready})
+        world.evm.wait(EXIT_DELAY - 1)
+        assert refusal(world.book.send, USER, "exit", ALICE, world.btc.address).reason == "exit is not ready"
+        world.evm.wait(1)
+        for index, (token, amount) in enumerate(((world.btc, 100), (world.usd, 7)), start=1):
+            (log,) = world.book.send(USER, "exit", ALICE, token.address)
+            fields = {"account": ALICE, "token": token.address.lower(), "to": USER.lower(), "amount": amount}
+            assert log == ("Exited", {"index": index} | fields)
+            assert token.get("balanceOf", USER) == amount
+            assert refusal(world.book.send, USER, "exit", ALICE, token.address).reason == "nothing to take"
+        assert (world.book.get("claim_count"), world.book.get("exited", ALICE)) == (2, True)
+        assert world.balance(BOB, world.btc) == 1 == world.btc.get("balanceOf", world.book.address)
+
+    def test_nobody_else_and_not_without_a_request(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        assert refusal(world.book.send, USER, "request_exit", ALICE).reason == "not the owner"
+        world.link(ALICE, USER)
+        assert refusal(world.book.send, USER, "exit", ALICE, world.btc.address).reason == "exit is not ready"
+        assert refusal(world.book.send, USER, "cancel_exit", ALICE).reason == "no exit is requested"
+        world.book.send(USER, "request_exit", ALICE)
+        assert refusal(world.book.send, USER, "request_exit", ALICE).reason == "exit is requested"
+        world.evm.wait(EXIT_DELAY)
+        for sender in (ADMIN, SETTLER, PAUSER, STRANGER):
+            for function, *args in (("request_exit",), ("cancel_exit",), ("exit", world.btc.address)):
+                assert refusal(world.book.send, sender, function, ALICE, *args).reason == "not the owner"
+        assert world.balance(ALICE, world.btc) == 100
+
+    def test_a_request_is_taken_back_and_waits_anew(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        world.link(ALICE, USER)
+        world.book.send(USER, "request_exit", ALICE)
+        world.evm.wait(EXIT_DELAY)
+        (log,) = world.book.send(USER, "cancel_exit", ALICE)
+        assert log == ("ExitCanceled", {"index": 2, "account": ALICE})
+        assert refusal(world.book.send, USER, "exit", ALICE, world.btc.address).reason == "exit is not ready"
+        (log,) = world.book.send(USER, "request_exit", ALICE)
+        ready = world.evm.now + EXIT_DELAY
+        assert log == ("ExitRequested", {"index": 3, "account": ALICE, "ready_at": ready})
+        world.evm.wait(EXIT_DELAY)
+        world.book.send(USER, "exit", ALICE, world.btc.address)
+        assert refusal(world.book.send, USER, "cancel_exit", ALICE).reason == "account has exited"
+
+    def test_the_pause_stops_nothing_of_it(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        world.link(ALICE, USER)
+        world.book.send(PAUSER, "set_paused", True)
+        world.book.send(USER, "request_exit", ALICE)
+        world.book.send(USER, "cancel_exit", ALICE)
+        world.book.send(USER, "request_exit", ALICE)
+        world.evm.wait(EXIT_DELAY)
+        world.book.send(USER, "exit", ALICE, world.btc.address)
+        assert world.btc.get("balanceOf", USER) == 100
+
+    def test_until_it_is_taken_all_is_settled_as_ever(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        world.link(ALICE, USER)
+        world.book.send(USER, "request_exit", ALICE)
+        world.evm.wait(EXIT_DELAY)
+        world.settle(0, 2, 2, (ALICE, world.btc, -30), (BOB, world.btc, 30))
+        world.withdraw(ALICE, world.btc, USER, 60)
+        world.deposit(world.btc, ALICE, 5)
+        world.book.send(USER, "exit", ALICE, world.btc.address)
+        assert world.btc.get("balanceOf", USER) == 15
+        assert world.claimable(USER, world.btc) == 60
+
+    def test_what_was_still_to_settle_falls_to_insurance(self, world: World) -> None:
+        world.deposit(world.usd, ALICE, 100)
+        world.deposit(world.btc, BOB, 10)
+        world.deposit(world.usd, INSURANCE, 500)
+        world.exit(ALICE, world.usd)
+        world.settle(
+            0, 2, 2, (ALICE, world.usd, -80), (BOB, world.usd, 80), (ALICE, world.btc, 4), (BOB, world.btc, -4)
+        )
+        held = [world.balance(who, token) for who in (ALICE, BOB, INSURANCE) for token in (world.btc, world.usd)]
+        assert held == [0, 0, 6, 80, 4, 420]
+        assert refusal(world.book.send, USER, "exit", ALICE, world.btc.address).reason == "nothing to take"
+
+    def test_insurance_that_cannot_pay_is_named(self, world: World) -> None:
+        world.deposit(world.usd, ALICE, 100)
+        world.deposit(world.usd, INSURANCE, 79)
+        world.exit(ALICE, world.usd)
+        legs = [(ALICE, world.usd, -80), (BOB, world.usd, 80)]
+        refused = decode_revert(refusal(world.settle, 0, 2, 2, *legs).data)
+        assert isinstance(refused, _RefusedLeg)
+        assert refused.leg == LegRefused(INSURANCE, world.usd.address)
+        world.deposit(world.usd, INSURANCE, 1)
+        world.settle(0, 2, 2, *legs)
+        assert [world.balance(who, world.usd) for who in (ALICE, BOB, INSURANCE)] == [0, 80, 0]
+
+    # What falls to an insurance of 10 in one batch, and what it then has; None: it cannot pay.
+    FALLS = (
+        ({"alice": -30, "bob": 25}, 5),
+        ({"alice": 25, "bob": -30}, 5),
+        ({"alice": -30, "bob": 20}, 0),
+        ({"alice": -30, "bob": 19}, None),
+        ({"alice": -30, "insurance": 25}, 5),
+        ({"alice": 30, "insurance": -35}, 5),
+        ({"alice": 30, "insurance": -41}, None),
+        ({"alice": -20, "bob": -20, "insurance": 30}, 0),
+        ({"alice": -20, "bob": -21, "insurance": 30}, None),
+        ({"insurance": -10}, 0),
+        ({"insurance": -11}, None),
+        ({"alice": -7, "bob": 7}, 10),
+    )
+
+    @pytest.mark.parametrize(("falls", "then"), FALLS)
+    @pytest.mark.parametrize("first", [True, False], ids=["first token", "last token"])
+    def test_what_falls_to_insurance_is_one_sum(
+        self, world: World, falls: dict[str, int], then: int | None, first: bool
+    ) -> None:
+        """Beside legs of another token, before it and behind it."""
+        token, other = (world.btc, world.usd) if first else (world.usd, world.btc)
+        accounts = {"alice": ALICE, "bob": BOB, "insurance": INSURANCE}
+        for account in (ALICE, BOB):
+            world.deposit(other, account, 1)
+            world.exit(account, other)
+        for coin in (token, other):
+            world.deposit(coin, CAROL, 100)
+            world.deposit(coin, INSURANCE, 10)
+        legs = [(accounts[name], token, amount) for name, amount in falls.items()]
+        legs += [(CAROL, token, -sum(falls.values())), (ALICE, other, 4), (CAROL, other, -4)]
+        if then is None:
+            refused = decode_revert(refusal(world.settle, 0, world.next(), world.next(), *legs).data)
+            assert isinstance(refused, _RefusedLeg)
+            assert refused.leg == LegRefused(INSURANCE, token.address)
+            return
+        world.settle(0, world.next(), world.next(), *legs)
+        held = [world.balance(who, coin) for coin in (token, other) for who in (INSURANCE, ALICE, BOB, CAROL)]
+        assert held == [then, 0, 0, 100 - sum(falls.values()), 14, 0, 0, 96]
+
+    def test_an_account_that_has_exited_takes_no_deposit(self, world: World) -> None:
+        world.deposit(world.btc, ALICE, 100)
+        world.exit(ALICE, world.btc)
+        assert refusal(world.deposit, world.btc, ALICE, 1).reason == "account has exited"
+        world.deposit(world.btc, BOB, 1)
+
+    def test_a_refused_transfer_changes_nothing(self, world: World) -> None:
+        token = hostile(world)
+        world.book.send(USER, "deposit", ALICE, token.address, 1000)
+        world.link(ALICE, USER)
+        world.book.send(USER, "request_exit", ALICE)
+        world.evm.wait(EXIT_DELAY)
+        token.send(STRANGER, "set_answer", False)
+        assert refusal(world.book.send, USER, "exit", ALICE, token.address).reason == "transfer refused"
+        assert (world.balance(ALICE, token), world.book.get("exited", ALICE)) == (1000, False)
+        token.send(STRANGER, "set_answer", True)
+        world.book.send(USER, "exit", ALICE, token.address)
+        assert world.balance(ALICE, token) == 0
 
 
 def test_sort_withdrawals_refuses_what_the_contract_would() -> None:

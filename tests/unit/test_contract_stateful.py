@@ -1,20 +1,24 @@
-"""The contract against a model of it, by random walks: conservation, no underflow, no replay, no skip.
+"""The contract against a model of it, by random walks: conservation, no underflow, no replay, no skip, roles, exits.
 
+The last of its tokens takes a fee of each transfer, and calls back in the middle of it.
 CLEARBOOK_CONTRACT_CASES raises the number of walks for the long run (scripts/soak).
 """
 
 import os
+from itertools import groupby
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from services.settler.contract import (
     Delta,
     LegRefused,
+    Link,
     NotNext,
+    SettleLists,
     Withdrawal,
     _RefusedLeg,
     account_key,
@@ -26,44 +30,82 @@ from services.settler.contract import (
 )
 from tests.unit.evm import Contract, Evm, Refused, address
 
-ADMIN, SETTLER, USER, STRANGER = (address(n) for n in range(4))
-ACCOUNTS = [account_key(n) for n in (1, 2, 1001, 1002)]
+ADMIN, SETTLER, USER, STRANGER, PAUSER = (address(n) for n in range(5))
+INSURANCE = account_key(3)
+USERS = [account_key(n) for n in (1001, 1002)]
+ACCOUNTS = [account_key(1), INSURANCE, *USERS]
 DECIMALS = (0, 6, 18)
+HOSTILE = len(DECIMALS)
+FEE_PPM = 10_000
+EXIT_DELAY = 3600
 SHARDS = (0, 3)
 WALLETS = [address(n) for n in (5, 6)]
 
 CASES = int(os.environ.get("CLEARBOOK_CONTRACT_CASES", "20"))
 
-tokens = st.integers(0, len(DECIMALS) - 1)
+tokens = st.integers(0, HOSTILE)
 accounts = st.sampled_from(ACCOUNTS)
+users = st.sampled_from(USERS)
 shards = st.sampled_from(SHARDS)
-amounts = st.one_of(st.integers(1, 20), st.integers(1, 2**200))
+amounts = st.one_of(st.integers(1, 20), st.integers(1, 2_000), st.integers(1, 2**200))
 transfers = st.tuples(tokens, accounts, accounts, amounts)
 wallets = st.sampled_from(WALLETS)
 payouts = st.tuples(tokens, accounts, wallets, amounts)
+links = st.lists(st.tuples(users, wallets), max_size=2)
 
 
-Lists = tuple[list[tuple[bytes, str, int]], list[tuple[str, str, int]]]
+def fee(token: int, amount: int) -> int:
+    return amount * FEE_PPM // 1_000_000 if token == HOSTILE else 0
 
 
 class ContractWalk(RuleBasedStateMachine):
-    @initialize()
-    def deploy(self) -> None:
+    @initialize(leaving=st.integers(0, 2))
+    def deploy(self, leaving: int) -> None:
+        """Everybody has something. `leaving`: so many accounts may exit from the beginning."""
         self.evm = Evm()
-        self.book = self.evm.deploy("Clearbook", ADMIN, SETTLER)
+        self.book = self.evm.deploy("Clearbook", ADMIN, SETTLER, PAUSER, EXIT_DELAY, 0)
         self.tokens: list[Contract] = []
         for number, decimals in enumerate(DECIMALS):
             token = self.evm.deploy("TestToken", ADMIN, f"T{number}", f"T{number}", decimals)
             self.book.send(ADMIN, "list_token", asset_key(f"T{number}"), token.address)
             self.tokens.append(token)
+        hostile = self.evm.deploy("testing/HostileToken", ADMIN)
+        hostile.send(ADMIN, "set_fee", FEE_PPM)
+        self.book.send(ADMIN, "list_token", asset_key("BAD"), hostile.address)
+        hostile.send(ADMIN, "mint", hostile.address, 2**255)
+        attack = self.book.calldata("deposit", INSURANCE, hostile.address, 1)
+        hostile.send(ADMIN, "set_attack", self.book.address, attack)
+        self.tokens.append(hostile)
+        self.owners: dict[bytes, str] = {}
+        self.exit_ready_at: dict[bytes, int] = {}
+        self.exited: set[bytes] = set()
         self.held: dict[tuple[int, bytes], int] = {}
         self.through = dict.fromkeys(SHARDS, 0)
         self.chain = dict.fromkeys(SHARDS, bytes(32))
-        self.settled: list[tuple[int, int, int, Lists]] = []
+        self.settled: list[tuple[int, int, int, SettleLists]] = []
         self.claimable: dict[tuple[int, str], int] = {}
         self.claims = 0
         self.paused = False
         self.deposits = 0
+        for account in ACCOUNTS:
+            for coin in range(len(self.tokens)):
+                self.deposit(coin, account, 1_000)
+        for shard, account, wallet in zip(SHARDS, USERS, WALLETS, strict=True):
+            self.settle(shard, 1, [], [], [(account, wallet)], 1)
+        for account, wallet in zip(USERS[:leaving], WALLETS, strict=False):
+            self.request_exit(account, wallet)
+        self.wait(EXIT_DELAY)
+
+    def teardown(self) -> None:
+        if hasattr(self, "deposits"):
+            self.look()
+
+    @rule()
+    def look(self) -> None:
+        """Everything is as the model says: at the end of each walk, and here and there in its middle."""
+        self.ledger_is_the_models()
+        self.owners_are_the_models()
+        self.cursor_is_the_models()
 
     def refused(self, sender: str, function: str, *args: Any) -> Refused:
         with pytest.raises(Refused) as caught:
@@ -74,20 +116,26 @@ class ContractWalk(RuleBasedStateMachine):
     def deposit(self, token: int, account: bytes, amount: int) -> None:
         coin = self.tokens[token]
         coin.send(ADMIN, "mint", USER, amount)
-        coin.send(USER, "approve", self.book.address, amount)
+        if token != HOSTILE:
+            coin.send(USER, "approve", self.book.address, amount)
+        arrives = amount - fee(token, amount)
         if self.paused:
             assert self.refused(USER, "deposit", account, coin.address, amount).reason == "paused"
             return
+        if account in self.exited:
+            assert self.refused(USER, "deposit", account, coin.address, amount).reason == "account has exited"
+            return
         ((_, log),) = self.book.send(USER, "deposit", account, coin.address, amount)
         self.deposits += 1
-        assert (log["index"], log["amount"]) == (self.deposits, amount)
-        self.held[token, account] = self.held.get((token, account), 0) + amount
+        assert (log["index"], log["amount"]) == (self.deposits, arrives)
+        self.held[token, account] = self.held.get((token, account), 0) + arrives
 
     @rule(
         shard=shards,
         length=st.integers(1, 5),
         moves=st.lists(transfers, max_size=6),
         outs=st.lists(payouts, max_size=2),
+        linked=links,
         sender=st.integers(0, 9),
     )
     def settle(
@@ -96,6 +144,7 @@ class ContractWalk(RuleBasedStateMachine):
         length: int,
         moves: list[tuple[int, bytes, bytes, int]],
         outs: list[tuple[int, bytes, str, int]],
+        linked: list[tuple[bytes, str]],
         sender: int,
     ) -> None:
         net: dict[tuple[int, bytes], int] = {}
@@ -111,24 +160,28 @@ class ContractWalk(RuleBasedStateMachine):
         ]
         deltas = [Delta(who, self.tokens[token].address, amount) for (token, who), amount in net.items()]
         first, last = self.through[shard] + 1, self.through[shard] + length
-        given = settle_lists(deltas, withdrawals)
+        owners = [Link(account, owner) for account, owner in linked]
+        given = settle_lists(deltas, withdrawals, owners)
         if sender == 0:
             assert self.refused(STRANGER, "settle", shard, first, last, *given).reason == "not the settler"
             return
         if self.paused:
             assert self.refused(SETTLER, "settle", shard, first, last, *given).reason == "paused"
             return
-        after = {key: self.held.get(key, 0) + amount for key, amount in net.items()}
-        if min(after.values(), default=0) < 0:
-            refused = self.refused(SETTLER, "settle", shard, first, last, *given)
-            self.expect_named_leg(refused, sort_deltas(deltas, withdrawals), after)
+        after, named = self.applied(sort_deltas(deltas, withdrawals))
+        if named is not None:
+            decoded = decode_revert(self.refused(SETTLER, "settle", shard, first, last, *given).data)
+            assert isinstance(decoded, _RefusedLeg)
+            assert decoded.leg == named
             return
         self.book.send(SETTLER, "settle", shard, first, last, *given)
         for key, amount in out.items():
             self.claimable[key] = self.claimable.get(key, 0) + amount
-        self.held |= after
+        self.held = after
+        for account, owner in linked:
+            self.owners.setdefault(account, owner)
         self.through[shard] = last
-        self.chain[shard] = chained_hash(self.chain[shard], shard, first, last, deltas, withdrawals)
+        self.chain[shard] = chained_hash(self.chain[shard], shard, first, last, deltas, withdrawals, owners)
         self.settled.append((shard, first, last, given))
 
     @rule(token=tokens, wallet=wallets)
@@ -142,15 +195,78 @@ class ContractWalk(RuleBasedStateMachine):
         ((_, log),) = self.book.send(wallet, "claim", coin.address)
         self.claims += 1
         assert (log["index"], log["amount"]) == (self.claims, amount)
-        assert coin.get("balanceOf", wallet) == before + amount
+        assert coin.get("balanceOf", wallet) == before + amount - fee(token, amount)
 
-    def expect_named_leg(self, error: Refused, deltas: list[Delta], after: dict[tuple[int, bytes], int]) -> None:
-        """The first leg, in the contract's order, that leaves its account below zero."""
+    def applied(self, deltas: list[Delta]) -> tuple[dict[tuple[int, bytes], int], LegRefused | None]:
+        """The ledger after these legs, and the first, in the contract's order, that leaves its account below zero.
+
+        Insurance's, with all that falls to it, is a token's last.
+        """
         index = {token.address: number for number, token in enumerate(self.tokens)}
-        named = next(d for d in deltas if after[index[d.token], d.account] < 0)
-        decoded = decode_revert(error.data)
-        assert isinstance(decoded, _RefusedLeg)
-        assert decoded.leg == LegRefused(named.account, named.token)
+        after = dict(self.held)
+        for token, legs in groupby(deltas, lambda delta: delta.token):
+            insured = 0
+            for delta in legs:
+                if delta.account in {INSURANCE, *self.exited}:
+                    insured += delta.amount
+                    continue
+                if self.moved(after, (index[token], delta.account), delta.amount) < 0:
+                    return after, LegRefused(delta.account, token)
+            if self.moved(after, (index[token], INSURANCE), insured) < 0:
+                return after, LegRefused(INSURANCE, token)
+        return after, None
+
+    @staticmethod
+    def moved(ledger: dict[tuple[int, bytes], int], key: tuple[int, bytes], amount: int) -> int:
+        ledger[key] = ledger.get(key, 0) + amount
+        return ledger[key]
+
+    @rule(account=users, wallet=wallets)
+    def request_exit(self, account: bytes, wallet: str) -> None:
+        if self.owners.get(account) != wallet:
+            assert self.refused(wallet, "request_exit", account).reason == "not the owner"
+        elif account in self.exit_ready_at:
+            assert self.refused(wallet, "request_exit", account).reason == "exit is requested"
+        else:
+            self.book.send(wallet, "request_exit", account)
+            self.exit_ready_at[account] = self.evm.now + EXIT_DELAY
+
+    @rule(account=users, wallet=wallets)
+    def cancel_exit(self, account: bytes, wallet: str) -> None:
+        if self.owners.get(account) != wallet:
+            assert self.refused(wallet, "cancel_exit", account).reason == "not the owner"
+        elif account not in self.exit_ready_at:
+            assert self.refused(wallet, "cancel_exit", account).reason == "no exit is requested"
+        elif account in self.exited:
+            assert self.refused(wallet, "cancel_exit", account).reason == "account has exited"
+        else:
+            self.book.send(wallet, "cancel_exit", account)
+            del self.exit_ready_at[account]
+
+    @rule(seconds=st.sampled_from([1, EXIT_DELAY - 1, EXIT_DELAY]))
+    def wait(self, seconds: int) -> None:
+        self.evm.wait(seconds)
+
+    @precondition(lambda self: self.exit_ready_at)
+    @rule(data=st.data(), token=tokens, wallet=wallets)
+    def exit(self, data: st.DataObject, token: int, wallet: str) -> None:
+        """Paused or not."""
+        account, coin = data.draw(st.sampled_from(sorted(self.exit_ready_at))), self.tokens[token]
+        amount = self.held.get((token, account), 0)
+        if self.owners[account] != wallet:
+            assert self.refused(wallet, "exit", account, coin.address).reason == "not the owner"
+        elif self.evm.now < self.exit_ready_at[account]:
+            assert self.refused(wallet, "exit", account, coin.address).reason == "exit is not ready"
+        elif amount == 0:
+            assert self.refused(wallet, "exit", account, coin.address).reason == "nothing to take"
+        else:
+            before = coin.get("balanceOf", wallet)
+            ((_, log),) = self.book.send(wallet, "exit", account, coin.address)
+            self.claims += 1
+            assert (log["index"], log["amount"]) == (self.claims, amount)
+            assert coin.get("balanceOf", wallet) == before + amount - fee(token, amount)
+            self.held[token, account] = 0
+            self.exited.add(account)
 
     @precondition(lambda self: self.settled and not self.paused)
     @rule(data=st.data())
@@ -164,7 +280,7 @@ class ContractWalk(RuleBasedStateMachine):
     @rule(shard=shards, gap=st.integers(1, 3))
     def skip(self, shard: int, gap: int) -> None:
         first = self.through[shard] + 1 + gap
-        decoded = decode_revert(self.refused(SETTLER, "settle", shard, first, first, [], []).data)
+        decoded = decode_revert(self.refused(SETTLER, "settle", shard, first, first, [], [], []).data)
         assert isinstance(decoded, NotNext)
 
     @precondition(lambda self: not self.paused)
@@ -173,14 +289,18 @@ class ContractWalk(RuleBasedStateMachine):
         first, coin = self.through[shard] + 1, self.tokens[token].address
         legs = [(account, coin, amount if wallet is None else 0)]
         out = [] if wallet is None else [(coin, wallet, amount)]
-        assert self.refused(SETTLER, "settle", shard, first, first, legs, out).reason == "token does not sum to zero"
+        assert (
+            self.refused(SETTLER, "settle", shard, first, first, legs, out, []).reason == "token does not sum to zero"
+        )
 
-    @rule(paused=st.booleans())
-    def pause(self, paused: bool) -> None:
-        self.book.send(ADMIN, "set_paused", paused)
-        self.paused = paused
+    @rule(paused=st.booleans(), sender=st.sampled_from([ADMIN, ADMIN, PAUSER, STRANGER]))
+    def pause(self, paused: bool, sender: str) -> None:
+        if sender == ADMIN or (sender == PAUSER and paused):
+            self.book.send(sender, "set_paused", paused)
+            self.paused = paused
+        else:
+            assert self.refused(sender, "set_paused", paused).reason == "not the admin"
 
-    @invariant()
     def ledger_is_the_models(self) -> None:
         for number, token in enumerate(self.tokens):
             held = [int(self.book.get("balances", account, token.address)) for account in ACCOUNTS]
@@ -190,7 +310,13 @@ class ContractWalk(RuleBasedStateMachine):
             assert waiting == [self.claimable.get((number, wallet), 0) for wallet in WALLETS]
             assert sum(held) + sum(waiting) == token.get("balanceOf", self.book.address)
 
-    @invariant()
+    def owners_are_the_models(self) -> None:
+        for account in USERS:
+            assert self.book.get("owner", account) == self.owners.get(account, "0x" + "00" * 20).lower()
+            assert self.book.get("exit_ready_at", account) == self.exit_ready_at.get(account, 0)
+            assert self.book.get("exited", account) is (account in self.exited)
+        assert self.tokens[HOSTILE].get("successes") == 0
+
     def cursor_is_the_models(self) -> None:
         for shard in SHARDS:
             assert self.book.get("settledThrough", shard) == self.through[shard]
