@@ -180,7 +180,9 @@ class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType
     SCOPE_WITHDRAW: _Scope.ValueType  # 3
     """Move money out; includes READ. A key with it needs an address allow-list."""
     SCOPE_ADMIN: _Scope.ValueType  # 4
-    """AdminService. Only operators' keys have it."""
+    """AdminService; includes REFERENCE_PRICE. Only operators' keys have it."""
+    SCOPE_REFERENCE_PRICE: _Scope.ValueType  # 5
+    """AdminService.SetReferencePrice. Operators give it to who follows prices elsewhere."""
 
 class Scope(_Scope, metaclass=_ScopeEnumTypeWrapper):
     """What a key may do."""
@@ -194,7 +196,9 @@ SCOPE_TRADE: Scope.ValueType  # 2
 SCOPE_WITHDRAW: Scope.ValueType  # 3
 """Move money out; includes READ. A key with it needs an address allow-list."""
 SCOPE_ADMIN: Scope.ValueType  # 4
-"""AdminService. Only operators' keys have it."""
+"""AdminService; includes REFERENCE_PRICE. Only operators' keys have it."""
+SCOPE_REFERENCE_PRICE: Scope.ValueType  # 5
+"""AdminService.SetReferencePrice. Operators give it to who follows prices elsewhere."""
 Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 @_typing.final

@@ -195,6 +195,8 @@ class SetMarketRulesRequest(_message.Message):
     PRICE_BAND_BASIS_POINTS_FIELD_NUMBER: _builtins.int
     OPEN_ORDERS_MAX_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    REFERENCE_AGE_MAX_SECONDS_FIELD_NUMBER: _builtins.int
+    SIGNED_ORDERS_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """For example BTC-USD."""
     quantity_min: _builtins.str
@@ -206,11 +208,17 @@ class SetMarketRulesRequest(_message.Message):
     notional_max: _builtins.str
     """Largest price x quantity, or budget of a market buy, in the quote asset."""
     price_band_basis_points: _builtins.int
-    """How far a limit price may be from the last trade's, and how far a market order trades: 1 to 9,999 hundredths of a percent."""
+    """How far a limit price may be from the reference price while that is fresh, else from the last trade's, and how far a market order
+    trades: 1 to 9,999 hundredths of a percent.
+    """
     open_orders_max: _builtins.int
     """How many orders an account may have open or waiting in the market, at most 1,000,000."""
     reason: _builtins.str
     """Why: 1 to 200 characters."""
+    reference_age_max_seconds: _builtins.int
+    """How old the reference price may be and still count, 1 to 86,400; 0: 30."""
+    signed_orders: _builtins.bool
+    """Whether it takes only limit orders that their account's wallet has signed, each trade to be settled with both signatures."""
     def __init__(
         self,
         *,
@@ -222,10 +230,12 @@ class SetMarketRulesRequest(_message.Message):
         price_band_basis_points: _builtins.int | None = ...,
         open_orders_max: _builtins.int | None = ...,
         reason: _builtins.str = ...,
+        reference_age_max_seconds: _builtins.int | None = ...,
+        signed_orders: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_notional_max", b"_notional_max", "_notional_min", b"_notional_min", "_open_orders_max", b"_open_orders_max", "_price_band_basis_points", b"_price_band_basis_points", "_quantity_max", b"_quantity_max", "_quantity_min", b"_quantity_min", "notional_max", b"notional_max", "notional_min", b"notional_min", "open_orders_max", b"open_orders_max", "price_band_basis_points", b"price_band_basis_points", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_notional_max", b"_notional_max", "_notional_min", b"_notional_min", "_open_orders_max", b"_open_orders_max", "_price_band_basis_points", b"_price_band_basis_points", "_quantity_max", b"_quantity_max", "_quantity_min", b"_quantity_min", "_reference_age_max_seconds", b"_reference_age_max_seconds", "_signed_orders", b"_signed_orders", "notional_max", b"notional_max", "notional_min", b"notional_min", "open_orders_max", b"open_orders_max", "price_band_basis_points", b"price_band_basis_points", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "reference_age_max_seconds", b"reference_age_max_seconds", "signed_orders", b"signed_orders"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_notional_max", b"_notional_max", "_notional_min", b"_notional_min", "_open_orders_max", b"_open_orders_max", "_price_band_basis_points", b"_price_band_basis_points", "_quantity_max", b"_quantity_max", "_quantity_min", b"_quantity_min", "market", b"market", "notional_max", b"notional_max", "notional_min", b"notional_min", "open_orders_max", b"open_orders_max", "price_band_basis_points", b"price_band_basis_points", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_notional_max", b"_notional_max", "_notional_min", b"_notional_min", "_open_orders_max", b"_open_orders_max", "_price_band_basis_points", b"_price_band_basis_points", "_quantity_max", b"_quantity_max", "_quantity_min", b"_quantity_min", "_reference_age_max_seconds", b"_reference_age_max_seconds", "_signed_orders", b"_signed_orders", "market", b"market", "notional_max", b"notional_max", "notional_min", b"notional_min", "open_orders_max", b"open_orders_max", "price_band_basis_points", b"price_band_basis_points", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "reason", b"reason", "reference_age_max_seconds", b"reference_age_max_seconds", "signed_orders", b"signed_orders"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__notional_max: _TypeAlias = _typing.Literal["notional_max"]  # noqa: Y015
     _WhichOneofArgType__notional_max: _TypeAlias = _typing.Literal["_notional_max", b"_notional_max"]  # noqa: Y015
@@ -239,6 +249,10 @@ class SetMarketRulesRequest(_message.Message):
     _WhichOneofArgType__quantity_max: _TypeAlias = _typing.Literal["_quantity_max", b"_quantity_max"]  # noqa: Y015
     _WhichOneofReturnType__quantity_min: _TypeAlias = _typing.Literal["quantity_min"]  # noqa: Y015
     _WhichOneofArgType__quantity_min: _TypeAlias = _typing.Literal["_quantity_min", b"_quantity_min"]  # noqa: Y015
+    _WhichOneofReturnType__reference_age_max_seconds: _TypeAlias = _typing.Literal["reference_age_max_seconds"]  # noqa: Y015
+    _WhichOneofArgType__reference_age_max_seconds: _TypeAlias = _typing.Literal["_reference_age_max_seconds", b"_reference_age_max_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__signed_orders: _TypeAlias = _typing.Literal["signed_orders"]  # noqa: Y015
+    _WhichOneofArgType__signed_orders: _TypeAlias = _typing.Literal["_signed_orders", b"_signed_orders"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__notional_max) -> _WhichOneofReturnType__notional_max | None: ...
     @_typing.overload
@@ -251,6 +265,10 @@ class SetMarketRulesRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quantity_max) -> _WhichOneofReturnType__quantity_max | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quantity_min) -> _WhichOneofReturnType__quantity_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reference_age_max_seconds) -> _WhichOneofReturnType__reference_age_max_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__signed_orders) -> _WhichOneofReturnType__signed_orders | None: ...
 
 Global___SetMarketRulesRequest: _TypeAlias = SetMarketRulesRequest  # noqa: Y015
 
@@ -270,6 +288,59 @@ class SetMarketRulesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetMarketRulesResponse: _TypeAlias = SetMarketRulesResponse  # noqa: Y015
+
+@_typing.final
+class SetReferencePriceRequest(_message.Message):
+    """A price elsewhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKET_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    OBSERVED_TIME_FIELD_NUMBER: _builtins.int
+    market: _builtins.str
+    """For example BTC-USD."""
+    price: _builtins.str
+    """A multiple of the tick size."""
+    source: _builtins.str
+    """Where it is that: 1 to 64 printable ASCII characters."""
+    @_builtins.property
+    def observed_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was seen there; absent: now. What lies in the future counts as now."""
+
+    def __init__(
+        self,
+        *,
+        market: _builtins.str = ...,
+        price: _builtins.str = ...,
+        source: _builtins.str = ...,
+        observed_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["observed_time", b"observed_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["market", b"market", "observed_time", b"observed_time", "price", b"price", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetReferencePriceRequest: _TypeAlias = SetReferencePriceRequest  # noqa: Y015
+
+@_typing.final
+class SetReferencePriceResponse(_message.Message):
+    """Done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetReferencePriceResponse: _TypeAlias = SetReferencePriceResponse  # noqa: Y015
 
 @_typing.final
 class GrantFundsRequest(_message.Message):

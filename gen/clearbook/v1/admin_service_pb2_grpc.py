@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit log.
+    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit
+    log, but SetReferencePrice, which is journaled.
     """
 
     def __init__(self, channel):
@@ -54,6 +55,11 @@ class AdminServiceStub:
                 '/clearbook.v1.AdminService/SetMarketRules',
                 request_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketRulesRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketRulesResponse.FromString,
+                _registered_method=True)
+        self.SetReferencePrice = channel.unary_unary(
+                '/clearbook.v1.AdminService/SetReferencePrice',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetReferencePriceRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetReferencePriceResponse.FromString,
                 _registered_method=True)
         self.CreateAccount = channel.unary_unary(
                 '/clearbook.v1.AdminService/CreateAccount',
@@ -138,7 +144,8 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit log.
+    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit
+    log, but SetReferencePrice, which is journaled.
     """
 
     def CreateAsset(self, request, context):
@@ -165,6 +172,14 @@ class AdminServiceServicer:
 
     def SetMarketRules(self, request, context):
         """Sets some or all of a market's rules for new orders. Orders that are in the book stay. Idempotent. Why is journaled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetReferencePrice(self, request, context):
+        """Says what a market's price is elsewhere: its reference price, which the price band goes by while it is fresh. Needs the scope
+        REFERENCE_PRICE, or ADMIN. FAILED_PRECONDITION: it is too old, or one that was observed later stands.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -311,6 +326,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketRulesRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetMarketRulesResponse.SerializeToString,
             ),
+            'SetReferencePrice': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetReferencePrice,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetReferencePriceRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetReferencePriceResponse.SerializeToString,
+            ),
             'CreateAccount': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateAccount,
                     request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.CreateAccountRequest.FromString,
@@ -400,7 +420,8 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit log.
+    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit
+    log, but SetReferencePrice, which is journaled.
     """
 
     @staticmethod
@@ -501,6 +522,33 @@ class AdminService:
             '/clearbook.v1.AdminService/SetMarketRules',
             clearbook_dot_v1_dot_admin__service__pb2.SetMarketRulesRequest.SerializeToString,
             clearbook_dot_v1_dot_admin__service__pb2.SetMarketRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetReferencePrice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/SetReferencePrice',
+            clearbook_dot_v1_dot_admin__service__pb2.SetReferencePriceRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.SetReferencePriceResponse.FromString,
             options,
             channel_credentials,
             insecure,

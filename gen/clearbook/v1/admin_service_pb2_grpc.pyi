@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit log."""
+    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit
+    log, but SetReferencePrice, which is journaled.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -43,6 +45,10 @@ class AdminServiceStub:
     """
     SetMarketRules: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetMarketRulesRequest, _admin_service_pb2.SetMarketRulesResponse]
     """Sets some or all of a market's rules for new orders. Orders that are in the book stay. Idempotent. Why is journaled."""
+    SetReferencePrice: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetReferencePriceRequest, _admin_service_pb2.SetReferencePriceResponse]
+    """Says what a market's price is elsewhere: its reference price, which the price band goes by while it is fresh. Needs the scope
+    REFERENCE_PRICE, or ADMIN. FAILED_PRECONDITION: it is too old, or one that was observed later stands.
+    """
     CreateAccount: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateAccountRequest, _admin_service_pb2.CreateAccountResponse]
     """Opens a user's account. Idempotent."""
     ListAccounts: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAccountsRequest, _admin_service_pb2.ListAccountsResponse]
@@ -89,7 +95,9 @@ class AdminServiceStub:
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit log."""
+    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit
+    log, but SetReferencePrice, which is journaled.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAsset: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateAssetRequest, _admin_service_pb2.CreateAssetResponse]  # type: ignore[assignment]
@@ -102,6 +110,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     SetMarketRules: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetMarketRulesRequest, _admin_service_pb2.SetMarketRulesResponse]  # type: ignore[assignment]
     """Sets some or all of a market's rules for new orders. Orders that are in the book stay. Idempotent. Why is journaled."""
+    SetReferencePrice: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetReferencePriceRequest, _admin_service_pb2.SetReferencePriceResponse]  # type: ignore[assignment]
+    """Says what a market's price is elsewhere: its reference price, which the price band goes by while it is fresh. Needs the scope
+    REFERENCE_PRICE, or ADMIN. FAILED_PRECONDITION: it is too old, or one that was observed later stands.
+    """
     CreateAccount: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateAccountRequest, _admin_service_pb2.CreateAccountResponse]  # type: ignore[assignment]
     """Opens a user's account. Idempotent."""
     ListAccounts: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAccountsRequest, _admin_service_pb2.ListAccountsResponse]  # type: ignore[assignment]
@@ -147,7 +159,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists what operators did, newest first. Append-only."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit log."""
+    """For operators. Served by order_gateway. PERMISSION_DENIED for everybody else. Every call that changes something is written to the audit
+    log, but SetReferencePrice, which is journaled.
+    """
 
     @_abc_1.abstractmethod
     def CreateAsset(
@@ -182,6 +196,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.SetMarketRulesResponse, _abc.Awaitable[_admin_service_pb2.SetMarketRulesResponse]]:
         """Sets some or all of a market's rules for new orders. Orders that are in the book stay. Idempotent. Why is journaled."""
+
+    @_abc_1.abstractmethod
+    def SetReferencePrice(
+        self,
+        request: _admin_service_pb2.SetReferencePriceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.SetReferencePriceResponse, _abc.Awaitable[_admin_service_pb2.SetReferencePriceResponse]]:
+        """Says what a market's price is elsewhere: its reference price, which the price band goes by while it is fresh. Needs the scope
+        REFERENCE_PRICE, or ADMIN. FAILED_PRECONDITION: it is too old, or one that was observed later stands.
+        """
 
     @_abc_1.abstractmethod
     def CreateAccount(

@@ -411,6 +411,8 @@ class MarketRules(_message.Message):
     NOTIONAL_MAX_FIELD_NUMBER: _builtins.int
     PRICE_BAND_BASIS_POINTS_FIELD_NUMBER: _builtins.int
     OPEN_ORDERS_MAX_FIELD_NUMBER: _builtins.int
+    REFERENCE_AGE_MAX_SECONDS_FIELD_NUMBER: _builtins.int
+    SIGNED_ORDERS_FIELD_NUMBER: _builtins.int
     quantity_min: _builtins.str
     """Smallest quantity."""
     quantity_max: _builtins.str
@@ -418,9 +420,15 @@ class MarketRules(_message.Message):
     notional_max: _builtins.str
     """Largest price x quantity of a limit order, or budget of a market buy, in the quote asset."""
     price_band_basis_points: _builtins.int
-    """How far a limit price may be from the last trade's; a market order stops there. In hundredths of a percent."""
+    """How far a limit price may be from the reference price while that is fresh, else from the last trade's; a market order stops there. In
+    hundredths of a percent.
+    """
     open_orders_max: _builtins.int
     """How many orders an account may have open or waiting here."""
+    reference_age_max_seconds: _builtins.int
+    """How old the reference price may be and still be fresh."""
+    signed_orders: _builtins.bool
+    """Only limit orders that their account's wallet has signed."""
     def __init__(
         self,
         *,
@@ -429,10 +437,12 @@ class MarketRules(_message.Message):
         notional_max: _builtins.str = ...,
         price_band_basis_points: _builtins.int = ...,
         open_orders_max: _builtins.int = ...,
+        reference_age_max_seconds: _builtins.int = ...,
+        signed_orders: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["notional_max", b"notional_max", "open_orders_max", b"open_orders_max", "price_band_basis_points", b"price_band_basis_points", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notional_max", b"notional_max", "open_orders_max", b"open_orders_max", "price_band_basis_points", b"price_band_basis_points", "quantity_max", b"quantity_max", "quantity_min", b"quantity_min", "reference_age_max_seconds", b"reference_age_max_seconds", "signed_orders", b"signed_orders"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -540,6 +550,7 @@ class GetOrderBookRequest(_message.Message):
     DEPTH_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     PRICE_GROUP_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """For example BTC-USD."""
     depth: _builtins.int
@@ -548,6 +559,8 @@ class GetOrderBookRequest(_message.Message):
     """Levels or orders."""
     price_group: _builtins.str
     """Levels of so much price are told as one, bids rounded down, asks up: a multiple of tick_size. Empty: each price. Not for L3."""
+    page_token: _builtins.str
+    """L3: from the previous answer; empty: the first page."""
     def __init__(
         self,
         *,
@@ -555,10 +568,11 @@ class GetOrderBookRequest(_message.Message):
         depth: _builtins.int = ...,
         detail: Global___BookDetail.ValueType = ...,
         price_group: _builtins.str = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "detail", b"detail", "market", b"market", "price_group", b"price_group"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "detail", b"detail", "market", b"market", "page_token", b"page_token", "price_group", b"price_group"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -578,12 +592,20 @@ class GetOrderBookResponse(_message.Message):
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     BID_ORDERS_FIELD_NUMBER: _builtins.int
     ASK_ORDERS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """Its market."""
     sequence: _builtins.int
     """The last change in it."""
     checksum: _builtins.int
     """CRC32 of the top ten, Kraken's rule; see docs."""
+    state: Global___MarketState.ValueType
+    """Whether the market takes orders."""
+    next_page_token: _builtins.str
+    """L3: there are more orders. Each page is of its own `sequence`: an order that has moved behind the place reached is told again, one that
+    has moved before it is not. StreamOrderBook tells all as of one moment.
+    """
     @_builtins.property
     def bids(self) -> _containers.RepeatedCompositeFieldContainer[Global___Level]:
         """Best (highest) first."""
@@ -598,7 +620,9 @@ class GetOrderBookResponse(_message.Message):
 
     @_builtins.property
     def bid_orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookOrder]:
-        """L3: the orders of the `depth` best prices, best price first, then by priority; bids and asks are empty."""
+        """L3: the orders of the `depth` best prices, best price first, then by priority; bids and asks are empty. 20,000 orders at most, bids
+        before asks.
+        """
 
     @_builtins.property
     def ask_orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookOrder]:
@@ -615,10 +639,12 @@ class GetOrderBookResponse(_message.Message):
         event_time: _timestamp_pb2.Timestamp | None = ...,
         bid_orders: _abc.Iterable[Global___BookOrder] | None = ...,
         ask_orders: _abc.Iterable[Global___BookOrder] | None = ...,
+        state: Global___MarketState.ValueType = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_orders", b"ask_orders", "asks", b"asks", "bid_orders", b"bid_orders", "bids", b"bids", "checksum", b"checksum", "event_time", b"event_time", "market", b"market", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_orders", b"ask_orders", "asks", b"asks", "bid_orders", b"bid_orders", "bids", b"bids", "checksum", b"checksum", "event_time", b"event_time", "market", b"market", "next_page_token", b"next_page_token", "sequence", b"sequence", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -678,7 +704,9 @@ Global___StreamOrderBookRequest: _TypeAlias = StreamOrderBookRequest  # noqa: Y0
 
 @_typing.final
 class StreamOrderBookResponse(_message.Message):
-    """A snapshot (discard all before), a change, or a heartbeat (no levels, sequence = the last change's)."""
+    """A snapshot (discard all before), a change, or a heartbeat (no levels, sequence = the last change's). The market's state is that of the
+    last snapshot or heartbeat: a heartbeat comes as soon as it is another.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -695,7 +723,7 @@ class StreamOrderBookResponse(_message.Message):
 
     @_builtins.property
     def heartbeat(self) -> Global___BookHeartbeat:
-        """Nothing changed for a while."""
+        """Nothing changed for a while, or the market's state did."""
 
     def __init__(
         self,
@@ -730,6 +758,7 @@ class BookSnapshot(_message.Message):
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     BID_ORDERS_FIELD_NUMBER: _builtins.int
     ASK_ORDERS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """Its market."""
     sequence: _builtins.int
@@ -740,6 +769,8 @@ class BookSnapshot(_message.Message):
     """The reader was too slow and missed changes."""
     incarnation: _builtins.str
     """The journal's incarnation."""
+    state: Global___MarketState.ValueType
+    """Whether the market takes orders."""
     @_builtins.property
     def bids(self) -> _containers.RepeatedCompositeFieldContainer[Global___Level]:
         """Best first."""
@@ -773,10 +804,11 @@ class BookSnapshot(_message.Message):
         event_time: _timestamp_pb2.Timestamp | None = ...,
         bid_orders: _abc.Iterable[Global___BookOrder] | None = ...,
         ask_orders: _abc.Iterable[Global___BookOrder] | None = ...,
+        state: Global___MarketState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_orders", b"ask_orders", "asks", b"asks", "bid_orders", b"bid_orders", "bids", b"bids", "checksum", b"checksum", "event_time", b"event_time", "incarnation", b"incarnation", "lagged", b"lagged", "market", b"market", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_orders", b"ask_orders", "asks", b"asks", "bid_orders", b"bid_orders", "bids", b"bids", "checksum", b"checksum", "event_time", b"event_time", "incarnation", b"incarnation", "lagged", b"lagged", "market", b"market", "sequence", b"sequence", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -850,19 +882,23 @@ class BookHeartbeat(_message.Message):
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """The last change's."""
     incarnation: _builtins.str
     """The journal's incarnation."""
+    state: Global___MarketState.ValueType
+    """Whether the market takes orders."""
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         incarnation: _builtins.str = ...,
+        state: Global___MarketState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "sequence", b"sequence", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1078,6 +1114,11 @@ class Ticker(_message.Message):
     OPEN_TIME_FIELD_NUMBER: _builtins.int
     CLOSE_TIME_FIELD_NUMBER: _builtins.int
     LAST_TRADE_TIME_FIELD_NUMBER: _builtins.int
+    REFERENCE_PRICE_FIELD_NUMBER: _builtins.int
+    REFERENCE_SOURCE_FIELD_NUMBER: _builtins.int
+    REFERENCE_TIME_FIELD_NUMBER: _builtins.int
+    REFERENCE_STALE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """For example BTC-USD."""
     sequence: _builtins.int
@@ -1116,6 +1157,14 @@ class Ticker(_message.Message):
     """The market's last trade, in the window or before; 0: none."""
     previous_close_price: _builtins.str
     """The price of the last trade before the window."""
+    reference_price: _builtins.str
+    """What the price is elsewhere, as it was told last."""
+    reference_source: _builtins.str
+    """Where that is, for example binance BTCUSDT."""
+    reference_stale: _builtins.bool
+    """It is older than the market's rules allow: the price band does not go by it."""
+    state: Global___MarketState.ValueType
+    """Whether the market takes orders."""
     @_builtins.property
     def open_time(self) -> _timestamp_pb2.Timestamp:
         """When the window begins."""
@@ -1127,6 +1176,10 @@ class Ticker(_message.Message):
     @_builtins.property
     def last_trade_time(self) -> _timestamp_pb2.Timestamp:
         """When the last trade happened."""
+
+    @_builtins.property
+    def reference_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was seen there."""
 
     def __init__(
         self,
@@ -1153,10 +1206,15 @@ class Ticker(_message.Message):
         open_time: _timestamp_pb2.Timestamp | None = ...,
         close_time: _timestamp_pb2.Timestamp | None = ...,
         last_trade_time: _timestamp_pb2.Timestamp | None = ...,
+        reference_price: _builtins.str = ...,
+        reference_source: _builtins.str = ...,
+        reference_time: _timestamp_pb2.Timestamp | None = ...,
+        reference_stale: _builtins.bool = ...,
+        state: Global___MarketState.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["close_time", b"close_time", "last_trade_time", b"last_trade_time", "open_time", b"open_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close_time", b"close_time", "last_trade_time", b"last_trade_time", "open_time", b"open_time", "reference_time", b"reference_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_price", b"ask_price", "ask_quantity", b"ask_quantity", "bid_price", b"bid_price", "bid_quantity", b"bid_quantity", "close_time", b"close_time", "first_trade_id", b"first_trade_id", "high_price", b"high_price", "last_price", b"last_price", "last_quantity", b"last_quantity", "last_trade_id", b"last_trade_id", "last_trade_time", b"last_trade_time", "low_price", b"low_price", "market", b"market", "open_price", b"open_price", "open_time", b"open_time", "previous_close_price", b"previous_close_price", "price_change", b"price_change", "price_change_percent", b"price_change_percent", "quote_volume", b"quote_volume", "sequence", b"sequence", "trade_count", b"trade_count", "volume", b"volume"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_price", b"ask_price", "ask_quantity", b"ask_quantity", "bid_price", b"bid_price", "bid_quantity", b"bid_quantity", "close_time", b"close_time", "first_trade_id", b"first_trade_id", "high_price", b"high_price", "last_price", b"last_price", "last_quantity", b"last_quantity", "last_trade_id", b"last_trade_id", "last_trade_time", b"last_trade_time", "low_price", b"low_price", "market", b"market", "open_price", b"open_price", "open_time", b"open_time", "previous_close_price", b"previous_close_price", "price_change", b"price_change", "price_change_percent", b"price_change_percent", "quote_volume", b"quote_volume", "reference_price", b"reference_price", "reference_source", b"reference_source", "reference_stale", b"reference_stale", "reference_time", b"reference_time", "sequence", b"sequence", "state", b"state", "trade_count", b"trade_count", "volume", b"volume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -378,6 +378,7 @@ class PlaceOrderRequest(_message.Message):
     MIN_QUANTITY_FIELD_NUMBER: _builtins.int
     SELF_TRADE_PREVENTION_FIELD_NUMBER: _builtins.int
     POST_ONLY_MODE_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     client_order_id: _builtins.str
     """The client's id of the order, the idempotency key: 1 to 64 printable ASCII characters without spaces, unique per account while the
     order is open and for 24 hours after. Empty: the server makes one, and the request is not idempotent.
@@ -422,6 +423,10 @@ class PlaceOrderRequest(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """GTD: when it ends, by the book's clock."""
 
+    @_builtins.property
+    def signature(self) -> Global___OrderSignature:
+        """In a market of signed orders: the signature of the wallet that the account belongs to. Needs a client_order_id."""
+
     def __init__(
         self,
         *,
@@ -443,14 +448,47 @@ class PlaceOrderRequest(_message.Message):
         min_quantity: _builtins.str = ...,
         self_trade_prevention: Global___SelfTradePrevention.ValueType = ...,
         post_only_mode: Global___PostOnlyMode.ValueType = ...,
+        signature: Global___OrderSignature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_order_id", b"client_order_id", "display_quantity", b"display_quantity", "expire_time", b"expire_time", "market", b"market", "min_quantity", b"min_quantity", "post_only", b"post_only", "post_only_mode", b"post_only_mode", "price", b"price", "quantity", b"quantity", "quote_budget", b"quote_budget", "self_trade_prevention", b"self_trade_prevention", "side", b"side", "time_in_force", b"time_in_force", "trail", b"trail", "trigger", b"trigger", "trigger_price", b"trigger_price", "trigger_source", b"trigger_source", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_order_id", b"client_order_id", "display_quantity", b"display_quantity", "expire_time", b"expire_time", "market", b"market", "min_quantity", b"min_quantity", "post_only", b"post_only", "post_only_mode", b"post_only_mode", "price", b"price", "quantity", b"quantity", "quote_budget", b"quote_budget", "self_trade_prevention", b"self_trade_prevention", "side", b"side", "signature", b"signature", "time_in_force", b"time_in_force", "trail", b"trail", "trigger", b"trigger", "trigger_price", b"trigger_price", "trigger_source", b"trigger_source", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PlaceOrderRequest: _TypeAlias = PlaceOrderRequest  # noqa: Y015
+
+@_typing.final
+class OrderSignature(_message.Message):
+    """A wallet's signature (EIP-712) of an order: of its fields as docs/settlement.md lists them, and of these."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEE_MAX_PPM_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    fee_max_ppm: _builtins.int
+    """The most that may be taken of what the order receives, in parts per million."""
+    expires_at: _builtins.int
+    """Until when the chain settles its trades, in seconds since 1970: a day after the order's end at least, two days from now at
+    most.
+    """
+    signature: _builtins.str
+    """r, s and v: 0x and 130 hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        fee_max_ppm: _builtins.int = ...,
+        expires_at: _builtins.int = ...,
+        signature: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "fee_max_ppm", b"fee_max_ppm", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderSignature: _TypeAlias = OrderSignature  # noqa: Y015
 
 @_typing.final
 class PlaceOrderResponse(_message.Message):

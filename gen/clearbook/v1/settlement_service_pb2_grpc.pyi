@@ -35,8 +35,16 @@ class SettlementServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SettlementServiceAsyncStub: ...
     GetSettlement: _grpc.UnaryUnaryMultiCallable[_settlement_service_pb2.GetSettlementRequest, _settlement_service_pb2.GetSettlementResponse]
     """Returns one entry's settlement. NOT_FOUND: no such trade, transfer or sequence."""
+    ListSettlements: _grpc.UnaryUnaryMultiCallable[_settlement_service_pb2.ListSettlementsRequest, _settlement_service_pb2.ListSettlementsResponse]
+    """Lists settlements as they are now, newest first."""
     StreamSettlements: _grpc.UnaryStreamMultiCallable[_settlement_service_pb2.StreamSettlementsRequest, _settlement_service_pb2.StreamSettlementsResponse]
     """Streams changes of settlement states in the order in which they happened, from an index on, then live."""
+    GetReconciliation: _grpc.UnaryUnaryMultiCallable[_settlement_service_pb2.GetReconciliationRequest, _settlement_service_pb2.GetReconciliationResponse]
+    """Returns a reconciliation of ledger and chain. NOT_FOUND: none of that index, or none yet."""
+    GetLiabilityProof: _grpc.UnaryUnaryMultiCallable[_settlement_service_pb2.GetLiabilityProofRequest, _settlement_service_pb2.GetLiabilityProofResponse]
+    """Returns the proof that the caller's own account is in the newest reconciliation. For the account's owner alone. NOT_FOUND: nothing was owed
+    to it then, or there is none yet.
+    """
 
 @_typing.type_check_only
 class SettlementServiceAsyncStub(SettlementServiceStub):
@@ -45,8 +53,16 @@ class SettlementServiceAsyncStub(SettlementServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSettlement: _aio.UnaryUnaryMultiCallable[_settlement_service_pb2.GetSettlementRequest, _settlement_service_pb2.GetSettlementResponse]  # type: ignore[assignment]
     """Returns one entry's settlement. NOT_FOUND: no such trade, transfer or sequence."""
+    ListSettlements: _aio.UnaryUnaryMultiCallable[_settlement_service_pb2.ListSettlementsRequest, _settlement_service_pb2.ListSettlementsResponse]  # type: ignore[assignment]
+    """Lists settlements as they are now, newest first."""
     StreamSettlements: _aio.UnaryStreamMultiCallable[_settlement_service_pb2.StreamSettlementsRequest, _settlement_service_pb2.StreamSettlementsResponse]  # type: ignore[assignment]
     """Streams changes of settlement states in the order in which they happened, from an index on, then live."""
+    GetReconciliation: _aio.UnaryUnaryMultiCallable[_settlement_service_pb2.GetReconciliationRequest, _settlement_service_pb2.GetReconciliationResponse]  # type: ignore[assignment]
+    """Returns a reconciliation of ledger and chain. NOT_FOUND: none of that index, or none yet."""
+    GetLiabilityProof: _aio.UnaryUnaryMultiCallable[_settlement_service_pb2.GetLiabilityProofRequest, _settlement_service_pb2.GetLiabilityProofResponse]  # type: ignore[assignment]
+    """Returns the proof that the caller's own account is in the newest reconciliation. For the account's owner alone. NOT_FOUND: nothing was owed
+    to it then, or there is none yet.
+    """
 
 class SettlementServiceServicer(metaclass=_abc_1.ABCMeta):
     """Follows every trade and transfer from the match to finality on chain. Served by order_gateway."""
@@ -60,11 +76,37 @@ class SettlementServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns one entry's settlement. NOT_FOUND: no such trade, transfer or sequence."""
 
     @_abc_1.abstractmethod
+    def ListSettlements(
+        self,
+        request: _settlement_service_pb2.ListSettlementsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_settlement_service_pb2.ListSettlementsResponse, _abc.Awaitable[_settlement_service_pb2.ListSettlementsResponse]]:
+        """Lists settlements as they are now, newest first."""
+
+    @_abc_1.abstractmethod
     def StreamSettlements(
         self,
         request: _settlement_service_pb2.StreamSettlementsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_settlement_service_pb2.StreamSettlementsResponse], _abc.AsyncIterator[_settlement_service_pb2.StreamSettlementsResponse]]:
         """Streams changes of settlement states in the order in which they happened, from an index on, then live."""
+
+    @_abc_1.abstractmethod
+    def GetReconciliation(
+        self,
+        request: _settlement_service_pb2.GetReconciliationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_settlement_service_pb2.GetReconciliationResponse, _abc.Awaitable[_settlement_service_pb2.GetReconciliationResponse]]:
+        """Returns a reconciliation of ledger and chain. NOT_FOUND: none of that index, or none yet."""
+
+    @_abc_1.abstractmethod
+    def GetLiabilityProof(
+        self,
+        request: _settlement_service_pb2.GetLiabilityProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_settlement_service_pb2.GetLiabilityProofResponse, _abc.Awaitable[_settlement_service_pb2.GetLiabilityProofResponse]]:
+        """Returns the proof that the caller's own account is in the newest reconciliation. For the account's owner alone. NOT_FOUND: nothing was owed
+        to it then, or there is none yet.
+        """
 
 def add_SettlementServiceServicer_to_server(servicer: SettlementServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -329,6 +329,34 @@ MARKET_STATE_CLOSED: MarketState.ValueType  # 4
 """Takes cancels only; orders of the day have ended."""
 Global___MarketState: _TypeAlias = MarketState  # noqa: Y015
 
+class _DebtState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DebtStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DebtState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEBT_STATE_UNSPECIFIED: _DebtState.ValueType  # 0
+    """Never sent."""
+    DEBT_STATE_FROZEN: _DebtState.ValueType  # 1
+    """A batch in which insurance pays is on its way: the account is frozen."""
+    DEBT_STATE_PAID: _DebtState.ValueType  # 2
+    """That batch is final: insurance has paid, the account has what it did not pay."""
+    DEBT_STATE_RESOLVED: _DebtState.ValueType  # 3
+    """It is over, paid back or written off: it freezes nobody any more."""
+
+class DebtState(_DebtState, metaclass=_DebtStateEnumTypeWrapper):
+    """What has become of a debt: of what an account lacked for a leg that the chain refused, so that insurance paid it."""
+
+DEBT_STATE_UNSPECIFIED: DebtState.ValueType  # 0
+"""Never sent."""
+DEBT_STATE_FROZEN: DebtState.ValueType  # 1
+"""A batch in which insurance pays is on its way: the account is frozen."""
+DEBT_STATE_PAID: DebtState.ValueType  # 2
+"""That batch is final: insurance has paid, the account has what it did not pay."""
+DEBT_STATE_RESOLVED: DebtState.ValueType  # 3
+"""It is over, paid back or written off: it freezes nobody any more."""
+Global___DebtState: _TypeAlias = DebtState  # noqa: Y015
+
 @_typing.final
 class Asset(_message.Message):
     """An asset. Immutable."""
@@ -371,6 +399,8 @@ class MarketRules(_message.Message):
     BAND_PPM_FIELD_NUMBER: _builtins.int
     NOTIONAL_MIN_FIELD_NUMBER: _builtins.int
     OPEN_ORDERS_MAX_FIELD_NUMBER: _builtins.int
+    REFERENCE_AGE_MAX_SECONDS_FIELD_NUMBER: _builtins.int
+    SIGNED_ORDERS_FIELD_NUMBER: _builtins.int
     quantity_min_lots: _builtins.int
     """Smallest quantity."""
     quantity_max_lots: _builtins.int
@@ -378,11 +408,15 @@ class MarketRules(_message.Message):
     notional_max: _builtins.str
     """Largest price x quantity, or budget, in base units of the quote asset."""
     band_ppm: _builtins.int
-    """How far a price may be from the last trade's, parts per million of it."""
+    """How far a price may be from the reference price while that is fresh, else from the last trade's, parts per million of it."""
     notional_min: _builtins.str
     """Smallest price x quantity of a limit order, in base units of the quote asset; in place of the market's own."""
     open_orders_max: _builtins.int
     """Orders that an account may have open or waiting here. Gateways keep it, who count them."""
+    reference_age_max_seconds: _builtins.int
+    """How old the reference price may be and still count; 0: 30 seconds."""
+    signed_orders: _builtins.bool
+    """Only limit orders that their account's wallet has signed; they are settled one by one, with both signatures."""
     def __init__(
         self,
         *,
@@ -392,10 +426,12 @@ class MarketRules(_message.Message):
         band_ppm: _builtins.int = ...,
         notional_min: _builtins.str = ...,
         open_orders_max: _builtins.int = ...,
+        reference_age_max_seconds: _builtins.int = ...,
+        signed_orders: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_ppm", b"band_ppm", "notional_max", b"notional_max", "notional_min", b"notional_min", "open_orders_max", b"open_orders_max", "quantity_max_lots", b"quantity_max_lots", "quantity_min_lots", b"quantity_min_lots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band_ppm", b"band_ppm", "notional_max", b"notional_max", "notional_min", b"notional_min", "open_orders_max", b"open_orders_max", "quantity_max_lots", b"quantity_max_lots", "quantity_min_lots", b"quantity_min_lots", "reference_age_max_seconds", b"reference_age_max_seconds", "signed_orders", b"signed_orders"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -472,6 +508,7 @@ class OrderTerms(_message.Message):
     TRIGGER_TICKS_FIELD_NUMBER: _builtins.int
     TRAIL_TICKS_FIELD_NUMBER: _builtins.int
     DISPLAY_LOTS_FIELD_NUMBER: _builtins.int
+    SIGNED_FIELD_NUMBER: _builtins.int
     self_trade: Global___SelfTradeMode.ValueType
     """When it meets one of its own account's orders."""
     expires_ns: _builtins.int
@@ -490,6 +527,8 @@ class OrderTerms(_message.Message):
     """How far a trailing stop's trigger is behind the best price."""
     display_lots: _builtins.int
     """An iceberg: no more than this is shown of what rests. Once that has traded the next part is shown, behind all others."""
+    signed: _builtins.str
+    """What the wallet signed, as services/signed_orders.py writes it; the book passes it on."""
     def __init__(
         self,
         *,
@@ -502,10 +541,11 @@ class OrderTerms(_message.Message):
         trigger_ticks: _builtins.int = ...,
         trail_ticks: _builtins.int = ...,
         display_lots: _builtins.int = ...,
+        signed: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_lots", b"display_lots", "expires_ns", b"expires_ns", "minimum_lots", b"minimum_lots", "reprice", b"reprice", "self_trade", b"self_trade", "trail_ticks", b"trail_ticks", "trigger", b"trigger", "trigger_source", b"trigger_source", "trigger_ticks", b"trigger_ticks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_lots", b"display_lots", "expires_ns", b"expires_ns", "minimum_lots", b"minimum_lots", "reprice", b"reprice", "self_trade", b"self_trade", "signed", b"signed", "trail_ticks", b"trail_ticks", "trigger", b"trigger", "trigger_source", b"trigger_source", "trigger_ticks", b"trigger_ticks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -939,7 +979,7 @@ Global___CancelWithdrawal: _TypeAlias = CancelWithdrawal  # noqa: Y015
 
 @_typing.final
 class ClaimFinal(_message.Message):
-    """Says that a claim of withdrawn funds is final on chain."""
+    """Says that a claim of withdrawn funds is final on chain, or that an owner took what its account had there."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -948,16 +988,19 @@ class ClaimFinal(_message.Message):
     ASSET_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
     TRANSACTION_HASH_FIELD_NUMBER: _builtins.int
+    EXIT_ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     claim_index: _builtins.int
-    """The contract's claim number: the engine takes each once, in order, from 1."""
+    """The contract's number, of claims and exits together: the engine takes each once, in order, from 1."""
     address: _builtins.str
     """Who claimed: 0x and 40 lower-case hexadecimal digits."""
     asset: _builtins.str
     """The asset's symbol."""
     amount: _builtins.str
-    """How much, base units: all that was claimable by that address then."""
+    """How much, base units: all that was claimable by that address then, or all that the account had."""
     transaction_hash: _builtins.str
     """The transaction, 0x and 64 hexadecimal digits."""
+    exit_account_id: _builtins.int
+    """An exit: the account. 0: a claim."""
     def __init__(
         self,
         *,
@@ -966,14 +1009,99 @@ class ClaimFinal(_message.Message):
         asset: _builtins.str = ...,
         amount: _builtins.str = ...,
         transaction_hash: _builtins.str = ...,
+        exit_account_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "amount", b"amount", "asset", b"asset", "claim_index", b"claim_index", "transaction_hash", b"transaction_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "amount", b"amount", "asset", b"asset", "claim_index", b"claim_index", "exit_account_id", b"exit_account_id", "transaction_hash", b"transaction_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClaimFinal: _TypeAlias = ClaimFinal  # noqa: Y015
+
+@_typing.final
+class ExitRequestFinal(_message.Message):
+    """Says that an owner's request to leave by the contract, or that it was taken back, is final on chain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXIT_INDEX_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    CANCELED_FIELD_NUMBER: _builtins.int
+    TRANSACTION_HASH_FIELD_NUMBER: _builtins.int
+    exit_index: _builtins.int
+    """The contract's number, of both together: the engine takes each once, in order, from 1."""
+    account_id: _builtins.int
+    """Who leaves: a user's account."""
+    canceled: _builtins.bool
+    """Whether the request was taken back."""
+    transaction_hash: _builtins.str
+    """The transaction, 0x and 64 hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        exit_index: _builtins.int = ...,
+        account_id: _builtins.int = ...,
+        canceled: _builtins.bool = ...,
+        transaction_hash: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "canceled", b"canceled", "exit_index", b"exit_index", "transaction_hash", b"transaction_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExitRequestFinal: _TypeAlias = ExitRequestFinal  # noqa: Y015
+
+@_typing.final
+class NoteDebt(_message.Message):
+    """Says what has become of a debt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NOTE_INDEX_FIELD_NUMBER: _builtins.int
+    DEBT_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ASSET_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SETTLEMENT_SEQUENCE_FIELD_NUMBER: _builtins.int
+    note_index: _builtins.int
+    """The settler's number of what it says of debts: the engine takes each once, in order, from 1."""
+    debt_id: _builtins.int
+    """Which debt: the number of the first note of it."""
+    state: Global___DebtState.ValueType
+    """What has become of it."""
+    account_id: _builtins.int
+    """Who could not pay."""
+    asset: _builtins.str
+    """The asset's symbol."""
+    amount: _builtins.str
+    """How much insurance pays, base units."""
+    reason: _builtins.str
+    """Why, for people."""
+    settlement_sequence: _builtins.int
+    """The last entry of the batch in which insurance pays."""
+    def __init__(
+        self,
+        *,
+        note_index: _builtins.int = ...,
+        debt_id: _builtins.int = ...,
+        state: Global___DebtState.ValueType = ...,
+        account_id: _builtins.int = ...,
+        asset: _builtins.str = ...,
+        amount: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        settlement_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount", b"amount", "asset", b"asset", "debt_id", b"debt_id", "note_index", b"note_index", "reason", b"reason", "settlement_sequence", b"settlement_sequence", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteDebt: _TypeAlias = NoteDebt  # noqa: Y015
 
 @_typing.final
 class DepositFinal(_message.Message):
@@ -1120,6 +1248,42 @@ class ChangeMarket(_message.Message):
 Global___ChangeMarket: _TypeAlias = ChangeMarket  # noqa: Y015
 
 @_typing.final
+class SetReferencePrice(_message.Message):
+    """Asks that a market's reference price be what the price is elsewhere. Refused if it is too old already, or if the one that
+    stands was observed later.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKET_ID_FIELD_NUMBER: _builtins.int
+    PRICE_TICKS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    OBSERVED_NS_FIELD_NUMBER: _builtins.int
+    market_id: _builtins.int
+    """Which."""
+    price_ticks: _builtins.int
+    """The price."""
+    source: _builtins.str
+    """Where it is that, for the record: 1 to 64 characters."""
+    observed_ns: _builtins.int
+    """When it was seen there, nanoseconds since 1970. What lies in the future counts as now."""
+    def __init__(
+        self,
+        *,
+        market_id: _builtins.int = ...,
+        price_ticks: _builtins.int = ...,
+        source: _builtins.str = ...,
+        observed_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["market_id", b"market_id", "observed_ns", b"observed_ns", "price_ticks", b"price_ticks", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetReferencePrice: _TypeAlias = SetReferencePrice  # noqa: Y015
+
+@_typing.final
 class LeaderStarted(_message.Message):
     """The book itself: a process takes the lead of a shard."""
 
@@ -1216,6 +1380,9 @@ class Command(_message.Message):
     PLACE_GROUP_FIELD_NUMBER: _builtins.int
     CANCEL_AFTER_FIELD_NUMBER: _builtins.int
     SET_TRADING_DEFAULTS_FIELD_NUMBER: _builtins.int
+    SET_REFERENCE_PRICE_FIELD_NUMBER: _builtins.int
+    EXIT_REQUEST_FINAL_FIELD_NUMBER: _builtins.int
+    NOTE_DEBT_FIELD_NUMBER: _builtins.int
     command_id: _builtins.int
     """gateway << 56 | session epoch << 36 | number in the session; 0 for the book's own commands."""
     @_builtins.property
@@ -1302,6 +1469,18 @@ class Command(_message.Message):
     def set_trading_defaults(self) -> Global___SetTradingDefaults:
         """What orders do unless they say otherwise."""
 
+    @_builtins.property
+    def set_reference_price(self) -> Global___SetReferencePrice:
+        """What the price is elsewhere."""
+
+    @_builtins.property
+    def exit_request_final(self) -> Global___ExitRequestFinal:
+        """An owner leaves by the contract."""
+
+    @_builtins.property
+    def note_debt(self) -> Global___NoteDebt:
+        """What has become of a debt."""
+
     def __init__(
         self,
         *,
@@ -1327,12 +1506,15 @@ class Command(_message.Message):
         place_group: Global___PlaceGroup | None = ...,
         cancel_after: Global___CancelAfter | None = ...,
         set_trading_defaults: Global___SetTradingDefaults | None = ...,
+        set_reference_price: Global___SetReferencePrice | None = ...,
+        exit_request_final: Global___ExitRequestFinal | None = ...,
+        note_debt: Global___NoteDebt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_after", b"cancel_after", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "set_trading_defaults", b"set_trading_defaults", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_after", b"cancel_after", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "exit_request_final", b"exit_request_final", "kind", b"kind", "leader_started", b"leader_started", "note_debt", b"note_debt", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "set_reference_price", b"set_reference_price", "set_trading_defaults", b"set_trading_defaults", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_after", b"cancel_after", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "command_id", b"command_id", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "kind", b"kind", "leader_started", b"leader_started", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "set_trading_defaults", b"set_trading_defaults", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_after", b"cancel_after", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "command_id", b"command_id", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "exit_request_final", b"exit_request_final", "kind", b"kind", "leader_started", b"leader_started", "note_debt", b"note_debt", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "set_reference_price", b"set_reference_price", "set_trading_defaults", b"set_trading_defaults", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["place_order", "cancel_order", "open_account", "transfer", "deposit_final", "settlement_final", "create_asset", "create_market", "change_market", "leader_started", "advance_time", "open_session", "request_withdrawal", "approve_withdrawal", "cancel_withdrawal", "claim_final", "replace_order", "cancel_orders", "place_group", "cancel_after", "set_trading_defaults"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["place_order", "cancel_order", "open_account", "transfer", "deposit_final", "settlement_final", "create_asset", "create_market", "change_market", "leader_started", "advance_time", "open_session", "request_withdrawal", "approve_withdrawal", "cancel_withdrawal", "claim_final", "replace_order", "cancel_orders", "place_group", "cancel_after", "set_trading_defaults", "set_reference_price", "exit_request_final", "note_debt"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1472,6 +1654,7 @@ class Trade(_message.Message):
     TAKER_FEE_FIELD_NUMBER: _builtins.int
     MAKER_REMAINING_LOTS_FIELD_NUMBER: _builtins.int
     MAKER_LOCK_REMAINING_FIELD_NUMBER: _builtins.int
+    MAKER_SIGNED_FIELD_NUMBER: _builtins.int
     trade_id: _builtins.int
     """Per market, from 1, no gaps."""
     settlement_sequence: _builtins.int
@@ -1496,6 +1679,8 @@ class Trade(_message.Message):
     """What the maker has yet to trade; 0: filled."""
     maker_lock_remaining: _builtins.str
     """What the maker still sets aside, base units."""
+    maker_signed: _builtins.str
+    """What the maker's wallet signed, if it did."""
     def __init__(
         self,
         *,
@@ -1511,10 +1696,11 @@ class Trade(_message.Message):
         taker_fee: _builtins.str = ...,
         maker_remaining_lots: _builtins.int = ...,
         maker_lock_remaining: _builtins.str = ...,
+        maker_signed: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_amount", b"base_amount", "maker_account_id", b"maker_account_id", "maker_fee", b"maker_fee", "maker_lock_remaining", b"maker_lock_remaining", "maker_order_id", b"maker_order_id", "maker_remaining_lots", b"maker_remaining_lots", "price_ticks", b"price_ticks", "quantity_lots", b"quantity_lots", "quote_amount", b"quote_amount", "settlement_sequence", b"settlement_sequence", "taker_fee", b"taker_fee", "trade_id", b"trade_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_amount", b"base_amount", "maker_account_id", b"maker_account_id", "maker_fee", b"maker_fee", "maker_lock_remaining", b"maker_lock_remaining", "maker_order_id", b"maker_order_id", "maker_remaining_lots", b"maker_remaining_lots", "maker_signed", b"maker_signed", "price_ticks", b"price_ticks", "quantity_lots", b"quantity_lots", "quote_amount", b"quote_amount", "settlement_sequence", b"settlement_sequence", "taker_fee", b"taker_fee", "trade_id", b"trade_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1903,8 +2089,60 @@ class WithdrawalCanceled(_message.Message):
 Global___WithdrawalCanceled: _TypeAlias = WithdrawalCanceled  # noqa: Y015
 
 @_typing.final
+class ExitRequested(_message.Message):
+    """An account is frozen until its owner has left by the contract, or takes the request back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___ExitRequestFinal:
+        """As told."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___ExitRequestFinal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExitRequested: _TypeAlias = ExitRequested  # noqa: Y015
+
+@_typing.final
+class DebtNoted(_message.Message):
+    """What has become of a debt. Once insurance has paid, the amount moves from it to the account, as it has on chain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NOTE_FIELD_NUMBER: _builtins.int
+    ASSET_ID_FIELD_NUMBER: _builtins.int
+    asset_id: _builtins.int
+    """The asset."""
+    @_builtins.property
+    def note(self) -> Global___NoteDebt:
+        """As told."""
+
+    def __init__(
+        self,
+        *,
+        note: Global___NoteDebt | None = ...,
+        asset_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["note", b"note"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "note", b"note"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DebtNoted: _TypeAlias = DebtNoted  # noqa: Y015
+
+@_typing.final
 class Claimed(_message.Message):
-    """Withdrawn funds have left the contract."""
+    """Withdrawn funds, or what an account had that leaves, have left the contract."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2164,6 +2402,40 @@ class TradingDefaultsSet(_message.Message):
 Global___TradingDefaultsSet: _TypeAlias = TradingDefaultsSet  # noqa: Y015
 
 @_typing.final
+class ReferencePriceSet(_message.Message):
+    """What the price is elsewhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKET_ID_FIELD_NUMBER: _builtins.int
+    PRICE_TICKS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    OBSERVED_NS_FIELD_NUMBER: _builtins.int
+    market_id: _builtins.int
+    """Which market."""
+    price_ticks: _builtins.int
+    """The price."""
+    source: _builtins.str
+    """Where it is that."""
+    observed_ns: _builtins.int
+    """When it was seen there, nanoseconds since 1970; never later than the event."""
+    def __init__(
+        self,
+        *,
+        market_id: _builtins.int = ...,
+        price_ticks: _builtins.int = ...,
+        source: _builtins.str = ...,
+        observed_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["market_id", b"market_id", "observed_ns", b"observed_ns", "price_ticks", b"price_ticks", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReferencePriceSet: _TypeAlias = ReferencePriceSet  # noqa: Y015
+
+@_typing.final
 class Event(_message.Message):
     """The one outcome of one command."""
 
@@ -2192,6 +2464,9 @@ class Event(_message.Message):
     ORDERS_CHANGED_FIELD_NUMBER: _builtins.int
     CANCEL_AFTER_SET_FIELD_NUMBER: _builtins.int
     TRADING_DEFAULTS_SET_FIELD_NUMBER: _builtins.int
+    REFERENCE_PRICE_SET_FIELD_NUMBER: _builtins.int
+    EXIT_REQUESTED_FIELD_NUMBER: _builtins.int
+    DEBT_NOTED_FIELD_NUMBER: _builtins.int
     journal_sequence: _builtins.int
     """Per shard, from 1, no gaps."""
     command_id: _builtins.int
@@ -2280,6 +2555,18 @@ class Event(_message.Message):
     def trading_defaults_set(self) -> Global___TradingDefaultsSet:
         """What orders do unless they say otherwise."""
 
+    @_builtins.property
+    def reference_price_set(self) -> Global___ReferencePriceSet:
+        """What the price is elsewhere."""
+
+    @_builtins.property
+    def exit_requested(self) -> Global___ExitRequested:
+        """An owner leaves by the contract."""
+
+    @_builtins.property
+    def debt_noted(self) -> Global___DebtNoted:
+        """What has become of a debt."""
+
     def __init__(
         self,
         *,
@@ -2306,12 +2593,15 @@ class Event(_message.Message):
         orders_changed: Global___OrdersChanged | None = ...,
         cancel_after_set: Global___CancelAfterSet | None = ...,
         trading_defaults_set: Global___TradingDefaultsSet | None = ...,
+        reference_price_set: Global___ReferencePriceSet | None = ...,
+        exit_requested: Global___ExitRequested | None = ...,
+        debt_noted: Global___DebtNoted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "cancel_after_set", b"cancel_after_set", "claimed", b"claimed", "deposited", b"deposited", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "trading_defaults_set", b"trading_defaults_set", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "cancel_after_set", b"cancel_after_set", "claimed", b"claimed", "debt_noted", b"debt_noted", "deposited", b"deposited", "exit_requested", b"exit_requested", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "reference_price_set", b"reference_price_set", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "trading_defaults_set", b"trading_defaults_set", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "cancel_after_set", b"cancel_after_set", "claimed", b"claimed", "command_id", b"command_id", "deposited", b"deposited", "journal_sequence", b"journal_sequence", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "market_sequence", b"market_sequence", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "trading_defaults_set", b"trading_defaults_set", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "cancel_after_set", b"cancel_after_set", "claimed", b"claimed", "command_id", b"command_id", "debt_noted", b"debt_noted", "deposited", b"deposited", "exit_requested", b"exit_requested", "journal_sequence", b"journal_sequence", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "market_sequence", b"market_sequence", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "reference_price_set", b"reference_price_set", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "trading_defaults_set", b"trading_defaults_set", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["order_placed", "order_canceled", "refused", "account_opened", "transferred", "deposited", "settlement_finalized", "asset_created", "market_created", "market_changed", "leader_started", "time_advanced", "session_opened", "withdrawal_requested", "withdrawal_approved", "withdrawal_canceled", "claimed", "orders_changed", "cancel_after_set", "trading_defaults_set"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["order_placed", "order_canceled", "refused", "account_opened", "transferred", "deposited", "settlement_finalized", "asset_created", "market_created", "market_changed", "leader_started", "time_advanced", "session_opened", "withdrawal_requested", "withdrawal_approved", "withdrawal_canceled", "claimed", "orders_changed", "cancel_after_set", "trading_defaults_set", "reference_price_set", "exit_requested", "debt_noted"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&clearbook/internal/v1/settlement.proto\x12\x15\x63learbook.internal.v1\"3\n\x0fSettlementAsset\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65\x63imals\x18\x02 \x01(\r\"\xe3\x01\n\x0fSettlementTrade\x12\x0e\n\x06market\x18\x01 \x01(\t\x12\x10\n\x08trade_id\x18\x02 \x01(\x04\x12\x12\n\nbase_asset\x18\x03 \x01(\t\x12\x13\n\x0bquote_asset\x18\x04 \x01(\t\x12\x18\n\x10\x62uyer_account_id\x18\x05 \x01(\x03\x12\x19\n\x11seller_account_id\x18\x06 \x01(\x03\x12\x13\n\x0b\x62\x61se_amount\x18\x07 \x01(\t\x12\x14\n\x0cquote_amount\x18\x08 \x01(\t\x12\x11\n\tbuyer_fee\x18\t \x01(\t\x12\x12\n\nseller_fee\x18\n \x01(\t\"x\n\x12SettlementTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x17\n\x0f\x66rom_account_id\x18\x02 \x01(\x03\x12\x15\n\rto_account_id\x18\x03 \x01(\x03\x12\r\n\x05\x61sset\x18\x04 \x01(\t\x12\x0e\n\x06\x61mount\x18\x05 \x01(\t\"\x86\x01\n\x14SettlementWithdrawal\x12\x15\n\rwithdrawal_id\x18\x01 \x01(\x03\x12\x12\n\naccount_id\x18\x02 \x01(\x03\x12\r\n\x05\x61sset\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x13\n\x0btransfer_id\x18\x06 \x01(\t\"\xd5\x02\n\x0fSettlementEntry\x12\x1b\n\x13settlement_sequence\x18\x01 \x01(\x04\x12\x18\n\x10journal_sequence\x18\x02 \x01(\x04\x12\x0f\n\x07time_ns\x18\x03 \x01(\x03\x12\x37\n\x05\x61sset\x18\x04 \x01(\x0b\x32&.clearbook.internal.v1.SettlementAssetH\x00\x12\x37\n\x05trade\x18\x05 \x01(\x0b\x32&.clearbook.internal.v1.SettlementTradeH\x00\x12=\n\x08transfer\x18\x06 \x01(\x0b\x32).clearbook.internal.v1.SettlementTransferH\x00\x12\x41\n\nwithdrawal\x18\x07 \x01(\x0b\x32+.clearbook.internal.v1.SettlementWithdrawalH\x00\x42\x06\n\x04kind\"p\n\x11SettlementMessage\x12\r\n\x05shard\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x37\n\x07\x65ntries\x18\x03 \x03(\x0b\x32&.clearbook.internal.v1.SettlementEntryb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&clearbook/internal/v1/settlement.proto\x12\x15\x63learbook.internal.v1\"3\n\x0fSettlementAsset\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65\x63imals\x18\x02 \x01(\r\"\x8a\x02\n\x0fSettlementTrade\x12\x0e\n\x06market\x18\x01 \x01(\t\x12\x10\n\x08trade_id\x18\x02 \x01(\x04\x12\x12\n\nbase_asset\x18\x03 \x01(\t\x12\x13\n\x0bquote_asset\x18\x04 \x01(\t\x12\x18\n\x10\x62uyer_account_id\x18\x05 \x01(\x03\x12\x19\n\x11seller_account_id\x18\x06 \x01(\x03\x12\x13\n\x0b\x62\x61se_amount\x18\x07 \x01(\t\x12\x14\n\x0cquote_amount\x18\x08 \x01(\t\x12\x11\n\tbuyer_fee\x18\t \x01(\t\x12\x12\n\nseller_fee\x18\n \x01(\t\x12\x11\n\tbuy_order\x18\x0b \x01(\t\x12\x12\n\nsell_order\x18\x0c \x01(\t\"x\n\x12SettlementTransfer\x12\x13\n\x0btransfer_id\x18\x01 \x01(\t\x12\x17\n\x0f\x66rom_account_id\x18\x02 \x01(\x03\x12\x15\n\rto_account_id\x18\x03 \x01(\x03\x12\r\n\x05\x61sset\x18\x04 \x01(\t\x12\x0e\n\x06\x61mount\x18\x05 \x01(\t\"\x86\x01\n\x14SettlementWithdrawal\x12\x15\n\rwithdrawal_id\x18\x01 \x01(\x03\x12\x12\n\naccount_id\x18\x02 \x01(\x03\x12\r\n\x05\x61sset\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x13\n\x0btransfer_id\x18\x06 \x01(\t\"\xd5\x02\n\x0fSettlementEntry\x12\x1b\n\x13settlement_sequence\x18\x01 \x01(\x04\x12\x18\n\x10journal_sequence\x18\x02 \x01(\x04\x12\x0f\n\x07time_ns\x18\x03 \x01(\x03\x12\x37\n\x05\x61sset\x18\x04 \x01(\x0b\x32&.clearbook.internal.v1.SettlementAssetH\x00\x12\x37\n\x05trade\x18\x05 \x01(\x0b\x32&.clearbook.internal.v1.SettlementTradeH\x00\x12=\n\x08transfer\x18\x06 \x01(\x0b\x32).clearbook.internal.v1.SettlementTransferH\x00\x12\x41\n\nwithdrawal\x18\x07 \x01(\x0b\x32+.clearbook.internal.v1.SettlementWithdrawalH\x00\x42\x06\n\x04kind\"p\n\x11SettlementMessage\x12\r\n\x05shard\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x37\n\x07\x65ntries\x18\x03 \x03(\x0b\x32&.clearbook.internal.v1.SettlementEntryb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETTLEMENTASSET']._serialized_start=65
   _globals['_SETTLEMENTASSET']._serialized_end=116
   _globals['_SETTLEMENTTRADE']._serialized_start=119
-  _globals['_SETTLEMENTTRADE']._serialized_end=346
-  _globals['_SETTLEMENTTRANSFER']._serialized_start=348
-  _globals['_SETTLEMENTTRANSFER']._serialized_end=468
-  _globals['_SETTLEMENTWITHDRAWAL']._serialized_start=471
-  _globals['_SETTLEMENTWITHDRAWAL']._serialized_end=605
-  _globals['_SETTLEMENTENTRY']._serialized_start=608
-  _globals['_SETTLEMENTENTRY']._serialized_end=949
-  _globals['_SETTLEMENTMESSAGE']._serialized_start=951
-  _globals['_SETTLEMENTMESSAGE']._serialized_end=1063
+  _globals['_SETTLEMENTTRADE']._serialized_end=385
+  _globals['_SETTLEMENTTRANSFER']._serialized_start=387
+  _globals['_SETTLEMENTTRANSFER']._serialized_end=507
+  _globals['_SETTLEMENTWITHDRAWAL']._serialized_start=510
+  _globals['_SETTLEMENTWITHDRAWAL']._serialized_end=644
+  _globals['_SETTLEMENTENTRY']._serialized_start=647
+  _globals['_SETTLEMENTENTRY']._serialized_end=988
+  _globals['_SETTLEMENTMESSAGE']._serialized_start=990
+  _globals['_SETTLEMENTMESSAGE']._serialized_end=1102
 # @@protoc_insertion_point(module_scope)

@@ -60,6 +60,8 @@ class SettlementTrade(_message.Message):
     QUOTE_AMOUNT_FIELD_NUMBER: _builtins.int
     BUYER_FEE_FIELD_NUMBER: _builtins.int
     SELLER_FEE_FIELD_NUMBER: _builtins.int
+    BUY_ORDER_FIELD_NUMBER: _builtins.int
+    SELL_ORDER_FIELD_NUMBER: _builtins.int
     market: _builtins.str
     """Market symbol."""
     trade_id: _builtins.int
@@ -80,6 +82,10 @@ class SettlementTrade(_message.Message):
     """To account 1 out of what the buyer receives."""
     seller_fee: _builtins.str
     """To account 1 out of what the seller receives."""
+    buy_order: _builtins.str
+    """What the buyer's wallet signed, as services/signed_orders.py writes it; empty if only one of the two did."""
+    sell_order: _builtins.str
+    """What the seller's wallet signed."""
     def __init__(
         self,
         *,
@@ -93,10 +99,12 @@ class SettlementTrade(_message.Message):
         quote_amount: _builtins.str = ...,
         buyer_fee: _builtins.str = ...,
         seller_fee: _builtins.str = ...,
+        buy_order: _builtins.str = ...,
+        sell_order: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_amount", b"base_amount", "base_asset", b"base_asset", "buyer_account_id", b"buyer_account_id", "buyer_fee", b"buyer_fee", "market", b"market", "quote_amount", b"quote_amount", "quote_asset", b"quote_asset", "seller_account_id", b"seller_account_id", "seller_fee", b"seller_fee", "trade_id", b"trade_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_amount", b"base_amount", "base_asset", b"base_asset", "buy_order", b"buy_order", "buyer_account_id", b"buyer_account_id", "buyer_fee", b"buyer_fee", "market", b"market", "quote_amount", b"quote_amount", "quote_asset", b"quote_asset", "sell_order", b"sell_order", "seller_account_id", b"seller_account_id", "seller_fee", b"seller_fee", "trade_id", b"trade_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

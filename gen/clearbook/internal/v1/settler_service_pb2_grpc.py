@@ -40,10 +40,25 @@ class SettlerServiceStub:
                 request_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetSettlementRequest.SerializeToString,
                 response_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetSettlementResponse.FromString,
                 _registered_method=True)
+        self.ListSettlements = channel.unary_unary(
+                '/clearbook.internal.v1.SettlerService/ListSettlements',
+                request_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.ListSettlementsRequest.SerializeToString,
+                response_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.ListSettlementsResponse.FromString,
+                _registered_method=True)
         self.StreamSettlements = channel.unary_stream(
                 '/clearbook.internal.v1.SettlerService/StreamSettlements',
                 request_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.StreamSettlementsRequest.SerializeToString,
                 response_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.StreamSettlementsResponse.FromString,
+                _registered_method=True)
+        self.GetReconciliation = channel.unary_unary(
+                '/clearbook.internal.v1.SettlerService/GetReconciliation',
+                request_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetReconciliationRequest.SerializeToString,
+                response_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetReconciliationResponse.FromString,
+                _registered_method=True)
+        self.GetLiabilityProof = channel.unary_unary(
+                '/clearbook.internal.v1.SettlerService/GetLiabilityProof',
+                request_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetLiabilityProofRequest.SerializeToString,
+                response_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetLiabilityProofResponse.FromString,
                 _registered_method=True)
 
 
@@ -58,8 +73,29 @@ class SettlerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSettlements(self, request, context):
+        """As SettlementService.ListSettlements, one page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamSettlements(self, request, context):
         """As SettlementService.StreamSettlements.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReconciliation(self, request, context):
+        """As SettlementService.GetReconciliation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLiabilityProof(self, request, context):
+        """As SettlementService.GetLiabilityProof, for an account.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,10 +109,25 @@ def add_SettlerServiceServicer_to_server(servicer, server):
                     request_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetSettlementRequest.FromString,
                     response_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetSettlementResponse.SerializeToString,
             ),
+            'ListSettlements': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSettlements,
+                    request_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.ListSettlementsRequest.FromString,
+                    response_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.ListSettlementsResponse.SerializeToString,
+            ),
             'StreamSettlements': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamSettlements,
                     request_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.StreamSettlementsRequest.FromString,
                     response_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.StreamSettlementsResponse.SerializeToString,
+            ),
+            'GetReconciliation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReconciliation,
+                    request_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetReconciliationRequest.FromString,
+                    response_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetReconciliationResponse.SerializeToString,
+            ),
+            'GetLiabilityProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLiabilityProof,
+                    request_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetLiabilityProofRequest.FromString,
+                    response_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetLiabilityProofResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -118,6 +169,33 @@ class SettlerService:
             _registered_method=True)
 
     @staticmethod
+    def ListSettlements(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.internal.v1.SettlerService/ListSettlements',
+            clearbook_dot_internal_dot_v1_dot_settler__service__pb2.ListSettlementsRequest.SerializeToString,
+            clearbook_dot_internal_dot_v1_dot_settler__service__pb2.ListSettlementsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def StreamSettlements(request,
             target,
             options=(),
@@ -134,6 +212,60 @@ class SettlerService:
             '/clearbook.internal.v1.SettlerService/StreamSettlements',
             clearbook_dot_internal_dot_v1_dot_settler__service__pb2.StreamSettlementsRequest.SerializeToString,
             clearbook_dot_internal_dot_v1_dot_settler__service__pb2.StreamSettlementsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReconciliation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.internal.v1.SettlerService/GetReconciliation',
+            clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetReconciliationRequest.SerializeToString,
+            clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetReconciliationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLiabilityProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.internal.v1.SettlerService/GetLiabilityProof',
+            clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetLiabilityProofRequest.SerializeToString,
+            clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetLiabilityProofResponse.FromString,
             options,
             channel_credentials,
             insecure,

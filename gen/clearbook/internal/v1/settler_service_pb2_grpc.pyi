@@ -35,8 +35,14 @@ class SettlerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SettlerServiceAsyncStub: ...
     GetSettlement: _grpc.UnaryUnaryMultiCallable[_settler_service_pb2.GetSettlementRequest, _settler_service_pb2.GetSettlementResponse]
     """As SettlementService.GetSettlement."""
+    ListSettlements: _grpc.UnaryUnaryMultiCallable[_settler_service_pb2.ListSettlementsRequest, _settler_service_pb2.ListSettlementsResponse]
+    """As SettlementService.ListSettlements, one page."""
     StreamSettlements: _grpc.UnaryStreamMultiCallable[_settler_service_pb2.StreamSettlementsRequest, _settler_service_pb2.StreamSettlementsResponse]
     """As SettlementService.StreamSettlements."""
+    GetReconciliation: _grpc.UnaryUnaryMultiCallable[_settler_service_pb2.GetReconciliationRequest, _settler_service_pb2.GetReconciliationResponse]
+    """As SettlementService.GetReconciliation."""
+    GetLiabilityProof: _grpc.UnaryUnaryMultiCallable[_settler_service_pb2.GetLiabilityProofRequest, _settler_service_pb2.GetLiabilityProofResponse]
+    """As SettlementService.GetLiabilityProof, for an account."""
 
 @_typing.type_check_only
 class SettlerServiceAsyncStub(SettlerServiceStub):
@@ -45,8 +51,14 @@ class SettlerServiceAsyncStub(SettlerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSettlement: _aio.UnaryUnaryMultiCallable[_settler_service_pb2.GetSettlementRequest, _settler_service_pb2.GetSettlementResponse]  # type: ignore[assignment]
     """As SettlementService.GetSettlement."""
+    ListSettlements: _aio.UnaryUnaryMultiCallable[_settler_service_pb2.ListSettlementsRequest, _settler_service_pb2.ListSettlementsResponse]  # type: ignore[assignment]
+    """As SettlementService.ListSettlements, one page."""
     StreamSettlements: _aio.UnaryStreamMultiCallable[_settler_service_pb2.StreamSettlementsRequest, _settler_service_pb2.StreamSettlementsResponse]  # type: ignore[assignment]
     """As SettlementService.StreamSettlements."""
+    GetReconciliation: _aio.UnaryUnaryMultiCallable[_settler_service_pb2.GetReconciliationRequest, _settler_service_pb2.GetReconciliationResponse]  # type: ignore[assignment]
+    """As SettlementService.GetReconciliation."""
+    GetLiabilityProof: _aio.UnaryUnaryMultiCallable[_settler_service_pb2.GetLiabilityProofRequest, _settler_service_pb2.GetLiabilityProofResponse]  # type: ignore[assignment]
+    """As SettlementService.GetLiabilityProof, for an account."""
 
 class SettlerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Serves settlement states; SettlementService proxies them. Served by settler."""
@@ -60,11 +72,35 @@ class SettlerServiceServicer(metaclass=_abc_1.ABCMeta):
         """As SettlementService.GetSettlement."""
 
     @_abc_1.abstractmethod
+    def ListSettlements(
+        self,
+        request: _settler_service_pb2.ListSettlementsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_settler_service_pb2.ListSettlementsResponse, _abc.Awaitable[_settler_service_pb2.ListSettlementsResponse]]:
+        """As SettlementService.ListSettlements, one page."""
+
+    @_abc_1.abstractmethod
     def StreamSettlements(
         self,
         request: _settler_service_pb2.StreamSettlementsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_settler_service_pb2.StreamSettlementsResponse], _abc.AsyncIterator[_settler_service_pb2.StreamSettlementsResponse]]:
         """As SettlementService.StreamSettlements."""
+
+    @_abc_1.abstractmethod
+    def GetReconciliation(
+        self,
+        request: _settler_service_pb2.GetReconciliationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_settler_service_pb2.GetReconciliationResponse, _abc.Awaitable[_settler_service_pb2.GetReconciliationResponse]]:
+        """As SettlementService.GetReconciliation."""
+
+    @_abc_1.abstractmethod
+    def GetLiabilityProof(
+        self,
+        request: _settler_service_pb2.GetLiabilityProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_settler_service_pb2.GetLiabilityProofResponse, _abc.Awaitable[_settler_service_pb2.GetLiabilityProofResponse]]:
+        """As SettlementService.GetLiabilityProof, for an account."""
 
 def add_SettlerServiceServicer_to_server(servicer: SettlerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
