@@ -68,6 +68,7 @@ class Scope(StrEnum):
     TRADE = "trade"
     WITHDRAW = "withdraw"
     ADMIN = "admin"
+    REFERENCE_PRICE = "reference-price"
 
 
 # Accounts and money.
@@ -251,9 +252,15 @@ def markets_rules(
     notional_min: Annotated[str | None, typer.Option(help="Smallest price x quantity of a limit order.")] = None,
     notional_max: Annotated[str | None, typer.Option(help="Largest price x quantity, or budget.")] = None,
     price_band: Annotated[
-        int | None, typer.Option(min=0, help="Basis points that a price may be from the last trade's.")
+        int | None, typer.Option(min=0, help="Basis points that a price may be from the reference price or the last.")
     ] = None,
     open_orders_max: Annotated[int | None, typer.Option(min=0, help="Open orders of an account.")] = None,
+    reference_age_max: Annotated[
+        int | None, typer.Option(min=0, help="Seconds that the reference price may be old; 0: 30.")
+    ] = None,
+    signed_orders: Annotated[
+        bool | None, typer.Option("--signed-orders/--any-orders", help="Only orders that wallets have signed.")
+    ] = None,
     gateway: Gateway = None,
     as_json: Json = False,
 ) -> None:
@@ -261,9 +268,23 @@ def markets_rules(
     asked: dict[str, Any] = {"quantity_min": quantity_min, "quantity_max": quantity_max}
     asked |= {"notional_min": notional_min, "notional_max": notional_max}
     asked |= {"price_band_basis_points": price_band, "open_orders_max": open_orders_max}
-    names = {"price_band_basis_points": "--price-band"}
+    asked |= {"reference_age_max_seconds": reference_age_max, "signed_orders": signed_orders}
+    names = {"price_band_basis_points": "--price-band", "reference_age_max_seconds": "--reference-age-max"}
     answer = _ask(gateway, "SetMarketRules", names=names, market=market, reason=reason, **asked)
     _done(answer, as_json, f"the rules of {market} are set")
+
+
+@markets.command("reference")
+def markets_reference(
+    market: str,
+    price: str,
+    source: Annotated[str, typer.Option(help="Where it is that.")],
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a market's price is elsewhere, now: the price band goes by it while it is fresh."""
+    answer = _ask(gateway, "SetReferencePrice", market=market, price=price, source=source)
+    _done(answer, as_json, f"the reference price of {market} is {price}")
 
 
 @assets.command("create")

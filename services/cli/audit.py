@@ -10,61 +10,32 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from clearbook.internal.v1 import journal_pb2
-from eth_abi.abi import encode
-from eth_utils.crypto import keccak
 from rich.console import Console
 
 from services.book.engine import Engine
-from services.book.journal import GENESIS_HASH, Damaged, Journal
+from services.book.journal import GENESIS_HASH, Journal
 from services.book.recovery import replay
 from services.cli.balance_sheet import Amounts, Comparison, Sheet, nonzero
-from services.cli.journal_money import JournalMoney, OnChain
-from services.cli.rebuild import Refusal, check_exists, rows_of
-from services.runtime.db import Database, Unavailable
-from services.settler.contract import (
-    Abi,
-    CallReverted,
-    Chain,
-    ChainMisconfigured,
-    ChainUnavailable,
-    SettlementContract,
-    account_key,
+from services.cli.chain_side import (
+    READING_FAILURES,
+    AuditFailed,
+    Sources,
+    chain_side,
+    contract_of,
+    joined,
+    settled_block,
 )
-from services.units import OUTSIDE_ACCOUNT, Asset
+from services.cli.journal_money import JournalMoney
+from services.cli.rebuild import check_exists, rows_of
+from services.runtime.db import Database
+from services.settler.contract import SettlementContract
+from services.units import Asset
 
 EXIT_EQUAL, EXIT_DIFFERENT, EXIT_UNREADABLE = 0, 1, 2
-CALLS_MAX: Final = 16
-"""Questions to the node at once."""
-BLOCKS_BACK_MAX: Final = 120
-"""Nodes keep the state of the last 128 blocks."""
 PAGE_ROWS: Final = 20_000
-CHAIN_FAILURES: Final = (ChainUnavailable, ChainMisconfigured, CallReverted)
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where the three sides are.
-
-    Attributes:
-        book_url: the book's database.
-        gateway_url: the gateway's.
-        settler_url: the settler's, which knows the contract's address.
-        shard: whose journal.
-        node_url: of the chain.
-        contract: its address; "" for the one that the settler remembers.
-        abi: the contract's.
-    """
-
-    book_url: str
-    gateway_url: str
-    settler_url: str
-    shard: int
-    node_url: str
-    contract: str
-    abi: Abi
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +72,6 @@ class Replayed:
     locks: Amounts
 
 
-class AuditFailed(Exception):
-    """A side cannot be read; says which and why."""
-
-
 def audit(sources: Sources, console: Console, *, as_json: bool = False) -> int:
     """Compares everything and prints the balance sheet, for people or as one JSON object.
 
@@ -113,7 +80,7 @@ def audit(sources: Sources, console: Console, *, as_json: bool = False) -> int:
     """
     try:
         sheet = asyncio.run(_audit(sources))
-    except (AuditFailed, Refusal, Damaged, Unavailable, ValueError, *CHAIN_FAILURES) as error:
+    except (AuditFailed, *READING_FAILURES) as error:
         if as_json:
             sys.stderr.write(f"clearbook audit: {error}\n")
         else:
@@ -129,32 +96,18 @@ def audit(sources: Sources, console: Console, *, as_json: bool = False) -> int:
 async def _audit(sources: Sources) -> Sheet:
     for url in (sources.book_url, sources.gateway_url):
         check_exists(url)
-    try:
-        chain = await Chain.connect(sources.node_url)
-    except CHAIN_FAILURES as error:
-        hint = "an embedded exchange's runs with `clearbook up`"
-        raise AuditFailed(f"the chain at {sources.node_url} does not answer ({hint}): {error}") from None
-    try:
-        contract = await SettlementContract.on(chain, await _address(sources), sources.abi)
+    async with contract_of(sources) as contract:
         # In this order: what a side says has then happened for all that are asked after it.
-        head = await chain.block_number()
+        head = await contract.chain.block_number()
         tables = await _tables(sources.gateway_url)
         replayed = await _replayed(sources, tables.sequence)
-        block = await _block(contract, head, replayed.money)
+        block = await settled_block(contract, head, replayed.money)
         return await _compare(contract, block, tables, replayed, sources.shard)
-    finally:
-        await chain.close()
 
 
 async def _compare(contract: SettlementContract, block: int, tables: Tables, replayed: Replayed, shard: int) -> Sheet:
     money = replayed.money
-    through = await contract.settled_through(shard, block)
-    if through < money.final_through:
-        raise AuditFailed(
-            f"the contract has settled {through} at block {block}, {money.final_through} was called final"
-        )
-    expected = money.on_chain(through, await contract.deposit_count(block), await contract.claim_count(block))
-    there, short = await _on_chain(contract, block, expected, money.assets)
+    side = await chain_side(contract, block, money, shard)
     sheet = Sheet(money.assets)
     sheet.comparisons = [
         Comparison(
@@ -163,18 +116,14 @@ async def _compare(contract: SettlementContract, block: int, tables: Tables, rep
         ),
         Comparison("Held", {"engine": nonzero(replayed.locks), "ledger": nonzero(tables.held)}),
         Comparison(
-            f"On chain at block {block}, settled through entry {through}",
-            {"journal": nonzero(_joined(expected)), "chain": nonzero(_joined(there))},
+            f"On chain at block {block}, settled through entry {side.through}",
+            {"journal": nonzero(joined(side.expected)), "chain": nonzero(joined(side.there))},
         ),
     ]
     sheet.complaints = [f"transfer {transfer_id} moved more than once" for transfer_id in tables.repeated]
-    sheet.complaints += [*_conservation(replayed.totals, money.assets), *short]
+    sheet.notes = list(money.notes)
+    sheet.complaints += [*_conservation(replayed.totals, money.assets), *side.short]
     return sheet
-
-
-def _joined(amounts: OnChain) -> Amounts:
-    """Accounts and addresses in one."""
-    return {**amounts.balances, **amounts.claimable}
 
 
 def _conservation(totals: Amounts, assets: dict[int, Asset]) -> Iterable[str]:
@@ -261,78 +210,3 @@ async def _replayed(sources: Sources, cursor: int) -> Replayed:
             if row.last_sequence == cursor:
                 totals, locks = {**money.totals}, {**engine.locks()}
         return Replayed(money, totals, locks)
-
-
-# The chain.
-
-
-async def _address(sources: Sources) -> str:
-    """The contract's: as configured, or as the settler remembers it."""
-    if sources.contract:
-        return sources.contract
-    check_exists(sources.settler_url)
-    async with await Database.open(sources.settler_url, "settler") as database:
-        rows = await database.fetch("SELECT content FROM meta WHERE name = 'contract_address'")
-    if not rows:
-        raise AuditFailed("no contract: SETTLEMENT_CONTRACT_ADDRESS is not set, and the settler has none yet")
-    return str(rows[0][0])
-
-
-async def _block(contract: SettlementContract, head: int, money: JournalMoney) -> int:
-    """The newest block that brought nothing in or out which the journal does not know of yet.
-
-    Raises:
-        AuditFailed: there is none among the last BLOCKS_BACK_MAX.
-    """
-    for block in range(head, max(head - BLOCKS_BACK_MAX, 0) - 1, -1):
-        deposits = await contract.deposit_count(block)
-        claims = await contract.claim_count(block)
-        if deposits <= money.deposits_through and claims <= money.claims_through:
-            return block
-    raise AuditFailed(f"deposits or claims of more than {BLOCKS_BACK_MAX} blocks ago are not in the journal")
-
-
-async def _on_chain(
-    contract: SettlementContract, block: int, expected: OnChain, assets: dict[int, Asset]
-) -> tuple[OnChain, list[str]]:
-    """What the contract says of everybody whom the journal knows, and which tokens it has too little of."""
-    slots = asyncio.Semaphore(CALLS_MAX)
-    tokens = {key: await contract.token_of(asset.symbol, block) for key, asset in assets.items()}
-
-    async def asked(question: Any) -> int:
-        async with slots:
-            return int(await question)
-
-    async def ask(questions: dict[Any, Any]) -> dict[Any, int]:
-        return dict(zip(questions, await asyncio.gather(*map(asked, questions.values())), strict=True))
-
-    balances = await ask(
-        {
-            (account_id, asset_id): contract.balance(account_key(account_id), token, block)
-            for account_id, asset_id in expected.balances
-            if account_id != OUTSIDE_ACCOUNT and (token := tokens[asset_id]) is not None
-        }
-    )
-    claimable = await ask(
-        {
-            (address, asset_id): contract.claimable(address, token, block)
-            for address, asset_id in expected.claimable
-            if (token := tokens[asset_id]) is not None
-        }
-    )
-    owed: Counter[int] = Counter()
-    for (_, asset_id), amount in [*balances.items(), *claimable.items()]:
-        owed[asset_id] += amount
-    short = []
-    for asset_id, amount in owed.items():
-        held = await _token_balance(contract, tokens[asset_id] or "", block)
-        if held < amount:
-            asset = assets[asset_id]
-            lacks = asset.format(amount - held)
-            short.append(f"the contract owes {asset.format(amount)} {asset.symbol} and lacks {lacks} of it")
-    return OnChain(balances, claimable), short
-
-
-async def _token_balance(contract: SettlementContract, token: str, block: int) -> int:
-    data = keccak(text="balanceOf(address)")[:4] + encode(["address"], [contract.address])
-    return int.from_bytes(await contract.chain.call(token, data, block=block), "big")

@@ -88,6 +88,8 @@ class Sheet:
     assets: Mapping[int, Asset]
     comparisons: list[Comparison] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What insurance had to answer for: no difference, but to be known."""
 
     def differences(self) -> list[str]:
         """All that is wrong, a line each."""
@@ -102,6 +104,8 @@ class Sheet:
         wrong = self.differences()
         for line in wrong[:DIFFERENCES_SHOWN_MAX]:
             console.print(line, style="red", soft_wrap=True)
+        for line in self.notes[-DIFFERENCES_SHOWN_MAX:]:
+            console.print(f"insurance: {line}", style="yellow", soft_wrap=True)
         console.print(f"{len(wrong)} differences")
 
     def as_json(self) -> str:
@@ -111,7 +115,7 @@ class Sheet:
             keys = ("asset", "accounts", "amounts", "difference")
             lines = [dict(zip(keys, (*line[:3], line[3] or "0"), strict=True)) for line in part.lines(self.assets)]
             comparisons.append({"title": part.title, "lines": lines})
-        return json.dumps({"comparisons": comparisons, "differences": self.differences()})
+        return json.dumps({"comparisons": comparisons, "differences": self.differences(), "insurance": self.notes})
 
 
 def _classed(side: Amounts) -> Mapping[tuple[int, str], int]:

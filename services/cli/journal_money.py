@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from clearbook.internal.v1 import journal_pb2 as journal
 
-from services.units import FEES_ACCOUNT, OUTSIDE_ACCOUNT, Asset
+from services.units import FEES_ACCOUNT, INSURANCE_ACCOUNT, OUTSIDE_ACCOUNT, Asset
 
 Key = tuple[int, int]
 """account_id, asset_id."""
@@ -38,12 +38,14 @@ class JournalMoney:
         final_through: the last settlement sequence that is final.
         deposits_through: the contract's number of the last deposit.
         claims_through: the contract's number of the last claim.
+        notes: a line for whatever insurance had to answer for.
     """
 
     def __init__(self) -> None:
         self.totals: Counter[Key] = Counter()
         self.assets: dict[int, Asset] = {}
         self.final_through = self.settlement_sequence = self.deposits_through = self.claims_through = 0
+        self.notes: list[str] = []
         self._markets: dict[int, Key] = {}
         self._chain: Counter[Key] = Counter()
         self._behind: deque[tuple[int, Key, int]] = deque()
@@ -51,6 +53,11 @@ class JournalMoney:
         self._deposits: list[tuple[int, Key, int]] = []
         self._withdrawals: list[tuple[int, ClaimKey, int]] = []
         self._claims: list[tuple[int, ClaimKey, int]] = []
+        self._exits: list[tuple[int, Key, int]] = []
+        self._fallen: dict[Key, Key] = {}
+        """Of accounts that have left: to whom falls what they have still to settle."""
+        self._approved: dict[ClaimKey, deque[int]] = {}
+        """What is withdrawn and not claimed, oldest first."""
 
     def apply(self, event: journal.Event) -> None:
         """Takes the next event."""
@@ -71,9 +78,9 @@ class JournalMoney:
         elif kind == "withdrawal_approved":
             self._withdraw(event.withdrawal_approved)
         elif kind == "claimed":
-            claim = event.claimed.claim
-            self.claims_through = claim.claim_index
-            self._claims.append((claim.claim_index, (claim.address, event.claimed.asset_id), int(claim.amount)))
+            self._claim(event.claimed)
+        elif kind == "debt_noted":
+            self._note_debt(event.debt_noted)
         elif kind == "settlement_finalized":
             self.final_through = event.settlement_finalized.through_settlement_sequence
             while self._behind and self._behind[0][0] <= self.final_through:
@@ -97,11 +104,15 @@ class JournalMoney:
         balances = Counter(self._chain)
         for number, key, amount in self._behind:
             if number > through:
-                balances[key] -= amount
+                balances[self._fallen.get(key, key)] -= amount
         for index, key, amount in reversed(self._deposits):
             if index <= deposits:
                 break
             balances[key] -= amount
+        for index, key, amount in reversed(self._exits):
+            if index <= claims:
+                break
+            balances[key] += amount
         claimable: Counter[ClaimKey] = Counter()
         for number, claim_key, amount in self._withdrawals:
             claimable[claim_key] += amount if number <= through else 0
@@ -121,11 +132,17 @@ class JournalMoney:
         self._move((theirs, they_get), (FEES_ACCOUNT, they_get), int(trade.maker_fee or 0), number)
 
     def _deposit(self, event: journal.Deposited) -> None:
-        """The chain credits whom the depositor named; if nobody has that account, an entry moves it on."""
+        """The chain credits whom the depositor named; if nobody has that account, an entry moves it on.
+
+        Without an entry: the named account had taken it by the contract before, and insurance owed it since.
+        """
         deposit, asset_id, amount = event.deposit, event.asset_id, int(event.deposit.amount)
         named = deposit.account_id, asset_id
         credited = event.credited_account_id or deposit.account_id, asset_id
         self.deposits_through = deposit.deposit_index
+        if event.credited_account_id and not event.settlement_sequence:
+            self._note(f"deposit {deposit.deposit_index} is told after account {named[0]} has left", amount, asset_id)
+            named = credited
         self._deposits.append((deposit.deposit_index, named, amount))
         self.totals[OUTSIDE_ACCOUNT, asset_id] -= amount
         self.totals[credited] += amount
@@ -141,6 +158,52 @@ class JournalMoney:
         self.totals[OUTSIDE_ACCOUNT, asked.asset_id] += amount
         self._mirror(key, -amount, number)
         self._withdrawals.append((number, (asked.address, asked.asset_id), amount))
+        self._approved.setdefault((asked.address, asked.asset_id), deque()).append(amount)
+
+    def _claim(self, event: journal.Claimed) -> None:
+        """A claim; or an exit: then what the account had still to settle is insurance's."""
+        claim, asset_id, amount = event.claim, event.asset_id, int(event.claim.amount)
+        self.claims_through = claim.claim_index
+        if not claim.exit_account_id:
+            self._claims.append((claim.claim_index, (claim.address, asset_id), amount))
+            self._back(claim, asset_id, amount)
+            return
+        key, insurance = (claim.exit_account_id, asset_id), (INSURANCE_ACCOUNT, asset_id)
+        rest, self.totals[key] = self.totals[key] - amount, 0
+        self.totals[insurance] += rest
+        self.totals[OUTSIDE_ACCOUNT, asset_id] += amount
+        self._exits.append((claim.claim_index, key, amount))
+        self._fallen[key] = insurance
+        self._chain[key] -= amount + rest
+        self._chain[insurance] += rest
+
+    def _back(self, claim: journal.ClaimFinal, asset_id: int, left: int) -> None:
+        """Takes the oldest withdrawals that the claim can be. What it is more is insurance's."""
+        waiting = self._approved.get((claim.address, asset_id), deque())
+        while waiting and waiting[0] <= left:
+            left -= waiting.popleft()
+        if left:
+            self._note(f"claim {claim.claim_index} by {claim.address} is of what no withdrawal backs", left, asset_id)
+            self.totals[INSURANCE_ACCOUNT, asset_id] -= left
+            self.totals[OUTSIDE_ACCOUNT, asset_id] += left
+            self._chain[INSURANCE_ACCOUNT, asset_id] -= left
+
+    def _note_debt(self, event: journal.DebtNoted) -> None:
+        """Insurance has paid on chain, by a batch that is final, what the account there could not."""
+        note, asset_id = event.note, event.asset_id
+        if note.state != journal.DEBT_STATE_PAID:
+            return
+        amount = int(note.amount)
+        self._note(f"debt {note.debt_id}: insurance has paid for account {note.account_id}", amount, asset_id)
+        for key, change in (((INSURANCE_ACCOUNT, asset_id), -amount), ((note.account_id, asset_id), amount)):
+            self.totals[key] += change
+            self._chain[key] += change
+
+    def _note(self, what: str, amount: int, asset_id: int) -> None:
+        asset = self.assets.get(asset_id)
+        self.notes.append(
+            f"{what}: {amount} units" if asset is None else f"{what}: {asset.format(amount)} {asset.symbol}"
+        )
 
     def _move(self, giver: Key, receiver: Key, amount: int, number: int) -> None:
         for key, change in ((giver, -amount), (receiver, amount)):

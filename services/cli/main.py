@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.cli import admin
+
+if TYPE_CHECKING:
+    from services.cli.chain_side import Sources
+    from services.cli.dead_letters import DeadLetter
+    from services.runtime.amqp import Topology
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # read when grpc is imported: `up` execs what it forks
 
@@ -179,9 +184,33 @@ def audit(
     """
     from rich.console import Console
 
-    from services.cli.audit import Sources
     from services.cli.audit import audit as compare
+
+    raise typer.Exit(compare(_sources(database_url, data, shard), Console(), as_json=as_json))
+
+
+@app.command()
+def reconcile(
+    database_url: DatabaseUrl = None,
+    data: DataFolder = None,
+    shard: Shard = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object; amounts in whole units.")] = False,
+) -> None:
+    """Compare ledger and chain by asset and account, and print both sides. Reads only; the chain must run.
+
+    The chain is found as by `clearbook audit`.
+    """
+    from rich.console import Console
+
+    from services.cli.reconcile import reconcile as compare
+
+    raise typer.Exit(compare(_sources(database_url, data, shard), Console(), as_json=as_json))
+
+
+def _sources(database_url: str | None, data: Path | None, shard: int | None) -> "Sources":
+    """Where journal, ledger and chain are."""
     from services.cli.chain_note import noted
+    from services.cli.chain_side import Sources
     from services.cli.settings import given
     from services.settler.__main__ import SettlerSettings
 
@@ -191,7 +220,7 @@ def audit(
         settings = SettlerSettings.load(**options, **given(eth_testnet_url=noted(settings.clearbook_data)))
     with _clear_start():
         wanted = settings.wanted()
-    sources = Sources(
+    return Sources(
         settings.database("book"),
         settings.database("gateway"),
         settings.database("settler"),
@@ -200,7 +229,6 @@ def audit(
         wanted.address,
         wanted.abi,
     )
-    raise typer.Exit(compare(sources, Console(), as_json=as_json))
 
 
 @app.command()
@@ -294,6 +322,133 @@ def export(
         file = files.enter_context(written(out)) if out else sys.stdout
         rows = asyncio.run(write(kind, user, given(market=market, asset=asset) | filters, file, gateway))
     sys.stderr.write(f"{rows} rows\n")
+
+
+contract = typer.Typer(no_args_is_help=True, help="The settlement contract.")
+app.add_typer(contract, name="contract")
+
+
+@contract.command("deploy")
+def deploy_contract(
+    settler: Annotated[str, typer.Option(help="Who settles; else SETTLEMENT_PRIVATE_KEY's address.")] = "",
+    pauser: Annotated[str, typer.Option(help="Who may pause; else the admin.")] = "",
+    exit_delay: Annotated[int | None, typer.Option(help="Seconds from an exit's request to the exit.")] = None,
+    listing_delay: Annotated[int | None, typer.Option(help="Seconds from a token's proposal to its listing.")] = None,
+    abi: Annotated[Path | None, typer.Option(help="Write the ABI here.")] = None,
+    env: Annotated[Path | None, typer.Option(help="Put the settings into this file too.")] = None,
+) -> None:
+    """Put the contract on ETH_TESTNET_URL's chain, or find it there; print its address as lines for .env.
+
+    CONTRACT_ADMIN_PRIVATE_KEY deploys and is the admin's; unset, SETTLEMENT_PRIVATE_KEY is both.
+    """
+    from services.cli import contract_deploy as deploying
+
+    wish = deploying.Wish(settler, pauser, exit_delay, listing_delay)
+    with _clear_start():
+        found = asyncio.run(deploying.deploy(deploying.DeploySettings.load(), wish))
+    if abi is not None:
+        deploying.write_abi(abi)
+    variables = found.variables(abi)
+    if env is not None:
+        deploying.put_into_env(env, variables)
+    roles = f"admin {found.admin}, settler {found.settler}, pauser {found.pauser}"
+    delays = f"exits after {found.delays.exit_seconds} s, tokens after {found.delays.listing_seconds} s"
+    sys.stdout.write(f"# {roles}; {delays}\n" + "".join(f"{name}={value}\n" for name, value in variables.items()))
+
+
+dlq = typer.Typer(no_args_is_help=True, help="Settlement messages that RabbitMQ has set aside (RABBITMQ_URI).")
+app.add_typer(dlq, name="dlq")
+
+
+@dlq.command("list")
+def list_dead_letters(shard: Shard = None) -> None:
+    """List them, the oldest first. They stay where they are."""
+    for letter in _dead_letters(shard):
+        since = "" if letter.since is None else f"{letter.since:%Y-%m-%dT%H:%M:%SZ}"
+        named = "\t".join((str(letter.place), letter.message_id, letter.reason, since, f"{len(letter.body)} bytes"))
+        sys.stdout.write(f"{named}\t{letter.summary()}\n")
+
+
+@dlq.command("show")
+def show_dead_letter(
+    message_id: Annotated[str, typer.Argument(help="As `list` shows it.")], shard: Shard = None
+) -> None:
+    """Write one's bytes in hexadecimal digits. It stays where it is."""
+    found = [letter for letter in _dead_letters(shard) if letter.message_id == message_id]
+    if not found:
+        sys.stderr.write(f"clearbook: no dead letter {message_id}\n")
+        raise typer.Exit(1)
+    sys.stdout.write(f"# {found[0].summary()}\n{found[0].body.hex()}\n")
+
+
+@dlq.command("requeue")
+def requeue_dead_letters(
+    message_id: Annotated[str | None, typer.Argument(help="As `list` shows it; all of them if none is given.")] = None,
+    shard: Shard = None,
+) -> None:
+    """Put one, or all, back into the settler's queue: what it has already it passes over."""
+    from services.cli import dead_letters
+
+    with _broker(shard) as (uri, topology):
+        done = asyncio.run(dead_letters.requeue(uri, topology, message_id))
+    sys.stdout.write(f"{done} put back\n")
+    raise typer.Exit(0 if done or message_id is None else 1)
+
+
+def _dead_letters(shard: int | None) -> "list[DeadLetter]":
+    from services.cli import dead_letters
+
+    with _broker(shard) as (uri, topology):
+        return asyncio.run(dead_letters.dead_letters(uri, topology))
+
+
+@contextmanager
+def _broker(shard: int | None) -> "Iterator[tuple[str, Topology]]":
+    """Where the dead letters are. A broker that does not answer is one line and exit 2."""
+    from services.cli import dead_letters
+    from services.cli.settings import DeadLetterSettings, given
+    from services.runtime import log
+    from services.runtime.amqp import settlement_topology
+    from services.runtime.run import StartError
+
+    log.configure("dlq", "warning")
+    settings = DeadLetterSettings.load(**given(book_shard=shard))
+    with _clear_start():
+        if not settings.rabbitmq_uri:
+            raise StartError("RABBITMQ_URI is not set: without a broker nothing is set aside")
+        try:
+            yield settings.rabbitmq_uri, settlement_topology(settings.book_shard)
+        except dead_letters.UNREACHABLE as error:
+            raise StartError(f"the broker: {error!r}") from None
+
+
+settle = typer.Typer(no_args_is_help=True, help="What settlement leaves to operators.")
+app.add_typer(settle, name="settle")
+
+
+@settle.command("debts")
+def settle_debts(
+    resolve: Annotated[int | None, typer.Option(help="This debt is over: the account may go on.")] = None,
+    why: Annotated[str, typer.Option(help="How it ended: paid back, written off.")] = "",
+) -> None:
+    """List what accounts owe insurance, which has paid on chain what they could not; or end one of these debts."""
+    from services.cli import debts
+    from services.cli.rebuild import Refusal
+    from services.cli.settings import VerifySettings
+    from services.runtime import log
+    from services.runtime.db import Unavailable
+    from services.runtime.run import StartError
+
+    log.configure("settle", "warning")
+    url = VerifySettings.load().database(debts.SCHEMA)
+    with _clear_start():
+        try:
+            if resolve is not None:
+                asyncio.run(debts.resolve(url, resolve, why))
+            for debt in asyncio.run(debts.listed(url)):
+                sys.stdout.write(debt.line() + "\n")
+        except (debts.NotResolvable, Refusal, Unavailable) as error:
+            raise StartError(str(error)) from None
 
 
 keys = typer.Typer(no_args_is_help=True, help="Ed25519 pairs, and signatures for scripts and grpcurl.")

@@ -7,7 +7,14 @@ from pydantic import Field
 from services.cli.clients import ADMIN, Metadata
 from services.cli.clients import user as open_mode
 from services.order_gateway.volumes import VOLUME_ASSET
-from services.runtime.config import SHARD_MAX, Address, DatabaseSettings, PublicClientSettings, TlsSettings
+from services.runtime.config import (
+    SHARD_MAX,
+    Address,
+    BrokerSettings,
+    DatabaseSettings,
+    PublicClientSettings,
+    TlsSettings,
+)
 from services.runtime.metadata import AUTHORIZATION_KEY
 
 
@@ -36,6 +43,12 @@ class HealthSettings(TlsSettings, PublicClientSettings):
 
 class VerifySettings(DatabaseSettings):
     """Which journal."""
+
+    book_shard: int = Field(default=0, ge=0, le=SHARD_MAX)
+
+
+class DeadLetterSettings(BrokerSettings):
+    """Whose dead letters."""
 
     book_shard: int = Field(default=0, ge=0, le=SHARD_MAX)
 

@@ -25,27 +25,31 @@ from services.settler import service, wire
 from services.settler.alarms import Alarms
 from services.settler.binding import Wanted, bind, connect, is_play, log_blocks_max
 from services.settler.book_session import BookSession
-from services.settler.contract import ChainMisconfigured, Signer, load_abi
+from services.settler.contract import ChainMisconfigured, Signs, load_abi
 from services.settler.faucet import Listings
 from services.settler.inbox import Inbox
+from services.settler.keys import KeySettings
+from services.settler.publications import Published
+from services.settler.reconciler import Reconciler
 from services.settler.sender import Limits, Sender
 from services.settler.store import Store
-from services.settler.wallet import Wallet
+from services.settler.wallet import FeeRules, Wallet
 from services.settler.watcher import Depths, Watcher
 
+WEI_PER_GWEI: Final = 10**9
 SCHEMA: Final = "settler"
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 STOP_SECONDS_MAX: Final = 5.0
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 """As the book's: one of its events can hold very many trades."""
 DEVCHAIN_URL: Final = "http://127.0.0.1:8545"
-DEV_KEY: Final = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
-"""The first key of the mnemonic "test test … junk": funded on every development chain, worthless everywhere."""
 CONFIRMED_BLOCKS: Final = 3
 FINAL_BLOCKS: Final = 12
+RECONCILE_SECONDS: Final = 60.0
+"""How often ledger and chain are compared."""
 
 
-class SettlerSettings(LogSettings, DatabaseSettings, BrokerSettings, TlsSettings, MetricsSettings):
+class SettlerSettings(KeySettings, LogSettings, DatabaseSettings, BrokerSettings, TlsSettings, MetricsSettings):
     """What the settler reads from its environment.
 
     Depths count the blocks that a batch lies under, its own included. Unset, they are 1 on a development chain (chain
@@ -59,17 +63,22 @@ class SettlerSettings(LogSettings, DatabaseSettings, BrokerSettings, TlsSettings
     settler_gateway: int | None = Field(default=None, ge=1, le=127)
     eth_testnet_url: str = Field(default="", repr=False)
     chain_id: int = Field(default=0, ge=0)
-    settlement_private_key: str = Field(default="", repr=False)
     settlement_contract_address: str = ""
     settlement_contract_abi: str = ""
     settlement_start_block: int = Field(default=0, ge=0)
     clearbook_faucet: bool | None = None
     settle_entries_max: int = Field(default=500, ge=1, le=5_000)
     settle_age_ms: int = Field(default=500, ge=0, le=3_600_000)
+    settle_signed: bool = True
+    """Off: signed trades that the chain does not take, because it had no time for them, are netted like all others."""
     settle_confirmed_blocks: int | None = Field(default=None, ge=1)
     settle_final_blocks: int | None = Field(default=None, ge=1)
     settle_poll_ms: int = Field(default=500, ge=10, le=60_000)
+    settle_fee_max_gwei: int = Field(default=500, ge=1)
+    settle_fee_raise_seconds: int = Field(default=30, ge=1, le=3_600)
+    settle_lease_ms: int = Field(default=3_000, ge=50, le=60_000)
     eth_log_blocks_max: int | None = Field(default=None, ge=1)
+    reconcile_seconds: float = Field(default=RECONCILE_SECONDS, gt=0, le=86_400)
 
     @property
     def gateway(self) -> int:
@@ -94,16 +103,12 @@ class SettlerSettings(LogSettings, DatabaseSettings, BrokerSettings, TlsSettings
             abi=abi,
             start_block=self.settlement_start_block,
             faucet=self.faucet,
-            dev_key=self.signer().address == Signer(DEV_KEY).address,
             log_blocks_max=self.eth_log_blocks_max,
         )
 
-    def signer(self) -> Signer:
-        """The key. Raises StartError."""
-        try:
-            return Signer(self.settlement_private_key or DEV_KEY)
-        except ChainMisconfigured as wrong:
-            raise StartError(f"SETTLEMENT_PRIVATE_KEY: {wrong}") from None
+    def fee_rules(self) -> FeeRules:
+        """What the settler may pay for gas."""
+        return FeeRules(self.settle_fee_max_gwei * WEI_PER_GWEI, self.settle_fee_raise_seconds)
 
     def depths(self, chain_id: int) -> Depths:
         """When a batch counts as confirmed and as final."""
@@ -125,27 +130,37 @@ async def main(closing: Closing, settings: SettlerSettings | None = None) -> Non
         await metrics.serve(settings.metrics_port, settings.metrics_host),
         await db.Database.open(url, SCHEMA) as database,
     ):
-        store = await Store.load(database, signer.address)
         server = rpc.Server(
             settings.settler_address, tls=settings.tls(), plaintext_anywhere=settings.clearbook_plaintext_bind
         )
-        server.add(service.add, service.Settler(store), service.NAME)
+        servicer = service.Settler()
+        server.add(service.add, servicer, service.NAME)
         await server.start()
         try:
-            await _work(settings, wanted, signer, store, server, closing)
+            async with closing.guard():
+                store = await Store.load(database, signer.address, settings.settle_lease_ms / 1000)
+                published = await Published.load(store)
+            servicer.open(store, published)
+            await store.lease.during(_work(settings, wanted, signer, store, published, server, closing))
         except Closed:
-            return  # the end came before the chain
+            return  # the end came before the lease, or before the chain
         finally:
             await server.stop(STOP_SECONDS_MAX)
 
 
 async def _work(
-    settings: SettlerSettings, wanted: Wanted, signer: Signer, store: Store, server: rpc.Server, closing: Closing
+    settings: SettlerSettings,
+    wanted: Wanted,
+    signer: Signs,
+    store: Store,
+    published: Published,
+    server: rpc.Server,
+    closing: Closing,
 ) -> None:
     alarms = Alarms()
     chain = await connect(wanted, closing)
     try:
-        wallet = Wallet(chain, signer, store, alarms)
+        wallet = Wallet(chain, signer, store, alarms, settings.fee_rules())
         contract = await bind(wanted, chain, wallet, store, closing)
         async with rpc.connect(
             settings.book_address, settings.tls(), role=Role.BOOK, message_bytes_max=MESSAGE_BYTES_MAX
@@ -154,18 +169,22 @@ async def _work(
             inbox = Inbox(store, alarms, settings.book_shard)
             session = BookSession(stub, store, inbox, alarms, settings.gateway)
             blocks = log_blocks_max(wanted, chain.chain_id)
-            limits = Limits(settings.settle_entries_max, settings.settle_age_ms / 1000, blocks)
+            limits = Limits(
+                settings.settle_entries_max, settings.settle_age_ms / 1000, blocks, signed_apart=settings.settle_signed
+            )
             listings = Listings(contract, store, wallet, faucet=settings.faucet)
             sender = Sender(
                 contract, settings.book_shard, wallet, store, listings, alarms, limits, session.journal_through
             )
             watcher = Watcher(contract, settings.book_shard, store, alarms, settings.depths(chain.chain_id))
+            reconciler = Reconciler(contract, settings.book_shard, store, published, alarms, settings.reconcile_seconds)
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(session.run(closing), name="book session"),
                     group.create_task(_receive(settings, inbox, stub, closing), name="inbox"),
                     group.create_task(sender.run(), name="sender"),
                     group.create_task(watcher.run(), name="watcher"),
+                    group.create_task(reconciler.run(), name="reconciler"),
                     group.create_task(_tell_health(server, alarms), name="health"),
                 ]
                 await closing.wait()

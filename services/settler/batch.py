@@ -6,15 +6,19 @@ whole base units, accounts are ids, tokens are 0x-addresses.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 FEES_ACCOUNT = 1
 """Receives the fees of every trade."""
+INSURANCE_ACCOUNT = 3
+"""Pays for those who cannot."""
 LEGS_MAX = 200
 """Legs that the contract takes in one batch."""
 WITHDRAWALS_MAX = 50
 """Withdrawals, one for each token and address, that the contract takes in one batch."""
+SIGNED_TRADES_MAX = 25
+"""Signed trades that the contract takes in one batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,10 @@ class NewAsset:
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """A trade: base from seller to buyer, quote from buyer to seller, a fee out of what each receives."""
+    """A trade: base from seller to buyer, quote from buyer to seller, a fee out of what each receives.
+
+    `buy_order` and `sell_order` are what their wallets signed (services/signed_orders.py): both, or neither.
+    """
 
     market: str
     trade_id: int
@@ -39,6 +46,13 @@ class Trade:
     quote_amount: int
     buyer_fee: int
     seller_fee: int
+    buy_order: str = ""
+    sell_order: str = ""
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it is settled with both orders' signatures."""
+        return bool(self.buy_order and self.sell_order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,33 +170,52 @@ class _Nets:
             self.legs += (after != 0) - (before != 0)
 
 
+def signed_run(entries: Sequence[Entry], tokens: Mapping[str, str]) -> list[Trade]:
+    """The signed trades that the first entries are, as many as the contract takes; none if the first is something else.
+
+    It ends before an entry whose asset has no token yet.
+    """
+    found: list[Trade] = []
+    for entry in entries[:SIGNED_TRADES_MAX]:
+        body = entry.body
+        if not isinstance(body, Trade) or not body.is_signed or waits_for(body, tokens) is not None:
+            break
+        found.append(body)
+    return found
+
+
 def cut(
     entries: Sequence[Entry],
     tokens: Mapping[str, str],
     *,
     entries_max: int,
+    signed_apart: bool = True,
     legs_max: int = LEGS_MAX,
     withdrawals_max: int = WITHDRAWALS_MAX,
 ) -> Cut | None:
     """The batch that begins with the first entry: as many as fit, from the front.
 
-    It ends before an entry whose asset has no token yet, and before the one that would bring it past a limit.
+    It ends before an entry whose asset has no token yet, before a signed trade, and before the one that would bring it
+    past a limit.
 
     Args:
         entries: contiguous, in order.
         tokens: asset symbol to listed token.
         entries_max: at most so many entries.
+        signed_apart: whether signed trades are settled as such, and not netted like all others.
         legs_max: at most so many legs; at least 6, what one trade can need.
         withdrawals_max: at most so many withdrawals by token and address; at least 1.
 
     Returns:
-        None if there is nothing to cut: no entries, or the first one waits for a token.
+        None if there is nothing to cut: no entries, or the first one waits for a token, or is a signed trade.
     """
     nets = _Nets()
     taken = 0
     for entry in entries[:entries_max]:
         assert entry.settlement_sequence == entries[0].settlement_sequence + taken, "entries are not contiguous"
         if waits_for(entry.body, tokens) is not None:
+            break
+        if signed_apart and isinstance(entry.body, Trade) and entry.body.is_signed:
             break
         nets.add(entry.body)
         if nets.legs > legs_max or nets.withdrawals > withdrawals_max:
@@ -192,11 +225,39 @@ def cut(
     if taken == 0:
         return None
     legs = [Leg(tokens[asset], account, amount) for (asset, account), amount in nets.amounts.items() if amount]
-    legs.sort(key=lambda leg: (int(leg.token, 16), leg.account_id))
+    legs.sort(key=_place)
     released = [Released(tokens[asset], to, amount) for (asset, to), amount in nets.released.items() if amount]
     released.sort(key=lambda each: (int(each.token, 16), int(each.address, 16)))
     last = entries[taken - 1].settlement_sequence
     return Cut(entries[0].settlement_sequence, last, tuple(legs), tuple(released))
+
+
+def insured(cut: Cut, token: str, account_id: int, has: int) -> tuple[Cut, int]:
+    """The batch in which an account pays of a leg what it has, and insurance the rest.
+
+    Args:
+        cut: with a leg of the account in that token.
+        token: which.
+        account_id: not insurance's.
+        has: what the account has on chain, base units: less than the leg takes.
+
+    Returns:
+        The batch, with perhaps one leg more, and how much insurance pays.
+    """
+    assert account_id != INSURANCE_ACCOUNT, "insurance insures others"
+    nets = {(leg.token, leg.account_id): leg.amount for leg in cut.legs}
+    lacks = -nets[token, account_id] - has
+    assert lacks > 0, f"account {account_id} has {has}, which is enough"
+    nets[token, account_id] += lacks
+    nets[token, INSURANCE_ACCOUNT] = nets.get((token, INSURANCE_ACCOUNT), 0) - lacks
+    legs = [Leg(token, account, amount) for (token, account), amount in nets.items() if amount]
+    legs.sort(key=_place)
+    return replace(cut, legs=tuple(legs)), lacks
+
+
+def _place(leg: Leg) -> tuple[int, int]:
+    """Legs ascend by it."""
+    return int(leg.token, 16), leg.account_id
 
 
 def waits_for(body: Body, tokens: Mapping[str, str]) -> str | None:

@@ -18,6 +18,7 @@ from services.settler.contract import (
     WrongAnswer,
 )
 from services.settler.deploy import DeployFailed, ensure_clearbook
+from services.settler.keys import DEV_ADDRESS
 from services.settler.store import Store
 from services.settler.wallet import Wallet
 
@@ -40,7 +41,6 @@ class Wanted:
         abi: the contract's.
         start_block: the contract's first block; 0 to look for it.
         faucet: whether this is a chain for play.
-        dev_key: the key is the well-known one: only a development chain will do.
         log_blocks_max: blocks that one eth_getLogs request may span; None for the chain's usual.
     """
 
@@ -50,7 +50,6 @@ class Wanted:
     abi: Abi
     start_block: int
     faucet: bool
-    dev_key: bool
     log_blocks_max: int | None
 
 
@@ -85,8 +84,8 @@ async def bind(wanted: Wanted, chain: Chain, wallet: Wallet, store: Store, closi
     known = store.meta.get("chain_id")
     if known not in {None, str(chain.chain_id)}:
         raise StartError(f"the node is chain {chain.chain_id}, this settler's database belongs to chain {known}")
-    if wanted.dev_key and not is_play(chain.chain_id):
-        raise StartError(f"SETTLEMENT_PRIVATE_KEY is not set, and chain {chain.chain_id} is not a development chain")
+    if wallet.address == DEV_ADDRESS and not is_play(chain.chain_id):
+        raise StartError(f"no settlement key is set, and chain {chain.chain_id} is not a development chain")
     backoff = Backoff(seconds_max=RETRY_SECONDS_MAX)
     while True:
         try:
@@ -118,7 +117,7 @@ async def _contract(wanted: Wanted, chain: Chain, wallet: Wallet, store: Store) 
     blocks = log_blocks_max(wanted, chain.chain_id)
     contract = await SettlementContract.on(chain, address, wanted.abi, log_blocks_max=blocks)
     if first_time:
-        block = wanted.start_block or await _first_block(contract)
+        block = wanted.start_block or await first_block(contract)
         await store.remember(
             chain_id=chain.chain_id, contract_address=contract.address, start_block=block, searched_block=block - 1
         )
@@ -141,10 +140,10 @@ async def _deploy(wanted: Wanted, chain: Chain, wallet: Wallet) -> str:
 async def _check_role(contract: SettlementContract, address: str) -> None:
     settler = await contract.role("settler")
     if settler != address:
-        raise StartError(f"the contract's settler is {settler}, SETTLEMENT_PRIVATE_KEY is of {address}")
+        raise StartError(f"the contract's settler is {settler}, the settlement key is of {address}")
 
 
-async def _first_block(contract: SettlementContract) -> int:
+async def first_block(contract: SettlementContract) -> int:
     """The block in which the contract was deployed, by bisection.
 
     A node forgets old states: what it cannot tell counts as "not there yet", which is right if the block before the

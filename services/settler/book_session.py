@@ -108,8 +108,21 @@ class BookSession:
             values["deposits_journaled"] = rows.deposit_index
         if rows.claim_index:
             values["claims_journaled"] = rows.claim_index
+        if rows.exit_index:
+            values["exits_journaled"] = rows.exit_index
+        if rows.note_index:
+            values["notes_journaled"] = rows.note_index
+        if rows.debts:
+            await self._store.know_debts(rows.debts)
+        if rows.owners:
+            await self._store.know_owners(rows.owners)  # before the cursor has passed them
+        if rows.deposited or rows.payouts:
+            await self._store.journaled(rows.deposited, rows.payouts)  # likewise
         for index, account in rows.astray:
             why = f"deposit {index} is for account {account}, which nobody has: insurance is credited"
+            self._alarms.once("deposit", why)
+        for index, account in rows.late:
+            why = f"deposit {index} is told after account {account} has left with it: insurance is credited"
             self._alarms.once("deposit", why)
         if values or rows.journal_sequence - self._store.number("journal_sequence") >= CURSOR_EVENTS_MAX:
             values |= {"journal_sequence": rows.journal_sequence, "owed_through": self._inbox.owed_through}
@@ -178,8 +191,30 @@ class BookSession:
         if final > self._store.number("final_journaled"):
             commands.append(wire.final_command(first + len(commands), final))
             _submitted.labels("final").inc()
+        commands += await self._due_notes(first + len(commands))
+        commands += await self._due_exits(first + len(commands))
         commands += await self._due_claims(first + len(commands), final)
         return commands
+
+    async def _due_notes(self, first: int) -> list[Any]:
+        """What has become of debts: after what made them final, and before the exits of who owes."""
+        if self._store.debts:
+            await self._store.note_resolutions()
+        journaled = self._store.number("notes_journaled")
+        if self._store.number("notes_seen") <= journaled:
+            return []
+        notes = await self._store.notes_after(journaled, DEPOSITS_MAX)
+        _submitted.labels("note").inc(len(notes))
+        return [wire.note_command(first + place, each) for place, each in enumerate(notes)]
+
+    async def _due_exits(self, first: int) -> list[Any]:
+        """Requests of exits, and what was taken back."""
+        journaled = self._store.number("exits_journaled")
+        if self._store.number("exits_seen") <= journaled:
+            return []
+        seen = await self._store.exits_after(journaled, DEPOSITS_MAX)
+        _submitted.labels("exit").inc(len(seen))
+        return [wire.exit_command(first + place, each) for place, each in enumerate(seen)]
 
     async def _due_claims(self, first: int, final: int) -> list[Any]:
         """Claims of what the book knows to be final, or hears of just before."""

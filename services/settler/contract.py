@@ -7,6 +7,7 @@ transaction and block hashes are 0x-hex, accounts are 32 bytes.
 Every call can raise :class:`ChainUnavailable` (try again later); nothing here retries a transaction by itself.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Any, Final, Protocol, Self, TypeAlias, cast
 
 from aiohttp import ClientConnectionError, ClientError, ClientResponseError, ClientTimeout
 from eth_abi.abi import decode, encode
@@ -32,21 +33,37 @@ from web3.exceptions import (
     Web3RPCError,
 )
 from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConfiguration
-from web3.types import RPCEndpoint, TxParams
+from web3.types import RPCEndpoint, RPCResponse, TxParams
+
+from services.settler.fees import Fees, offered
 
 DELTAS_MAX: Final = 200
 """Legs that one batch may hold; the contract's own limit."""
 WITHDRAWALS_MAX: Final = 50
 """Withdrawals that one batch may hold; the contract's own limit."""
+LINKS_MAX: Final = 50
+"""Links that one batch may hold; the contract's own limit."""
+VERSION: Final = 3
+"""The contract's version that this settler knows; the first had no `version`."""
 
 LOG_BLOCKS_MAX: Final = 10
 """Blocks that one eth_getLogs request spans unless told otherwise."""
 
 REQUEST_TIMEOUT_SECONDS: Final = 10
+DISCONNECT_SECONDS_MAX: Final = 2
+"""For requests that are under way at the end."""
 TIP_DEFAULT_WEI: Final = 1_000_000_000
 
 NEEDED_FUNCTIONS: Final = {
-    "settle": "settle(uint64,uint64,uint64,(bytes32,address,int256)[],(address,address,uint256)[])",
+    "settle": (
+        "settle(uint64,uint64,uint64,(bytes32,address,int256)[],(address,address,uint256)[],(bytes32,address)[])"
+    ),
+    "settle_signed": (
+        "settle_signed(uint64,uint64,(bytes32,bytes32,uint256,uint256,uint256,uint256,"
+        "(bytes32,uint256,uint256,uint256,uint256,bytes32,uint256,uint256,uint256),"
+        "(bytes32,uint256,uint256,uint256,uint256,bytes32,uint256,uint256,uint256))[],(bytes32,address)[])"
+    ),
+    "VERSION": "VERSION()",
     "settledThrough": "settledThrough(uint64)",
     "batch_hash": "batch_hash(uint64)",
     "balances": "balances(bytes32,address)",
@@ -57,22 +74,39 @@ NEEDED_FUNCTIONS: Final = {
     "claimable": "claimable(address,address)",
     "claim_count": "claim_count()",
     "deposit_count": "deposit_count()",
+    "owner": "owner(bytes32)",
+    "exit_count": "exit_count()",
     "settler": "settler()",
     "admin": "admin()",
     "paused": "paused()",
 }
 DEPOSITED: Final = "Deposited(uint256,bytes32,address,uint256)"
 CLAIMED: Final = "Claimed(uint256,address,address,uint256)"
+EXITED: Final = "Exited(uint256,bytes32,address,address,uint256)"
+EXIT_REQUESTED: Final = "ExitRequested(uint256,bytes32,uint256)"
+EXIT_CANCELED: Final = "ExitCanceled(uint256,bytes32)"
+NEEDED_EVENTS: Final = (DEPOSITED, CLAIMED, EXITED, EXIT_REQUESTED, EXIT_CANCELED)
 DEPOSITED_TOPIC: Final = "0x" + keccak(text=DEPOSITED).hex()
 CLAIMED_TOPIC: Final = "0x" + keccak(text=CLAIMED).hex()
+EXITED_TOPIC: Final = "0x" + keccak(text=EXITED).hex()
+EXIT_REQUESTED_TOPIC: Final = "0x" + keccak(text=EXIT_REQUESTED).hex()
+EXIT_CANCELED_TOPIC: Final = "0x" + keccak(text=EXIT_CANCELED).hex()
 
+_BALANCE_OF: Final = keccak(text="balanceOf(address)")[:4]
 _LEG_REFUSED: Final = keccak(text="LegRefused(bytes32,address)")[:4]
 _NOT_NEXT: Final = keccak(text="NotNext(uint64,uint64)")[:4]
 _REASON: Final = keccak(text="Error(string)")[:4]
 _READS: Final = tuple(method for method in REQUEST_RETRY_ALLOWLIST if method != "eth_sendRawTransaction")
+_LOG_FIELDS: Final = frozenset({"topics", "data", "blockNumber", "blockHash", "transactionHash"})
+_NO_ANSWER: Final = (
+    *(Web3Exception, ClientError, TimeoutError, OSError, ValueError),
+    *(AttributeError, LookupError, TypeError),  # what web3 and we run into when an answer is of another shape
+)
 _ZERO_ADDRESS: Final = "0x" + "00" * 20
 
 Abi: TypeAlias = Sequence[dict[str, Any]]
+SettleLists: TypeAlias = tuple[list[tuple[bytes, str, int]], list[tuple[str, str, int]], list[tuple[bytes, str]]]
+"""Legs, withdrawals and links as settle takes them."""
 Block: TypeAlias = int | str
 """A block number, or "latest", "pending", "safe", "finalized"."""
 
@@ -150,11 +184,28 @@ class Withdrawal:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """The wallet that owns a user's ``account`` (32 bytes) from a batch on, unless it has an owner."""
+
+    account: bytes
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
 class LegRefused:
     """The leg that the contract refuses: ``account`` cannot pay what it owes in ``token``."""
 
     account: bytes
     token: str
+
+    def __str__(self) -> str:
+        """For alarms."""
+        return f"account {self.account_id} cannot pay its leg in token {self.token}"
+
+    @property
+    def account_id(self) -> int:
+        """The account's number."""
+        return int.from_bytes(self.account, "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +223,10 @@ class Deposit:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One Claimed event; ``index`` counts from 1 over the contract's life, ``address`` is lower-case."""
+    """One Claimed or Exited event; ``index`` counts both from 1 over the contract's life, ``address`` is lower-case.
+
+    ``exited`` is the key of the account that left; empty for a claim.
+    """
 
     index: int
     address: str
@@ -180,6 +234,27 @@ class Claim:
     amount: int
     block_number: int
     transaction_hash: str
+    exited: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRequest:
+    """One ExitRequested or ExitCanceled event; ``index`` counts both from 1 over the contract's life."""
+
+    index: int
+    account: bytes
+    canceled: bool
+    block_number: int
+    transaction_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """What some blocks brought: money in, money out, and who is about to take out what is left."""
+
+    deposits: list[Deposit]
+    claims: list[Claim]
+    exits: list[ExitRequest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,19 +270,20 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Fees:
-    """EIP-1559 fees in wei per gas."""
-
-    max_fee_wei: int
-    max_priority_fee_wei: int
-
-
-@dataclass(frozen=True, slots=True)
 class Signed:
     """A signed transaction: store ``raw`` and ``hash`` before sending."""
 
     raw: bytes
     hash: str
+
+
+class Signs(Protocol):
+    """Whoever holds a private key: this process, or a signer elsewhere."""
+
+    address: ChecksumAddress
+
+    async def sign(self, transaction: TxParams) -> Signed:
+        """Signs a transaction of :meth:`Chain.transaction`; raises ChainUnavailable if that cannot be done now."""
 
 
 class Signer:
@@ -225,10 +301,36 @@ class Signer:
         """The address; never the key."""
         return f"Signer({self.address})"
 
-    def sign(self, transaction: TxParams) -> Signed:
+    async def sign(self, transaction: TxParams) -> Signed:
         """Signs a transaction of :meth:`Chain.transaction`. Deterministic: the same input gives the same hash."""
         signed = self._account.sign_transaction(cast("dict[str, Any]", transaction))
         return Signed(bytes(signed.raw_transaction), _hex(signed.hash))
+
+
+class _Provider(AsyncHTTPProvider):
+    """Requests that are never canceled: who is, leaves them to end by themselves, at their time limit at the latest.
+
+    web3 guards all its sessions by one lock of the process, and waits for it in a thread: a request that is canceled
+    just then leaves it locked for ever, and no request of anybody ever goes on.
+    """
+
+    def __init__(self, url: str, retries: ExceptionRetryConfiguration) -> None:
+        timeout = ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
+        super().__init__(url, request_kwargs={"timeout": timeout}, exception_retry_configuration=retries)
+        self._under_way: set[asyncio.Future[RPCResponse]] = set()
+
+    async def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        """See AsyncHTTPProvider."""
+        asked = asyncio.ensure_future(super().make_request(method, params))
+        self._under_way.add(asked)
+        asked.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(asked)
+
+    async def disconnect(self) -> None:
+        """See AsyncHTTPProvider; what is under way may end first."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=DISCONNECT_SECONDS_MAX)
+        await super().disconnect()
 
 
 class Chain:
@@ -248,15 +350,12 @@ class Chain:
             ChainUnavailable: the node does not answer.
             ChainMisconfigured: it is another chain than ``expected_chain_id``.
         """
-        provider = AsyncHTTPProvider(
+        provider = _Provider(
             url,
-            request_kwargs={"timeout": ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)},
-            exception_retry_configuration=ExceptionRetryConfiguration(
-                errors=(ClientConnectionError,), retries=2, method_allowlist=_READS
-            ),
+            ExceptionRetryConfiguration(errors=(ClientConnectionError,), retries=2, method_allowlist=_READS),
         )
         provider.global_ccip_read_enabled = False
-        web3 = AsyncWeb3(provider, middleware=[])
+        web3: AsyncWeb3[AsyncHTTPProvider] = AsyncWeb3(provider, middleware=[])
         try:
             async with _translated("eth_chainId"):
                 chain_id = await web3.eth.chain_id
@@ -278,8 +377,9 @@ class Chain:
 
     async def block_hash(self, number: int) -> str | None:
         """The hash of the canonical block ``number``; None if there is none."""
-        block = await self._request("eth_getBlockByNumber", [hex(number), False])
-        return None if block is None else str(block["hash"])
+        async with _translated("eth_getBlockByNumber"):
+            block = await self._request("eth_getBlockByNumber", [hex(number), False])
+            return None if block is None else str(block["hash"])
 
     async def has_code(self, address: str) -> bool:
         """Whether there is a contract at the address."""
@@ -317,31 +417,31 @@ class Chain:
         try:
             async with _translated("eth_getTransactionReceipt"):
                 found = await self._web3.eth.get_transaction_receipt(cast("HexStr", transaction_hash))
+                created = found.get("contractAddress")
+                return Receipt(
+                    transaction_hash=_hex(found["transactionHash"]),
+                    block_number=int(found["blockNumber"]),
+                    block_hash=_hex(found["blockHash"]),
+                    succeeded=int(found["status"]) == 1,
+                    gas_used=int(found["gasUsed"]),
+                    contract_address=None if created is None else to_checksum_address(created),
+                )
         except TransactionNotFound:
             return None
-        created = found.get("contractAddress")
-        return Receipt(
-            transaction_hash=_hex(found["transactionHash"]),
-            block_number=int(found["blockNumber"]),
-            block_hash=_hex(found["blockHash"]),
-            succeeded=int(found["status"]) == 1,
-            gas_used=int(found["gasUsed"]),
-            contract_address=None if created is None else to_checksum_address(created),
-        )
 
     async def suggest_fees(self, *, cap_wei: int | None = None) -> Fees:
         """Twice the newest base fee plus the node's tip, at most ``cap_wei`` per gas."""
-        block = await self._request("eth_getBlockByNumber", ["latest", False])
-        if block is None or block.get("baseFeePerGas") is None:
-            raise ChainMisconfigured(f"{_host(self.url)} has no base fee: EIP-1559 is required")
+        async with _translated("eth_getBlockByNumber"):
+            block = await self._request("eth_getBlockByNumber", ["latest", False])
+            if block is None or block.get("baseFeePerGas") is None:
+                raise ValueError("no base fee: EIP-1559 is required")
+            base_fee = int(block["baseFeePerGas"], 16)
         try:
-            tip = int(await self._request("eth_maxPriorityFeePerGas", []), 16)
+            async with _translated("eth_maxPriorityFeePerGas"):
+                tip = int(await self._request("eth_maxPriorityFeePerGas", []), 16)
         except _MethodMissing:
             tip = TIP_DEFAULT_WEI
-        most = 2 * int(block["baseFeePerGas"], 16) + tip
-        if cap_wei is not None:
-            most = min(most, cap_wei)
-        return Fees(max_fee_wei=most, max_priority_fee_wei=min(tip, most))
+        return offered(base_fee, tip, cap_wei)
 
     def transaction(self, to: str | None, data: bytes, *, nonce: int, gas: int, fees: Fees) -> TxParams:
         """An EIP-1559 transaction to sign; ``to`` None creates a contract. ``gas`` is the limit."""
@@ -382,7 +482,11 @@ class Chain:
     ) -> list[Any]:
         """One eth_getLogs request, as the node's JSON."""
         query = {"address": address, "topics": topics, "fromBlock": hex(first_block), "toBlock": hex(last_block)}
-        return list(await self._request("eth_getLogs", [query]))
+        async with _translated("eth_getLogs"):
+            found = list(await self._request("eth_getLogs", [query]))
+            if any(not each.keys() >= _LOG_FIELDS for each in found):
+                raise ValueError("a log lacks what logs have")
+            return found
 
     async def _request(self, method: str, params: list[Any]) -> Any:
         async with _translated(method):
@@ -434,8 +538,7 @@ class SettlementContract:
         contract = cls(chain, address, abi, log_blocks_max=log_blocks_max)
         try:
             await contract.settled_through(0)
-            await contract.token_of("")
-            await contract.claim_count()
+            await contract.check_version()
         except (CallReverted, ChainUnavailable) as wrong:
             if isinstance(wrong, ChainUnavailable) and not isinstance(wrong, WrongAnswer):
                 raise
@@ -445,6 +548,18 @@ class SettlementContract:
     async def close(self) -> None:
         """Closes the chain's session."""
         await self.chain.close()
+
+    async def check_version(self) -> None:
+        """Raises ChainMisconfigured, in words for the operator, unless the contract's version is VERSION."""
+        try:
+            found = int(await self._read("VERSION", [], "uint256", "latest"))
+        except (CallReverted, WrongAnswer):
+            found = 1
+        if found != VERSION:
+            raise ChainMisconfigured(
+                f"the contract at {self.address} is of version {found}, this settler needs version {VERSION}:"
+                " begin with an empty journal and `clearbook contract deploy`"
+            )
 
     # Reading
 
@@ -470,13 +585,30 @@ class SettlementContract:
         return bool(await self._read("paused", [], "bool", block))
 
     async def role(self, name: str, block: Block = "latest") -> str:
-        """The address in the role ``"admin"`` or ``"settler"``."""
+        """The address in the role ``"admin"``, ``"settler"`` or ``"pauser"``."""
         return to_checksum_address(await self._read(name, [], "address", block))
+
+    async def delays(self) -> tuple[int, int]:
+        """Seconds from the request of an exit to the exit, and from the proposal of a token to its listing."""
+        exits, listings = [await self._read(name, [], "uint256", "latest") for name in ("EXIT_DELAY", "LISTING_DELAY")]
+        return int(exits), int(listings)
+
+    async def owner(self, account: bytes, block: Block = "latest") -> str | None:
+        """The wallet that owns an account, or None."""
+        found = to_checksum_address(await self._read("owner", [account], "address", block))
+        return None if found == _ZERO_ADDRESS else found
 
     async def claimable(self, address: str, token: str, block: Block = "latest") -> int:
         """What the address can claim, in the token's base units."""
         args = [to_checksum_address(address), to_checksum_address(token)]
         return int(await self._read("claimable", args, "uint256", block))
+
+    async def holding(self, token: str, block: Block = "latest") -> int:
+        """How much of a token the contract itself has, in the token's base units."""
+        answer = await self.chain.call(token, _BALANCE_OF + encode(["address"], [self.address]), block=block)
+        if len(answer) != 32:
+            raise WrongAnswer(f"balanceOf of {token} gave {len(answer)} bytes at block {block}, expected 32")
+        return int.from_bytes(answer, "big")
 
     async def deposit_count(self, block: Block = "latest") -> int:
         """How many deposits there were."""
@@ -486,24 +618,19 @@ class SettlementContract:
         """How many claims there were."""
         return int(await self._read("claim_count", [], "uint256", block))
 
-    async def money_in_and_out(self, from_block: int, to_block: int) -> tuple[list[Deposit], list[Claim]]:
-        """The deposits and claims in the blocks from_block..to_block (both included), each in chain order.
+    async def money_in_and_out(self, from_block: int, to_block: int) -> Money:
+        """What the blocks from_block..to_block (both included) brought, each in chain order.
 
         Asks in steps of ``log_blocks_max`` blocks. The caller gives finalized blocks only if it credits.
         """
-        deposits: list[Deposit] = []
-        claims: list[Claim] = []
+        found = Money([], [], [])
+        topics = [DEPOSITED_TOPIC, CLAIMED_TOPIC, EXITED_TOPIC, EXIT_REQUESTED_TOPIC, EXIT_CANCELED_TOPIC]
         for first in range(from_block, to_block + 1, self._log_blocks_max):
             last = min(first + self._log_blocks_max - 1, to_block)
-            logs = await self.chain.logs(self.address, [[DEPOSITED_TOPIC, CLAIMED_TOPIC]], first, last)
-            for log in logs:
-                if log.get("removed"):
-                    continue
-                if log["topics"][0] == DEPOSITED_TOPIC:
-                    deposits.append(_deposit(log))
-                else:
-                    claims.append(_claim(log))
-        return deposits, claims
+            logs = await self.chain.logs(self.address, [topics], first, last)
+            async with _translated("eth_getLogs"):
+                _sort_out(logs, found)
+        return found
 
     async def _read(self, name: str, args: list[Any], returns: str, block: Block) -> Any:
         answer = await self.chain.call(self.address, self.calldata(name, *args), block=block)
@@ -519,14 +646,20 @@ class SettlementContract:
         return selector + encode(types, args)
 
     def settle_calldata(
-        self, shard: int, first: int, last: int, deltas: Iterable[Delta], withdrawals: Iterable[Withdrawal] = ()
+        self,
+        shard: int,
+        first: int,
+        last: int,
+        deltas: Iterable[Delta],
+        withdrawals: Iterable[Withdrawal] = (),
+        links: Iterable[Link] = (),
     ) -> bytes:
         """The calldata of settle; deltas and withdrawals are put in the contract's order. Deterministic.
 
         Raises:
             ValueError: a leg or withdrawal is given twice, a token does not sum to zero, or there are too many.
         """
-        return self.calldata("settle", shard, first, last, *settle_lists(deltas, withdrawals))
+        return self.calldata("settle", shard, first, last, *settle_lists(deltas, withdrawals, links))
 
     async def simulate(self, calldata: bytes, sender: str, block: Block = "latest") -> LegRefused | None:
         """Runs calldata as ``sender`` without sending it: None if it would pass, else the leg that is refused.
@@ -613,12 +746,15 @@ def sort_withdrawals(withdrawals: Iterable[Withdrawal]) -> list[Withdrawal]:
 
 
 def settle_lists(
-    deltas: Iterable[Delta], withdrawals: Iterable[Withdrawal] = ()
-) -> tuple[list[tuple[bytes, str, int]], list[tuple[str, str, int]]]:
-    """The two lists that settle takes, in its order; raises ValueError if they are no batch."""
+    deltas: Iterable[Delta], withdrawals: Iterable[Withdrawal] = (), links: Iterable[Link] = ()
+) -> SettleLists:
+    """The lists that settle takes, in its order; raises ValueError if they are no batch."""
     out = sort_withdrawals(withdrawals)
     legs = [(d.account, str(to_checksum_address(d.token)), d.amount) for d in sort_deltas(deltas, out)]
-    return legs, [(to_checksum_address(w.token), to_checksum_address(w.to), w.amount) for w in out]
+    owners = [(link.account, str(to_checksum_address(link.owner))) for link in links]
+    if len(owners) > LINKS_MAX:
+        raise ValueError(f"{len(owners)} links, the contract takes {LINKS_MAX}")
+    return legs, [(to_checksum_address(w.token), to_checksum_address(w.to), w.amount) for w in out], owners
 
 
 def chained_hash(
@@ -628,19 +764,24 @@ def chained_hash(
     last: int,
     deltas: Iterable[Delta],
     withdrawals: Iterable[Withdrawal] = (),
+    links: Iterable[Link] = (),
 ) -> bytes:
     """The batch hash that the contract computes; ``previous`` is 32 zero bytes for a shard's first batch."""
-    lists = settle_lists(deltas, withdrawals)
-    inner = keccak(encode(["(bytes32,address,int256)[]", "(address,address,uint256)[]"], lists))
-    return keccak(encode(["bytes32", "uint64", "uint64", "uint64", "bytes32"], [previous, shard, first, last, inner]))
+    types = ["(bytes32,address,int256)[]", "(address,address,uint256)[]", "(bytes32,address)[]"]
+    return chain_hash(previous, shard, first, last, keccak(encode(types, settle_lists(deltas, withdrawals, links))))
+
+
+def chain_hash(previous: bytes, shard: int, first: int, last: int, content: bytes) -> bytes:
+    """The batch hash after a batch whose lists have the hash `content`."""
+    return keccak(encode(["bytes32", "uint64", "uint64", "uint64", "bytes32"], [previous, shard, first, last, content]))
 
 
 def settle_gas_limit(legs: int) -> int:
-    """A gas limit that a batch of so many legs and withdrawals never reaches (bench/gas.py measures both).
+    """A gas limit that a batch of so many legs, withdrawals and links never reaches (bench/gas.py measures them).
 
     Estimating is slow.
     """
-    return 120_000 + 30_000 * legs
+    return 120_000 + 33_000 * legs
 
 
 def check_abi(abi: Abi) -> None:
@@ -651,7 +792,7 @@ def check_abi(abi: Abi) -> None:
     except (AttributeError, KeyError, TypeError) as wrong:
         raise ChainMisconfigured("SETTLEMENT_CONTRACT_ABI is not a contract ABI") from wrong
     missing = [signature for signature in NEEDED_FUNCTIONS.values() if signature not in present]
-    missing += [f"event {event}" for event in (DEPOSITED, CLAIMED) if event not in events]
+    missing += [f"event {event}" for event in NEEDED_EVENTS if event not in events]
     if missing:
         raise ChainMisconfigured(f"the contract's ABI lacks {', '.join(missing)}")
 
@@ -711,6 +852,20 @@ def _type(argument: dict[str, Any]) -> str:
     return f"({','.join(_type(part) for part in argument['components'])}){kind.removeprefix('tuple')}"
 
 
+def _sort_out(logs: list[Any], found: Money) -> None:
+    """Adds what the logs tell, in their order."""
+    for log in logs:
+        if log.get("removed"):
+            continue
+        topic = log["topics"][0]
+        if topic == DEPOSITED_TOPIC:
+            found.deposits.append(_deposit(log))
+        elif topic in {CLAIMED_TOPIC, EXITED_TOPIC}:
+            found.claims.append(_claim(log) if topic == CLAIMED_TOPIC else _exit(log))
+        else:
+            found.exits.append(_exit_request(log))
+
+
 def _deposit(log: dict[str, Any]) -> Deposit:
     _, index, account, token = log["topics"]
     return Deposit(
@@ -731,6 +886,31 @@ def _claim(log: dict[str, Any]) -> Claim:
         address="0x" + address[-40:].lower(),
         token=to_checksum_address("0x" + token[-40:]),
         amount=int(log["data"], 16),
+        block_number=int(log["blockNumber"], 16),
+        transaction_hash=log["transactionHash"],
+    )
+
+
+def _exit(log: dict[str, Any]) -> Claim:
+    _, index, account, token = log["topics"]
+    to, amount = decode(["address", "uint256"], bytes.fromhex(log["data"][2:]))
+    return Claim(
+        index=int(index, 16),
+        address=str(to).lower(),
+        token=to_checksum_address("0x" + token[-40:]),
+        amount=int(amount),
+        block_number=int(log["blockNumber"], 16),
+        transaction_hash=log["transactionHash"],
+        exited=bytes.fromhex(account[2:]),
+    )
+
+
+def _exit_request(log: dict[str, Any]) -> ExitRequest:
+    topic, index, account = log["topics"]
+    return ExitRequest(
+        index=int(index, 16),
+        account=bytes.fromhex(account[2:]),
+        canceled=topic == EXIT_CANCELED_TOPIC,
         block_number=int(log["blockNumber"], 16),
         transaction_hash=log["transactionHash"],
     )
@@ -769,7 +949,7 @@ async def _translated(method: str) -> AsyncIterator[None]:
         raise ChainUnavailable(f"{method}: {message}") from error
     except ClientResponseError as error:  # its own text quotes the URL, which may hold an API key
         raise ChainUnavailable(f"{method}: HTTP {error.status}") from None
-    except (Web3Exception, ClientError, TimeoutError, OSError, ValueError) as error:
+    except _NO_ANSWER as error:
         raise ChainUnavailable(f"{method}: {type(error).__name__}: {error}") from error
 
 

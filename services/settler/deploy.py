@@ -5,7 +5,7 @@ Nothing is remembered here; each step first asks the chain whether it has happen
 =====================  ==============================================================  =============================
 step                   has happened when                                               a crash right after it
 =====================  ==============================================================  =============================
-deploy the contract    the runtime code stands at an address that this key created     found again
+deploy the contract    the runtime code begins what stands where this key created      found again
 deploy a test token    (only its listing counts)                                       an orphan token, without value
 list the token         ``token_of(asset)`` is set                                      seen as listed
 mint the demo funds    ``totalSupply`` of the token is not zero                        seen as minted
@@ -17,6 +17,7 @@ deposit was made: the deposit is made at most once, and its Deposited event is w
 """
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from eth_abi.abi import decode, encode
@@ -31,7 +32,7 @@ from services.settler.contract import (
     Receipt,
     SendOutcome,
     SettlementContract,
-    Signer,
+    Signs,
     artifact,
     asset_key,
 )
@@ -41,8 +42,20 @@ RECEIPT_POLL_SECONDS: Final = 0.1
 FIND_NONCES_MAX: Final = 50
 """How many of a key's first transactions are searched for a contract that it deployed."""
 
-_DEPLOY_GAS: Final = 3_000_000
+_DEPLOY_GAS: Final = 4_000_000
 _CALL_GAS: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """How long a contract makes wait: an owner for the exit that it requested, the admin for the listing of a token."""
+
+    exit_seconds: int
+    listing_seconds: int
+
+
+DELAYS_OF_PLAY: Final = Delays(exit_seconds=3600, listing_seconds=0)
+"""On a development chain: the shortest that the contract takes."""
 
 
 class DeployFailed(Exception):
@@ -63,7 +76,7 @@ class DirectTransact:
     own implementation of :class:`Transact`.
     """
 
-    def __init__(self, chain: Chain, signer: Signer, *, timeout_seconds: int = RECEIPT_TIMEOUT_SECONDS) -> None:
+    def __init__(self, chain: Chain, signer: Signs, *, timeout_seconds: int = RECEIPT_TIMEOUT_SECONDS) -> None:
         self._chain = chain
         self._signer = signer
         self._timeout_seconds = timeout_seconds
@@ -86,7 +99,7 @@ class DirectTransact:
         while (nonce := await self._chain.nonce_of(address, "pending")) != await self._chain.nonce_of(address):  # noqa: ASYNC110
             await asyncio.sleep(RECEIPT_POLL_SECONDS)
         fees = await self._chain.suggest_fees()
-        signed = self._signer.sign(self._chain.transaction(to, data, nonce=nonce, gas=gas, fees=fees))
+        signed = await self._signer.sign(self._chain.transaction(to, data, nonce=nonce, gas=gas, fees=fees))
         sent = False
         while True:
             try:
@@ -109,6 +122,8 @@ async def ensure_clearbook(
     creator: str,
     *,
     settler: str | None = None,
+    pauser: str | None = None,
+    delays: Delays = DELAYS_OF_PLAY,
     address: str | None = None,
     reuse: bool = True,
 ) -> str:
@@ -119,6 +134,8 @@ async def ensure_clearbook(
         transact: sends from ``creator``, who becomes the admin.
         creator: the address that deploys.
         settler: who may settle; ``creator`` if None.
+        pauser: who may pause; ``creator`` if None.
+        delays: the contract's, for ever.
         address: SETTLEMENT_CONTRACT_ADDRESS if it is set: then nothing is deployed.
         reuse: look first for one that ``creator`` deployed earlier (for a chain that outlives its journal: False).
 
@@ -134,7 +151,8 @@ async def ensure_clearbook(
         found = await find_deployed(chain, creator, "Clearbook")
         if found is not None:
             return found
-    return await _create(transact, "Clearbook", encode(["address"], [settler or creator]))
+    roles_and_delays = [settler or creator, pauser or creator, delays.exit_seconds, delays.listing_seconds]
+    return await _create(transact, "Clearbook", encode(["address", "address", "uint256", "uint256"], roles_and_delays))
 
 
 async def find_deployed(chain: Chain, creator: str, contract: str) -> str | None:
@@ -143,7 +161,7 @@ async def find_deployed(chain: Chain, creator: str, contract: str) -> str | None
     nonces = min(await chain.nonce_of(creator), FIND_NONCES_MAX)
     for nonce in reversed(range(nonces)):
         address = created_address(creator, nonce)
-        if await chain.code(address) == runtime:
+        if (await chain.code(address)).startswith(runtime):  # what follows are its immutables
             return address
     return None
 

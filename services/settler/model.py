@@ -60,7 +60,7 @@ class Batch:
         last: of its last.
         calldata: of `settle`; empty if another settler made the batch.
         chained: the contract's batch hash after it.
-        legs: how many, withdrawals among them.
+        legs: how many, withdrawals and links among them; a signed trade counts for LEGS_PER_TRADE of them.
         state: one of BATCHED, SUBMITTED, MINED, CONFIRMED, FINAL.
         transaction_hash: of the newest attempt, or of the one that was mined; empty before SUBMITTED.
         block_number: 0 before MINED.
@@ -148,6 +148,7 @@ class ClaimSeen:
         block_number: where.
         transaction_hash: by which transaction.
         settled_through: what the contract had settled when the claim was seen: the book is told of that first.
+        exit_account: the account that left, and had that amount; 0: a claim.
     """
 
     claim_index: int
@@ -157,3 +158,74 @@ class ClaimSeen:
     block_number: int
     transaction_hash: str
     settled_through: int
+    exit_account: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExitSeen:
+    """An owner's request to leave by the contract, or that it was taken back, final on chain."""
+
+    exit_index: int
+    account: int
+    canceled: bool
+    block_number: int
+    transaction_hash: str
+
+
+class DebtState(IntEnum):
+    """What has become of a debt; the numbers are the journal's."""
+
+    STORED = 0
+    """Not journaled yet."""
+    FROZEN = 1
+    PAID = 2
+    RESOLVED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """What an account lacks for a leg that the contract refuses: base units of an asset, that insurance pays.
+
+    `settlement_sequence` is the last entry of the batch in which it does.
+    """
+
+    account_id: int
+    asset: str
+    amount: int
+    reason: str
+    settlement_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """A shortfall that a stored batch settles against insurance.
+
+    Attributes:
+        debt_id: the number of its first note.
+        batch_id: which batch; 0: the journal alone remembers it.
+        shortfall: whose, and how much.
+        state: the last that was noted of it here.
+    """
+
+    debt_id: int
+    batch_id: int
+    shortfall: Shortfall
+    state: DebtState
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the journal is to be told of a debt; numbered from 1 without gaps."""
+
+    note_index: int
+    debt_id: int
+    state: DebtState
+    shortfall: Shortfall
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The wallet (0x and 40 lower-case hexadecimal digits) that opened an account, and so owns it on chain."""
+
+    account_id: int
+    address: str

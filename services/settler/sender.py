@@ -7,7 +7,7 @@ the one to send. So nothing here can settle twice, and nothing can be skipped.
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,20 +18,18 @@ from services.runtime import log, metrics
 from services.runtime.streams import Backoff
 from services.settler import batch as batches
 from services.settler.alarms import Alarms, Halted
-from services.settler.batch import Cut, Entry
+from services.settler.batch import LEGS_MAX, Entry, Trade
 from services.settler.contract import (
-    CallReverted,
+    LINKS_MAX,
     ChainUnavailable,
-    Delta,
     SettlementContract,
-    Withdrawal,
-    account_key,
-    chained_hash,
     settle_gas_limit,
 )
 from services.settler.deploy import DeployFailed
 from services.settler.faucet import Listings
-from services.settler.model import Batch, NonceState
+from services.settler.model import Batch, NonceState, Owner, Shortfall
+from services.settler.payable import Payable, Payables, TooManyLegs, links_of
+from services.settler.signed import LEGS_PER_TRADE, signed_calldata, signed_chained_hash
 from services.settler.store import Store
 from services.settler.wallet import Wallet
 from services.settler.wire import entry_of_bytes
@@ -57,12 +55,14 @@ logger = log.get("sender")
 class Limits:
     """When a batch is cut: at `entries_max` entries, or when its first entry has waited for `age_seconds`.
 
-    `log_blocks_max`: blocks that one eth_getLogs request may span.
+    `log_blocks_max`: blocks that one eth_getLogs request may span. `signed_apart`: whether trades of signed orders are
+    settled with their signatures, each by itself, and not netted like all others.
     """
 
     entries_max: int
     age_seconds: float
     log_blocks_max: int
+    signed_apart: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,10 @@ class Sender:
         self._alarms = alarms
         self._limits = limits
         self._journal_through = journal_through
+        self._payables = Payables(contract, shard, wallet.address, store)
         self._looks = 0
         self._polls = 0
+        self._doubtful = False
         self._began: tuple[int, float] = (0, 0.0)
 
     async def run(self) -> None:
@@ -114,9 +116,11 @@ class Sender:
                 self._alarms.clear("chain")
                 backoff.reset()
             except Halted as halted:
+                self._doubtful = True
                 self._alarms.raise_("settlement", str(halted))
                 wait = HALT_RETRY_SECONDS
             except (ChainUnavailable, DeployFailed) as error:
+                self._doubtful = True
                 self._alarms.raise_("chain", str(error), halts=False)
                 wait = backoff.next_seconds()
             if wait is None:
@@ -153,6 +157,9 @@ class Sender:
         through = await self._contract.settled_through(self._shard)
         if through < self._store.final_through:
             raise Halted(f"the chain has settled {through}, but {self._store.final_through} was final already")
+        if self._doubtful:
+            await self._wallet.heal()
+            self._doubtful = False
         if self._wallet.busy:
             await self._wallet.settle_others()
         waiting = self._store.waiting()
@@ -172,9 +179,32 @@ class Sender:
     async def _cut(self) -> None:
         entries = [entry_of_bytes(body) for body in await self._store.unbatched(self._limits.entries_max)]
         await self._list(entries)
-        cut = batches.cut(entries, self._store.tokens, entries_max=self._limits.entries_max)
-        assert cut is not None, "the first entry has a token"
-        await self._store_batch(cut)
+        tokens, signed_apart = self._store.tokens, self._limits.signed_apart
+        trades = batches.signed_run(entries, tokens) if signed_apart else []
+        if trades:
+            await self._store_signed(entries[0].settlement_sequence, trades)
+            return
+        owners = await self._store.unlinked(LINKS_MAX)
+        legs_max = LEGS_MAX
+        while True:
+            entries_max = self._limits.entries_max
+            cut = batches.cut(entries, tokens, entries_max=entries_max, legs_max=legs_max, signed_apart=signed_apart)
+            assert cut is not None, "the first entry has a token"
+            try:
+                made = await self._payables.make(cut, owners)
+                break
+            except TooManyLegs as too_many:
+                legs_max -= too_many.more
+        self._tell_of(made)
+        await self._keep(cut.first, cut.last, made.calldata, made.chained, made.size, owners, made.shortfalls)
+
+    def _tell_of(self, made: Payable) -> None:
+        """Tells of what insurance pays. Its debts are numbered after all that the journal knows."""
+        if made.shortfalls and self._journal_through() is None:
+            raise Halted("a leg is refused, and the journal is not read to its end: its debts are not known")
+        for each in made.shortfalls:
+            why = f"account {each.account_id} lacks {each.amount} base units of {each.asset}: insurance pays"
+            self._alarms.once("debt", f"{why} ({each.reason}); the account is frozen")
 
     async def _list(self, entries: list[Entry]) -> None:
         """Sees that assets are listed. What comes before one that is not is settled first."""
@@ -186,27 +216,33 @@ class Sender:
                     raise
                 return
 
-    async def _store_batch(self, cut: Cut) -> None:
-        deltas = [Delta(account_key(leg.account_id), leg.token, leg.amount) for leg in cut.legs]
-        out = [Withdrawal(each.token, each.address, each.amount) for each in cut.withdrawals]
-        calldata = self._contract.settle_calldata(self._shard, cut.first, cut.last, deltas, out)
-        await self._simulate(calldata, cut.first, cut.last)
-        previous = await self._contract.batch_hash(self._shard)
-        chained = chained_hash(previous, self._shard, cut.first, cut.last, deltas, out)
-        legs = len(deltas) + len(out)
-        stored = await self._store.add_batch(cut.first, cut.last, calldata, chained, legs)
+    async def _store_signed(self, first: int, trades: list[Trade]) -> None:
+        """A batch of trades of signed orders; it links their accounts' owners before others."""
+        last, contract = first + len(trades) - 1, self._contract
+        whose = {account for trade in trades for account in (trade.buyer, trade.seller)}
+        owners = await self._store.unlinked(LINKS_MAX, whose)
+        links = links_of(owners)
+        calldata = signed_calldata(contract, self._shard, first, trades, links)
+        refused = await self._payables.refused(calldata, first, last)
+        if refused is not None:
+            raise Halted(f"{refused} in entries {first} to {last}")
+        chained = signed_chained_hash(await contract.batch_hash(self._shard), self._shard, first, trades, links)
+        await self._keep(first, last, calldata, chained, LEGS_PER_TRADE * len(trades) + len(links), owners)
+
+    async def _keep(
+        self,
+        first: int,
+        last: int,
+        calldata: bytes,
+        chained: bytes,
+        legs: int,
+        owners: list[Owner],
+        shortfalls: Sequence[Shortfall] = (),
+    ) -> None:
+        stored = await self._store.add_batch(first, last, calldata, chained, legs, owners, shortfalls)
         _batches.inc()
         _legs.inc(legs)
-        logger.debug("stored", batch=stored.batch_id, first=cut.first, last=cut.last, legs=legs)
-
-    async def _simulate(self, calldata: bytes, first: int, last: int) -> None:
-        try:
-            refused = await self._contract.simulate(calldata, self._wallet.address)
-        except CallReverted as reverted:
-            raise Halted(f"the contract refuses entries {first} to {last}: {reverted}") from None
-        if refused is not None:
-            account = int.from_bytes(refused.account, "big")
-            raise Halted(f"account {account} cannot pay its leg in token {refused.token} in entries {first} to {last}")
+        logger.debug("stored", batch=stored.batch_id, first=first, last=last, legs=legs)
 
     # Sending
 
@@ -249,11 +285,32 @@ class Sender:
 
     async def _send(self, batch: Batch, *, signed: bool) -> float:
         if not signed:
-            await self._simulate(batch.calldata, batch.first, batch.last)
+            refused = await self._payables.refused(batch.calldata, batch.first, batch.last)
+            if refused is not None:
+                why = f"account {refused.account_id} cannot pay its leg in {refused.token}"
+                batch = await self._supersede(batch, why)
             gas = settle_gas_limit(batch.legs)
             await self._wallet.prepare(self._contract.address, batch.calldata, gas, batch_id=batch.batch_id)
         await self._wallet.push()
         return 0 if not signed else self._poll()
+
+    async def _supersede(self, batch: Batch, why: str) -> Batch:
+        """What was stored is refused, and none of its transactions is open: the same entries anew, under the same id.
+
+        The contract settles these entries once, whichever content reaches it.
+        """
+        entries = [entry_of_bytes(body) for body in await self._store.bodies(batch.first, batch.last)]
+        apart = self._limits.signed_apart
+        cut = batches.cut(entries, self._store.tokens, entries_max=len(entries), signed_apart=apart)
+        if cut is None or cut.last != batch.last:
+            raise Halted(f"batch {batch.batch_id}: {why}, and its trades are settled as they were signed or not at all")
+        try:
+            made = await self._payables.make(cut, await self._store.owners_in(batch))
+        except TooManyLegs as too_many:
+            raise Halted(f"batch {batch.batch_id}: {why}, and insurance's legs are {too_many.more} too many") from None
+        self._tell_of(made)
+        self._alarms.once("superseded", f"batch {batch.batch_id} is made anew: {why}")
+        return await self._store.supersede(batch, made.calldata, made.chained, made.size, made.shortfalls, why)
 
     def _watch_slowness(self, batch: Batch) -> None:
         now = asyncio.get_running_loop().time()
@@ -265,6 +322,7 @@ class Sender:
     def _fresh(self) -> float:
         self._looks = self._polls = 0
         self._alarms.clear("slow")
+        self._alarms.clear("fee")
         return 0
 
     def _poll(self) -> float:

@@ -1,4 +1,4 @@
-"""SettlerService: where each trade and transfer stands, and every change of it, replayable by index."""
+"""SettlerService: where each trade and transfer stands, every change of it, replayable by index; reconciliations."""
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -11,13 +11,16 @@ from clearbook.v1 import settlement_service_pb2
 from services.errors import Reason, Rejected
 from services.runtime import metrics
 from services.settler.model import Change, Item
+from services.settler.publications import Published
 from services.settler.store import Store
-from services.settler.wire import settlement_of
+from services.settler.wire import liability_proof_of, reconciliation_of, settlement_of
 
 NAME: Final = "clearbook.internal.v1.SettlerService"
 HEARTBEAT_SECONDS: Final = 5.0
 CHANGES_PER_READ_MAX: Final = 100
 SUBSCRIBERS_MAX: Final = 200
+LIST_MAX: Final = 1_000
+"""Settlements in one answer of ListSettlements."""
 RECENT_CHANGES_MAX: Final = 64
 """Messages kept for the next subscriber that needs the same one."""
 
@@ -32,11 +35,29 @@ _subscribers = metrics.gauge("settler_subscribers", "Open StreamSettlements call
 class Settler(settler_service_pb2_grpc.SettlerServiceServicer):
     """Answers from the store. A subscriber costs a read position; a slow one is cut off by the server's write bound."""
 
-    def __init__(self, store: Store, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
-        self._store = store
+    def __init__(self, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+        self._held: tuple[Store, Published] | None = None
         self._heartbeat_seconds = heartbeat_seconds
         self._open = 0
         self._recent: OrderedDict[int, settler_service_pb2.StreamSettlementsResponse] = OrderedDict()
+
+    def open(self, store: Store, published: Published) -> None:
+        """From here on it answers; before, while another settler has the database, it is UNAVAILABLE."""
+        self._held = store, published
+
+    @property
+    def _store(self) -> Store:
+        return self._opened[0]
+
+    @property
+    def _published(self) -> Published:
+        return self._opened[1]
+
+    @property
+    def _opened(self) -> tuple[Store, Published]:
+        if self._held is None:
+            raise Rejected(Reason.UNAVAILABLE, "this settler waits until another one gives way")
+        return self._held
 
     async def GetSettlement(
         self, request: settler_service_pb2.GetSettlementRequest, context: Context
@@ -46,7 +67,8 @@ class Settler(settler_service_pb2_grpc.SettlerServiceServicer):
         change = None if item is None else await self._store.change_of(item.settlement_sequence)
         if item is None or change is None:
             raise Rejected(Reason.SETTLEMENT_NOT_FOUND)
-        response = settlement_service_pb2.GetSettlementResponse(settlement=settlement_of(item, change))
+        nonce = await self._store.nonce_of(change.transaction_hash)
+        response = settlement_service_pb2.GetSettlementResponse(settlement=settlement_of(item, change, nonce))
         return settler_service_pb2.GetSettlementResponse(response=response)
 
     async def _find(self, request: settlement_service_pb2.GetSettlementRequest) -> Item | None:
@@ -65,6 +87,47 @@ class Settler(settler_service_pb2_grpc.SettlerServiceServicer):
             missing = "trade_id" if request.market else "market"
             raise Rejected(Reason.INVALID_FIELD, f"{missing} is missing", missing)
         return await self._store.item_of_trade(_text(request.market, "market"), _int64(request.trade_id, "trade_id"))
+
+    async def ListSettlements(
+        self, request: settler_service_pb2.ListSettlementsRequest, context: Context
+    ) -> settler_service_pb2.ListSettlementsResponse:
+        """See the proto."""
+        limit = min(request.limit, LIST_MAX)
+        items = await self._store.items_before(_text(request.market, "market"), _int64(request.before, "before"), limit)
+        settlements = []
+        change: Change | None = None
+        nonce: int | None = None
+        for item in items:
+            sequence = item.settlement_sequence
+            if change is None or not change.batch_id or not change.first <= sequence <= change.last:
+                change = await self._store.change_of(sequence)
+                nonce = None if change is None else await self._store.nonce_of(change.transaction_hash)
+            if change is not None:  # else it lies beyond a gap
+                settlements.append(settlement_of(item, change, nonce))
+        return settler_service_pb2.ListSettlementsResponse(settlements=settlements)
+
+    async def GetReconciliation(
+        self, request: settler_service_pb2.GetReconciliationRequest, context: Context
+    ) -> settler_service_pb2.GetReconciliationResponse:
+        """See the proto."""
+        found = await self._published.at(_int64(request.request.index, "index"))
+        if found is None:
+            raise Rejected(Reason.RECONCILIATION_NOT_FOUND)
+        response = settlement_service_pb2.GetReconciliationResponse(reconciliation=reconciliation_of(found))
+        return settler_service_pb2.GetReconciliationResponse(response=response)
+
+    async def GetLiabilityProof(
+        self, request: settler_service_pb2.GetLiabilityProofRequest, context: Context
+    ) -> settler_service_pb2.GetLiabilityProofResponse:
+        """See the proto."""
+        found = self._published.proof(request.account_id)
+        if found is None:
+            raise Rejected(Reason.RECONCILIATION_NOT_FOUND, "nothing was owed to the account at the newest one")
+        reconciliation, proof = found
+        response = settlement_service_pb2.GetLiabilityProofResponse(
+            reconciliation=reconciliation_of(reconciliation), proof=liability_proof_of(proof)
+        )
+        return settler_service_pb2.GetLiabilityProofResponse(response=response)
 
     async def StreamSettlements(
         self, request: settler_service_pb2.StreamSettlementsRequest, context: Context
@@ -104,7 +167,8 @@ class Settler(settler_service_pb2_grpc.SettlerServiceServicer):
         if known := self._recent.get(change.index):
             return known
         items = await self._store.items(change.first, change.last)
-        settlements = [settlement_of(item, change) for item in items]
+        nonce = await self._store.nonce_of(change.transaction_hash)
+        settlements = [settlement_of(item, change, nonce) for item in items]
         response = settlement_service_pb2.StreamSettlementsResponse(index=change.index, settlements=settlements)
         message = settler_service_pb2.StreamSettlementsResponse(response=response)
         self._recent[change.index] = message

@@ -1,14 +1,13 @@
 """What the settler must not forget, and the one place that changes it.
 
 Each method is one durable transaction: a state and its cause together. What the settler decides by is also kept in
-memory, read once at the start; nobody else writes, which every transaction checks (`owner`): of two settlers on one
-database the older one is refused.
+memory, read once at the start; nobody else writes, which every transaction checks (`lease.py`): of two settlers on one
+database one works, and whoever lost the lease is refused.
 """
 
 # ruff: noqa: S608 (what is put into SQL text are column lists of our own)
 
 import asyncio
-import secrets
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from services.runtime import metrics
-from services.runtime.db import Conflict, Database, Statement
+from services.runtime.db import Conflict, Database, Row, Statement, Value
+from services.settler.lease import Lease, Superseded
+from services.settler.liabilities import Credit, Payout
 from services.settler.model import (
     FOLLOWS,
     ON_CHAIN,
@@ -24,10 +25,16 @@ from services.settler.model import (
     Batch,
     Change,
     ClaimSeen,
+    Debt,
+    DebtState,
     DepositSeen,
+    ExitSeen,
     Item,
     Kind,
     NonceState,
+    Note,
+    Owner,
+    Shortfall,
     State,
     Ticket,
 )
@@ -41,30 +48,30 @@ REORG_BLOCKS_MAX: Final = 64
 
 _CHANGE = "idx, first_sequence, last_sequence, state, batch_id, transaction_hash, block_number, time_ns"
 _ITEM = "settlement_sequence, kind, market, trade_id, transfer_id, asset"
-_CLAIM = "claim_index, address, asset, amount, block_number, transaction_hash, settled_through"
+_CLAIM = "claim_index, address, asset, amount, block_number, transaction_hash, settled_through, exit_account"
+_EXIT = "exit_index, account, canceled, block_number, transaction_hash"
 _BATCH = (
     "batch_id, first_sequence, last_sequence, calldata, chained, legs, state,"
     " transaction_hash, block_number, block_hash"
 )
 
+_DEBT = "debt_id, batch_id, account_id, asset, amount, reason, settlement_sequence, state"
+
+_debts = metrics.gauge("settler_open_debts", "Debts to insurance that are not resolved: their accounts are frozen.")
 _received = metrics.gauge("settler_received_through", "Last settlement sequence received without a gap.")
 _mined = metrics.gauge("settler_settled_through", "Last settlement sequence in a block.")
 _final = metrics.gauge("settler_final_through", "Last settlement sequence that is final.")
 _lag = metrics.gauge("settler_lag_entries", "Entries received and not final.")
 
 
-class Superseded(Exception):
-    """Another settler has taken over this database."""
-
-
 class Store:
     """Make it with :meth:`load`. ``news`` is sent after every change; ``address`` is the key that nonces belong to."""
 
-    def __init__(self, db: Database, address: str) -> None:
+    def __init__(self, db: Database, address: str, lease: Lease) -> None:
         """Use :meth:`load`."""
         self._db = db
         self._lock = asyncio.Lock()
-        self._owner = secrets.token_hex(8)
+        self.lease = lease
         self.address = address
         self.news = News()
         self.meta: dict[str, str] = {}
@@ -73,6 +80,8 @@ class Store:
         self.beyond: set[int] = set()
         self.batches: list[Batch] = []
         self.tickets: dict[int, Ticket] = {}
+        self.debts: dict[int, Debt] = {}
+        """Those of which the end is not noted."""
         self.last_index = 0
         self.last_batch_id = 0
         self.last_batched = 0
@@ -83,20 +92,21 @@ class Store:
         self._arrivals: deque[tuple[int, float]] = deque()
 
     @classmethod
-    async def load(cls, db: Database, address: str) -> "Store":
-        """Takes the database over and reads what the settler decides by."""
-        store = cls(db, address)
-        await db.write(
-            [
-                Statement("DELETE FROM meta WHERE name = 'owner'"),
-                Statement("INSERT INTO meta (name, content) VALUES ('owner', $1)", [(store._owner,)]),
-            ]
-        )
+    async def load(cls, db: Database, address: str, lease_seconds: float = 0.0) -> "Store":
+        """Takes the database over and reads what the settler decides by.
+
+        Args:
+            db: the database, migrated.
+            address: of the key whose nonces are meant.
+            lease_seconds: how long another settler must show no sign of life before it is taken from that one.
+        """
+        store = cls(db, address, await Lease.take(db, lease_seconds))
         store.meta = {str(name): str(content) for name, content in await db.fetch("SELECT name, content FROM meta")}
         store.tokens = {str(s): str(t) for s, t in await db.fetch("SELECT symbol, token FROM assets")}
         await store._load_entries()
         await store._load_batches()
         await store._load_tickets()
+        await store._load_debts()
         store._measure()
         return store
 
@@ -128,6 +138,14 @@ class Store:
         self.next_nonce = await self._one(
             "SELECT coalesce(max(nonce) + 1, 0) FROM nonces WHERE address = $1", self.address
         )
+
+    async def _load_debts(self) -> None:
+        noted = "SELECT coalesce(max(n.state), 0) FROM debt_notes n WHERE n.debt_id = d.debt_id"
+        query = f"SELECT {_DEBT}, ({noted}) FROM debts d WHERE state < $1"
+        for row in await self._db.fetch(query, DebtState.RESOLVED):
+            debt = _debt(row, max(int(row[7]), int(row[8])))
+            if debt.state is not DebtState.RESOLVED:
+                self.debts[debt.debt_id] = debt
 
     async def _ticket(self, nonce: int, batch_id: int) -> Ticket:
         attempts = "SELECT transaction_hash, raw FROM attempts WHERE address = $1 AND nonce = $2 ORDER BY time_ns"
@@ -183,12 +201,15 @@ class Store:
 
     async def unbatched(self, entries_max: int) -> list[bytes]:
         """The first entries that are in no batch, in order, contiguous."""
+        return await self.bodies(self.last_batched + 1, min(self.contiguous, self.last_batched + entries_max))
+
+    async def bodies(self, first: int, last: int) -> list[bytes]:
+        """The entries first..last, in order."""
         query = (
-            "SELECT body FROM entries WHERE settlement_sequence > $1 AND settlement_sequence <= $2"
+            "SELECT body FROM entries WHERE settlement_sequence >= $1 AND settlement_sequence <= $2"
             " ORDER BY settlement_sequence"
         )
-        last = min(self.contiguous, self.last_batched + entries_max)
-        return [bytes(body) for (body,) in await self._db.fetch(query, self.last_batched, last)]
+        return [bytes(body) for (body,) in await self._db.fetch(query, first, last)]
 
     async def hashes_of_batch(self, batch_id: int) -> list[str]:
         """The transactions that were ever signed for a batch (0: for anything else), oldest first."""
@@ -208,15 +229,75 @@ class Store:
         """Batches that are on chain and not final, in order."""
         return [batch for batch in self.batches if batch.state in ON_CHAIN]
 
-    async def add_batch(self, first: int, last: int, calldata: bytes, chained: bytes, legs: int) -> Batch:
-        """Keeps a batch, BATCHED, before anything is signed."""
+    async def add_batch(
+        self,
+        first: int,
+        last: int,
+        calldata: bytes,
+        chained: bytes,
+        legs: int,
+        owners: Sequence[Owner] = (),
+        shortfalls: Sequence[Shortfall] = (),
+    ) -> Batch:
+        """Keeps a batch, BATCHED, before anything is signed.
+
+        Args:
+            first: its first entry.
+            last: its last.
+            calldata: of `settle`.
+            chained: the contract's batch hash after it.
+            legs: how many, withdrawals and links among them.
+            owners: whom it links.
+            shortfalls: what insurance pays in it.
+        """
         async with self._lock:
             assert first == self.last_batched + 1 <= last <= self.contiguous, "a batch must follow the last one"
             batch = Batch(self.last_batch_id + 1, first, last, calldata, chained, legs)
-            await self._write([_insert(batch)], self._changes(batch, State.BATCHED))
+            sql = "UPDATE owners SET batch_id = $1 WHERE account_id = $2"
+            links = [Statement(sql, [(batch.batch_id, owner.account_id) for owner in owners])] if owners else []
+            owed = self._owed(batch.batch_id, shortfalls)
+            notes = self._noted([(debt, DebtState.FROZEN) for debt in owed])
+            await self._write(
+                [_insert(batch), *links, *self._debt_rows(owed), *notes], self._changes(batch, State.BATCHED)
+            )
             self._added(batch)
+            self._have_noted(owed)
         self._tell()
         return batch
+
+    async def supersede(
+        self, batch: Batch, calldata: bytes, chained: bytes, legs: int, shortfalls: Sequence[Shortfall], why: str
+    ) -> Batch:
+        """Another content takes a batch's place, under its id: the contract refuses what it was; none is open.
+
+        Entries and links stay the same; what insurance was to pay in the old content, it is not to pay any more.
+        """
+        async with self._lock:
+            assert all(ticket.batch_id != batch.batch_id for ticket in self.tickets.values()), "it may yet be mined"
+            query = "SELECT count(*) FROM superseded WHERE batch_id = $1"
+            revision = 1 + await self._one(query, batch.batch_id)
+            old = (batch.batch_id, revision, batch.calldata, batch.chained, batch.legs, why, time.time_ns())
+            keep = (
+                "INSERT INTO superseded (batch_id, revision, calldata, chained, legs, why, time_ns)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7)"
+            )
+            put = "UPDATE batches SET calldata = $1, chained = $2, legs = $3 WHERE batch_id = $4 AND void = 0"
+            over = self._of_batches([batch], DebtState.RESOLVED)
+            owed = self._owed(batch.batch_id, shortfalls, after=len(over))
+            notes = self._noted([*over, *((debt, DebtState.FROZEN) for debt in owed)])
+            new = Statement(put, [(calldata, chained, legs, batch.batch_id)], expect=1)
+            await self._write([Statement(keep, [old]), new, *self._debt_rows(owed), *notes], [])
+            batch = replace(batch, calldata=calldata, chained=chained, legs=legs)
+            self._replace(batch)
+            self._have_noted([replace(debt, state=state) for debt, state in over])
+            self._have_noted(owed)
+        self._tell()
+        return batch
+
+    async def owners_in(self, batch: Batch) -> list[Owner]:
+        """Whom a batch links, by account."""
+        query = "SELECT account_id, address FROM owners WHERE batch_id = $1 ORDER BY account_id"
+        return [Owner(int(row[0]), str(row[1])) for row in await self._db.fetch(query, batch.batch_id)]
 
     async def add_attempt(self, nonce: int, batch_id: int, transaction_hash: str, raw: bytes) -> Ticket:
         """Keeps a signed transaction before it is sent; its batch, if any, becomes SUBMITTED."""
@@ -232,7 +313,7 @@ class Store:
             statements.append(Statement(attempt, [(transaction_hash, self.address, nonce, raw, time.time_ns())]))
             batch = self._find(batch_id) if batch_id else None
             changes: list[Change] = []
-            if batch is not None:
+            if batch is not None and batch.state in WAITING:
                 batch, more, changes = self._moved(batch, State.SUBMITTED, transaction_hash=transaction_hash)
                 statements.append(more)
             await self._write(statements, changes)
@@ -248,6 +329,21 @@ class Store:
             await self._write([self._closed(ticket.nonce, state)], [])
             self.tickets.pop(ticket.nonce, None)
         self._tell()
+
+    async def reopen(self, nonce: int) -> list[int]:
+        """What was closed from this nonce on is open again, as the chain has not used it up; returns those nonces."""
+        async with self._lock:
+            query = (
+                "SELECT nonce, batch_id FROM nonces WHERE address = $1 AND nonce >= $2 AND state <> $3 ORDER BY nonce"
+            )
+            rows = await self._db.fetch(query, self.address, nonce, NonceState.OPEN)
+            tickets = {int(row[0]): await self._ticket(row[0], row[1]) for row in rows}
+            if tickets:
+                await self._write([self._closed(each, NonceState.OPEN) for each in tickets], [])
+                self.tickets |= tickets
+        if tickets:
+            self._tell()
+        return list(tickets)
 
     async def mined(self, batch: Batch, transaction_hash: str, block_number: int, block_hash: str) -> None:
         """The batch is in a block; its nonce is used up."""
@@ -274,8 +370,10 @@ class Store:
         """The batch is CONFIRMED, or FINAL."""
         async with self._lock:
             moved, statement, changes = self._moved(batch, state)
-            await self._write([statement], changes)
+            paid = self._of_batches([batch], DebtState.PAID) if state is State.FINAL else []
+            await self._write([statement, *self._noted(paid)], changes)
             self._replace(moved)
+            self._have_noted([replace(debt, state=said) for debt, said in paid])
             if state is State.FINAL:
                 assert moved.first == self.final_through + 1, "finality comes in order"
                 self.final_through = moved.last
@@ -324,7 +422,10 @@ class Store:
                 block_hash=block_hash,
             )
             statements = [Statement("UPDATE batches SET void = 1 WHERE batch_id = $1", [(b.batch_id,)]) for b in void]
+            over = self._of_batches(void, DebtState.RESOLVED)
+            statements += self._noted(over)
             await self._write([*statements, _insert(taken)], self._changes(taken, State.MINED))
+            self._have_noted([replace(debt, state=said) for debt, said in over])
             self.batches = [each for each in self.batches if each not in void]
             self._added(taken)
             self.mined_through = last
@@ -390,6 +491,18 @@ class Store:
         )
         return [_item(row) for row in await self._db.fetch(query, first, last)]
 
+    async def items_before(self, market: str, before: int, items_max: int) -> list[Item]:
+        """The newest entries below a settlement sequence; of a market ("": any) its trades below a trade id."""
+        if market:
+            query = f"SELECT {_ITEM} FROM entries WHERE market = $1 AND trade_id < $2 ORDER BY trade_id DESC LIMIT $3"
+            rows = await self._db.fetch(query, market, before, items_max)
+        else:
+            query = (
+                f"SELECT {_ITEM} FROM entries WHERE settlement_sequence < $1 ORDER BY settlement_sequence DESC LIMIT $2"
+            )
+            rows = await self._db.fetch(query, before, items_max)
+        return [_item(row) for row in rows]
+
     async def item_of_trade(self, market: str, trade_id: int) -> Item | None:
         """The entry of a trade."""
         query = f"SELECT {_ITEM} FROM entries WHERE market = $1 AND trade_id = $2"
@@ -418,6 +531,11 @@ class Store:
             rows = await self._db.fetch(matched, State.MATCHED, sequence)
         return next((_change_of(row) for row in rows), None)
 
+    async def nonce_of(self, transaction_hash: str) -> int | None:
+        """The nonce of a transaction of ours; None for anybody else's, and for none."""
+        query = "SELECT nonce FROM attempts WHERE transaction_hash = $1"
+        return next((int(row[0]) for row in await self._db.fetch(query, transaction_hash)), None)
+
     # Everything else that is remembered
 
     async def remember(self, **values: str | int) -> None:
@@ -439,8 +557,15 @@ class Store:
             self.tokens[symbol] = token
         self._tell()
 
-    async def see_money(self, deposits: Iterable[DepositSeen], claims: Iterable[ClaimSeen], through_block: int) -> None:
-        """Keeps final deposits and claims and how far the chain was searched for them."""
+    async def see_money(
+        self,
+        deposits: Iterable[DepositSeen],
+        claims: Iterable[ClaimSeen],
+        exits: Iterable[ExitSeen],
+        through_block: int,
+        block_hash: str,
+    ) -> None:
+        """Keeps final deposits, claims and requests of exits, and through which block they were searched for."""
         async with self._lock:
             rows = [
                 (d.deposit_index, self._db.amount(d.account), d.asset, self._db.amount(d.amount), d.block_number,
@@ -449,24 +574,29 @@ class Store:
             ]  # fmt: skip
             claimed = [
                 (c.claim_index, c.address, c.asset, self._db.amount(c.amount), c.block_number, c.transaction_hash,
-                 c.settled_through)
+                 c.settled_through, c.exit_account)
                 for c in claims
             ]  # fmt: skip
+            leaving = [(e.exit_index, e.account, int(e.canceled), e.block_number, e.transaction_hash) for e in exits]
             sql = (
                 "INSERT INTO deposits (deposit_index, account, asset, amount, block_number, transaction_hash)"
                 " VALUES ($1, $2, $3, $4, $5, $6)"
             )
-            claimed_sql = f"INSERT INTO claims ({_CLAIM}) VALUES ($1, $2, $3, $4, $5, $6, $7)"
+            claimed_sql = f"INSERT INTO claims ({_CLAIM}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+            exits_sql = f"INSERT INTO exits ({_EXIT}) VALUES ($1, $2, $3, $4, $5)"
             statements = [Statement(sql, rows)] if rows else []
             statements += [Statement(claimed_sql, claimed)] if claimed else []
-            values = {"searched_block": through_block}
+            statements += [Statement(exits_sql, leaving)] if leaving else []
+            values: dict[str, int | str] = {"searched_block": through_block, "searched_hash": block_hash}
             if rows:
                 values["deposits_seen"] = max(int(str(row[0])) for row in rows)
             if claimed:
                 values["claims_seen"] = max(row[0] for row in claimed)
+            if leaving:
+                values["exits_seen"] = max(row[0] for row in leaving)
             await self._write([*statements, *_metas(values)], [])
             self.meta |= {name: str(value) for name, value in values.items()}
-        if rows or claimed:
+        if rows or claimed or leaving:
             self._tell()
 
     async def deposits_after(self, index: int, deposits_max: int) -> list[DepositSeen]:
@@ -483,14 +613,164 @@ class Store:
         """The claims that follow an index, contiguous, in order."""
         query = f"SELECT {_CLAIM} FROM claims WHERE claim_index > $1 ORDER BY claim_index LIMIT {int(claims_max)}"
         rows = await self._db.fetch(query, index)
-        found = [ClaimSeen(int(r[0]), str(r[1]), str(r[2]), int(r[3]), int(r[4]), str(r[5]), int(r[6])) for r in rows]
+        found = [ClaimSeen(int(r[0]), str(r[1]), str(r[2]), int(r[3]), int(r[4]), str(r[5]), int(r[6]), int(r[7]))
+                 for r in rows]  # fmt: skip
         return [each for place, each in enumerate(found) if each.claim_index == index + 1 + place]
+
+    async def exits_after(self, index: int, exits_max: int) -> list[ExitSeen]:
+        """The requests of exits, and what was taken back, that follow an index, contiguous, in order."""
+        query = f"SELECT {_EXIT} FROM exits WHERE exit_index > $1 ORDER BY exit_index LIMIT {int(exits_max)}"
+        rows = await self._db.fetch(query, index)
+        found = [ExitSeen(int(r[0]), int(r[1]), bool(r[2]), int(r[3]), str(r[4])) for r in rows]
+        return [each for place, each in enumerate(found) if each.exit_index == index + 1 + place]
+
+    async def journaled(self, deposited: Sequence[Credit], payouts: Sequence[Payout]) -> None:
+        """Keeps what the journal says of deposits, claims and exits. Those that are known stay as they are."""
+        credited = [(c.index, c.account_id, c.asset, self._db.amount(c.amount)) for c in deposited]
+        claims = [(p.index, p.address, p.asset, self._db.amount(p.amount), p.exit_account) for p in payouts]
+        credits_sql = (
+            "INSERT INTO credits (deposit_index, account_id, asset, amount) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT (deposit_index) DO NOTHING"
+        )
+        payouts_sql = (
+            "INSERT INTO payouts (claim_index, address, asset, amount, exit_account) VALUES ($1, $2, $3, $4, $5)"
+            " ON CONFLICT (claim_index) DO NOTHING"
+        )
+        statements = [Statement(credits_sql, credited)] if credited else []
+        await self.commit([*statements, Statement(payouts_sql, claims)] if claims else statements)
+
+    # Owners
+
+    async def know_owners(self, owners: Sequence[Owner]) -> None:
+        """Keeps who owns which account, until a batch links them. Those that are known stay as they are."""
+        sql = (
+            "INSERT INTO owners (account_id, address, batch_id) VALUES ($1, $2, 0) ON CONFLICT (account_id) DO NOTHING"
+        )
+        async with self._lock:
+            await self._write([Statement(sql, [(owner.account_id, owner.address) for owner in owners])], [])
+
+    async def unlinked(self, owners_max: int, first: Iterable[int] = ()) -> list[Owner]:
+        """Owners whom no batch links: those of the accounts `first`, then the others by account."""
+        urgent = ", ".join(map(str, first)) or "0"
+        query = (
+            "SELECT o.account_id, o.address FROM owners o WHERE NOT EXISTS"
+            " (SELECT 1 FROM batches b WHERE b.batch_id = o.batch_id AND b.void = 0)"
+            f" ORDER BY CASE WHEN o.account_id IN ({urgent}) THEN 0 ELSE 1 END, o.account_id LIMIT {int(owners_max)}"
+        )
+        return [Owner(int(row[0]), str(row[1])) for row in await self._db.fetch(query)]
+
+    # What others keep here
+
+    async def fetch(self, query: str, *args: Value) -> list[Row]:
+        """All rows of a query."""
+        return await self._db.fetch(query, *args)
+
+    def amount(self, n: int) -> Value:
+        """An amount as the database takes it."""
+        return self._db.amount(n)
+
+    async def commit(self, statements: Sequence[Statement]) -> None:
+        """One transaction that changes no state of an entry."""
+        async with self._lock:
+            await self._write(statements, [])
+
+    # Debts
+
+    def _owed(self, batch_id: int, shortfalls: Sequence[Shortfall], after: int = 0) -> list[Debt]:
+        """Debts of a batch, FROZEN; `after` so many other notes."""
+        first = self._last_note() + 1 + after
+        return [Debt(first + place, batch_id, each, DebtState.FROZEN) for place, each in enumerate(shortfalls)]
+
+    def _debt_rows(self, debts: Sequence[Debt]) -> list[Statement]:
+        """Debts that the journal does not know yet."""
+        rows = [self._debt_row(replace(debt, state=DebtState.STORED)) for debt in debts]
+        return [Statement(f"INSERT INTO debts ({_DEBT}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", rows)] if rows else []
+
+    def _debt_row(self, debt: Debt) -> tuple[Any, ...]:
+        owes = debt.shortfall
+        amount = self._db.amount(owes.amount)
+        about = (owes.account_id, owes.asset, amount, owes.reason, owes.settlement_sequence)
+        return debt.debt_id, debt.batch_id, *about, int(debt.state)
+
+    def _of_batches(self, gone: Sequence[Batch], state: DebtState) -> list[tuple[Debt, DebtState]]:
+        """What is to be noted of these batches' debts that are not paid."""
+        ids = {batch.batch_id for batch in gone}
+        mine = [debt for debt in self.debts.values() if debt.batch_id in ids and debt.state < DebtState.PAID]
+        return [(debt, state) for debt in mine]
+
+    def _last_note(self) -> int:
+        return max(self.number("notes_seen"), self.number("notes_journaled"))
+
+    def _noted(self, said: Sequence[tuple[Debt, DebtState]]) -> list[Statement]:
+        """The statements that keep notes for the journal, in order. Call `_have_noted` once they are written."""
+        if not said:
+            return []
+        first = self._last_note() + 1
+        rows = [(first + place, debt.debt_id, int(state)) for place, (debt, state) in enumerate(said)]
+        sql = "INSERT INTO debt_notes (note_index, debt_id, state) VALUES ($1, $2, $3)"
+        paid = _paid([debt.debt_id for debt, state in said if state is DebtState.PAID])
+        return [Statement(sql, rows), *paid, *_metas({"notes_seen": rows[-1][0]})]
+
+    async def paid_in(self, first: int, last: int) -> list[Shortfall]:
+        """What insurance has paid by final batches that end with one of these entries."""
+        query = f"SELECT {_DEBT} FROM debts WHERE paid = 1 AND settlement_sequence >= $1 AND settlement_sequence <= $2"
+        return [_shortfall(row) for row in await self._db.fetch(query, first, last)]
+
+    def _have_noted(self, debts: Sequence[Debt]) -> None:
+        if debts:
+            self.meta["notes_seen"] = str(self._last_note() + len(debts))
+        for debt in debts:
+            if debt.state is DebtState.RESOLVED:
+                self.debts.pop(debt.debt_id, None)
+            else:
+                self.debts[debt.debt_id] = debt
+
+    async def notes_after(self, index: int, notes_max: int) -> list[Note]:
+        """The notes that follow an index, contiguous, in order."""
+        query = (
+            "SELECT n.note_index, n.state, d.debt_id, d.batch_id, d.account_id, d.asset, d.amount, d.reason,"
+            " d.settlement_sequence"
+            " FROM debt_notes n JOIN debts d ON d.debt_id = n.debt_id WHERE n.note_index > $1"
+            f" ORDER BY n.note_index LIMIT {int(notes_max)}"
+        )
+        rows = await self._db.fetch(query, index)
+        notes = [Note(int(r[0]), int(r[2]), DebtState(r[1]), _shortfall(r[2:])) for r in rows]
+        return [each for place, each in enumerate(notes) if each.note_index == index + 1 + place]
+
+    async def know_debts(self, debts: Sequence[Debt]) -> None:
+        """Keeps what the journal says of debts, of those too that this database has forgotten."""
+        put = (
+            f"INSERT INTO debts ({_DEBT}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+            " ON CONFLICT (debt_id) DO UPDATE SET state = excluded.state"
+        )
+        async with self._lock:
+            paid = _paid([debt.debt_id for debt in debts if debt.state is DebtState.PAID])
+            await self._write([Statement(put, [self._debt_row(debt) for debt in debts]), *paid], [])
+            for debt in debts:
+                known = self.debts.get(debt.debt_id)
+                if debt.state is DebtState.RESOLVED:
+                    self.debts.pop(debt.debt_id, None)
+                elif known is None or known.state < debt.state:
+                    self.debts[debt.debt_id] = debt if known is None else replace(known, state=debt.state)
+        self._tell()
+
+    async def note_resolutions(self) -> None:
+        """Notes the debts that an operator has resolved since (`clearbook settle debts`)."""
+        query = "SELECT debt_id FROM debts WHERE resolution <> '' AND state = $1"
+        found = [int(row[0]) for row in await self._db.fetch(query, DebtState.PAID)]
+        async with self._lock:
+            over = [(self.debts[each], DebtState.RESOLVED) for each in found if each in self.debts]
+            if not over:
+                return
+            await self._write(self._noted(over), [])
+            self._have_noted([replace(debt, state=state) for debt, state in over])
+        self._tell()
 
     # Writing
 
     async def _write(self, statements: Sequence[Statement], changes: Sequence[Change]) -> None:
-        """One transaction, under the lock, if this settler still owns the database."""
-        mine = Statement("UPDATE meta SET content = $1 WHERE name = 'owner' AND content = $1", [(self._owner,)], 1)
+        """One transaction, under the lock, if this settler still holds the lease."""
+        mine = self.lease.guard
         log = Statement(
             f"INSERT INTO changes ({_CHANGE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             [
@@ -501,8 +781,7 @@ class Store:
         try:
             await self._db.write([mine, *statements, log] if changes else [mine, *statements])
         except Conflict as conflict:
-            owner = (await self._db.fetch("SELECT content FROM meta WHERE name = 'owner'"))[0][0]
-            if owner != self._owner:
+            if await self.lease.lost():
                 raise Superseded("another settler has taken over this database") from None
             raise conflict from None
         if changes:
@@ -516,6 +795,7 @@ class Store:
         _received.set(self.contiguous)
         _mined.set(self.mined_through)
         _final.set(self.final_through)
+        _debts.set(len(self.debts))
         _lag.set(self.contiguous - self.final_through)
 
 
@@ -533,6 +813,20 @@ def _insert(b: Batch) -> Statement:
     row = (b.batch_id, b.first, b.last, b.calldata, b.chained, b.legs, int(b.state), b.transaction_hash,
            b.block_number, b.block_hash)  # fmt: skip
     return Statement(f"INSERT INTO batches ({_BATCH}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", [row])
+
+
+def _debt(row: Sequence[Any], state: int) -> Debt:
+    return Debt(int(row[0]), int(row[1]), _shortfall(row), DebtState(state))
+
+
+def _shortfall(row: Sequence[Any]) -> Shortfall:
+    """Of a row that begins like _DEBT."""
+    return Shortfall(int(row[2]), str(row[3]), int(row[4]), str(row[5]), int(row[6]))
+
+
+def _paid(debt_ids: Sequence[int]) -> list[Statement]:
+    sql = "UPDATE debts SET paid = 1 WHERE debt_id = $1"
+    return [Statement(sql, [(debt_id,) for debt_id in debt_ids])] if debt_ids else []
 
 
 def _nonce(address: str, ticket: Ticket) -> Statement:

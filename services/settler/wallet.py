@@ -1,7 +1,8 @@
 """The settlement key and its nonces: every transaction is signed and stored before it is sent, and sent until mined.
 
 A nonce is never given away twice, and what is open is sent in the order of its nonces: a transaction whose predecessor
-the node does not have would wait for ever.
+the node does not have would wait for ever. What is not mined in time is replaced by a dearer one with the same nonce
+and the same calldata; whichever of a nonce's transactions is mined counts.
 """
 
 import asyncio
@@ -10,22 +11,39 @@ from typing import Final
 
 from services.runtime import log, metrics
 from services.settler.alarms import Alarms
-from services.settler.contract import Chain, ChainUnavailable, Receipt, SendOutcome, SendRefused, Signer
+from services.settler.contract import Chain, ChainUnavailable, Receipt, SendOutcome, SendRefused, Signs
 from services.settler.deploy import DeployFailed
+from services.settler.fees import replacement
 from services.settler.model import NonceState, Ticket
 from services.settler.store import Store
+from services.settler.transactions import fees_of, with_fees
 
 RESEND_SECONDS: Final = 5.0
 POLL_SECONDS_MIN: Final = 0.05
 POLL_SECONDS_MAX: Final = 1.0
 MINED_SECONDS_MAX: Final = 120.0
+EMPTY_GAS: Final = 21_000
 LOST_LOOKS: Final = 5
 """How often a nonce must be seen used up, without a receipt of ours, before it counts as lost."""
 
 _sent = metrics.counter("settler_sent", "Raw transactions sent, by what the node said.", ["outcome"])
+_replaced = metrics.counter("settler_replaced", "Transactions replaced by dearer ones.")
 _gas = metrics.counter("settler_gas_used", "Gas used by our mined transactions.")
 
 logger = log.get("wallet")
+
+
+@dataclass(frozen=True, slots=True)
+class FeeRules:
+    """How far the settler goes.
+
+    Attributes:
+        cap_wei: it offers no more per gas, whatever the chain asks for.
+        raise_seconds: a transaction that is not mined for so long is replaced by a dearer one.
+    """
+
+    cap_wei: int
+    raise_seconds: float
 
 
 @dataclass(slots=True)
@@ -34,14 +52,17 @@ class _Sending:
 
     ticket: Ticket
     sent_at: float | None = None
+    first_sent_at: float = 0.0
     too_low: int = 0
+    underpriced: bool = False
 
 
 class Wallet:
     """Signs, stores, sends. One per process; `prepare` serialises itself."""
 
-    def __init__(self, chain: Chain, signer: Signer, store: Store, alarms: Alarms) -> None:
+    def __init__(self, chain: Chain, signer: Signs, store: Store, alarms: Alarms, rules: FeeRules) -> None:
         self._chain = chain
+        self._rules = rules
         self._signer = signer
         self._store = store
         self._alarms = alarms
@@ -60,9 +81,12 @@ class Wallet:
             if 0 < self._store.next_nonce < pending:
                 self._alarms.once("foreign", f"transactions that are not ours use the key {self.address}")
             nonce = max(self._store.next_nonce, pending)
-            fees = await self._chain.suggest_fees()
-            signed = self._signer.sign(self._chain.transaction(to, data, nonce=nonce, gas=gas, fees=fees))
-            return await self._store.add_attempt(nonce, batch_id, signed.hash, signed.raw)
+            return await self._sign(to, data, gas, nonce, batch_id)
+
+    async def _sign(self, to: str | None, data: bytes, gas: int, nonce: int, batch_id: int) -> Ticket:
+        fees = await self._chain.suggest_fees(cap_wei=self._rules.cap_wei)
+        signed = await self._signer.sign(self._chain.transaction(to, data, nonce=nonce, gas=gas, fees=fees))
+        return await self._store.add_attempt(nonce, batch_id, signed.hash, signed.raw)
 
     async def push(self) -> None:
         """Sends whatever is open and was not sent lately, lowest nonce first.
@@ -71,16 +95,64 @@ class Wallet:
             ChainUnavailable: the node may have taken some of it.
         """
         clock = asyncio.get_running_loop().time
-        for nonce in sorted(self._store.tickets):
+        for place, nonce in enumerate(sorted(self._store.tickets)):
             ticket = self._store.tickets[nonce]
             sending = self._sending.get(nonce)
             if sending is None or sending.ticket is not ticket:
                 sending = self._sending[nonce] = _Sending(ticket)
-            if sending.sent_at is None or clock() - sending.sent_at >= RESEND_SECONDS:
-                await self._send(sending)
-                sending.sent_at = clock()
+            if sending.sent_at is None:
+                sending.first_sent_at = clock()
+            else:
+                if place == 0 and self._is_due(sending) and await self._replace(sending):
+                    continue
+                if clock() - sending.sent_at < RESEND_SECONDS:
+                    continue
+                if place == 0:
+                    await self.heal()
+            await self._send(sending)
+            sending.sent_at = clock()
         for nonce in set(self._sending) - set(self._store.tickets):
             del self._sending[nonce]
+
+    def _is_due(self, sending: _Sending) -> bool:
+        """Whether the transaction that all others wait for is to be replaced by a dearer one."""
+        waited = asyncio.get_running_loop().time() - sending.first_sent_at
+        patience = RESEND_SECONDS if sending.underpriced else self._rules.raise_seconds
+        return not sending.too_low and waited >= patience
+
+    async def _replace(self, sending: _Sending) -> bool:
+        """Signs the same nonce and calldata with higher fees, stores and sends that; False if it would be too dear."""
+        ticket, old = sending.ticket, fees_of(sending.ticket.raw)
+        fees = replacement(old, await self._chain.suggest_fees(), self._rules.cap_wei)
+        if fees is None:
+            why = f"nonce {ticket.nonce} waits at {old.max_fee_wei} wei per gas: {self._rules.cap_wei} is the most"
+            self._alarms.raise_("fee", why, halts=False)
+            return False
+        signed = await self._signer.sign(with_fees(ticket.raw, fees))
+        again = await self._store.add_attempt(ticket.nonce, ticket.batch_id, signed.hash, signed.raw)
+        _replaced.inc()
+        logger.info("replaced", nonce=ticket.nonce, batch=ticket.batch_id, was=old.max_fee_wei, now=fees.max_fee_wei)
+        now = asyncio.get_running_loop().time()
+        dearer = self._sending[ticket.nonce] = _Sending(again, sent_at=now, first_sent_at=now)
+        await self._send(dearer)
+        return True
+
+    async def heal(self) -> None:
+        """Sees that no nonce is missing below those that are open: a node keeps what follows a gap for ever.
+
+        What was closed and is not on chain any more (a reorganisation took it) is open again; a nonce that we never
+        used, as it was somebody else's, is used up by a transaction that does nothing.
+
+        Raises:
+            ChainUnavailable: try again.
+        """
+        mined = await self._chain.nonce_of(self.address)
+        gone = await self._store.reopen(mined)
+        if gone:
+            self._alarms.once("reorg", f"nonces {gone[0]} to {gone[-1]} are not on chain any more and are sent again")
+        for nonce in range(mined, min(self._store.tickets, default=mined)):
+            self._alarms.once("foreign", f"nonce {nonce} was another's and is free again: it is used up")
+            await self._sign(self.address, b"", EMPTY_GAS, nonce, 0)
 
     async def _send(self, sending: _Sending) -> None:
         ticket = sending.ticket
@@ -92,6 +164,7 @@ class Wallet:
             return
         _sent.labels(outcome.value).inc()
         logger.debug("sent", nonce=ticket.nonce, batch=ticket.batch_id, hash=ticket.hashes[-1], outcome=outcome.value)
+        sending.underpriced = outcome is SendOutcome.UNDERPRICED
         if outcome is SendOutcome.NONCE_TOO_LOW:
             sending.too_low += 1
         elif outcome in {SendOutcome.ACCEPTED, SendOutcome.ALREADY_KNOWN}:
@@ -143,6 +216,7 @@ class Wallet:
 
     async def _close(self, ticket: Ticket, receipt: Receipt) -> None:
         self.count_gas(receipt)
+        self._alarms.clear("fee")
         state = NonceState.MINED if receipt.succeeded else NonceState.REVERTED
         await self._store.close_ticket(ticket, state)
 

@@ -11,13 +11,15 @@ from typing import Final
 from services.runtime import log
 from services.runtime.streams import Backoff
 from services.settler.alarms import Alarms, Halted
-from services.settler.contract import ChainUnavailable, Claim, SettlementContract
-from services.settler.model import Batch, ClaimSeen, DepositSeen, State
+from services.settler.contract import ChainUnavailable, Claim, ExitRequest, SettlementContract
+from services.settler.model import Batch, ClaimSeen, DepositSeen, ExitSeen, State
 from services.settler.store import Store
 
 RPC_DELAY_SECONDS_MAX: Final = 10.0
 BLOCKS_PER_STEP_MAX: Final = 1_000
 """Blocks searched for deposits and claims in one step."""
+MISSING_SECONDS_MAX: Final = 10.0
+"""A node that does not know a batch's block may be behind; after so long the block counts as reorganised away."""
 
 logger = log.get("watcher")
 
@@ -45,6 +47,7 @@ class Watcher:
         self._alarms = alarms
         self._depths = depths
         self._assets: dict[str, str] = {}
+        self._missing_since: float | None = None
 
     async def run(self) -> None:
         """Watches for ever; cancel it to end it."""
@@ -87,8 +90,12 @@ class Watcher:
         await self._search(head - self._depths.final_blocks + 1)
 
     async def _follow(self, batch: Batch, head: int) -> bool:
-        """Moves a batch on by its depth; False if those after it need no look."""
-        if await self._chain.block_hash(batch.block_number) != batch.block_hash:
+        """Moves a batch on by its depth; False if it, and so those after it, cannot be judged, or are gone."""
+        found = await self._chain.block_hash(batch.block_number)
+        if found is None and self._is_behind():
+            return False
+        self._missing_since = None
+        if found != batch.block_hash:
             await self._reorganised(batch)
             return False
         depth = head - batch.block_number + 1
@@ -96,8 +103,14 @@ class Watcher:
             batch = await self._store.deeper(batch, State.CONFIRMED)
         if batch.state is State.CONFIRMED and depth >= self._depths.final_blocks:
             await self._store.deeper(batch, State.FINAL)
-            return True
-        return batch.state is State.CONFIRMED
+        return True
+
+    def _is_behind(self) -> bool:
+        """Whether a block that the node does not know may yet come; else the chain has become shorter."""
+        now = asyncio.get_running_loop().time()
+        if self._missing_since is None:
+            self._missing_since = now
+        return now - self._missing_since < MISSING_SECONDS_MAX
 
     async def _reorganised(self, batch: Batch) -> None:
         """The batch's block is not on the chain any more, so neither are those of the batches after it."""
@@ -110,6 +123,7 @@ class Watcher:
 
     async def _search(self, final: int) -> None:
         searched = self._store.number("searched_block")
+        await self._check_final(searched)
         if final < searched:
             if final + self._depths.final_blocks - 1 < searched:
                 raise Halted(f"the chain is behind block {searched}, which was final")
@@ -117,7 +131,7 @@ class Watcher:
         last = min(final, searched + BLOCKS_PER_STEP_MAX)
         if last <= searched:
             return
-        deposits, claims = await self._contract.money_in_and_out(searched + 1, last)
+        money = await self._contract.money_in_and_out(searched + 1, last)
         seen = [
             DepositSeen(
                 deposit_index=each.index,
@@ -127,9 +141,28 @@ class Watcher:
                 block_number=each.block_number,
                 transaction_hash=each.transaction_hash,
             )
-            for each in deposits
+            for each in money.deposits
         ]
-        await self._store.see_money(seen, await self._seen(claims), last)
+        block_hash = await self._chain.block_hash(last)
+        if block_hash is None:
+            raise ChainUnavailable(f"the node does not know block {last}")
+        await self._store.see_money(seen, await self._seen(money.claims), _exits_seen(money.exits), last, block_hash)
+        for asked in money.exits:
+            said = "stays after all" if asked.canceled else "leaves by the contract, and is frozen"
+            self._alarms.once("exit", f"account {int.from_bytes(asked.account, 'big')} {said}")
+
+    async def _check_final(self, searched: int) -> None:
+        """What was final stays: the block up to which money was told to the book is still that block.
+
+        Raises:
+            Halted: it is another one. What was told may not be on the chain any more.
+        """
+        known = self._store.meta.get("searched_hash")
+        if known is None or self._depths.final_blocks == 1:  # a development chain makes its blocks anew when it starts
+            return
+        found = await self._chain.block_hash(searched)
+        if found not in {known, None}:  # None: the node is behind
+            raise Halted(f"block {searched}, which was final, was reorganised away: it was {known}, it is {found}")
 
     async def _seen(self, claims: list[Claim]) -> list[ClaimSeen]:
         """Claims with what was settled by now: at least what they claim, which the book must know to be final first."""
@@ -145,6 +178,7 @@ class Watcher:
                 block_number=each.block_number,
                 transaction_hash=each.transaction_hash,
                 settled_through=through,
+                exit_account=int.from_bytes(each.exited, "big"),
             )
             for each in claims
         ]
@@ -155,3 +189,12 @@ class Watcher:
             answer = await self._chain.call(self._contract.address, self._contract.calldata("asset_of", token))
             self._assets[token] = answer.rstrip(b"\0").decode("ascii")
         return self._assets[token]
+
+
+def _exits_seen(exits: list[ExitRequest]) -> list[ExitSeen]:
+    return [
+        ExitSeen(
+            each.index, int.from_bytes(each.account, "big"), each.canceled, each.block_number, each.transaction_hash
+        )
+        for each in exits
+    ]

@@ -7,13 +7,30 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 from clearbook.internal.v1 import journal_pb2, matching_service_pb2, matching_service_pb2_grpc, settlement_pb2
-from clearbook.v1 import settlement_service_pb2
+from clearbook.v1 import reconciliation_pb2, settlement_service_pb2
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services import journal_orders
 from services.command_ids import gateway_of
 from services.settler.batch import Body, Entry, NewAsset, Trade, Transfer, Withdrawal
-from services.settler.model import Change, ClaimSeen, DepositSeen, Item, Kind
+from services.settler.liabilities import Credit, Payout
+from services.settler.merkle_sums import Proof
+from services.settler.model import (
+    Change,
+    ClaimSeen,
+    Debt,
+    DebtState,
+    DepositSeen,
+    ExitSeen,
+    Item,
+    Kind,
+    Note,
+    Owner,
+    Shortfall,
+)
+from services.settler.reconciliation import Reconciliation
+from services.signed_orders import of_text
 
 if TYPE_CHECKING:
     from clearbook.internal.v1.matching_service_pb2_grpc import MatchingServiceAsyncStub
@@ -133,7 +150,19 @@ def _trade(trade: settlement_pb2.SettlementTrade) -> Trade:
         quote_amount=_amount(trade.quote_amount),
         buyer_fee=_amount(trade.buyer_fee),
         seller_fee=_amount(trade.seller_fee),
+        buy_order=_signed(trade.buy_order),
+        sell_order=_signed(trade.sell_order),
     )
+
+
+def _signed(text: str) -> str:
+    """An order as its wallet signed it; an empty string is none."""
+    try:
+        if text:
+            of_text(text)
+    except ValueError as error:
+        raise Malformed(f"not a signed order: {error}") from None
+    return text
 
 
 def _transfer(transfer: settlement_pb2.SettlementTransfer) -> Transfer:
@@ -208,6 +237,13 @@ class Folded:
         deposit_index: the last DepositFinal that the book took; 0 if none.
         claim_index: the last ClaimFinal that the book took; 0 if none.
         astray: (deposit index, account) of deposits for accounts that nobody has: insurance was credited.
+        exit_index: the last ExitRequestFinal that the book took; 0 if none.
+        late: (deposit index, account) of deposits told after the account had left: insurance is credited.
+        note_index: the last note of a debt that the book took; 0 if none.
+        debts: what it took of debts, in order.
+        owners: of accounts that wallets opened for themselves: these are named by the wallet.
+        deposited: deposits, as the journal has them.
+        payouts: claims and exits, as the journal has them.
         outcomes: (command id, why refused or "") of this gateway's commands.
     """
 
@@ -219,13 +255,22 @@ class Folded:
     outcomes: tuple[tuple[int, str], ...]
     claim_index: int = 0
     astray: tuple[tuple[int, int], ...] = ()
+    exit_index: int = 0
+    owners: tuple[Owner, ...] = ()
+    deposited: tuple[Credit, ...] = ()
+    payouts: tuple[Payout, ...] = ()
+    late: tuple[tuple[int, int], ...] = ()
+    note_index: int = 0
+    debts: tuple[Debt, ...] = ()
 
 
 def folded(response: matching_service_pb2.StreamEventsResponse, gateway: int) -> Folded:
     """Reads what concerns the settler out of committed rows."""
-    settlement = final = deposit = claim = 0
-    outcomes, astray = [], []
-    for event in journal_pb2.EventBatch.FromString(response.events).events:
+    settlement = final = deposit = claim = leaving = noted = 0
+    outcomes, astray, owners, late, debts = [], [], [], [], []
+    deposited, payouts = list[Credit](), list[Payout]()
+    batch = journal_orders.others(response.events) if journal_orders.BY_HAND else response.events
+    for event in journal_pb2.EventBatch.FromString(batch).events:
         kind = event.WhichOneof("kind")
         if kind == "order_placed":
             trades = event.order_placed.trades
@@ -245,11 +290,22 @@ def folded(response: matching_service_pb2.StreamEventsResponse, gateway: int) ->
             settlement = event.withdrawal_approved.settlement_sequence
         elif kind == "deposited":
             deposit = event.deposited.deposit.deposit_index
+            deposited.append(_credit(event.deposited.deposit))
             if event.deposited.settlement_sequence:
                 settlement = event.deposited.settlement_sequence
                 astray.append((deposit, event.deposited.deposit.account_id))
+            elif event.deposited.credited_account_id:
+                late.append((deposit, event.deposited.deposit.account_id))
         elif kind == "claimed":
             claim = event.claimed.claim.claim_index
+            payouts.append(_payout(event.claimed.claim))
+        elif kind == "exit_requested":
+            leaving = event.exit_requested.request.exit_index
+        elif kind == "debt_noted":
+            noted = event.debt_noted.note.note_index
+            debts.append(_debt(event.debt_noted.note))
+        elif kind == "account_opened" and _is_wallet(event.account_opened.name):
+            owners.append(Owner(event.account_opened.account_id, event.account_opened.name))
         if gateway_of(event.command_id) == gateway:
             outcomes.append((event.command_id, event.refused.reason if kind == "refused" else ""))
     return Folded(
@@ -261,7 +317,31 @@ def folded(response: matching_service_pb2.StreamEventsResponse, gateway: int) ->
         tuple(outcomes),
         claim,
         tuple(astray),
+        leaving,
+        tuple(owners),
+        tuple(deposited),
+        tuple(payouts),
+        tuple(late),
+        noted,
+        tuple(debts),
     )
+
+
+def _credit(deposit: journal_pb2.DepositFinal) -> Credit:
+    return Credit(deposit.deposit_index, deposit.account_id, deposit.asset, int(deposit.amount))
+
+
+def _payout(claim: journal_pb2.ClaimFinal) -> Payout:
+    return Payout(claim.claim_index, claim.address, claim.asset, int(claim.amount), claim.exit_account_id)
+
+
+def _debt(note: journal_pb2.NoteDebt) -> Debt:
+    owes = Shortfall(note.account_id, note.asset, int(note.amount), note.reason, note.settlement_sequence)
+    return Debt(note.debt_id, 0, owes, DebtState(note.state))
+
+
+def _is_wallet(name: str) -> bool:
+    return _ADDRESS.fullmatch(name) is not None and int(name, 16) != 0
 
 
 def session_request(gateway: int) -> matching_service_pb2.OpenSessionRequest:
@@ -300,6 +380,38 @@ def claim_command(number: int, seen: ClaimSeen) -> journal_pb2.Command:
             asset=seen.asset,
             amount=str(seen.amount),
             transaction_hash=seen.transaction_hash,
+            exit_account_id=seen.exit_account,
+        ),
+    )
+
+
+def exit_command(number: int, seen: ExitSeen) -> journal_pb2.Command:
+    """An ExitRequestFinal."""
+    return journal_pb2.Command(
+        command_id=number,
+        exit_request_final=journal_pb2.ExitRequestFinal(
+            exit_index=seen.exit_index,
+            account_id=seen.account,
+            canceled=seen.canceled,
+            transaction_hash=seen.transaction_hash,
+        ),
+    )
+
+
+def note_command(number: int, note: Note) -> journal_pb2.Command:
+    """A NoteDebt."""
+    owes = note.shortfall
+    return journal_pb2.Command(
+        command_id=number,
+        note_debt=journal_pb2.NoteDebt(
+            note_index=note.note_index,
+            debt_id=note.debt_id,
+            state=journal_pb2.DebtState.ValueType(note.state),
+            account_id=owes.account_id,
+            asset=owes.asset,
+            amount=str(owes.amount),
+            reason=owes.reason,
+            settlement_sequence=owes.settlement_sequence,
         ),
     )
 
@@ -319,8 +431,8 @@ def submit_request(commands: Sequence[journal_pb2.Command]) -> matching_service_
 # States
 
 
-def settlement_of(item: Item, change: Change) -> settlement_service_pb2.Settlement:
-    """An entry's settlement as it was at a change."""
+def settlement_of(item: Item, change: Change, nonce: int | None) -> settlement_service_pb2.Settlement:
+    """An entry's settlement as it was at a change. `nonce`: of the change's transaction, if it is ours."""
     when = Timestamp()
     when.FromNanoseconds(change.time_ns)
     return settlement_service_pb2.Settlement(
@@ -335,4 +447,51 @@ def settlement_of(item: Item, change: Change) -> settlement_service_pb2.Settleme
         transaction_hash=change.transaction_hash,
         block_number=change.block_number,
         event_time=when,
+        nonce=nonce,
+    )
+
+
+# Reconciliations
+
+
+def reconciliation_of(found: Reconciliation) -> reconciliation_pb2.Reconciliation:
+    """A reconciliation as it is published."""
+    when = Timestamp()
+    when.FromNanoseconds(found.time_ns)
+    return reconciliation_pb2.Reconciliation(
+        index=found.index,
+        previous=found.previous.hex(),
+        digest=found.digest.hex(),
+        chain_id=found.chain_id,
+        contract=found.contract,
+        shard=found.shard,
+        block_number=found.block_number,
+        block_hash=found.block_hash,
+        settlement_sequence=found.through.entries,
+        deposit_index=found.through.deposits,
+        claim_index=found.through.claims,
+        leaves=found.leaves,
+        root=found.root.hex(),
+        reserves=[
+            reconciliation_pb2.Reserve(
+                asset=each.asset, token=each.token, liabilities=str(each.liabilities), reserves=str(each.reserves)
+            )
+            for each in found.reserves
+        ],
+        time_ns=found.time_ns,
+        event_time=when,
+    )
+
+
+def liability_proof_of(proof: Proof) -> reconciliation_pb2.LiabilityProof:
+    """A proof as its owner is given it."""
+    return reconciliation_pb2.LiabilityProof(
+        holder=proof.leaf.holder,
+        salt=proof.leaf.salt.hex(),
+        amounts=[str(amount) for amount in proof.leaf.amounts],
+        leaf_index=proof.place,
+        path=[
+            reconciliation_pb2.ProofNode(digest=node.digest.hex(), sums=[str(amount) for amount in node.sums])
+            for node in proof.path
+        ],
     )
