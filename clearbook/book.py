@@ -69,6 +69,7 @@ class Followed(ABC):
         sequence: of the last change applied.
         incarnation: of the journal that it belongs to; "" before the first snapshot or heartbeat.
         lagged: whether the last snapshot came because we had been too slow.
+        state: whether the market takes orders; MARKET_STATE_UNSPECIFIED before the first snapshot or heartbeat.
     """
 
     def __init__(self) -> None:
@@ -76,6 +77,7 @@ class Followed(ABC):
         self.sequence = 0
         self.incarnation = ""
         self.lagged = False
+        self.state: book_pb.MarketState.ValueType = book_pb.MARKET_STATE_UNSPECIFIED
 
     def apply(self, message: book_pb.StreamOrderBookResponse) -> bool:
         """Takes the next message; returns whether the book changed.
@@ -87,6 +89,7 @@ class Followed(ABC):
             case "snapshot":
                 self._replace(message.snapshot)
                 self.incarnation, self.lagged = message.snapshot.incarnation, message.snapshot.lagged
+                self.state = message.snapshot.state
                 self._reached(message.snapshot)
             case "delta":
                 previous = message.delta.previous_sequence
@@ -97,7 +100,7 @@ class Followed(ABC):
             case "heartbeat":
                 if message.heartbeat.sequence != self.sequence:
                     raise OutOfStep(f"the book is at {message.heartbeat.sequence}, we have {self.sequence}")
-                self.incarnation = message.heartbeat.incarnation
+                self.incarnation, self.state = message.heartbeat.incarnation, message.heartbeat.state
                 return False
             case _:
                 return False  # a kind of message that is younger than this client

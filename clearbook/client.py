@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import grpc
+from clearbook.v1 import admin_service_pb2 as admin_pb
+from clearbook.v1 import admin_service_pb2_grpc as admin_grpc
 from clearbook.v1 import book_service_pb2 as book_pb
 from clearbook.v1 import book_service_pb2_grpc as book_grpc
 from clearbook.v1 import order_service_pb2 as order_pb
@@ -74,6 +76,7 @@ class Client:
         self._channels = tuple(_channel(address, root_certificates, server_name) for address in addresses)
         who = credential or (Bearer(token) if token else User(user))
         self._orders = order_grpc.OrderServiceStub(with_credential(self._channels[0], who))
+        self._admin = admin_grpc.AdminServiceStub(with_credential(self._channels[0], who))
         self._books = book_grpc.BookServiceStub(self._channels[1])
 
     async def __aenter__(self) -> Self:
@@ -197,6 +200,22 @@ class Client:
         """
         return self._orders.Trade()
 
+    async def set_reference_price(self, market: str, price: str, source: str, *, observed_ns: int) -> None:
+        """Says what a market's price is elsewhere; it takes the scope REFERENCE_PRICE or ADMIN.
+
+        Args:
+            market: for example BTC-USD.
+            price: a multiple of the tick size.
+            source: where it is that, 1 to 64 printable ASCII characters.
+            observed_ns: when it was seen there, nanoseconds since 1970.
+
+        Raises:
+            grpc.aio.AioRpcError: refused; or away for longer than CALL_SECONDS_MAX.
+        """
+        request = admin_pb.SetReferencePriceRequest(market=market, price=price, source=source)
+        request.observed_time.FromNanoseconds(observed_ns)
+        await _insist(lambda seconds: self._admin.SetReferencePrice(request, timeout=seconds))
+
     async def markets(self) -> dict[str, book_pb.Market]:
         """All markets, by name."""
         request = book_pb.ListMarketsRequest()
@@ -239,7 +258,8 @@ class Client:
     async def follow_book(self, market: str, depth: int = 0) -> AsyncGenerator[LocalBook, None]:
         """Yields the market's book, the same object, after its first snapshot and after every change. Ends never.
 
-        When the connection is lost it goes on where it was; when anything does not fit, from a snapshot.
+        A change is one of the market's state, too: `book.state`. When the connection is lost it goes on where it was;
+        when anything does not fit, from a snapshot.
 
         Args:
             market: for example BTC-USD.
@@ -294,13 +314,14 @@ class Client:
     async def _follow_local(
         self, book: Followed, market: str, depth: int, detail: book_pb.BookDetail.ValueType, *, resumes: bool
     ) -> AsyncGenerator[None, None]:
-        """Yields whenever the book has changed."""
+        """Yields whenever the book has changed, or the market's state."""
         request = book_pb.StreamOrderBookRequest(market=market, depth=depth, detail=detail)
         while True:
             try:
                 async with aclosing(reconnected(lambda: self._books.StreamOrderBook(request))) as messages:
                     async for message in messages:
-                        if book.apply(message):
+                        state = book.state
+                        if book.apply(message) or book.state != state:
                             yield
                         if resumes:
                             request.resume_from_sequence, request.incarnation = book.sequence, book.incarnation

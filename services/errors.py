@@ -37,6 +37,10 @@ class Reason(Enum):
     QUANTITY_TOO_SMALL = Kind("INVALID_ARGUMENT", 422, "the quantity is below the market's minimum")
     QUANTITY_TOO_LARGE = Kind("INVALID_ARGUMENT", 422, "the quantity is above the market's maximum")
     NOTIONAL_TOO_LARGE = Kind("INVALID_ARGUMENT", 422, "price x quantity is above the market's maximum")
+    SIGNATURE_REQUIRED = Kind(
+        "INVALID_ARGUMENT", 422, "the market takes orders as wallets have signed them, and no others"
+    )
+    INVALID_SIGNATURE = Kind("INVALID_ARGUMENT", 422, "the order's signature is not one that the chain would take")
     MALFORMED_REQUEST = Kind("INVALID_ARGUMENT", 400, "the request cannot be read")
     UNSUPPORTED_MEDIA_TYPE = Kind("INVALID_ARGUMENT", 415, "the body must be application/json")
     UNAUTHENTICATED = Kind("UNAUTHENTICATED", 401, "no valid credential")
@@ -49,6 +53,7 @@ class Reason(Enum):
     ACCOUNT_NOT_FOUND = Kind("NOT_FOUND", 404, "no such account")
     WITHDRAWAL_NOT_FOUND = Kind("NOT_FOUND", 404, "no such withdrawal that waits")
     SETTLEMENT_NOT_FOUND = Kind("NOT_FOUND", 404, "no such settlement")
+    RECONCILIATION_NOT_FOUND = Kind("NOT_FOUND", 404, "no such reconciliation of ledger and chain")
     ROUTE_NOT_FOUND = Kind("NOT_FOUND", 404, "no such route")
     METHOD_NOT_ALLOWED = Kind("UNIMPLEMENTED", 405, "the route does not take this method")
     KEY_NOT_FOUND = Kind("NOT_FOUND", 404, "no such key of this account")
@@ -66,9 +71,12 @@ class Reason(Enum):
     MARKET_HALTED = Kind("FAILED_PRECONDITION", 422, "the market takes cancels only")
     MARKET_CLOSED = Kind("FAILED_PRECONDITION", 422, "the market is closed")
     MARKET_IN_AUCTION = Kind("FAILED_PRECONDITION", 422, "the market collects orders that can rest, for its auction")
-    PRICE_OUT_OF_BAND = Kind("FAILED_PRECONDITION", 422, "the price is too far from the last trade's")
+    PRICE_OUT_OF_BAND = Kind(
+        "FAILED_PRECONDITION", 422, "the price is too far from the reference price or the last trade's"
+    )
     INVALID_MARKET = Kind("FAILED_PRECONDITION", 422, "the market's steps do not fit its assets' decimals")
     NO_SECRETS_KEY = Kind("FAILED_PRECONDITION", 422, "no HMAC keys here: CLEARBOOK_SECRETS_KEY is not set")
+    REFERENCE_OUTDATED = Kind("FAILED_PRECONDITION", 422, "the price is too old, or a later one is known")
     OUT_OF_SEQUENCE = Kind("FAILED_PRECONDITION", 409, "it was taken already or comes too early")
     TOO_MANY_OPEN_ORDERS = Kind("RESOURCE_EXHAUSTED", 429, "too many open orders")
     TOO_MANY_TRAILING_STOPS = Kind("RESOURCE_EXHAUSTED", 429, "too many trailing stops wait in the market")

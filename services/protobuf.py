@@ -40,9 +40,42 @@ def read(data: bytes, place: int) -> tuple[int, int]:
     return value | byte << shift, place + 1
 
 
+def fields(data: bytes, place: int, end: int, numbers: list[int], texts: list[bytes]) -> bool:
+    """Reads a message's numbers and texts, each to the place of its field's number; whether that is all there is."""
+    most = len(numbers)
+    while place < end:
+        tag, place = read(data, place)
+        value, place = read(data, place)
+        number = tag >> 3
+        if number >= most:
+            return False
+        kind = tag & 0x07
+        if kind == 2:
+            texts[number] = data[place : place + value]
+            place += value
+        elif kind or value > INT64_MAX:
+            return False
+        else:
+            numbers[number] = value
+    return place == end
+
+
 def element(body: bytes) -> bytes:
     """A message as an element of a repeated field 1: batches of commands and of events are nothing else."""
     return b"\x0a" + varint(len(body)) + body
+
+
+def element_at(batch: bytes, start: int) -> tuple[int, int]:
+    """Of the element that begins there: where its message begins, and the place behind it.
+
+    Raises:
+        ValueError, IndexError: there is no whole element.
+    """
+    length, place = read(batch, start + 1)
+    behind = place + length
+    if batch[start] != 0x0A or behind > len(batch):
+        raise ValueError(f"no whole element at byte {start} of {len(batch)}")
+    return place, behind
 
 
 def elements(batch: bytes) -> list[bytes]:
@@ -54,11 +87,9 @@ def elements(batch: bytes) -> list[bytes]:
     found = []
     start, end = 0, len(batch)
     while start < end:
-        length, place = read(batch, start + 1)
-        if batch[start] != 0x0A or place + length > end:
-            raise ValueError(f"no whole element at byte {start} of {end}")
-        found.append(batch[start : place + length])
-        start = place + length
+        _, behind = element_at(batch, start)
+        found.append(batch[start:behind])
+        start = behind
     return found
 
 

@@ -22,6 +22,9 @@ FEES_ACCOUNT: Final = 1
 FAUCET_ACCOUNT: Final = 2
 INSURANCE_ACCOUNT: Final = 3
 OUTSIDE_ACCOUNT: Final = 4
+MAY_OWE: Final = frozenset({INSURANCE_ACCOUNT, OUTSIDE_ACCOUNT})
+"""Whose balance may be negative: the world's is minus what is inside; and what an account that leaves by the contract
+had still to pay is insurance's, whether it has it or not."""
 ADJUSTMENTS_ACCOUNT: Final = 5
 FIRST_USER_ACCOUNT: Final = 1001
 

@@ -1,8 +1,10 @@
-"""A journal row in the making: commands are applied one by one, at one time, and encoded at once."""
+"""A journal row in the making: commands are applied one by one, at one time, and encoded at once. Compiled."""
 
+from collections import deque
 from collections.abc import Iterable
+from typing import TypeVar, final
 
-from services.book import wire
+from services.book import encoding, wire
 from services.book.engine import Engine
 from services.book.journal import Row
 from services.book.model import Command, Event
@@ -12,6 +14,10 @@ ROW_BYTES_MAX = 512 * 1024
 """Of events; one command more may carry a row beyond it, by as much as its own trades take."""
 
 
+Owner = TypeVar("Owner")
+
+
+@final
 class Batch:
     """What one commit will hold.
 
@@ -44,11 +50,26 @@ class Batch:
             encoded: the same as an element of a CommandBatch.
         """
         event = self._engine.apply(command, self._time_ns)
-        element = wire.encode_event(event)
+        element = encoding.event(event) if encoding.BY_HAND else None
+        if element is None:
+            element = wire.encode_event(event)
         self._commands.append(encoded)
         self._events.append(element)
         self._bytes += len(element)
         return event
+
+    def fill(self, waiting: deque[tuple[Command, bytes, Owner]], through_sequence: int) -> list[tuple[Owner, Event]]:
+        """Applies the first of those that wait, each with whose it is, until it is full; what became of them.
+
+        None is applied once the engine is at `through_sequence`.
+        """
+        done = list[tuple[Owner, Event]]()
+        engine = self._engine
+        while waiting and not self.full and engine.journal_sequence < through_sequence:
+            command, encoded, owner = waiting.popleft()
+            event = self.add(command, encoded)
+            done.append((owner, event))
+        return done
 
     def add_all(self, commands: Iterable[Command]) -> list[Event]:
         """Applies commands that are not encoded yet."""

@@ -11,7 +11,7 @@ from services.runtime import log
 from services.runtime.config import GATEWAY_NUMBER_MAX
 from services.runtime.roles import Role
 
-FROM_CHAIN = frozenset({"deposit_final", "settlement_final", "claim_final"})
+FROM_CHAIN = frozenset({"deposit_final", "settlement_final", "claim_final", "exit_request_final", "note_debt"})
 """Kinds of commands, as the journal's proto names them."""
 
 logger = log.get("callers")

@@ -203,10 +203,10 @@ def enter(book: Book, turn: Turn, order_id: int, place: PlaceOrder, filled_lots:
         remaining, cause = lots, CANCEL_CAUSE_EXPIRED
     elif book.collects():
         remaining, cause = lots, CANCEL_CAUSE_UNSPECIFIED
-    elif minimum_lots > 0 and not book.fills(place, lots, minimum_lots, turn):
+    elif minimum_lots > 0 and not book.fills(place, lots, minimum_lots, turn, turn.time_ns):
         remaining, cause = lots, CANCEL_CAUSE_MINIMUM
     else:
-        remaining, cause = book.trade(place, lots, turn.settlement_sequence + 1, trades, turn)
+        remaining, cause = book.trade(place, lots, turn.settlement_sequence + 1, trades, turn, turn.time_ns)
     turn.settlement_sequence += len(trades)
     if turn.decremented_lots > 0:
         place = resized(place, place.quantity_lots - turn.decremented_lots)
@@ -243,7 +243,7 @@ def replace(book: Book, turn: Turn, resting: Resting, asked: ReplaceOrder) -> st
     price_ticks = asked.price_ticks or old.price_ticks
     place = reshaped(old, price_ticks, asked.quantity_lots or old.quantity_lots, asked.client_order_id)
     filled_lots = old.quantity_lots - book.left(resting)
-    objection = replacement_objection(place, book)
+    objection = replacement_objection(place, book, turn.time_ns)
     if objection:
         return objection
     if place.quantity_lots <= filled_lots:

@@ -25,6 +25,8 @@ from services.book.matching import Book, is_trailing
 from services.book.model import (
     CANCEL_CAUSE_CANCEL_AFTER,
     CANCEL_CAUSE_USER,
+    DEBT_STATE_FROZEN,
+    DEBT_STATE_RESOLVED,
     EDITION,
     MARKET_STATE_CLOSED,
     MARKET_STATE_OPEN,
@@ -53,14 +55,18 @@ from services.book.model import (
     Command,
     CreateAsset,
     CreateMarket,
+    DebtNoted,
     Deposited,
     DepositFinal,
     Event,
     EventBody,
+    ExitRequested,
+    ExitRequestFinal,
     LeaderStarted,
     Market,
     MarketChanged,
     MarketCreated,
+    NoteDebt,
     OpenAccount,
     OpenSession,
     Order,
@@ -69,10 +75,12 @@ from services.book.model import (
     OrdersChanged,
     PlaceGroup,
     PlaceOrder,
+    ReferencePriceSet,
     Refused,
     ReplaceOrder,
     RequestWithdrawal,
     SessionOpened,
+    SetReferencePrice,
     SettlementFinal,
     SettlementFinalized,
     SetTradingDefaults,
@@ -89,6 +97,7 @@ from services.book.model import (
 )
 from services.book.owners import Owners
 from services.book.rules import (
+    ACCOUNT_FROZEN,
     ACCOUNT_NOT_FOUND,
     ALREADY_EXISTS,
     AMOUNT_MAX,
@@ -109,6 +118,7 @@ from services.book.rules import (
     is_market_state,
     market_objection,
     order_objection,
+    reference_objection,
     rules_fit,
     terms_objection,
     transfer_objection,
@@ -138,9 +148,9 @@ from services.units import (
 )
 from services.units import Asset as AssetUnits
 
-SNAPSHOT_FORMAT: Final = 4
+SNAPSHOT_FORMAT: Final = 8
 """Version of `Engine.snapshot`: raise it with any change of the state's shape, and teach `of_today` the old one."""
-SNAPSHOT_FORMATS_READ: Final = (1, 2, 3, SNAPSHOT_FORMAT)
+SNAPSHOT_FORMATS_READ: Final = (1, 2, 3, 4, 5, 6, 7, SNAPSHOT_FORMAT)
 """Those that `Engine.restore` takes."""
 
 
@@ -171,13 +181,18 @@ class Engine:
         "assets",
         "books",
         "claims_through",
+        "debts",
         "deposits_through",
         "edition",
         "epoch",
+        "exited",
+        "exits_through",
         "final_through",
         "incarnation",
         "journal_sequence",
+        "leaving",
         "next_account_id",
+        "notes_through",
         "orders",
         "owners",
         "sessions",
@@ -199,6 +214,14 @@ class Engine:
         self.final_through = 0
         self.deposits_through = 0
         self.claims_through = 0
+        self.exits_through = 0
+        self.leaving: set[int] = set()
+        """Accounts whose owners leave, or have left, by the contract: nothing new begins in them."""
+        self.exited: set[tuple[int, int]] = set()
+        """(account_id, asset_id) of which the owner has taken all that was on chain."""
+        self.notes_through = 0
+        self.debts: dict[int, tuple[int, int, int, int]] = {}
+        """Those that are not resolved, by id: account_id, asset_id, amount, state."""
         self.next_account_id = FIRST_USER_ACCOUNT
         self.accounts: dict[str, int] = {
             "fees": FEES_ACCOUNT,
@@ -288,6 +311,11 @@ class Engine:
             "final_through": self.final_through,
             "deposits_through": self.deposits_through,
             "claims_through": self.claims_through,
+            "exits_through": self.exits_through,
+            "leaving": sorted(self.leaving),
+            "exited": sorted(self.exited),
+            "notes_through": self.notes_through,
+            "debts": sorted((debt_id, *debt) for debt_id, debt in self.debts.items()),
             "accounts": sorted((account_id, name) for name, account_id in self.accounts.items()),
             "sessions": sorted(
                 (gateway, session.epoch, session.last_number) for gateway, session in self.sessions.items()
@@ -319,6 +347,11 @@ class Engine:
         engine.final_through = state["final_through"]
         engine.deposits_through = state["deposits_through"]
         engine.claims_through = state["claims_through"]
+        engine.exits_through = state["exits_through"]
+        engine.leaving = set(state["leaving"])
+        engine.exited = {(account_id, asset_id) for account_id, asset_id in state["exited"]}
+        engine.notes_through = state["notes_through"]
+        engine.debts = {row[0]: (row[1], row[2], row[3], row[4]) for row in state["debts"]}
         engine.accounts = {name: account_id for account_id, name in state["accounts"]}
         engine.next_account_id = max(FIRST_USER_ACCOUNT, max(engine.accounts.values()) + 1)
         engine.sessions = {gateway: Session(gateway, epoch, last) for gateway, epoch, last in state["sessions"]}
@@ -390,12 +423,14 @@ class Engine:
     def _place(self, command: Command, place: PlaceOrder) -> Event:
         if not FIRST_USER_ACCOUNT <= place.account_id < self.next_account_id and not self._known(place.account_id):
             return self._refuse(command, ACCOUNT_NOT_FOUND)
+        if self.leaving and place.account_id in self.leaving:
+            return self._refuse(command, ACCOUNT_FROZEN)
         book = self.books.get(place.market_id)
         if book is None:
             return self._refuse(command, MARKET_NOT_FOUND)
         if place.terms is not None or (book.cold and not book.is_quiet(self.time_ns)):
             return self._place_special(command, place, book)
-        objection = order_objection(place, book)
+        objection = order_objection(place, book, self.time_ns)
         if objection:
             return self._refuse(command, objection)
         trades: list[Trade] = []
@@ -407,7 +442,9 @@ class Engine:
                 )
         if book.cold:
             return self._place_special(command, place, book)
-        remaining, cause = book.trade(place, place.quantity_lots, self.settlement_sequence + 1, trades, None)
+        remaining, cause = book.trade(
+            place, place.quantity_lots, self.settlement_sequence + 1, trades, None, self.time_ns
+        )
         self.settlement_sequence += len(trades)
         order = book.placed(command.command_id, place, remaining, cause)
         market_sequence = 0
@@ -421,7 +458,7 @@ class Engine:
     def _place_special(self, command: Command, place: PlaceOrder, book: Book) -> Event:
         turn = self._turn()
         do_due(book, turn)
-        objection = order_objection(place, book) or terms_objection(place, book, self.time_ns)
+        objection = order_objection(place, book, self.time_ns) or terms_objection(place, book, self.time_ns)
         if not objection:
             place_order(book, turn, command.command_id, place)
         settle(book, turn)
@@ -457,6 +494,8 @@ class Engine:
             return self._refuse(command, INVALID_GROUP)
         if not self._known(orders[0].account_id):
             return self._refuse(command, ACCOUNT_NOT_FOUND)
+        if orders[0].account_id in self.leaving:
+            return self._refuse(command, ACCOUNT_FROZEN)
         book = self.books.get(orders[0].market_id)
         if book is None:
             return self._refuse(command, MARKET_NOT_FOUND)
@@ -464,7 +503,7 @@ class Engine:
         do_due(book, turn)
         objection, trailing = group_objection(asked), 0
         for place in orders:
-            objection = objection or order_objection(place, book)
+            objection = objection or order_objection(place, book, self.time_ns)
             objection = objection or terms_objection(place, book, self.time_ns, trailing)
             trailing += is_trailing(place)
         if not objection:
@@ -476,6 +515,8 @@ class Engine:
         resting = self.orders.get(asked.order_id)
         if resting is None or resting.place.account_id != asked.account_id:
             return self._refuse(command, ORDER_NOT_FOUND)
+        if asked.account_id in self.leaving:
+            return self._refuse(command, ACCOUNT_FROZEN)
         book = self.books[resting.place.market_id]
         turn = self._turn()
         do_due(book, turn)
@@ -623,12 +664,18 @@ class Engine:
             return self._deposit(command, body)
         if isinstance(body, ClaimFinal):
             return self._claim(command, body)
+        if isinstance(body, ExitRequestFinal):
+            return self._request_exit(command, body)
+        if isinstance(body, NoteDebt):
+            return self._note_debt(command, body)
         if isinstance(body, SettlementFinal):
             return self._finalize(command, body)
         if isinstance(body, CreateAsset):
             return self._create_asset(command, body)
         if isinstance(body, CreateMarket):
             return self._create_market(command, body)
+        if isinstance(body, SetReferencePrice):
+            return self._set_reference(command, body)
         assert isinstance(body, ChangeMarket), "a command of no kind"
         return self._change_market(command, body)
 
@@ -668,6 +715,8 @@ class Engine:
     def _transfer(self, command: Command, transfer: Transfer) -> Event:
         if not self._known(transfer.from_account_id) or not self._known(transfer.to_account_id):
             return self._refuse(command, ACCOUNT_NOT_FOUND)
+        if transfer.from_account_id in self.leaving or transfer.to_account_id in self.leaving:
+            return self._refuse(command, ACCOUNT_FROZEN)
         if transfer.asset_id not in self.assets:
             return self._refuse(command, ASSET_NOT_FOUND)
         objection = transfer_objection(transfer)
@@ -679,6 +728,8 @@ class Engine:
     def _request_withdrawal(self, command: Command, asked: RequestWithdrawal) -> Event:
         if not self._known(asked.account_id):
             return self._refuse(command, ACCOUNT_NOT_FOUND)
+        if asked.account_id in self.leaving:
+            return self._refuse(command, ACCOUNT_FROZEN)
         if asked.asset_id not in self.assets:
             return self._refuse(command, ASSET_NOT_FOUND)
         objection = withdrawal_objection(asked)
@@ -689,9 +740,12 @@ class Engine:
         return self._event(command, WithdrawalRequested(withdrawal))
 
     def _approve_withdrawal(self, command: Command, approval: ApproveWithdrawal) -> Event:
-        withdrawal = self.withdrawals.pop(approval.withdrawal_id, None)
+        withdrawal = self.withdrawals.get(approval.withdrawal_id)
         if withdrawal is None:
             return self._refuse(command, WITHDRAWAL_NOT_FOUND)
+        if withdrawal.request.account_id in self.leaving:
+            return self._refuse(command, ACCOUNT_FROZEN)
+        del self.withdrawals[approval.withdrawal_id]
         self.settlement_sequence += 1
         return self._event(command, WithdrawalApproved(withdrawal, self.settlement_sequence))
 
@@ -704,7 +758,11 @@ class Engine:
         return self._event(command, WithdrawalCanceled(withdrawal, cancel.reason))
 
     def _deposit(self, command: Command, deposit: DepositFinal) -> Event:
-        """What came for an account that nobody has is credited to `insurance`, and the chain moves it there."""
+        """What came for an account that nobody has is credited to `insurance`, and the chain moves it there.
+
+        What came before the owner took all by the contract, and is told only now, was in what he took: `insurance`,
+        which has answered for it since, is credited, and on chain nothing is left to move.
+        """
         if deposit.deposit_index != self.deposits_through + 1:
             return self._refuse(command, OUT_OF_SEQUENCE)
         asset = self._asset_of(deposit.asset)
@@ -713,6 +771,8 @@ class Engine:
         if not 0 < deposit.amount <= AMOUNT_MAX or deposit.account_id <= 0:
             return self._refuse(command, INVALID_FIELD)
         self.deposits_through += 1
+        if self.edition >= 2 and (deposit.account_id, asset.asset_id) in self.exited:
+            return self._event(command, Deposited(deposit, asset.asset_id, INSURANCE_ACCOUNT))
         if self._known(deposit.account_id) and deposit.account_id != OUTSIDE_ACCOUNT:
             return self._event(command, Deposited(deposit, asset.asset_id))
         self.settlement_sequence += 1
@@ -726,8 +786,64 @@ class Engine:
             return self._refuse(command, ASSET_NOT_FOUND)
         if not 0 < claim.amount <= AMOUNT_MAX or not is_address(claim.address):
             return self._refuse(command, INVALID_FIELD)
+        leaver = claim.exit_account_id
+        if leaver:
+            if not self._is_user(leaver):
+                return self._refuse(command, INVALID_FIELD)
+            if leaver not in self.leaving or self._has_open(leaver):
+                return self._refuse(command, OUT_OF_SEQUENCE)  # gateways end its orders and requests first
+            self.exited.add((leaver, asset.asset_id))
         self.claims_through += 1
         return self._event(command, Claimed(claim, asset.asset_id))
+
+    def _request_exit(self, command: Command, asked: ExitRequestFinal) -> Event:
+        """From here on nothing begins in the account; gateways end what it has open. Nothing moves."""
+        if asked.exit_index != self.exits_through + 1:
+            return self._refuse(command, OUT_OF_SEQUENCE)
+        if not self._is_user(asked.account_id):
+            return self._refuse(command, INVALID_FIELD)
+        self.exits_through += 1
+        if asked.canceled:
+            self.leaving.discard(asked.account_id)
+        else:
+            self.leaving.add(asked.account_id)
+        return self._event(command, ExitRequested(asked))
+
+    def _note_debt(self, command: Command, note: NoteDebt) -> Event:
+        """Only journaled: gateways freeze the account, and move what insurance has paid."""
+        if note.note_index != self.notes_through + 1:
+            return self._refuse(command, OUT_OF_SEQUENCE)
+        asset = self._asset_of(note.asset)
+        if asset is None:
+            return self._refuse(command, ASSET_NOT_FOUND)
+        known = self.debts.get(note.debt_id)
+        if known is None:
+            owes = self._known(note.account_id) and note.account_id not in (INSURANCE_ACCOUNT, OUTSIDE_ACCOUNT)
+            begins = note.state == DEBT_STATE_FROZEN and note.debt_id == note.note_index
+            if not begins or not owes or not 0 < note.amount <= AMOUNT_MAX:
+                return self._refuse(command, INVALID_FIELD)
+        elif (
+            known[:3] != (note.account_id, asset.asset_id, note.amount)
+            or not known[3] < note.state <= DEBT_STATE_RESOLVED
+        ):
+            return self._refuse(command, INVALID_FIELD)
+        if len(note.reason) > REASON_CHARACTERS_MAX:
+            return self._refuse(command, INVALID_FIELD)
+        self.notes_through += 1
+        if note.state == DEBT_STATE_RESOLVED:
+            del self.debts[note.debt_id]
+        else:
+            self.debts[note.debt_id] = (note.account_id, asset.asset_id, note.amount, note.state)
+        return self._event(command, DebtNoted(note, asset.asset_id))
+
+    def _has_open(self, account_id: int) -> bool:
+        """Whether an account has an order or a withdrawal that waits."""
+        if any(resting.place.account_id == account_id for resting in self.orders.values()):
+            return True
+        return any(withdrawal.request.account_id == account_id for withdrawal in self.withdrawals.values())
+
+    def _is_user(self, account_id: int) -> bool:
+        return FIRST_USER_ACCOUNT <= account_id < self.next_account_id
 
     def _finalize(self, command: Command, final: SettlementFinal) -> Event:
         through = final.through_settlement_sequence
@@ -798,6 +914,17 @@ class Engine:
         book = Book(market, units.base_per_lot, units.quote_per_tick_lot, self.orders, self.owners, self.edition)
         self.books[market.market_id] = book
         return book
+
+    def _set_reference(self, command: Command, asked: SetReferencePrice) -> Event:
+        book = self.books.get(asked.market_id)
+        if book is None:
+            return self._refuse(command, MARKET_NOT_FOUND)
+        objection = reference_objection(asked, book, self.time_ns)
+        if objection:
+            return self._refuse(command, objection)
+        observed_ns = min(asked.observed_ns, self.time_ns)  # a clock that is fast makes no price last longer
+        book.reference = ReferencePriceSet(asked.market_id, asked.price_ticks, asked.source, observed_ns)
+        return self._event(command, book.reference)
 
     def _change_market(self, command: Command, change: ChangeMarket) -> Event:
         book = self.books.get(change.market_id)

@@ -5,6 +5,7 @@ the engine comes out of rows again.
 """
 
 import struct
+import zlib
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +21,7 @@ GENESIS_HASH = bytes(32)
 """The previous hash of a journal's first row."""
 PAGE_ROWS = 64
 SNAPSHOTS_KEPT = 3
+COMPRESSION_LEVEL = 1
 SEQUENCE_MAX = 2**63 - 1
 
 _NUMBERS = struct.Struct(">6Q")
@@ -168,6 +170,11 @@ class Row:
         return f"{self.first_sequence}–{self.last_sequence}"
 
 
+def packed(state: bytes) -> bytes:
+    """An engine's state as it is kept."""
+    return zlib.compress(state, COMPRESSION_LEVEL)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The engine's state after a row.
@@ -177,7 +184,7 @@ class Snapshot:
         format: of the data.
         digest: the engine's, of that state.
         row_hash: the row's.
-        data: what `Engine.restore` takes.
+        data: `packed`, or the state itself, as older builds kept it.
     """
 
     journal_sequence: int
@@ -185,6 +192,14 @@ class Snapshot:
     digest: str
     row_hash: bytes
     data: bytes
+
+    def state(self) -> bytes | None:
+        """What `Engine.restore` takes; None if it is not what was written."""
+        try:
+            state = self.data if self.data.startswith(b"{") else zlib.decompress(self.data)
+        except zlib.error:
+            return None
+        return state if sha256(state).hexdigest() == self.digest else None
 
 
 class Journal:

@@ -37,6 +37,7 @@ from services.book.model import (
     Market,
     Order,
     PlaceOrder,
+    ReferencePriceSet,
     Trade,
 )
 from services.book.owners import Owners
@@ -46,6 +47,7 @@ from services.book.turn import Turn
 from services.exact import product
 from services.fees import PPM, fee
 from services.locks import lock
+from services.reference import is_fresh
 
 
 def self_trade_of(place: PlaceOrder) -> int:
@@ -61,6 +63,11 @@ def waits(place: PlaceOrder) -> bool:
 def is_trailing(place: PlaceOrder) -> bool:
     """Whether its trigger follows the price."""
     return place.terms is not None and place.terms.trigger == TRIGGER_TRAILING
+
+
+def is_signed(place: PlaceOrder) -> bool:
+    """Whether its account's wallet has signed it."""
+    return place.terms is not None and place.terms.signed != ""
 
 
 def is_immediate(place: PlaceOrder) -> bool:
@@ -116,7 +123,7 @@ class Book:
     `ended` are the groups whose entry has ended; `credited` are those whose entry has received something. `edition`
     says by which rules it is decided.
     `auction_ticks` is the price at which the book still has to be uncrossed, 0 for none. `days` are the orders that end
-    with the day.
+    with the day. `reference` is what the price is elsewhere, None before it was first told.
     """
 
     __slots__ = (
@@ -141,6 +148,7 @@ class Book:
         "orders",
         "owners",
         "quote_per_tick_lot",
+        "reference",
         "released",
         "triggers",
     )
@@ -168,6 +176,7 @@ class Book:
         self.cold = market.state != MARKET_STATE_OPEN
         self.last_price_ticks = 0
         self.auction_ticks = 0
+        self.reference: ReferencePriceSet | None = None
         self.expiries: Final = Expiries()
         self.days: Final = Expiries()
         self.triggers: Final = Triggers()
@@ -179,7 +188,13 @@ class Book:
         self.credited: list[Group] = []
 
     def trade(
-        self, place: PlaceOrder, lots: int, settlement_sequence: int, trades: list[Trade], turn: Turn | None
+        self,
+        place: PlaceOrder,
+        lots: int,
+        settlement_sequence: int,
+        trades: list[Trade],
+        turn: Turn | None,
+        time_ns: int,
     ) -> tuple[int, int]:
         """Trades `lots` of an order with what rests against it, at the makers' prices, appending the trades.
 
@@ -189,7 +204,7 @@ class Book:
         """
         side = self.asks if place.side == SIDE_BUY else self.bids
         remaining = lots
-        limit_ticks = place.price_ticks if place.type == ORDER_TYPE_LIMIT else self.band_edge(place.side == SIDE_BUY)
+        limit_ticks = self.limit_of(place, time_ns)
         limited = limit_ticks > 0
         limit_key = side.key(limit_ticks)
         best = side.best
@@ -199,7 +214,7 @@ class Book:
             return remaining, self._unfilled(place, side)
         if place.post_only:
             return remaining, CANCEL_CAUSE_POST_ONLY
-        if place.time_in_force == TIME_IN_FORCE_FOK and not self.fills(place, remaining, remaining, turn):
+        if place.time_in_force == TIME_IN_FORCE_FOK and not self.fills(place, remaining, remaining, turn, time_ns):
             return remaining, CANCEL_CAUSE_FOK
         budgeted = place.side == SIDE_BUY and place.type != ORDER_TYPE_LIMIT
         budget = place.budget
@@ -245,14 +260,26 @@ class Book:
         if maker.remaining_lots == 0 and not (self.hidden and self._show_more(maker, side, turn)):
             del self.orders[maker.order_id]
 
-    def band_edge(self, upper: bool) -> int:
-        """The highest or lowest price that the market's band allows now; 0: any."""
+    def limit_of(self, place: PlaceOrder, time_ns: int) -> int:
+        """The worst price that the order trades at: its own, or the band's for a market order; 0: any."""
+        return place.price_ticks if place.type == ORDER_TYPE_LIMIT else self.band_edge(place.side == SIDE_BUY, time_ns)
+
+    def band_edge(self, upper: bool, time_ns: int) -> int:
+        """The highest or lowest price that the market's band allows then; 0: any.
+
+        It lies around the reference price while that is fresh, else around the last trade's.
+        """
         rules = self.market.rules
-        if rules is None or rules.band_ppm == 0 or self.last_price_ticks == 0:
+        if rules is None or rules.band_ppm == 0:
+            return 0
+        middle, reference = self.last_price_ticks, self.reference
+        if reference is not None and is_fresh(reference.observed_ns, rules.reference_age_max_seconds, time_ns):
+            middle = reference.price_ticks
+        if middle == 0:
             return 0
         if upper:
-            return self.last_price_ticks * (PPM + rules.band_ppm) // PPM
-        return max(-(-self.last_price_ticks * (PPM - rules.band_ppm) // PPM), 1)
+            return middle * (PPM + rules.band_ppm) // PPM
+        return max(-(-middle * (PPM - rules.band_ppm) // PPM), 1)
 
     def collects(self) -> bool:
         """Whether orders rest here without trading: before the market opens, and until its auction is over."""
@@ -621,10 +648,10 @@ class Book:
             return 0
         return sum([exit_id != order_id and exit_id in self.orders for exit_id in group.exits])
 
-    def fills(self, place: PlaceOrder, lots: int, wanted: int, turn: Turn | None) -> bool:
+    def fills(self, place: PlaceOrder, lots: int, wanted: int, turn: Turn | None, time_ns: int) -> bool:
         """Whether `trade` of `lots` would trade as many as are wanted: the same walk without a trace."""
         side = self.asks if place.side == SIDE_BUY else self.bids
-        limit_ticks = place.price_ticks if place.type == ORDER_TYPE_LIMIT else self.band_edge(place.side == SIDE_BUY)
+        limit_ticks = self.limit_of(place, time_ns)
         limited = limit_ticks > 0
         limit_key = side.key(limit_ticks)
         budgeted = place.side == SIDE_BUY and place.type != ORDER_TYPE_LIMIT
@@ -712,4 +739,5 @@ class Book:
             fee(taker_receives, taker_fee_ppm),
             left,
             0 if left == 0 else self._lock_now(maker.order_id, order, left),
+            "" if order.terms is None else order.terms.signed,
         )

@@ -66,6 +66,10 @@ CANCEL_CAUSE_DISCONNECT: Final = 13
 CANCEL_CAUSE_DAY_END: Final = 14
 CANCEL_CAUSE_MARKET: Final = 15
 
+DEBT_STATE_FROZEN: Final = 1
+DEBT_STATE_PAID: Final = 2
+DEBT_STATE_RESOLVED: Final = 3
+
 MARKET_STATE_UNSPECIFIED: Final = 0
 MARKET_STATE_OPEN: Final = 1
 MARKET_STATE_HALTED: Final = 2
@@ -73,12 +77,13 @@ MARKET_STATE_PRE_OPEN: Final = 3
 MARKET_STATE_CLOSED: Final = 4
 
 
-EDITION: Final = 1
+EDITION: Final = 2
 """By which rules a leader of today decides: it journals the number, and what is journaled before it is decided by older
 ones, for a journal must always become the same events again. 0 were the first. Since 1: an order whose time is over
 never trades, nor while it waits behind an entry; exits do not begin while an auction goes on; its own meetings go by
 the newer one's mode; its price is looked for 16 times by a command; trailing stops behind entries count; fill or kill
-knows what groups cost; exits do not outlive an entry that CancelOrders ends with them.
+knows what groups cost; exits do not outlive an entry that CancelOrders ends with them. Since 2: what was deposited for
+an account before it took all by the contract, and is told afterwards, is credited to insurance.
 """
 
 
@@ -104,13 +109,15 @@ class Asset(Record):
 class MarketRules(Record):
     """What orders of a market may be at most and at least; 0: no such rule.
 
-    Lots; base units of the quote asset; and how far a price may be from the last trade's, parts per million of it.
-    `notional_min` is in place of the market's own. `open_orders_max`, of an account, is for gateways to keep.
+    Lots; base units of the quote asset; and how far a price may be from the reference price while that is fresh, else
+    from the last trade's, parts per million of it. `notional_min` is in place of the market's own. `open_orders_max`,
+    of an account, is for gateways to keep. `reference_age_max_seconds` is 0 for the default. With `signed_orders` all
+    orders must be signed.
     """
 
     __match_args__ = (
         *("quantity_min_lots", "quantity_max_lots", "notional_max", "band_ppm"),
-        *("notional_min", "open_orders_max"),
+        *("notional_min", "open_orders_max", "reference_age_max_seconds", "signed_orders"),
     )
     __slots__ = __match_args__
 
@@ -122,6 +129,8 @@ class MarketRules(Record):
         band_ppm: int = 0,
         notional_min: int = 0,
         open_orders_max: int = 0,
+        reference_age_max_seconds: int = 0,
+        signed_orders: bool = False,
     ) -> None:
         self.quantity_min_lots = quantity_min_lots
         self.quantity_max_lots = quantity_max_lots
@@ -129,6 +138,8 @@ class MarketRules(Record):
         self.band_ppm = band_ppm
         self.notional_min = notional_min
         self.open_orders_max = open_orders_max
+        self.reference_age_max_seconds = reference_age_max_seconds
+        self.signed_orders = signed_orders
 
 
 @final
@@ -178,12 +189,13 @@ class Terms(Record):
 
     `minimum_lots` must be to be had at once; `reprice` moves a post-only order that would trade away by a tick. With a
     trigger it waits until a price has come to `trigger_ticks`, or has gone `trail_ticks` back from its best. With
-    `display_lots` it is an iceberg: it shows no more than that of what rests.
+    `display_lots` it is an iceberg: it shows no more than that of what rests. `signed` is what its wallet signed
+    (services/signed_orders.py), "" for nothing: it goes into the order's trades, unread.
     """
 
     __match_args__ = (
         *("self_trade", "expires_ns", "minimum_lots", "reprice"),
-        *("trigger", "trigger_source", "trigger_ticks", "trail_ticks", "display_lots"),
+        *("trigger", "trigger_source", "trigger_ticks", "trail_ticks", "display_lots", "signed"),
     )
     __slots__ = __match_args__
 
@@ -198,6 +210,7 @@ class Terms(Record):
         trigger_ticks: int = 0,
         trail_ticks: int = 0,
         display_lots: int = 0,
+        signed: str = "",
     ) -> None:
         self.self_trade = self_trade
         self.expires_ns = expires_ns
@@ -208,6 +221,7 @@ class Terms(Record):
         self.trigger_ticks = trigger_ticks
         self.trail_ticks = trail_ticks
         self.display_lots = display_lots
+        self.signed = signed
 
 
 @final
@@ -484,9 +498,12 @@ class CancelWithdrawal(Record):
 
 @final
 class ClaimFinal(Record):
-    """Says that a claim of withdrawn funds is final on chain. The engine takes each index once, in order, from 1."""
+    """Says that a claim of withdrawn funds is final on chain, or that an owner took what `exit_account_id` had there.
 
-    __match_args__ = ("claim_index", "address", "asset", "amount", "transaction_hash")
+    The engine takes each index once, in order, from 1.
+    """
+
+    __match_args__ = ("claim_index", "address", "asset", "amount", "transaction_hash", "exit_account_id")
     __slots__ = __match_args__
 
     def __init__(
@@ -496,12 +513,77 @@ class ClaimFinal(Record):
         asset: str,
         amount: int,
         transaction_hash: str = "",
+        exit_account_id: int = 0,
     ) -> None:
         self.claim_index = claim_index
         self.address = address
         self.asset = asset
         self.amount = amount
         self.transaction_hash = transaction_hash
+        self.exit_account_id = exit_account_id
+
+
+@final
+class ExitRequestFinal(Record):
+    """Says that an owner's request to leave by the contract is final on chain, or that it was taken back.
+
+    The engine takes each index once, in order, from 1.
+    """
+
+    __match_args__ = ("exit_index", "account_id", "canceled", "transaction_hash")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        exit_index: int,
+        account_id: int,
+        canceled: bool = False,
+        transaction_hash: str = "",
+    ) -> None:
+        self.exit_index = exit_index
+        self.account_id = account_id
+        self.canceled = canceled
+        self.transaction_hash = transaction_hash
+
+
+@final
+class NoteDebt(Record):
+    """Says what has become of a debt: of what an account lacked for a leg that the chain refused.
+
+    The engine takes each index once, in order, from 1. A debt's id is the index of its first note.
+    """
+
+    __match_args__ = (
+        "note_index",
+        "debt_id",
+        "state",
+        "account_id",
+        "asset",
+        "amount",
+        "reason",
+        "settlement_sequence",
+    )
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        note_index: int,
+        debt_id: int,
+        state: int,
+        account_id: int,
+        asset: str,
+        amount: int,
+        reason: str = "",
+        settlement_sequence: int = 0,
+    ) -> None:
+        self.note_index = note_index
+        self.debt_id = debt_id
+        self.state = state
+        self.account_id = account_id
+        self.asset = asset
+        self.amount = amount
+        self.reason = reason
+        self.settlement_sequence = settlement_sequence
 
 
 @final
@@ -589,6 +671,26 @@ class ChangeMarket(Record):
 
 
 @final
+class SetReferencePrice(Record):
+    """Asks that a market's reference price be what the price was elsewhere when it was seen there."""
+
+    __match_args__ = ("market_id", "price_ticks", "source", "observed_ns")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        market_id: int,
+        price_ticks: int,
+        source: str,
+        observed_ns: int,
+    ) -> None:
+        self.market_id = market_id
+        self.price_ticks = price_ticks
+        self.source = source
+        self.observed_ns = observed_ns
+
+
+@final
 class LeaderStarted(Record):
     """The book's own: a process takes the lead, deciding by the rules of an EDITION. As a command and as its event."""
 
@@ -643,10 +745,13 @@ CommandBody = (
     | CreateAsset
     | CreateMarket
     | ChangeMarket
+    | SetReferencePrice
     | RequestWithdrawal
     | ApproveWithdrawal
     | CancelWithdrawal
     | ClaimFinal
+    | ExitRequestFinal
+    | NoteDebt
     | LeaderStarted
     | AdvanceTime
     | OpenSession
@@ -722,6 +827,7 @@ class Trade(Record):
         "taker_fee",
         "maker_remaining_lots",
         "maker_lock_remaining",
+        "maker_signed",
     )
     __slots__ = __match_args__
 
@@ -739,6 +845,7 @@ class Trade(Record):
         taker_fee: int,
         maker_remaining_lots: int,
         maker_lock_remaining: int,
+        maker_signed: str = "",
     ) -> None:
         self.trade_id = trade_id
         self.settlement_sequence = settlement_sequence
@@ -752,6 +859,7 @@ class Trade(Record):
         self.taker_fee = taker_fee
         self.maker_remaining_lots = maker_remaining_lots
         self.maker_lock_remaining = maker_lock_remaining
+        self.maker_signed = maker_signed
 
 
 @final
@@ -975,8 +1083,38 @@ class WithdrawalCanceled(Record):
 
 
 @final
+class ExitRequested(Record):
+    """An account is frozen until its owner has left by the contract, or takes the request back."""
+
+    __match_args__ = ("request",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        request: ExitRequestFinal,
+    ) -> None:
+        self.request = request
+
+
+@final
+class DebtNoted(Record):
+    """What has become of a debt; what insurance has paid is the account's."""
+
+    __match_args__ = ("note", "asset_id")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        note: NoteDebt,
+        asset_id: int,
+    ) -> None:
+        self.note = note
+        self.asset_id = asset_id
+
+
+@final
 class Claimed(Record):
-    """Withdrawn funds have left the contract."""
+    """Withdrawn funds, or what an account had that leaves, have left the contract."""
 
     __match_args__ = ("claim", "asset_id")
     __slots__ = __match_args__
@@ -1119,6 +1257,26 @@ class TradingDefaultsSet(Record):
 
 
 @final
+class ReferencePriceSet(Record):
+    """What a market's price is elsewhere, and when it was seen there: never later than the event."""
+
+    __match_args__ = ("market_id", "price_ticks", "source", "observed_ns")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        market_id: int,
+        price_ticks: int,
+        source: str,
+        observed_ns: int,
+    ) -> None:
+        self.market_id = market_id
+        self.price_ticks = price_ticks
+        self.source = source
+        self.observed_ns = observed_ns
+
+
+@final
 class TimeAdvanced(Record):
     """The clock moved."""
 
@@ -1142,11 +1300,14 @@ EventBody = (
     | WithdrawalApproved
     | WithdrawalCanceled
     | Claimed
+    | ExitRequested
+    | DebtNoted
     | LeaderStarted
     | TimeAdvanced
     | SessionOpened
     | CancelAfterSet
     | TradingDefaultsSet
+    | ReferencePriceSet
 )
 """What may have happened."""
 

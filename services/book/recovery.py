@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from hashlib import sha256
 
 from services.book import wire
 from services.book.batch import Batch
@@ -73,10 +72,10 @@ async def row_of(journal: Journal, snapshot: Snapshot) -> Row:
 
 def restored(snapshot: Snapshot) -> Engine | None:
     """The engine of a snapshot, or None if it is of another format, too old to go on from, or not what was written."""
-    if snapshot.format not in SNAPSHOT_FORMATS_READ or sha256(snapshot.data).hexdigest() != snapshot.digest:
+    if snapshot.format not in SNAPSHOT_FORMATS_READ or (state := snapshot.state()) is None:
         return None
     try:
-        engine = Engine.restore(snapshot.data)
+        engine = Engine.restore(state)
     except Outdated:
         return None
     return engine if engine.journal_sequence == snapshot.journal_sequence else None

@@ -6,7 +6,7 @@ journal must find the same reason.
 
 from typing import Final
 
-from services.book.matching import Book, is_immediate, is_trailing, waits
+from services.book.matching import Book, is_immediate, is_signed, is_trailing, waits
 from services.book.model import (
     MARKET_STATE_CLOSED,
     MARKET_STATE_HALTED,
@@ -34,11 +34,13 @@ from services.book.model import (
     PlaceGroup,
     PlaceOrder,
     RequestWithdrawal,
+    SetReferencePrice,
     Terms,
     Transfer,
 )
 from services.errors import Reason
 from services.fees import PPM
+from services.reference import REFERENCE_AGE_SECONDS_MAX, REFERENCE_SOURCE_CHARACTERS_MAX, is_fresh
 from services.units import OUTSIDE_ACCOUNT
 
 AMOUNT_MAX: Final = 2**256 - 1
@@ -56,6 +58,7 @@ ADDRESS_CHARACTERS: Final = 42
 SYMBOL_ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 # Looked up once: a name that is not in the table fails at import.
+ACCOUNT_FROZEN: Final = Reason.ACCOUNT_FROZEN.name
 ACCOUNT_NOT_FOUND: Final = Reason.ACCOUNT_NOT_FOUND.name
 ALREADY_EXISTS: Final = Reason.ALREADY_EXISTS.name
 ASSET_NOT_FOUND: Final = Reason.ASSET_NOT_FOUND.name
@@ -82,12 +85,14 @@ PRICE_OUT_OF_BAND: Final = Reason.PRICE_OUT_OF_BAND.name
 QUANTITY_TOO_LARGE: Final = Reason.QUANTITY_TOO_LARGE.name
 QUANTITY_TOO_SMALL: Final = Reason.QUANTITY_TOO_SMALL.name
 QUANTITY_TRADED: Final = Reason.QUANTITY_TRADED.name
+REFERENCE_OUTDATED: Final = Reason.REFERENCE_OUTDATED.name
+SIGNATURE_REQUIRED: Final = Reason.SIGNATURE_REQUIRED.name
 TOO_MANY_TRAILING_STOPS: Final = Reason.TOO_MANY_TRAILING_STOPS.name
 WITHDRAWAL_NOT_FOUND: Final = Reason.WITHDRAWAL_NOT_FOUND.name
 WOULD_TRADE: Final = Reason.WOULD_TRADE.name
 
 
-def order_objection(place: PlaceOrder, book: Book) -> str:
+def order_objection(place: PlaceOrder, book: Book, time_ns: int) -> str:
     """Why an order cannot be taken in its market."""
     if not SIDE_BUY <= place.side <= SIDE_SELL:
         return INVALID_FIELD
@@ -107,23 +112,25 @@ def order_objection(place: PlaceOrder, book: Book) -> str:
     market = book.market
     if market.rules is None and market.state == MARKET_STATE_OPEN and book.auction_ticks == 0:
         return ""
-    return _market_objection(place, book)
+    return _market_objection(place, book, time_ns)
 
 
-def replacement_objection(place: PlaceOrder, book: Book) -> str:
-    """Why an open order cannot become this one."""
+def replacement_objection(place: PlaceOrder, book: Book, time_ns: int) -> str:
+    """Why an open order cannot become this one. What a wallet signed stays as it is."""
+    if is_signed(place):
+        return SIGNATURE_REQUIRED
     if not is_positive_int64(place.quantity_lots):
         return INVALID_QUANTITY
     if place.type == ORDER_TYPE_LIMIT:
-        return _limit_objection(place, book) or _market_objection(place, book)
-    return INVALID_PRICE if place.price_ticks != 0 else _market_objection(place, book)
+        return _limit_objection(place, book) or _market_objection(place, book, time_ns)
+    return INVALID_PRICE if place.price_ticks != 0 else _market_objection(place, book, time_ns)
 
 
-def _market_objection(place: PlaceOrder, book: Book) -> str:
+def _market_objection(place: PlaceOrder, book: Book, time_ns: int) -> str:
     """Why the market does not take the order, or not now."""
     rules, state = book.market.rules, book.market.state
     if rules is not None:
-        objection = _rules_objection(place, book, rules)
+        objection = _rules_objection(place, book, rules, time_ns)
         if objection:
             return objection
     if state == MARKET_STATE_OPEN and book.auction_ticks == 0:
@@ -144,7 +151,9 @@ def _can_be_collected(place: PlaceOrder) -> bool:
     return place.terms is None or place.terms.minimum_lots == 0
 
 
-def _rules_objection(place: PlaceOrder, book: Book, rules: MarketRules) -> str:
+def _rules_objection(place: PlaceOrder, book: Book, rules: MarketRules, time_ns: int) -> str:
+    if rules.signed_orders and not is_signed(place):
+        return SIGNATURE_REQUIRED
     if place.quantity_lots < rules.quantity_min_lots:
         return QUANTITY_TOO_SMALL
     if 0 < rules.quantity_max_lots < place.quantity_lots:
@@ -152,7 +161,7 @@ def _rules_objection(place: PlaceOrder, book: Book, rules: MarketRules) -> str:
     worth = place.budget
     if place.type == ORDER_TYPE_LIMIT:
         worth = book.notional(place.price_ticks, place.quantity_lots)
-        low, high = book.band_edge(False), book.band_edge(True)
+        low, high = book.band_edge(False, time_ns), book.band_edge(True, time_ns)
         if high > 0 and not low <= place.price_ticks <= high and not waits(place):
             return PRICE_OUT_OF_BAND
     return NOTIONAL_TOO_LARGE if 0 < rules.notional_max < worth else ""
@@ -167,7 +176,21 @@ def rules_fit(rules: MarketRules | None) -> bool:
             return False
     if not 0 <= rules.notional_max <= AMOUNT_MAX or not 0 <= rules.notional_min <= AMOUNT_MAX:
         return False
+    if not 0 <= rules.reference_age_max_seconds <= REFERENCE_AGE_SECONDS_MAX:
+        return False
     return 0 <= rules.band_ppm < PPM and rules.open_orders_max >= 0
+
+
+def reference_objection(asked: SetReferencePrice, book: Book, time_ns: int) -> str:
+    """Why what was seen elsewhere cannot be the market's reference price."""
+    if not is_positive_int64(asked.price_ticks):
+        return INVALID_PRICE
+    if not 0 < len(asked.source) <= REFERENCE_SOURCE_CHARACTERS_MAX or not is_positive_int64(asked.observed_ns):
+        return INVALID_FIELD
+    rules, stands = book.market.rules, book.reference
+    if not is_fresh(asked.observed_ns, 0 if rules is None else rules.reference_age_max_seconds, time_ns):
+        return REFERENCE_OUTDATED
+    return REFERENCE_OUTDATED if stands is not None and asked.observed_ns < stands.observed_ns else ""
 
 
 def _limit_objection(place: PlaceOrder, book: Book) -> str:

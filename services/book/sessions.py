@@ -9,6 +9,7 @@ in flight have reserved, and of another's it would learn too late: two at once c
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 
 from services.book.engine import Session as KnownSession
 from services.command_ids import SESSION_COMMANDS_MAX, command_id_of, epoch_of, gateway_of
@@ -51,10 +52,9 @@ class Session:
             raise self.refusal
         due = command_id_of(self.gateway, self.epoch, self._last_number + 1)
         taken = numbers or [1] * len(command_ids)
-        for command_id, count in zip(command_ids, taken, strict=True):
-            if command_id != due:
-                raise Rejected(Reason.OUT_OF_SEQUENCE, f"command {command_id} where {due} is due", "command_id")
-            due += count
+        for command_id, next_id in zip(command_ids, accumulate(taken, initial=due), strict=False):
+            if command_id != next_id:
+                raise Rejected(Reason.OUT_OF_SEQUENCE, f"command {command_id} where {next_id} is due", "command_id")
         if self._last_number + sum(taken) > SESSION_COMMANDS_MAX:
             raise Rejected(Reason.OUT_OF_SEQUENCE, "the session has no numbers left: open a new one")
         if self.in_flight + len(command_ids) > WINDOW_COMMANDS:

@@ -93,6 +93,9 @@ def _trade(taker: journal_pb2.Order, trade: journal_pb2.Trade, engine: Engine) -
     else:
         settled.buyer_account_id, settled.buyer_fee = trade.maker_account_id, trade.maker_fee
         settled.seller_account_id, settled.seller_fee = taker.account_id, trade.taker_fee
+    if trade.maker_signed and taker.terms.signed:
+        orders = (taker.terms.signed, trade.maker_signed)
+        settled.buy_order, settled.sell_order = orders if taker.side == journal_pb2.SIDE_BUY else orders[::-1]
     return entry
 
 

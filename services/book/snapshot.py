@@ -3,6 +3,8 @@
 The resting orders are rows, best price first, oldest first: putting them back in that order restores the queues.
 """
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from services.book.groups import Group
@@ -13,6 +15,7 @@ from services.book.model import (
     Market,
     MarketRules,
     PlaceOrder,
+    ReferencePriceSet,
     RequestWithdrawal,
     Terms,
     Withdrawal,
@@ -25,6 +28,7 @@ PLACED = (
     *("client_order_id", "maker_fee_ppm", "taker_fee_ppm"),
 )
 """What a row says of an order's PlaceOrder: the fields that its book and its terms do not."""
+_placed: Callable[[PlaceOrder], tuple[Any, ...]] = attrgetter(*PLACED)
 
 
 class Outdated(Exception):
@@ -35,7 +39,8 @@ def of_today(data: Any) -> dict[str, Any]:
     """A snapshot's state in today's format. What is of no known format comes back as it is, what is no state empty.
 
     Format 1 knew no withdrawals, and had no account `adjustments`; format 2 knew no order with terms, and not what the
-    last trades' prices were: where there was a trade its state is not enough to go on from. Format 3 knew one edition.
+    last trades' prices were: where there was a trade its state is not enough to go on from. Format 3 knew one edition,
+    format 4 no reference price, format 5 no exits, format 6 no signed orders, format 7 not what who left has taken.
 
     Raises:
         Outdated: it lacks what cannot be known from it.
@@ -49,6 +54,16 @@ def of_today(data: Any) -> dict[str, Any]:
     if state.get("format") == 3:
         books = [book | {"ended": []} for book in state["books"]]
         state = state | {"format": 4, "edition": 0, "books": books}
+    if state.get("format") == 4:
+        state = state | {"format": 5, "books": [book | {"reference": None} for book in state["books"]]}
+    if state.get("format") == 5:
+        state = state | {"format": 6, "exits_through": 0, "leaving": []}
+    if state.get("format") == 6:
+        state = state | {"format": 7}
+    if state.get("format") == 7:
+        if state["leaving"] and state["claims_through"]:
+            raise Outdated("it does not say what those who leave have taken by the contract")
+        state = state | {"format": 8, "exited": [], "notes_through": 0, "debts": []}
     return state
 
 
@@ -110,6 +125,7 @@ def book_state(book: Book) -> dict[str, Any]:
         "market_sequence": book.market_sequence,
         "last_trade_id": book.last_trade_id,
         "last_price_ticks": book.last_price_ticks,
+        "reference": _reference_state(book.reference),
         "waiting": [_waiting_row(book, resting) for resting in book.waiting()],
         "released": book.released,
         "ended": [group.exits[0] for group in book.ended if book.groups.get(group.exits[0]) is group],
@@ -132,11 +148,17 @@ def _market_state(market: Market) -> list[Any]:
     return [*fields, None if rules is None else [getattr(rules, field) for field in MarketRules.__match_args__]]
 
 
+def _reference_state(reference: ReferencePriceSet | None) -> list[Any] | None:
+    return None if reference is None else [reference.price_ticks, reference.source, reference.observed_ns]
+
+
 def restore_book(book: Book, state: dict[str, Any]) -> None:
     """Fills an empty book from its state."""
     book.market_sequence = state["market_sequence"]
     book.last_trade_id = state["last_trade_id"]
     book.last_price_ticks = state["last_price_ticks"]
+    if state["reference"] is not None:
+        book.reference = ReferencePriceSet(book.market.market_id, *state["reference"])
     for side, rows in ((SIDE_BUY, state["bids"]), (SIDE_SELL, state["asks"])):
         for row in rows:
             _restore_order(book, side, row)
@@ -166,8 +188,8 @@ def _side_rows(book: Book, side: Side) -> list[list[Any]]:
 
 def _row(book: Book, resting: Resting) -> list[Any]:
     place = resting.place
-    asked = [getattr(place, field) for field in PLACED]
     hidden_lots = book.hidden.get(resting.order_id, 0)
+    asked = _placed(place)
     return [resting.order_id, *asked, terms_state(place.terms), resting.remaining_lots, hidden_lots, resting.arrival]
 
 

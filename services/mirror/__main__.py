@@ -1,4 +1,4 @@
-"""The mirror: another exchange's prices, followed and quoted in our markets. `clearbook mirror`."""
+"""The mirror: another exchange's prices, followed, told, and quoted in our markets. `clearbook mirror`."""
 
 import asyncio
 import re
@@ -19,6 +19,7 @@ from services.mirror.follower import Follower, Patience, Standing
 from services.mirror.messages import Garbage, units
 from services.mirror.quoter import Quoter
 from services.mirror.quotes import BASIS_POINTS, Terms
+from services.mirror.teller import Teller
 from services.runtime import log, metrics, rpc
 from services.runtime.config import Address, ListenSettings, LogSettings, MetricsSettings, PublicClientSettings
 from services.runtime.run import Closing, StartError, run
@@ -29,6 +30,8 @@ HEALTH_SECONDS: Final = 0.5
 STOP_SECONDS_MAX: Final = 5.0
 NS_PER_MS: Final = 10**6
 LEVELS_MAX: Final = 50
+SOURCE: Final = "binance"
+"""Where the prices are from, before the symbol."""
 PAIR: Final = re.compile(r"(?P<market>[A-Z0-9-]+)=(?P<symbol>[A-Z0-9]+)(?::(?P<notional>[0-9.]+))?", re.ASCII)
 
 _live = metrics.gauge("mirror_live", "Whether the outside's book of a market may be believed.", ["market"])
@@ -47,7 +50,8 @@ class MirrorSettings(LogSettings, MetricsSettings, ListenSettings, PublicClientS
     """What the mirror reads from its environment.
 
     MIRROR_MARKETS lists `OURS=THEIRS` or `OURS=THEIRS:NOTIONAL`, by commas: with NOTIONAL, the most that our quotes
-    there may come to in the quote asset, it is quoted too, and who quotes is said by one of MIRROR_USER (open mode),
+    there may come to in the quote asset, it is quoted too. With MIRROR_REFERENCE=1 the middle of their best prices is
+    told as the reference price of each. Who quotes and tells is said by one of MIRROR_USER (open mode),
     CLEARBOOK_TOKEN, or MIRROR_KEY_ID and MIRROR_KEY_FILE.
     """
 
@@ -58,6 +62,7 @@ class MirrorSettings(LogSettings, MetricsSettings, ListenSettings, PublicClientS
     mirror_stream_url: str = Field(default="wss://stream.binance.com:9443", repr=False)
     mirror_rest_url: str = Field(default="https://api.binance.com", repr=False)
     mirror_markets: str = ""
+    mirror_reference: bool = False
     mirror_user: str = ""
     clearbook_token: str = Field(default="", repr=False)
     mirror_key_id: str = Field(default="", repr=False)
@@ -93,10 +98,12 @@ class MirrorSettings(LogSettings, MetricsSettings, ListenSettings, PublicClientS
         return found
 
     def credential(self) -> Credential:
-        """Who quotes. Raises StartError."""
+        """Who quotes and tells. Raises StartError."""
         keyed = bool(self.mirror_key_id) or self.mirror_key_file is not None
         if sum(map(bool, (self.mirror_user, self.clearbook_token, keyed))) != 1:
-            raise StartError("say who quotes by one of MIRROR_USER, CLEARBOOK_TOKEN, MIRROR_KEY_ID and MIRROR_KEY_FILE")
+            raise StartError(
+                "say who quotes or tells by one of MIRROR_USER, CLEARBOOK_TOKEN, MIRROR_KEY_ID and MIRROR_KEY_FILE"
+            )
         if not keyed:
             return Bearer(self.clearbook_token) if self.clearbook_token else User(self.mirror_user)
         if not self.mirror_key_id or self.mirror_key_file is None:
@@ -129,7 +136,8 @@ class Mirror:
     def __init__(self, settings: MirrorSettings) -> None:
         """Raises StartError: settings that do not fit."""
         self._settings, self._pairs, self._tls = settings, settings.pairs(), settings.public_authority()
-        self._credential = settings.credential() if any(pair.notional_max for pair in self._pairs) else None
+        acts = settings.mirror_reference or any(pair.notional_max for pair in self._pairs)
+        self._credential = settings.credential() if acts else None
         self.followers = {pair.symbol: Follower(settings.patience) for pair in self._pairs}
         self.port = 0
 
@@ -144,19 +152,19 @@ class Mirror:
             server = rpc.Server(given.mirror_address, plaintext_anywhere=given.clearbook_plaintext_bind)
             self.port = await server.start()
             feed = Feed(http, given.mirror_stream_url, given.mirror_rest_url, self.followers)
-            quoters = await self._quoters(feed, clients)
+            workers = await self._workers(feed, clients)
             try:
                 async with asyncio.TaskGroup() as group:
                     health = group.create_task(self._tell_health(server), name="health")
                     work = [group.create_task(feed.run(closing), name="feed")]
-                    work += [group.create_task(quoter.run(closing), name="quoter") for quoter in quoters]
+                    work += [group.create_task(one.run(closing), name=type(one).__name__) for one in workers]
                     await asyncio.wait(work)
                     health.cancel()
             finally:
                 await server.stop(STOP_SECONDS_MAX)
 
-    async def _quoters(self, feed: Feed, clients: AsyncExitStack) -> list[Quoter]:
-        """One for each market that is to be quoted, of one account."""
+    async def _workers(self, feed: Feed, clients: AsyncExitStack) -> list[Quoter | Teller]:
+        """One for each market that is to be quoted, and one for each whose reference price is told, of one account."""
         if self._credential is None:
             return []
         given, tls = self._settings, self._tls
@@ -169,7 +177,7 @@ class Mirror:
                 server_name=tls.name if tls else "",
             )
         )
-        return [
+        quoters = [
             Quoter(
                 client,
                 pair.market,
@@ -180,6 +188,9 @@ class Mirror:
             for pair in self._pairs
             if pair.notional_max
         ]
+        told = self._pairs if given.mirror_reference else []
+        tellers = [Teller(client, pair.market, f"{SOURCE} {pair.symbol}", self.followers[pair.symbol]) for pair in told]
+        return [*quoters, *tellers]
 
     async def _tell_health(self, server: rpc.Server) -> None:
         """Serving is: the outside's book may be believed. Of all markets, and of each."""

@@ -37,13 +37,18 @@ class Patience:
 
 
 class Follower:
-    """One symbol's book, and when what was heard of it."""
+    """One symbol's book, and when what was heard of it.
+
+    Attributes:
+        book: as far as it is known.
+        heard_ns: when the symbol's last message came; None: none by this connection.
+    """
 
     def __init__(self, patience: Patience) -> None:
         """Nothing was heard yet."""
         self.book = OutsideBook()
         self._patience = patience
-        self._heard_ns: int | None = None
+        self.heard_ns: int | None = None
         self._behind_since_ns: int | None = None
         self._delay_ns = 0
         self._least_delay_ns: int | None = None
@@ -51,12 +56,12 @@ class Follower:
     def disconnected(self) -> None:
         """The connection is gone: what came by it does not count for the next."""
         self.book.forget()
-        self._heard_ns = self._behind_since_ns = self._least_delay_ns = None
+        self.heard_ns = self._behind_since_ns = self._least_delay_ns = None
         self._delay_ns = 0
 
     def message(self, message: Message, now_ns: int) -> Step:
         """A message of this symbol has come."""
-        self._heard_ns = now_ns
+        self.heard_ns = now_ns
         match message:
             case Change():
                 self._timed(message.time_ms, now_ns)
@@ -81,7 +86,7 @@ class Follower:
         """What the book is worth now."""
         if not self.book.in_step:
             return Standing.SYNCING
-        if self._heard_ns is None or now_ns - self._heard_ns > self._patience.silent_ns:
+        if self.heard_ns is None or now_ns - self.heard_ns > self._patience.silent_ns:
             return Standing.SILENT
         if self._behind_since_ns is not None and now_ns - self._behind_since_ns > self._patience.behind_ns:
             return Standing.BEHIND

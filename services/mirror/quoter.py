@@ -14,9 +14,10 @@ from clearbook.client import Client
 from services.mirror import trade_wire as wire
 from services.mirror.follower import Follower, Standing
 from services.mirror.moves import Moves, moves
+from services.mirror.ours import ours
 from services.mirror.quotes import Grid, Terms, wanted
 from services.runtime import log, metrics
-from services.runtime.run import Closing, StartError
+from services.runtime.run import Closing
 from services.runtime.streams import describe, reconnecting
 from services.units import Market
 
@@ -72,12 +73,7 @@ class Quoter:
 
     async def _session(self) -> None:
         """Quotes until the stream breaks."""
-        entry = (await self._client.markets()).get(self._name)
-        if entry is None:
-            raise StartError(f"MIRROR_MARKETS: {self._name} is no market here")
-        market, grid = wire.market_from(entry), wire.grid_from(entry)
-        if grid is None:
-            raise StartError(f"MIRROR_MARKETS: the steps of {self._name} are finer than the mirror counts")
+        market, grid = await ours(self._client, self._name)
         stream = self._client.trade()
         self._armed_at = 0.0
         try:

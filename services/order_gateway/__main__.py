@@ -22,6 +22,7 @@ from services.order_gateway.health import Health
 from services.order_gateway.history import History
 from services.order_gateway.identity.desk import Desk
 from services.order_gateway.identity.settings import IdentitySettings
+from services.order_gateway.leaving import Leaving
 from services.order_gateway.ledger import ENDED_ORDERS_MAX, Ledger
 from services.order_gateway.limits import Limits, LimitSettings
 from services.order_gateway.methods import Method
@@ -46,6 +47,7 @@ from services.order_gateway.store import MIGRATIONS, Store
 from services.order_gateway.tiers import Schedule, Tier, parse_tiers
 from services.order_gateway.transfer_ids import FAUCET_PREFIX
 from services.order_gateway.volumes import VOLUME_ASSET
+from services.order_gateway.wallet_address import checksummed
 from services.order_gateway.watch import Watches
 from services.runtime import log, metrics, rpc
 from services.runtime.config import (
@@ -62,6 +64,7 @@ from services.runtime.limits import rate_of
 from services.runtime.migrate import migrate
 from services.runtime.roles import Role
 from services.runtime.run import Closing, StartError, freeze_gc, run
+from services.signed_orders import Domain
 from services.units import FAUCET_ACCOUNT, PPM
 
 BOOK_BYTES_MAX = 64 * 1024 * 1024
@@ -115,6 +118,8 @@ class GatewaySettings(LogSettings, IdentitySettings, LimitSettings, TlsSettings,
     open_orders_max: int = Field(default=100_000, ge=1)
     """Of one account."""
     ledger_check_seconds: float = Field(default=10.0, gt=0)
+    settlement_contract_address: str = ""
+    """With the chain's id: what signed orders are signed for. Without, none is taken."""
 
     @property
     def tiers(self) -> tuple[Tier, ...]:
@@ -126,6 +131,15 @@ class GatewaySettings(LogSettings, IdentitySettings, LimitSettings, TlsSettings,
         """Demo funds by asset."""
         wanted = self.open_mode if self.clearbook_demo_funds is None else self.clearbook_demo_funds
         return parse_grants(self.faucet_grants) if wanted else {}
+
+    def domain(self) -> Domain | None:
+        """The contract that wallets sign orders for, if we were told. Raises StartError: it is no address."""
+        if not self.settlement_contract_address or not self.chain_id:
+            return None
+        try:
+            return Domain(self.chain_id, checksummed(self.settlement_contract_address))
+        except ValueError as error:
+            raise StartError(f"SETTLEMENT_CONTRACT_ADDRESS {error}") from None
 
     def check_exposure(self) -> None:
         """Raises StartError if strangers could name themselves."""
@@ -216,7 +230,8 @@ class Gateway:
         self.ledger = ledger = Ledger(await store.load(ENDED_ORDERS_MAX, counted_in), counted_in)
 
         def is_frozen(account_id: int) -> bool:
-            return bool(desk.freezes.reason(ledger.account_names.get(account_id, "")))
+            frozen = desk.freezes.reason(ledger.account_names.get(account_id, ""))
+            return bool(frozen) or ledger.is_frozen(account_id)
 
         session = Session(ledger, settings.gateway_number, is_frozen)
         executions = Executions(ledger, session, store)
@@ -224,10 +239,10 @@ class Gateway:
         fees = Schedule(settings.tiers, ledger)
         fixed = FixedTiers(fees, store.database)
         await fixed.load()
-        orders = Orders(ledger, session, store, fees, settings.open_orders_max)
+        orders = Orders(ledger, session, store, fees, settings.open_orders_max, settings.domain())
         await orders.load_seen()
         replaces, cancels = Replaces(ledger, session, orders), Cancels(ledger, session, orders)
-        disconnects = Disconnects(cancels)
+        disconnects, leaving = Disconnects(cancels), Leaving(ledger, session, cancels)
         watches, accounts, history = Watches(ledger), Accounts(ledger, session, faucet), History(store, ledger)
         admin = Admin(ledger, session)
 
@@ -257,10 +272,13 @@ class Gateway:
             *settlement_rpcs.SettlementHandlers(settler).methods(),
         ]
         methods = audit.around(methods)
-        executions.listen(faucet.tell)
+        executions.listen(faucet.tell, orders=False)
         executions.listen(watches.tell)
+        executions.listen(leaving.tell, orders=False)
+        executions.listen(health.tell, orders=False)
         executions.watch_session(faucet.session_changed)
         executions.watch_session(health.session_changed)
+        executions.watch_session(leaving.session_changed)
         add_public(self._public, gate, methods)
         add_forward(self._internal, gate, methods)
         freeze_gc()
@@ -268,7 +286,7 @@ class Gateway:
             # The ports first: who cannot listen must not take the session of somebody who can.
             await self._public.start()
             await self._internal.start()
-            await self._run(store, desk, executions, faucet, orders, disconnects, health, book, closing)
+            await self._run(store, desk, executions, faucet, orders, disconnects, leaving, health, book, closing)
         finally:
             await self._stop(0)
 
@@ -280,6 +298,7 @@ class Gateway:
         faucet: Faucet,
         orders: Orders,
         disconnects: Disconnects,
+        leaving: Leaving,
         health: Health,
         book: grpc.aio.Channel,
         closing: Closing,
@@ -292,6 +311,7 @@ class Gateway:
             cleaning = group.create_task(disconnects.run(), name="disconnects")
             others = [
                 group.create_task(faucet.run(), name="faucet"),
+                group.create_task(leaving.run(), name="leaving"),
                 group.create_task(desk.keyring.follow(), name="keys"),
                 group.create_task(desk.freezes.follow(), name="freezes"),
                 group.create_task(health.run(), name="health"),

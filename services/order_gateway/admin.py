@@ -1,4 +1,4 @@
-"""What operators do: assets and markets. (money.py moves money for them.)"""
+"""What operators do: assets and markets, and the prices elsewhere. (money.py moves money for them.)"""
 
 from services.errors import Reason, Rejected
 from services.market_rules import MarketRules, MarketState
@@ -8,6 +8,7 @@ from services.order_gateway.model import (
     CommandBody,
     CreateAsset,
     CreateMarket,
+    SetReferencePrice,
 )
 from services.order_gateway.money import OPERATOR
 from services.order_gateway.session import Session, outcome
@@ -71,6 +72,10 @@ class Admin:
         """Gives a market other rules, all of them; why is journaled."""
         if self.rules(market) != rules:
             await self._run(ChangeMarket(market.market_id, None, rules, reason), seconds)
+
+    async def set_reference_price(self, asked: SetReferencePrice, seconds: float) -> None:
+        """Says what a market's price is elsewhere. Raises Rejected: REFERENCE_OUTDATED."""
+        await self._run(asked, seconds)
 
     async def _run(self, body: CommandBody, seconds: float) -> None:
         await outcome(self._session.submit(body, OPERATOR), seconds)

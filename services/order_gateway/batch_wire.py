@@ -55,11 +55,8 @@ def wanted(request: pb.PlaceOrdersRequest | pb.TradeRequest, made_id: str, marke
     bodies = protobuf.bodies(request.SerializeToString(), number) if encoding.BY_HAND else None
     if bodies is None:
         return [wanted_one(order, order_id, markets) for order, order_id in zip(orders, ids, strict=True)]
-    found: list[Wanted | Rejected] = []
-    for place, data in enumerate(bodies):
-        plain = encoding.plain_wanted(data, ids[place], markets)
-        found.append(plain or wanted_one(orders[place], ids[place], markets))
-    return found
+    plain = encoding.plain_wanted(bodies, ids, markets)
+    return [one or wanted_one(orders[place], ids[place], markets) for place, one in enumerate(plain)]
 
 
 def wanted_one(request: pb.PlaceOrderRequest, made_id: str, markets: Markets) -> Wanted | Rejected:

@@ -17,7 +17,7 @@ from services.order_gateway.model import (
     OrdersChanged,
 )
 from services.order_gateway.orders import Orders
-from services.order_gateway.outcomes import answer, give, heard, outcomes, promised
+from services.order_gateway.outcomes import Promise, Promised, answer, give, heard, outcomes
 from services.order_gateway.session import Awaited, Session, outcome, refusal
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Cancels:
         names: Sequence[int | str],
         seconds: float,
         cause: CancelCause = CancelCause.USER,
-    ) -> "list[asyncio.Future[Order]]":
+    ) -> list[Promised[Order]]:
         """Puts cancels on their way, in their order; each will be what `cancel` returns, or raise what it raises.
 
         An order whose own outcome is not known yet, or which only the database knows, is found first: that cancel goes
@@ -95,7 +95,7 @@ class Cancels:
 
     def begin_all(
         self, account_id: int, market_id: int | None, buys: bool | None, seconds: float
-    ) -> "asyncio.Future[list[Order]]":
+    ) -> "Promised[list[Order]]":
         """Puts cancels of all that is open on their way: what is submitted later comes after all of them.
 
         It will be what `cancel_all` returns, or raise what it raises.
@@ -106,7 +106,7 @@ class Cancels:
             for _ in range(1 + open_orders // CANCELS_PER_COMMAND):
                 flights.append(self._session.submit(command, account_id))
         except Rejected as rejected:
-            refused: asyncio.Future[list[Order]] = promised()
+            refused = Promise[list[Order]]()
             give(refused, rejected)
             return refused
         return self._keep(self._gather(command, flights, seconds))
@@ -154,8 +154,8 @@ class Cancels:
         assert isinstance(change.body, CancelAfterSet), f"{change.body} answers a CancelAfter"
         return change.body.deadline_ns
 
-    def _submit(self, order: Order, cause: CancelCause) -> "asyncio.Future[Order]":
-        ended: asyncio.Future[Order] = promised()
+    def _submit(self, order: Order, cause: CancelCause) -> "Promise[Order]":
+        ended = Promise[Order]()
         command = CancelOrder(order.account_id, order.order_id, cause)
         try:
             if not order.is_open:
@@ -165,7 +165,7 @@ class Cancels:
             give(ended, rejected)
         return ended
 
-    def _landed(self, order: Order, ended: "asyncio.Future[Order]", found: Change | Rejected) -> None:
+    def _landed(self, order: Order, ended: "Promise[Order]", found: Change | Rejected) -> None:
         if isinstance(found, Rejected):
             return give(ended, found)
         refused = refusal(found)

@@ -10,7 +10,7 @@ from itertools import islice
 from services.order_gateway.ledger import Balance, Ledger, Moment
 from services.order_gateway.model import MovementState
 from services.order_gateway.unsettled import Key
-from services.units import OUTSIDE_ACCOUNT
+from services.units import MAY_OWE
 
 STEP_ITEMS = 200
 """Orders, withdrawals or postings that one step looks at; some 100 us."""
@@ -59,7 +59,9 @@ def steps(ledger: Ledger, moment: Moment) -> Iterator[list[str]]:
             unsettled = pending.pop(key, 0) if pending else 0
             if balance.held:
                 held[asset_id] = balance.held
-            if _is_negative(account_id, balance) or (then is not balance and _is_negative(account_id, then)):
+            leaves = account_id in ledger.leaving
+            moments = (balance,) if then is balance else (balance, then)
+            if any(_is_negative(account_id, each, leaves=leaves) for each in moments):
                 found.append(f"account {account_id} has {balance} of asset {asset_id}")
             if then.unsettled != unsettled:
                 what = f"account {account_id} has {then.unsettled} unsettled of asset {asset_id}"
@@ -75,12 +77,16 @@ def steps(ledger: Ledger, moment: Moment) -> Iterator[list[str]]:
         yield [f"accounts have {orders} open orders and {withdrawals} withdrawals, not {moment.open_counts}"]
 
 
-def _is_negative(account_id: int, balance: Balance) -> bool:
-    """Whether anything of it is below zero, `available` and `settled` among it."""
+def _is_negative(account_id: int, balance: Balance, *, leaves: bool) -> bool:
+    """Whether anything of it is below zero, `available` and `settled` among it.
+
+    What an account that `leaves` by the contract had still to settle has fallen to insurance before it is settled.
+    """
     total, held, reserved = balance.total, balance.held, balance.reserved
     if held < 0 or reserved < 0:
         return True
-    return (total < held + reserved or total < balance.unsettled) and account_id != OUTSIDE_ACCOUNT
+    unbacked = total < balance.unsettled and not leaves
+    return (total < held + reserved or unbacked) and account_id not in MAY_OWE
 
 
 def _holds(ledger: Ledger, account_id: int, held: dict[int, int]) -> Iterator[list[str]]:

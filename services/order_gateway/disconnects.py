@@ -11,6 +11,7 @@ from services.errors import Rejected
 from services.order_gateway.call import ANSWER_SECONDS_MAX
 from services.order_gateway.cancels import Cancels
 from services.order_gateway.model import CancelCause, Placed
+from services.order_gateway.outcomes import Promise
 from services.runtime import log, metrics
 from services.runtime.db import Unavailable
 from services.runtime.streams import Backoff
@@ -21,7 +22,7 @@ _canceled = metrics.counter("gateway_disconnect_cancels", "Orders canceled becau
 logger = log.get("disconnects")
 
 
-def placed_ids(known: "Iterable[asyncio.Future[Placed]]") -> set[int]:
+def placed_ids(known: "Iterable[Promise[Placed]]") -> set[int]:
     """The orders among outcomes that are known; the others were refused."""
     return {outcome.result().order.order_id for outcome in known if outcome.exception() is None}
 
@@ -35,12 +36,12 @@ class Disconnects:
 
     def __init__(self, cancels: Cancels) -> None:
         self._cancels = cancels
-        self._ended: asyncio.Queue[tuple[int, set[int], Sequence[asyncio.Future[Placed]]]] = asyncio.Queue()
+        self._ended: asyncio.Queue[tuple[int, set[int], Sequence[Promise[Placed]]]] = asyncio.Queue()
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def leave(self, account_id: int, order_ids: set[int], pending: "Sequence[asyncio.Future[Placed]]") -> None:
+    def leave(self, account_id: int, order_ids: set[int], pending: "Sequence[Promise[Placed]]") -> None:
         """A stream has ended: what it placed, and what it has on its way, is to be canceled."""
         self._busy += 1
         self._idle.clear()
@@ -61,13 +62,11 @@ class Disconnects:
         except TimeoutError:
             logger.warning("orders of ended streams stay open", streams=self._busy)
 
-    async def _clean_up(
-        self, account_id: int, order_ids: set[int], pending: "Sequence[asyncio.Future[Placed]]"
-    ) -> None:
+    async def _clean_up(self, account_id: int, order_ids: set[int], pending: "Sequence[Promise[Placed]]") -> None:
         try:
             await self._cancel(account_id, order_ids)
             if pending:
-                await asyncio.wait(pending)
+                await asyncio.wait([promise.future() for promise in pending])
                 await self._cancel(account_id, placed_ids(pending))
         finally:
             self._busy -= 1

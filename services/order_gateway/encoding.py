@@ -4,13 +4,15 @@ To fill in or to read a protobuf message takes longer than all that is done with
 in order_service.proto and journal.proto; `wire` has all the others, and tests hold both to the same.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, final
 
 from mypy_extensions import i64
 
+from services.errors import Rejected
 from services.order_gateway.model import (
     CancelCause,
+    CommandBody,
     Event,
     Order,
     OrderCanceled,
@@ -23,7 +25,7 @@ from services.order_gateway.model import (
     Trade,
     Wanted,
 )
-from services.protobuf import INT64_MAX, MORE, SHORT, read, varint
+from services.protobuf import INT64_MAX, MORE, SHORT, element_at, fields, read, varint
 from services.units import Market
 
 BY_HAND: Final = not __file__.endswith(".py")
@@ -47,12 +49,18 @@ _CAUSES: Final = list(CancelCause)  # from 0 on
 # What clients ask for.
 
 
-def plain_wanted(request: bytes, made_id: str, markets: Mapping[str, Market]) -> Wanted | None:
-    """A limit order that asks for nothing special, from a PlaceOrderRequest as protobuf writes it.
+def plain_wanted(
+    requests: Sequence[bytes], made_ids: Sequence[str], markets: Mapping[str, Market]
+) -> list[Wanted | None]:
+    """Limit orders that ask for nothing special, from PlaceOrderRequests as protobuf writes them.
 
-    None for anything else, fields unknown here among it, and for whatever may have to be refused. `made_id`: its id,
-    unless it has one of its own.
+    None for anything else, fields unknown here among it, and for whatever may have to be refused. `made_ids`: theirs,
+    unless they have their own.
     """
+    return [_plain_wanted(request, made_ids[place], markets) for place, request in enumerate(requests)]
+
+
+def _plain_wanted(request: bytes, made_id: str, markets: Mapping[str, Market]) -> Wanted | None:
     client_order_id, market = made_id, None
     side, kind, time_in_force, post_only = 0, 0, 0, 0
     price_ticks, quantity_lots = 0, 0
@@ -156,8 +164,12 @@ def _steps(data: bytes, place: int, length: int, size: int, size_decimals: int) 
 # What clients are told.
 
 
-def accepted(placed: Placed) -> bytes:
-    """A TradeOutcome that says no more than that an order was taken, as one of TradeAnswer.orders."""
+def accepted(outcomes: Sequence[Placed | Rejected]) -> list[bytes | Rejected]:
+    """Each as one of TradeAnswer.orders that says no more than that it was taken; a refusal stays what it is."""
+    return [outcome if isinstance(outcome, Rejected) else _accepted(outcome) for outcome in outcomes]
+
+
+def _accepted(placed: Placed) -> bytes:
     order = placed.order
     order_id, client_order_id = b"%d" % order.order_id, order.client_order_id.encode()
     parts = [b"\x12", SHORT[len(order_id)], order_id]
@@ -170,8 +182,15 @@ def accepted(placed: Placed) -> bytes:
 # What the book is asked for.
 
 
+def commands(asked: Iterable[tuple[int, CommandBody]]) -> list[bytes | None]:
+    """Of (command_id, what is asked) each order without terms as one of SubmitRequest.commands; None for the others."""
+    plain = Commands()
+    return [plain.place_order(number, body) if isinstance(body, PlaceOrder) else None for number, body in asked]
+
+
+@final
 class Commands:
-    """Orders without terms, each as one of SubmitRequest.commands. What many of them share is written once."""
+    """Orders without terms. What many of them share is written once."""
 
     def __init__(self) -> None:
         self._account_id, self._market_id, self._head = -1, -1, b""
@@ -229,10 +248,23 @@ def _rates(asked: PlaceOrder) -> bytes:
 # What the book tells.
 
 
-def event(told: bytes, time_ns: int) -> Event | None:
-    """An order without terms that was placed or canceled, from an element of an EventBatch; None for anything else."""
-    end = len(told)
-    _, place = read(told, 1)  # its length
+def events(batch: bytes, time_ns: int) -> list[Event | bytes]:
+    """Of an EventBatch each order without terms that was placed or canceled; all else as an EventBatch of its own.
+
+    Raises:
+        ValueError, IndexError: it is not made of whole elements, and of nothing else.
+    """
+    found = list[Event | bytes]()
+    start, end = 0, len(batch)
+    while start < end:
+        place, behind = element_at(batch, start)
+        plain = _event(batch, place, behind, time_ns)
+        found.append(batch[start:behind] if plain is None else plain)
+        start = behind
+    return found
+
+
+def _event(told: bytes, place: int, end: int, time_ns: int) -> Event | None:
     sequence, command_id = 0, 0
     while place < end:
         tag = told[place]
@@ -242,19 +274,17 @@ def event(told: bytes, time_ns: int) -> Event | None:
         elif tag == 0x10:
             command_id = value
         elif tag == 0x22:
-            placed = _placed(told, place, sequence, time_ns) if place + value == end else None
+            placed = _placed(told, place, end, sequence, time_ns) if place + value == end else None
             return None if placed is None else Event(sequence, command_id, placed)
         elif tag == 0x2A:
-            canceled = _canceled(told, place) if place + value == end else None
+            canceled = _canceled(told, place, end) if place + value == end else None
             return None if canceled is None else Event(sequence, command_id, canceled)
         elif tag != 0x18:
             return None
     return None
 
 
-def _placed(told: bytes, place: int, sequence: int, time_ns: int) -> OrderPlaced | None:
-    """From there to the end."""
-    end = len(told)
+def _placed(told: bytes, place: int, end: int, sequence: int, time_ns: int) -> OrderPlaced | None:
     if place == end or told[place] != 0x0A:
         return None
     length, start = read(told, place + 1)
@@ -275,29 +305,9 @@ def _placed(told: bytes, place: int, sequence: int, time_ns: int) -> OrderPlaced
     return None if order is None else OrderPlaced(order, tuple(trades))
 
 
-def _fields(data: bytes, place: int, end: int, numbers: list[int], texts: list[bytes]) -> bool:
-    """Reads numbers and texts, each to the place of its field's number; whether that is all there is."""
-    most = len(numbers)
-    while place < end:
-        tag, place = read(data, place)
-        value, place = read(data, place)
-        number = tag >> 3
-        if number >= most:
-            return False
-        kind = tag & 0x07
-        if kind == 2:
-            texts[number] = data[place : place + value]
-            place += value
-        elif kind or value > INT64_MAX:
-            return False
-        else:
-            numbers[number] = value
-    return place == end
-
-
 def _order(told: bytes, start: int, end: int, filled_quote: int, sequence: int, time_ns: int) -> Order | None:
     numbers, texts = [0] * 18, [b""] * 18  # one with terms has a field 18
-    if not _fields(told, start, end, numbers, texts):
+    if not fields(told, start, end, numbers, texts):
         return None
     lives, state, cause = numbers[6], numbers[15], numbers[16]
     if not 0 < lives <= len(_TIMES_TOLD) or not 0 < state <= len(_STATES) or cause >= len(_CAUSES):
@@ -331,7 +341,7 @@ def _order(told: bytes, start: int, end: int, filled_quote: int, sequence: int, 
 
 def _trade(told: bytes, start: int, end: int) -> Trade | None:
     numbers, texts = [0] * 13, [b""] * 13
-    if not _fields(told, start, end, numbers, texts) or not (texts[5] and texts[6]):
+    if not fields(told, start, end, numbers, texts) or not (texts[5] and texts[6]):
         return None
     return Trade(
         numbers[1],
@@ -349,13 +359,11 @@ def _trade(told: bytes, start: int, end: int) -> Trade | None:
     )
 
 
-def _canceled(told: bytes, place: int) -> OrderCanceled | None:
-    """From there to the end."""
-    end = len(told)
+def _canceled(told: bytes, place: int, end: int) -> OrderCanceled | None:
     if place == end or told[place] != 0x0A:
         return None
     length, place = read(told, place + 1)
     numbers, texts = [0] * 18, [b""] * 18
-    if place + length != end or not _fields(told, place, end, numbers, texts) or numbers[16] >= len(_CAUSES):
+    if place + length != end or not fields(told, place, end, numbers, texts) or numbers[16] >= len(_CAUSES):
         return None
     return OrderCanceled(numbers[1], numbers[10], _CAUSES[numbers[16]])

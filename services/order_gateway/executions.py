@@ -61,14 +61,20 @@ class Executions:
     def __init__(self, ledger: Ledger, session: Session, store: Store) -> None:
         self._ledger, self._session, self._store = ledger, session, store
         self._listeners: list[Listener] = []
+        self._others: list[Listener] = []
         self._watchers: list[Watcher] = []
         self.folded = Progress(ledger.sequence)
         self.ready = asyncio.Event()
         """Set once the first session is open."""
 
-    def listen(self, listener: Listener) -> None:
-        """Calls `listener` with every change, in order, after the ledger has it and before its command's answer."""
-        self._listeners.append(listener)
+    def listen(self, listener: Listener, *, orders: bool = True) -> None:
+        """Calls `listener` with every change, in order, after the ledger has it and before its command's answer.
+
+        Args:
+            listener: hears of it.
+            orders: also of orders that were placed or canceled, each by a command of its own.
+        """
+        (self._listeners if orders else self._others).append(listener)
 
     def watch_session(self, watcher: Watcher) -> None:
         """Calls `watcher` with whether commands are taken, whenever that changes."""
@@ -78,7 +84,7 @@ class Executions:
 
     def fold(self, row: EventRow) -> None:
         """Takes the events of one journal row, in one step: nobody sees half of it."""
-        fold(row, self._ledger, self._session, self._store.pending, self._listeners)
+        fold(row, self._ledger, self._session, self._store.pending, self._listeners, self._others)
         self._session.row_ended()
         self._store.row_ended(len(row.events))
         self.folded.advance(row.last_sequence)
@@ -144,7 +150,7 @@ class Executions:
         try:
             while True:
                 commands = await session.batch()
-                request = wire.submit_request((command.command_id, command.body) for command in commands)
+                request = wire.submit_request([(command.command_id, command.body) for command in commands])
                 async with asyncio.timeout(SUBMIT_SECONDS_MAX):
                     await call.write(request)
         finally:

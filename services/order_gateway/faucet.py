@@ -10,7 +10,7 @@ from functools import partial
 
 from services.errors import Reason, Rejected
 from services.order_gateway.ledger import Change, Ledger, Reservation
-from services.order_gateway.model import AccountOpened, AssetCreated, Deposited, Transfer, Transferred
+from services.order_gateway.model import AccountOpened, AssetCreated, Deposited, ExitRequested, Transfer, Transferred
 from services.order_gateway.session import Session, refusal
 from services.order_gateway.transfer_ids import of_grant
 from services.runtime import log, metrics
@@ -85,7 +85,7 @@ class Faucet:
                 self._owe(account_id)
             case Transferred(move):
                 self._made(move)
-            case Deposited() | AssetCreated():
+            case Deposited() | AssetCreated() | ExitRequested():
                 self._wake.set()
 
     def session_changed(self, is_open: bool) -> None:
@@ -161,7 +161,9 @@ class Faucet:
             return
         balance = self._ledger.balance(FAUCET_ACCOUNT, asset.asset_id)
         while owed and balance.available >= amount and len(self._flying) < GRANTS_IN_FLIGHT_MAX:
-            account_id = next(iter(owed))
+            account_id = next((each for each in owed if each not in self._ledger.leaving), None)
+            if account_id is None:
+                return  # those who are left leave: nothing begins in their accounts
             grant = (asset.symbol, account_id)
             name = of_grant(account_id, asset.symbol)
             move = Transfer(name, FAUCET_ACCOUNT, account_id, asset.asset_id, amount, REASON)

@@ -3,14 +3,21 @@
 from collections.abc import Callable, Sequence
 
 from services.order_gateway.ledger import Change, Ledger
-from services.order_gateway.model import EventRow, SessionOpened
+from services.order_gateway.model import EventRow, OrderCanceled, OrderPlaced, SessionOpened
 from services.order_gateway.pending import Pending
 from services.order_gateway.session import Session
 
 Listener = Callable[[Change], None]
 
 
-def fold(row: EventRow, ledger: Ledger, session: Session, pending: Pending, listeners: Sequence[Listener]) -> None:
+def fold(
+    row: EventRow,
+    ledger: Ledger,
+    session: Session,
+    pending: Pending,
+    listeners: Sequence[Listener],
+    others: Sequence[Listener],
+) -> None:
     """Takes the events of one journal row, in one step: nobody sees half of it.
 
     Args:
@@ -19,6 +26,7 @@ def fold(row: EventRow, ledger: Ledger, session: Session, pending: Pending, list
         session: whose command it answers, if one of ours; that one hears of it last.
         pending: what the database is to be told.
         listeners: hear of every change.
+        others: of those alone that are no plain order's: nearly all are, and each call costs.
     """
     assert row.first_sequence == ledger.sequence + 1, f"row {row.first_sequence} after {ledger.sequence}"
     ledger.incarnation = ledger.incarnation or row.incarnation
@@ -30,6 +38,9 @@ def fold(row: EventRow, ledger: Ledger, session: Session, pending: Pending, list
         body = event.body
         if isinstance(body, SessionOpened) and body.gateway == session.gateway:
             session.superseded_by(body.epoch)
+        if not isinstance(body, OrderPlaced | OrderCanceled):
+            for listener in others:
+                listener(change)
         for listener in listeners:
             listener(change)
         if flight is not None:

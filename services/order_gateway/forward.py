@@ -22,6 +22,7 @@ from services.order_gateway import wire
 from services.order_gateway.call import ANSWER_SECONDS_MAX, Call, Signed
 from services.order_gateway.gate import Gate
 from services.order_gateway.identity.who import Caller, Identity
+from services.order_gateway.outcomes import Promise
 from services.runtime import log, metrics, rpc
 from services.runtime.metadata import REQUEST_ID_KEY, SESSION_KEY
 from services.runtime.peers import ip_of
@@ -53,7 +54,7 @@ class Shared(NamedTuple):
     """
 
     admit: Callable[[Call], tuple[Any, Caller | Coroutine[Any, Any, Caller]]]
-    begin: Callable[[int, Sequence[tuple[Caller, Any]]], "list[asyncio.Future[Any] | Rejected]"]
+    begin: Callable[[int, Sequence[tuple[Caller, Any]]], "Sequence[Promise[Any] | Rejected]"]
     answer: Callable[[Any], bytes]
 
 
@@ -334,7 +335,7 @@ class _Stream:
 
     # Out.
 
-    def _landed(self, shared: Shared, asked: _Asked, waiting: _Waiting, promise: "asyncio.Future[Any]") -> None:
+    def _landed(self, shared: Shared, asked: _Asked, waiting: _Waiting, promise: "Promise[Any]") -> None:
         error = promise.exception()
         if not waiting.ends(asked):
             return None  # it was answered DEADLINE

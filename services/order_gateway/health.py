@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 
 from services.order_gateway.check import steps
-from services.order_gateway.ledger import Ledger
+from services.order_gateway.ledger import Change, Ledger
+from services.order_gateway.model import Claimed
+from services.order_gateway.movements import CLAIM_ID_PREFIX
 from services.runtime import log, metrics
 from services.runtime.run import Closing
 
@@ -17,6 +19,7 @@ SHOWN_MAX = 10
 
 _violations = metrics.gauge("ledger_violations", "Invariants of money now broken: must be 0.")
 _checks = metrics.counter("ledger_checks", "Self-checks of the ledger.")
+_unbacked = metrics.counter("ledger_unbacked_claims", "Claims of what no withdrawal backs: insurance has paid.")
 
 logger = log.get("health")
 
@@ -48,6 +51,16 @@ class Health:
         """The book takes our commands, or does not any more."""
         self._session_open = is_open
         self._changed.set()
+
+    def tell(self, change: Change) -> None:
+        """Learns of claims: one of what no withdrawal backs is an alarm."""
+        if not isinstance(change.body, Claimed):
+            return
+        for movement in change.effects.movements:
+            if movement.transfer_id.startswith(CLAIM_ID_PREFIX):
+                _unbacked.inc()
+                what = {"claim": change.body.claim_index, "address": change.body.address, "amount": movement.amount}
+                logger.error("ALARM: a claim that no withdrawal backs: insurance has paid", **what)
 
     async def run(self) -> None:
         """Tells of every change, for ever."""

@@ -30,7 +30,7 @@ def new_key(request: pb.CreateApiKeyRequest) -> NewKey:
     if len(request.label) > LABEL_CHARS_MAX or not request.label.isprintable():
         raise _invalid("label", f"must be at most {LABEL_CHARS_MAX} printable characters")
     if any(number not in {int(scope) for scope in Scope} for number in request.scopes):
-        raise _invalid("scopes", "must be SCOPE_READ, SCOPE_TRADE, SCOPE_WITHDRAW or SCOPE_ADMIN")
+        raise _invalid("scopes", f"must be of {', '.join(f'SCOPE_{scope.name}' for scope in Scope)}")
     public = request.public_key
     if kind is KeyKind.ED25519 and len(public) != PUBLIC_KEY_BYTES:
         raise _invalid("public_key", f"must be the {PUBLIC_KEY_BYTES} bytes of an Ed25519 public key")

@@ -22,9 +22,12 @@ from services.order_gateway.model import (
     AccountOpened,
     AssetCreated,
     Claimed,
+    DebtNoted,
+    DebtState,
     Deposited,
     Event,
     EventBody,
+    ExitRequested,
     MarketChanged,
     MarketCreated,
     Movement,
@@ -34,6 +37,7 @@ from services.order_gateway.model import (
     OrderCanceled,
     OrderPlaced,
     OrdersChanged,
+    ReferencePriceSet,
     SelfTradeMode,
     SettlementFinalized,
     TradingDefaultsSet,
@@ -45,11 +49,13 @@ from services.order_gateway.model import (
 from services.order_gateway.unsettled import Key, Unsettled
 from services.order_gateway.volumes import VOLUME_ASSET, Volumes
 from services.records import Record, replaced
+from services.reference import is_fresh
 from services.units import (
     ADJUSTMENTS_ACCOUNT,
     FAUCET_ACCOUNT,
     FEES_ACCOUNT,
     INSURANCE_ACCOUNT,
+    MAY_OWE,
     OUTSIDE_ACCOUNT,
     Asset,
     Market,
@@ -123,9 +129,12 @@ class Reservation(Record):
 
 @final
 class MarketBook:
-    """What changes of a market: whether it takes orders, and which, its shape, and who has how many open in it."""
+    """What changes of a market: whether it takes orders, and which, its shape, and who has how many open in it.
 
-    __slots__ = ("depth", "open_orders", "rules", "state")
+    `reference` is what its price is elsewhere, None before it was first told.
+    """
+
+    __slots__ = ("depth", "open_orders", "reference", "rules", "state")
 
     def __init__(self, state: MarketState) -> None:
         """One without orders."""
@@ -133,6 +142,15 @@ class MarketBook:
         self.rules: MarketRules | None = None
         self.depth = Depth()
         self.open_orders: dict[int, int] = {}
+        self.reference: ReferencePriceSet | None = None
+
+    def fresh_reference_ticks(self, time_ns: int) -> int:
+        """What the price is elsewhere, if that still counts at that time; 0: nothing does."""
+        told = self.reference
+        age_max_seconds = 0 if self.rules is None else self.rules.reference_age_max_seconds
+        if told is None or not is_fresh(told.observed_ns, age_max_seconds, time_ns):
+            return 0
+        return told.price_ticks
 
 
 @final
@@ -204,6 +222,12 @@ class Snapshot:
     """market_id, price_ticks: see Volumes."""
     self_trade_modes: tuple[tuple[int, SelfTradeMode], ...] = ()
     """By account_id."""
+    references: tuple[ReferencePriceSet, ...] = ()
+    """The last of each market."""
+    leaving: tuple[int, ...] = ()
+    """Accounts whose owners leave, or have left, by the contract."""
+    debtors: tuple[tuple[int, int], ...] = ()
+    """debt_id, account_id of debts that are not resolved."""
 
 
 class Ledger:
@@ -235,6 +259,10 @@ class Ledger:
         self.volumes = Volumes(volume_asset, self.markets_by_symbol, loaded.volumes, loaded.prices)
         self.self_trade_modes = dict(loaded.self_trade_modes)
         """By account: what orders do that do not say so themselves. Whoever is not here never said."""
+        self.leaving = set(loaded.leaving)
+        """Accounts whose owners leave, or have left, by the contract: they are frozen."""
+        self.debtors = dict(loaded.debtors)
+        """By the id of each debt that is not resolved: the account, which is frozen."""
         self._claimable: dict[tuple[str, int], dict[int, Movement]] = {}
         """The approved ones, oldest first, by address and asset."""
         self._by_client: dict[tuple[int, str], int] = {}
@@ -397,6 +425,8 @@ class Ledger:
                 self._add_market(body)
             case MarketChanged() as body:
                 self._change_market(body)
+            case ReferencePriceSet() as body:
+                self.books[body.market_id].reference = body
             case _:
                 return self._movement_effects(event)
         return Effects()
@@ -431,10 +461,28 @@ class Ledger:
                 return movements.approved(body, self.withdrawals[body.withdrawal_id], sequence, time_ns)
             case WithdrawalCanceled() as body:
                 return movements.canceled(body, self.withdrawals[body.withdrawal_id], sequence, time_ns)
+            case Claimed() as body if body.exit_account_id:
+                total = self.balance(body.exit_account_id, body.asset_id).total
+                return movements.exited(body, total, sequence, time_ns)
+            case ExitRequested(account_id, canceled):
+                (self.leaving.discard if canceled else self.leaving.add)(account_id)
+            case DebtNoted() as body:
+                return self._note_debt(body, sequence)
             case Claimed() as body:
                 waiting = self._claimable.get((body.address, body.asset_id), {})
                 return movements.claimed(body, waiting.values(), sequence, time_ns)
         return Effects()
+
+    def _note_debt(self, noted: DebtNoted, sequence: int) -> Effects:
+        if noted.state is DebtState.RESOLVED:
+            del self.debtors[noted.debt_id]
+            return Effects()
+        self.debtors[noted.debt_id] = noted.account_id
+        return movements.insured(noted, sequence, self.time_ns) if noted.state is DebtState.PAID else Effects()
+
+    def is_frozen(self, account_id: int) -> bool:
+        """Whether the journal says that nothing may begin in the account: its owner leaves, or it owes insurance."""
+        return account_id in self.leaving or (bool(self.debtors) and account_id in self.debtors.values())
 
     def _post(self, posting: Posting) -> tuple[int, Balance]:
         balance = self._balance(posting.account_id, posting.asset_id)
@@ -460,7 +508,7 @@ class Ledger:
     def _move(self, movement: Movement) -> tuple[int, Balance] | None:
         """Makes `movement` the present state of a withdrawal, and of what it holds."""
         if not movement.withdrawal_id:
-            if movement.kind is MovementKind.TRANSFER:
+            if movement.kind is MovementKind.TRANSFER and movement.settlement_sequence:
                 self.transfers.append(movement)
             return None
         account_id = movement.from_account_id
@@ -569,6 +617,8 @@ class Ledger:
             self._add_asset(asset)
         for market in loaded.markets:
             self._add_market(market)
+        for reference in loaded.references:
+            self.books[reference.market_id].reference = reference
         self.account_ids.update((opened.name, opened.account_id) for opened in loaded.accounts)
         self.account_names.update((opened.account_id, opened.name) for opened in loaded.accounts)
         for account_id, asset_id, total, _ in loaded.balances:
@@ -606,5 +656,5 @@ def _held(movement: Movement) -> int:
 
 def _check(account_id: int, balance: Balance, sequence: int) -> None:
     assert balance.held >= 0, f"account {account_id} holds {balance} after event {sequence}"
-    if account_id != OUTSIDE_ACCOUNT:
+    if account_id not in MAY_OWE:
         assert balance.available >= 0, f"account {account_id} has {balance} after event {sequence}"

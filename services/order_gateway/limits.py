@@ -21,14 +21,19 @@ class Weight(NamedTuple):
     Attributes:
         orders: that it places.
         requests: all else that it asks for.
+        references: reference prices that it sets.
     """
 
     orders: int = 0
     requests: int = 0
+    references: int = 0
 
 
 ONE_REQUEST = Weight(requests=1)
 ONE_ORDER = Weight(orders=1)
+ONE_REFERENCE = Weight(requests=1, references=1)
+REFERENCES: Final = "20/40"
+"""Reference prices of an account: each is an entry of the journal, and one a second is enough for a market."""
 CANCEL_ALL_REQUESTS: Final = 16
 """What a CancelAllOrders counts for: the book looks through all open orders of the account, even if it ends none."""
 
@@ -45,6 +50,8 @@ class LimitSettings(Settings):
     """Orders placed, by account."""
     limit_account_requests: RateText = GENEROUS
     """Everything else that an account asks for, by account."""
+    limit_account_references: RateText = REFERENCES
+    """Reference prices set, by account."""
     limit_ip_requests: RateText = GENEROUS
     """Whatever is asked for, by address, before it is known who asks."""
     limit_ip_streams: int = Field(default=IP_STREAMS_MAX, ge=1)
@@ -62,6 +69,7 @@ class Limits:
     def __init__(self, settings: LimitSettings, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._orders = Limit("orders of this account", settings.limit_account_orders, clock)
         self._requests = Limit("requests of this account", settings.limit_account_requests, clock)
+        self._references = Limit("reference prices of this account", settings.limit_account_references, clock)
         self._arrivals = Limit("requests from this address", settings.limit_ip_requests, clock)
         self._streams = Open("streams without a credential", STREAMS_MAX, settings.limit_ip_streams)
 
@@ -87,3 +95,5 @@ class Limits:
             self._requests.take(user, call.trailer, weight.requests)
         if weight.orders:
             self._orders.take(user, call.trailer, weight.orders)
+        if weight.references:
+            self._references.take(user, call.trailer, weight.references)

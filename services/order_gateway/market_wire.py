@@ -1,16 +1,24 @@
-"""What operators ask of a market's state and rules, judged field by field."""
+"""What is asked of a market's state, rules and reference price, judged field by field."""
+
+import re
+from typing import Any
 
 from clearbook.v1 import admin_service_pb2 as pb
 from clearbook.v1 import book_service_pb2 as book_pb
 
 from services.fees import PPM
 from services.market_rules import PPM_PER_BASIS_POINT, MarketRules, MarketState
+from services.order_gateway.model import SetReferencePrice
 from services.order_gateway.money_wire import reason
+from services.order_gateway.paging import instant
 from services.order_gateway.wire import AMOUNT_MAX, invalid, shown
+from services.reference import REFERENCE_AGE_SECONDS_MAX, REFERENCE_SOURCE_CHARACTERS_MAX
 from services.units import Asset, Market
 
 BAND_BASIS_POINTS_MAX = PPM // PPM_PER_BASIS_POINT - 1
 OPEN_ORDERS_MAX = 1_000_000
+
+_SOURCE = re.compile(rf"[ -~]{{1,{REFERENCE_SOURCE_CHARACTERS_MAX}}}", re.ASCII)
 
 _STATES = {state.value: state for state in MarketState}
 
@@ -38,7 +46,7 @@ def rules(request: pb.SetMarketRulesRequest, market: Market, now: MarketRules) -
     Raises:
         Rejected: INVALID_FIELD, INVALID_QUANTITY with the field.
     """
-    changes: dict[str, int] = {}
+    changes: dict[str, Any] = {}
     for field in ("quantity_min", "quantity_max"):
         if request.HasField(field):  # a name of this very loop
             changes[f"{field}_lots"] = _lots(getattr(request, field), field, market)
@@ -51,6 +59,11 @@ def rules(request: pb.SetMarketRulesRequest, market: Market, now: MarketRules) -
     if request.HasField("open_orders_max"):
         _check_within("open_orders_max", request.open_orders_max, OPEN_ORDERS_MAX)
         changes["open_orders_max"] = request.open_orders_max
+    if request.HasField("reference_age_max_seconds"):
+        _check_within("reference_age_max_seconds", request.reference_age_max_seconds, REFERENCE_AGE_SECONDS_MAX)
+        changes["reference_age_max_seconds"] = request.reference_age_max_seconds
+    if request.HasField("signed_orders"):
+        changes["signed_orders"] = request.signed_orders
     if not changes:
         raise invalid("quantity_min", "is missing, and so are all other rules: at least one must be given")
     asked = now._replace(**changes)
@@ -59,6 +72,24 @@ def rules(request: pb.SetMarketRulesRequest, market: Market, now: MarketRules) -
     if 0 < asked.notional_max < asked.notional_min:
         raise invalid("notional_max", "is less than notional_min")
     return asked
+
+
+def reference(request: pb.SetReferencePriceRequest, market: Market, now_ns: int) -> SetReferencePrice:
+    """What a market's price is elsewhere; seen there now, unless the request says when.
+
+    Raises:
+        Rejected: INVALID_PRICE, INVALID_FIELD with the field.
+    """
+    ticks = market.price_ticks(request.price, "price")
+    if _SOURCE.fullmatch(request.source) is None:
+        what = f"must be 1 to {REFERENCE_SOURCE_CHARACTERS_MAX} printable ASCII characters, not {shown(request.source)}"
+        raise invalid("source", what)
+    observed_ns, stamp = now_ns, request.observed_time
+    if request.HasField("observed_time"):
+        observed_ns = instant(stamp.seconds, stamp.nanos, "observed_time")
+        if observed_ns == 0:
+            raise invalid("observed_time", "must be after 1970")
+    return SetReferencePrice(market.market_id, ticks, request.source, observed_ns)
 
 
 def _lots(text: str, field: str, market: Market) -> int:

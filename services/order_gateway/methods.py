@@ -3,7 +3,6 @@
 A handler is called with who was admitted, so a method that forgets to ask who is calling cannot be written.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +12,7 @@ from services.errors import Rejected
 from services.order_gateway.identity.scopes import Scope
 from services.order_gateway.identity.who import Caller
 from services.order_gateway.limits import ONE_REQUEST, Weight
+from services.order_gateway.outcomes import Promise
 
 
 class Access(Enum):
@@ -27,7 +27,9 @@ class Access(Enum):
     TRADE = "trade"
     WITHDRAW = "withdraw"
     ADMIN = "admin"
-    """An operator. The handler is given an Identity."""
+    """An operator. The handler is given an Identity, as for the next one."""
+    REFERENCE_PRICE = "reference price"
+    """Whoever may say what prices are elsewhere."""
 
     @property
     def scope(self) -> Scope:
@@ -62,7 +64,7 @@ class Together(NamedTuple):
         answer: what one became → response.
     """
 
-    begin: Callable[[int, Sequence[tuple[Caller, Any]]], "list[asyncio.Future[Any] | Rejected]"]
+    begin: Callable[[int, Sequence[tuple[Caller, Any]]], "Sequence[Promise[Any] | Rejected]"]
     answer: Callable[[Any], Any]
 
 

@@ -88,6 +88,8 @@ class Terms(NamedTuple):
     trigger_ticks: int = 0
     trail_ticks: int = 0
     display_lots: int = 0
+    signed: str = ""
+    """What its wallet signed (services/signed_orders.py)."""
 
 
 _OPEN: Final = OrderState.OPEN
@@ -718,6 +720,16 @@ class ChangeMarket:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class SetReferencePrice:
+    """Says what a market's price is elsewhere, and when it was seen there."""
+
+    market_id: int
+    price_ticks: int
+    source: str
+    observed_ns: int
+
+
 CommandBody = (
     PlaceOrder
     | PlaceGroup
@@ -734,6 +746,7 @@ CommandBody = (
     | CreateAsset
     | CreateMarket
     | ChangeMarket
+    | SetReferencePrice
 )
 
 
@@ -932,11 +945,60 @@ class WithdrawalCanceled:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An address took all that it could claim of an asset from the contract."""
+    """An address took all that it could claim of an asset from the contract, or all that its account had there.
+
+    Attributes:
+        address: whose.
+        asset_id: of what.
+        amount: how much, base units.
+        exit_account_id: the account that leaves; 0: a claim.
+        claim_index: the contract's number.
+        transaction_hash: by which transaction.
+    """
 
     address: str
     asset_id: int
     amount: int
+    exit_account_id: int = 0
+    claim_index: int = 0
+    transaction_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRequested:
+    """An account's owner leaves by the contract, or (`canceled`) does not any more."""
+
+    account_id: int
+    canceled: bool
+
+
+class DebtState(IntEnum):
+    """What has become of a debt; the numbers are the journal's."""
+
+    FROZEN = 1
+    PAID = 2
+    RESOLVED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DebtNoted:
+    """What has become of a debt: of what an account lacked for a leg that the chain refused, and insurance pays.
+
+    Attributes:
+        debt_id: which.
+        state: PAID: from here on the amount is the account's, and insurance has paid it. FROZEN comes first.
+        account_id: who could not pay; frozen until the debt is RESOLVED.
+        asset_id: of what.
+        amount: base units.
+        reason: for people.
+    """
+
+    debt_id: int
+    state: DebtState
+    account_id: int
+    asset_id: int
+    amount: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -1001,6 +1063,15 @@ class TradingDefaultsSet:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferencePriceSet:
+    """What a market's price is elsewhere, and when it was seen there."""
+
+    market_id: int
+    price_ticks: int
+    observed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unrelated:
     """Something that moves neither money nor orders: the clock, a leader."""
 
@@ -1017,6 +1088,8 @@ EventBody = (
     | WithdrawalApproved
     | WithdrawalCanceled
     | Claimed
+    | ExitRequested
+    | DebtNoted
     | SettlementFinalized
     | AssetCreated
     | MarketCreated
@@ -1024,6 +1097,7 @@ EventBody = (
     | SessionOpened
     | CancelAfterSet
     | TradingDefaultsSet
+    | ReferencePriceSet
     | Unrelated
 )
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from services.order_gateway.account import Effects, Posting, PostingKind
 from services.order_gateway.model import (
     Claimed,
+    DebtNoted,
     Deposited,
     Movement,
     MovementKind,
@@ -18,10 +19,16 @@ from services.order_gateway.model import (
     WithdrawalCanceled,
     WithdrawalRequested,
 )
-from services.units import OUTSIDE_ACCOUNT
+from services.units import INSURANCE_ACCOUNT, OUTSIDE_ACCOUNT
 
 DEPOSIT_ID_PREFIX = "deposit:"
 """Of a deposit's transfer_id; the contract's number follows."""
+EXIT_ID_PREFIX = "exit:"
+"""Of an exit's; the contract's number of claims and exits follows."""
+CLAIM_ID_PREFIX = "claim:"
+"""Of what a claim took that no withdrawal was; the contract's number of claims and exits follows."""
+DEBT_ID_PREFIX = "debt:"
+"""Of what insurance paid for an account; the debt's id follows."""
 
 
 def transferred(event: Transferred, sequence: int, time_ns: int) -> Effects:
@@ -117,7 +124,7 @@ def claimed(event: Claimed, waiting: Iterable[Movement], sequence: int, time_ns:
 
     Args:
         event: with the amount, which is the sum of the oldest of them: what was settled after the claim is not in it.
-            Anything else would be money that left the chain and never an account, so it is an assertion.
+            What it is more is money that left the chain and no account: insurance's, without a withdrawal_id.
         waiting: approved withdrawals to that address in that asset, oldest first.
         sequence: of the event.
         time_ns: of the event.
@@ -128,8 +135,78 @@ def claimed(event: Claimed, waiting: Iterable[Movement], sequence: int, time_ns:
             break
         left -= item.amount
         done.append(replace(item, state=MovementState.DONE, event_sequence=sequence, event_ns=time_ns))
-    assert left == 0, f"{event} is {left} more than withdrawals that wait"
-    return Effects(movements=done)
+    if not left:
+        return Effects(movements=done)
+    unbacked = Movement(
+        f"{CLAIM_ID_PREFIX}{event.claim_index}",
+        MovementKind.WITHDRAWAL,
+        MovementState.DONE,
+        INSURANCE_ACCOUNT,
+        OUTSIDE_ACCOUNT,
+        event.asset_id,
+        left,
+        sequence,
+        time_ns,
+        sequence,
+        time_ns,
+        address=event.address,
+        transaction_hash=event.transaction_hash,
+        reason="no withdrawal backs it",
+    )
+    return Effects(postings=_postings(unbacked, PostingKind.WITHDRAWAL), movements=[*done, unbacked])
+
+
+def insured(event: DebtNoted, sequence: int, time_ns: int) -> Effects:
+    """Insurance has paid on chain what an account lacked there: here the account had paid it, so it gets it back."""
+    movement = Movement(
+        f"{DEBT_ID_PREFIX}{event.debt_id}",
+        MovementKind.TRANSFER,
+        MovementState.MOVED,
+        INSURANCE_ACCOUNT,
+        event.account_id,
+        event.asset_id,
+        event.amount,
+        sequence,
+        time_ns,
+        sequence,
+        time_ns,
+        reason=event.reason,
+    )
+    return Effects(postings=_postings(movement, PostingKind.TRANSFER), movements=[movement])
+
+
+def exited(event: Claimed, total: int, sequence: int, time_ns: int) -> Effects:
+    """An account's owner took what it had on chain. What it had still to settle falls to insurance, as it does there.
+
+    Args:
+        event: with the account and the amount.
+        total: what the account has here.
+        sequence: of the event.
+        time_ns: of the event.
+    """
+    account_id, asset_id = event.exit_account_id, event.asset_id
+    movement = Movement(
+        f"{EXIT_ID_PREFIX}{event.claim_index}",
+        MovementKind.WITHDRAWAL,
+        MovementState.DONE,
+        account_id,
+        OUTSIDE_ACCOUNT,
+        asset_id,
+        event.amount,
+        sequence,
+        time_ns,
+        sequence,
+        time_ns,
+        address=event.address,
+        transaction_hash=event.transaction_hash,
+    )
+    postings, rest = _postings(movement, PostingKind.WITHDRAWAL), total - event.amount
+    if rest:
+        postings += [
+            Posting(account_id, asset_id, -rest, PostingKind.TRANSFER, 0),
+            Posting(INSURANCE_ACCOUNT, asset_id, rest, PostingKind.TRANSFER, 0),
+        ]
+    return Effects(postings=postings, movements=[movement])
 
 
 def _postings(movement: Movement, kind: PostingKind) -> list[Posting]:

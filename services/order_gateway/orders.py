@@ -29,15 +29,17 @@ from services.order_gateway.model import (
     Wanted,
     WantedGroup,
 )
-from services.order_gateway.outcomes import answer, give, promised
+from services.order_gateway.outcomes import Promise, answer, give
 from services.order_gateway.placing import Placing
 from services.order_gateway.preview import Moment, Previewed, own_lots, preview
 from services.order_gateway.seen import Seen
 from services.order_gateway.session import Flight, Session, refusal
+from services.order_gateway.signatures import Signatures, check_group
 from services.order_gateway.store import Store
 from services.order_gateway.takes import check_rules, check_state
 from services.order_gateway.tiers import Schedule
 from services.records import replaced
+from services.signed_orders import Domain
 from services.units import Asset
 
 SEEN_LOAD_ROWS_MAX = 200_000
@@ -55,7 +57,7 @@ class Begun(NamedTuple):
         look_up: while it goes on, none of them has been submitted: what is to come after them waits. None: they have.
     """
 
-    promises: "list[asyncio.Future[Placed]]"
+    promises: "list[Promise[Placed]]"
     look_up: "asyncio.Task[None] | None"
 
 
@@ -68,7 +70,7 @@ class _Attempt(Flight):
         self._orders = orders
         self.key = key
         self.placement = placement
-        self.done: asyncio.Future[Placed] = promised()
+        self.done = Promise[Placed]()
 
     def end(self, found: Change | Rejected) -> None:
         """See Flight."""
@@ -82,7 +84,7 @@ class _Claim:
 
     def __init__(self, order_id: int) -> None:
         self.order_id = order_id
-        self.done: asyncio.Future[Placed] = promised()
+        self.done = Promise[Placed]()
 
 
 class Orders:
@@ -94,9 +96,19 @@ class Orders:
         store: what memory let go.
         fees: the rates to stamp.
         open_orders_max: of one account.
+        domain: the contract that signed orders are signed for; None: none is taken.
     """
 
-    def __init__(self, ledger: Ledger, session: Session, store: Store, fees: Schedule, open_orders_max: int) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        session: Session,
+        store: Store,
+        fees: Schedule,
+        open_orders_max: int,
+        domain: Domain | None = None,
+    ) -> None:
+        self._signatures = Signatures(ledger, fees, domain)
         self._ledger, self._session, self._store, self._fees = ledger, session, store, fees
         self._open_orders_max = open_orders_max
         self._attempts: dict[tuple[int, str], _Attempt | _Claim] = {}
@@ -127,7 +139,7 @@ class Orders:
         They go to the book in one message, at once unless an id may have been used by an order that memory let go:
         then all of them wait for the database first.
         """
-        promises, new, unsure = list["asyncio.Future[Placed]"](), list[_Attempt](), list[_Attempt]()
+        promises, new, unsure = list["Promise[Placed]"](), list[_Attempt](), list[_Attempt]()
         for wanted in several:
             placement, client_order_id = wanted.placement, wanted.client_order_id
             key = (account_id, client_order_id or f"cb-{secrets.token_hex(MADE_ID_BYTES)}")
@@ -201,6 +213,7 @@ class Orders:
         try:
             resting = 0
             for attempt in attempts:
+                check_group(attempt.placement)
                 self._check_market(account_id, attempt.placement, resting)
                 resting += attempt.placement.may_stay
             self._check_open(account_id, resting)
@@ -258,6 +271,9 @@ class Orders:
         book = self._ledger.books[market.market_id]
         if book.state is not MarketState.OPEN:
             check_state(market, book.state)
+        terms = placement.terms
+        if terms is not None and terms.signed:
+            self._signatures.check(account_id, placement, book.rules)
         if book.rules is None:
             return
         check_rules(placement, book.rules)
@@ -445,7 +461,9 @@ class Orders:
         market_id, ledger = placement.market.market_id, self._ledger
         book = ledger.books[market_id]
         own = own_lots(ledger.open_orders(account_id).values(), placement)
-        now = Moment(book.state, book.rules, book.depth, ledger.volumes.prices.get(market_id, 0), own)
+        last_ticks = ledger.volumes.prices.get(market_id, 0)
+        reference_ticks = book.fresh_reference_ticks(ledger.time_ns)
+        now = Moment(book.state, book.rules, book.depth, last_ticks, reference_ticks, own)
         asked, rate = self._resolved(account_id, placement), self._fees.rates(account_id).taker_ppm
         return Previewed(asset, needed, budget, ledger.sequence, preview(asked, budget, rate, now))
 
@@ -494,13 +512,13 @@ class Orders:
             raise Rejected(Reason.ORDER_NOT_FOUND)
         return found
 
-    def in_flight(self, account_id: int) -> "list[asyncio.Future[Placed]]":
+    def in_flight(self, account_id: int) -> "list[Promise[Placed]]":
         """The account's orders whose outcome is not known yet."""
         return [attempt.done for key, attempt in self._attempts.items() if key[0] == account_id]
 
     # New names of replaced orders.
 
-    def claim(self, order: Order, client_order_id: str) -> "tuple[asyncio.Future[Placed], bool]":
+    def claim(self, order: Order, client_order_id: str) -> "tuple[Promise[Placed], bool]":
         """Takes a new id for an order that is being replaced, until the promise is kept; and whether it is to be kept
         by the caller: not if the same replace is on its way already, or done.
 

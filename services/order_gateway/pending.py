@@ -12,6 +12,8 @@ from services.order_gateway.model import (
     AccountOpened,
     AssetCreated,
     CancelAfterSet,
+    DebtNoted,
+    ExitRequested,
     MarketChanged,
     MarketCreated,
     Movement,
@@ -19,6 +21,7 @@ from services.order_gateway.model import (
     OrderCanceled,
     OrderPlaced,
     OrdersChanged,
+    ReferencePriceSet,
     Refused,
     SelfTradeMode,
     SessionOpened,
@@ -39,7 +42,7 @@ from services.order_gateway.rows import (
 from services.order_gateway.volumes import DAY_NS
 from services.runtime.db import Statement, Value
 
-_TRACELESS = (Unrelated, SessionOpened, Refused, CancelAfterSet, TradingDefaultsSet)
+_TRACELESS = (Unrelated, SessionOpened, Refused, CancelAfterSet, TradingDefaultsSet, ReferencePriceSet, ExitRequested)
 """What no list tells of."""
 
 
@@ -100,6 +103,18 @@ _PUT_DEFAULTS = (
     "INSERT INTO trading_defaults (account_id, self_trade) VALUES ($1, $2) "
     "ON CONFLICT (account_id) DO UPDATE SET self_trade = excluded.self_trade"
 )
+_PUT_REFERENCE = (
+    "INSERT INTO reference_prices (market_id, price_ticks, observed_ns) VALUES ($1, $2, $3) "
+    "ON CONFLICT (market_id) DO UPDATE SET price_ticks = excluded.price_ticks, observed_ns = excluded.observed_ns"
+)
+_PUT_LEAVING = (
+    "INSERT INTO leaving (account_id, canceled) VALUES ($1, $2) "
+    "ON CONFLICT (account_id) DO UPDATE SET canceled = excluded.canceled"
+)
+_PUT_DEBT = (
+    "INSERT INTO debts (debt_id, account_id, asset_id, amount, state) VALUES ($1, $2, $3, $4, $5) "
+    "ON CONFLICT (debt_id) DO UPDATE SET state = excluded.state"
+)
 _MOVE_CURSOR = (
     "UPDATE cursor SET journal_sequence = $1, time_ns = $2, incarnation = $3, final_through = $4, "
     "unsettled_since = $5 WHERE id = 1 AND journal_sequence = $6"
@@ -127,6 +142,9 @@ class Pending:
         self._movements_by_id: dict[str, Movement] = {}
         self._markets: dict[int, MarketChanged] = {}
         self._defaults: dict[int, SelfTradeMode] = {}
+        self._references: dict[int, ReferencePriceSet] = {}
+        self._leaving: dict[int, bool] = {}
+        self._debts: dict[int, DebtNoted] = {}
         self._volumes: set[tuple[int, int]] = set()
         """account_id, day."""
         self.events = 0
@@ -162,6 +180,12 @@ class Pending:
             self._add(_ADD_ACCOUNT, (body.account_id, body.name))
         elif isinstance(body, TradingDefaultsSet):
             self._defaults[body.account_id] = body.self_trade
+        elif isinstance(body, ExitRequested):
+            self._leaving[body.account_id] = body.canceled
+        elif isinstance(body, DebtNoted):
+            self._debts[body.debt_id] = body
+        elif isinstance(body, ReferencePriceSet):
+            self._references[body.market_id] = body
         elif isinstance(body, AssetCreated):
             self._add(_ADD_ASSET, (body.asset.asset_id, body.asset.symbol, body.asset.decimals))
         elif isinstance(body, MarketCreated):
@@ -208,6 +232,16 @@ class Pending:
         if self._defaults:
             modes = [(account_id, mode.value) for account_id, mode in self._defaults.items()]
             statements.append(Statement(_PUT_DEFAULTS, modes))
+        if self._leaving:
+            statements.append(Statement(_PUT_LEAVING, [(who, int(stays)) for who, stays in self._leaving.items()]))
+        if self._debts:
+            debts = [
+                (d.debt_id, d.account_id, d.asset_id, amount(d.amount), int(d.state)) for d in self._debts.values()
+            ]
+            statements.append(Statement(_PUT_DEBT, debts))
+        if self._references:
+            told = [(each.market_id, each.price_ticks, each.observed_ns) for each in self._references.values()]
+            statements.append(Statement(_PUT_REFERENCE, told))
         if self._orders:
             statements += self._orders_and_holds(ledger, stored_sequence)
         if self._balances:

@@ -78,6 +78,7 @@ class Moment(NamedTuple):
 
     Attributes:
         last_price_ticks: the last trade's price; 0: none yet.
+        reference_ticks: what the price is elsewhere; 0: nothing fresh is known.
         own_lots: by price, what the caller himself has resting on the side that the order would meet.
     """
 
@@ -85,6 +86,7 @@ class Moment(NamedTuple):
     rules: MarketRules | None
     depth: Depth
     last_price_ticks: int
+    reference_ticks: int
     own_lots: dict[int, int]
 
 
@@ -214,10 +216,11 @@ def _beyond(buys: bool, price_ticks: int, limit_ticks: int) -> bool:
 def _band(now: Moment) -> tuple[int, int]:
     """The lowest and the highest price that the market's band allows; 0 and 0: any."""
     band_ppm = now.rules.band_ppm if now.rules is not None else 0
-    if not band_ppm or not now.last_price_ticks:
+    middle = now.reference_ticks or now.last_price_ticks
+    if not band_ppm or not middle:
         return 0, 0
-    low = -(-now.last_price_ticks * (PPM - band_ppm) // PPM)
-    return max(low, 1), now.last_price_ticks * (PPM + band_ppm) // PPM
+    low = -(-middle * (PPM - band_ppm) // PPM)
+    return max(low, 1), middle * (PPM + band_ppm) // PPM
 
 
 def _waits(placement: Placement, terms: Terms, now: Moment) -> bool:

@@ -24,7 +24,10 @@ TABLES = {
     "moments": ("time_ns", "*"),
     "volumes": ("asset, day, account_id", "*"),
     "prices": ("market_id", "*"),
+    "reference_prices": ("market_id", "*"),
     "trading_defaults": ("account_id", "*"),
+    "leaving": ("account_id", "*"),
+    "debts": ("debt_id", "*"),
     "order_names": ("account_id, client_order_id", "*"),
 }
 """By name: the key, and the columns that the journal decides."""

@@ -13,7 +13,7 @@ from services.order_gateway.cancels import has_ended
 from services.order_gateway.ledger import Change, Ledger, Reservation
 from services.order_gateway.model import Order, Placed, Replacement, ReplaceOrder
 from services.order_gateway.orders import PLACED_EXECUTIONS_MAX, Orders
-from services.order_gateway.outcomes import answer, give, heard, promised
+from services.order_gateway.outcomes import Promise, Promised, answer, give, heard
 from services.order_gateway.session import Session, refusal
 from services.records import replaced
 from services.units import Market
@@ -61,13 +61,13 @@ class Replaces:
         (replaced,) = self.begin(account_id, [wanted], seconds)
         return await answer(replaced, seconds)
 
-    def begin(self, account_id: int, several: Sequence[Replacement], seconds: float) -> "list[asyncio.Future[Placed]]":
+    def begin(self, account_id: int, several: Sequence[Replacement], seconds: float) -> list[Promised[Placed]]:
         """Puts replaces on their way, in their order; each will be what `replace` returns, or raise what it raises.
 
         An order whose own outcome is not known yet, or which only the database knows, is found first: that one goes
         later.
         """
-        promises = []
+        promises = list[Promised[Placed]]()
         for wanted in several:
             order, name = self._orders.at_hand(account_id, wanted.name), wanted.new_client_order_id
             if order is not None and (not name or self._orders.name_is_known(account_id, name)):
@@ -76,8 +76,8 @@ class Replaces:
                 promises.append(self._spawn(account_id, wanted, seconds))
         return promises
 
-    def _submit(self, order: Order, wanted: Replacement) -> "asyncio.Future[Placed]":
-        replaced: asyncio.Future[Placed] = promised()
+    def _submit(self, order: Order, wanted: Replacement) -> "Promise[Placed]":
+        replaced = Promise[Placed]()
         try:
             if wanted.new_client_order_id:
                 claimed, mine = self._orders.claim(order, wanted.new_client_order_id)
@@ -89,9 +89,13 @@ class Replaces:
             give(replaced, error)
         return replaced
 
-    def _fly(self, order: Order, wanted: Replacement, replaced: "asyncio.Future[Placed]") -> None:
+    def _fly(self, order: Order, wanted: Replacement, replaced: "Promise[Placed]") -> None:
         if not order.is_open:
             raise has_ended(order)
+        if order.terms is not None and order.terms.signed:
+            raise Rejected(
+                Reason.SIGNATURE_REQUIRED, "a signed order stays as it was signed: cancel it and place another"
+            )
         market = self._ledger.markets[order.market_id]
         if wanted.price and not order.limit:
             raise Rejected(Reason.INVALID_PRICE, "a market order has no price", "price")
@@ -130,7 +134,7 @@ class Replaces:
             raise insufficient(asset, least, available)
         return min(max(growths), available)
 
-    def _landed(self, order: Order, replaced: "asyncio.Future[Placed]", found: Change | Rejected) -> None:
+    def _landed(self, order: Order, replaced: "Promise[Placed]", found: Change | Rejected) -> None:
         ahead = self._ahead.pop(order.order_id)
         if ahead.flying > 1:
             self._ahead[order.order_id] = ahead._replace(flying=ahead.flying - 1)

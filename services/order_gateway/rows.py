@@ -1,6 +1,6 @@
 """Rows of the gateway's tables: what is written of orders, executions, movements, and how it is read. Compiled."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from services.market_rules import MarketState, of_stored, stored
 from services.order_gateway.model import (
@@ -22,6 +22,9 @@ from services.runtime.db import Row, Value
 
 Amount = Callable[[int], Value]
 """What the driver takes for an Amount column."""
+
+TERMS_NUMBERS = 9
+"""Of an order's terms: all but what its wallet signed."""
 
 ORDER_COLUMNS = (
     "order_id, account_id, market_id, buys, is_limit, time_in_force, post_only, price_ticks, quantity_lots, budget, "
@@ -89,21 +92,31 @@ def order_row(order: Order, amount: Amount) -> Sequence[Value]:
         order.event_sequence,
         order.event_ns,
         order.hidden_lots,
-        "" if order.terms is None else _numbers(order.terms),
+        "" if order.terms is None else _text_of(order.terms),
         "" if order.first is None else _numbers(order.first),
     )
 
 
-def _numbers(value: Terms | First) -> str:
+def _numbers(values: Iterable[int]) -> str:
     """Whole numbers in the order of the fields: few orders have any, and nothing is found by them."""
-    return " ".join([str(int(part)) for part in value])
+    return " ".join([str(int(part)) for part in values])
+
+
+def _text_of(terms: Terms) -> str:
+    """The numbers, and behind them what its wallet signed, if it did."""
+    *numbers, signed = terms
+    return f"{_numbers(numbers)} {signed}" if signed else _numbers(numbers)
 
 
 def _terms(text: str) -> Terms | None:
     if not text:
         return None
-    mode, expires, minimum, reprice, trigger, quote, *ticks = [int(part) for part in text.split()]
-    return Terms(SelfTradeMode(mode), expires, minimum, bool(reprice), Trigger(trigger), bool(quote), *ticks)
+    *parts, signed = text.split(" ", TERMS_NUMBERS) if text.count(" ") >= TERMS_NUMBERS else (*text.split(" "), "")
+    mode, expires, minimum, reprice, trigger, quote, ticks, trail, display = [int(part) for part in parts]
+    return Terms(
+        *(SelfTradeMode(mode), expires, minimum, bool(reprice), Trigger(trigger), bool(quote), ticks, trail, display),
+        signed,
+    )
 
 
 def _first(text: str) -> First | None:

@@ -11,11 +11,13 @@ from pathlib import Path
 from services.order_gateway.ledger import UNSETTLED_TRANSFERS_MAX, Ledger, Snapshot
 from services.order_gateway.model import (
     AccountOpened,
+    DebtState,
     Execution,
     Movement,
     MovementKind,
     MovementState,
     Order,
+    ReferencePriceSet,
     SelfTradeMode,
 )
 from services.order_gateway.pending import Pending
@@ -127,6 +129,9 @@ class Store:
         )
         prices = await fetch("SELECT market_id, price_ticks FROM prices")
         defaults = await fetch("SELECT account_id, self_trade FROM trading_defaults")
+        references = await fetch("SELECT market_id, price_ticks, observed_ns FROM reference_prices")
+        leaving = await fetch("SELECT account_id FROM leaving WHERE canceled = 0")
+        debtors = await fetch("SELECT debt_id, account_id FROM debts WHERE state < $1", DebtState.RESOLVED.value)
         return Snapshot(
             sequence,
             time_ns,
@@ -143,6 +148,9 @@ class Store:
             tuple((row[0], row[1], int(row[2])) for row in volumes),
             tuple((row[0], row[1]) for row in prices),
             tuple((row[0], SelfTradeMode(row[1])) for row in defaults),
+            tuple(ReferencePriceSet(*row) for row in references),
+            tuple(row[0] for row in leaving),
+            tuple((row[0], row[1]) for row in debtors),
         )
 
     async def _transfers(self, final_through: int, since: int) -> tuple[Movement, ...]:

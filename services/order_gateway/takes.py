@@ -22,8 +22,15 @@ def check_state(market: Market, state: MarketState) -> None:
 
 
 def check_rules(placement: Placement, rules: MarketRules) -> None:
-    """Refuses (QUANTITY_TOO_SMALL, QUANTITY_TOO_LARGE, NOTIONAL_TOO_LARGE) what is beyond the market's rules."""
+    """Refuses what is beyond the market's rules.
+
+    Raises:
+        Rejected: SIGNATURE_REQUIRED, QUANTITY_TOO_SMALL, QUANTITY_TOO_LARGE, NOTIONAL_TOO_LARGE.
+    """
     market, lots = placement.market, placement.quantity_lots
+    if rules.signed_orders and (placement.terms is None or not placement.terms.signed):
+        what = f"{market.symbol} takes orders only as their account's wallet has signed them"
+        raise Rejected(Reason.SIGNATURE_REQUIRED, what, "signature")
     if lots < rules.quantity_min_lots:
         least = market.format_quantity(rules.quantity_min_lots)
         raise Rejected(Reason.QUANTITY_TOO_SMALL, f"quantity is below {least}", "quantity")

@@ -4,6 +4,7 @@ from clearbook.internal.v1 import journal_pb2 as journal
 from clearbook.v1 import order_service_pb2 as pb
 
 from services.errors import Reason, Rejected
+from services.order_gateway import signed_wire
 from services.order_gateway.model import Order, SelfTradeMode, Terms, TimeInForce, Trigger
 from services.order_gateway.paging import NS_PER_SECOND
 from services.units import INT64_MAX, Market
@@ -31,7 +32,7 @@ def terms(
 
     Raises:
         Rejected: INVALID_FIELD, INVALID_PRICE, INVALID_QUANTITY, INVALID_TRIGGER, INVALID_DISPLAY, INVALID_MINIMUM,
-            INVALID_EXPIRY with the field.
+            INVALID_EXPIRY, INVALID_SIGNATURE with the field.
     """
     if not (
         request.trigger
@@ -44,6 +45,7 @@ def terms(
         or request.trigger_source
         or time_in_force is TimeInForce.GTD
         or request.HasField("expire_time")
+        or request.HasField("signature")
     ):
         return None  # as nearly always
     trigger = _trigger(request)
@@ -58,6 +60,8 @@ def terms(
         market.price_ticks(request.trail, "trail") if request.trail else 0,
         _display_lots(request, market, quantity_lots, can_rest=limit and time_in_force not in IMMEDIATE),
     )
+    if request.HasField("signature"):
+        asked = asked._replace(signed=signed_wire.signed(request, market, time_in_force, asked, quantity_lots))
     if trigger and request.side == pb.SIDE_BUY and not limit and not request.quote_budget:
         raise _invalid("quote_budget", "is missing: a market buy that waits must say what it may spend")
     return None if asked == _USUAL else asked
@@ -181,6 +185,7 @@ def write(part: journal.OrderTerms, asked: Terms) -> None:
     part.trigger_ticks = asked.trigger_ticks
     part.trail_ticks = asked.trail_ticks
     part.display_lots = asked.display_lots
+    part.signed = asked.signed
     part.SetInParent()
 
 
@@ -196,6 +201,7 @@ def read(message: journal.OrderTerms) -> Terms:
         message.trigger_ticks,
         message.trail_ticks,
         message.display_lots,
+        message.signed,
     )
 
 

@@ -84,7 +84,8 @@ def add_answer(
     for outcome in outcomes.replaces:
         room -= _tell(answer.replaces.add(), outcome, ack, markets, room)
     if ack == pb.ACK_LEVEL_ACCEPTED and encoding.BY_HAND:
-        answer.MergeFromString(b"".join([_accepted(outcome) for outcome in outcomes.orders]))
+        taken = encoding.accepted(outcomes.orders)
+        answer.MergeFromString(b"".join([item if isinstance(item, bytes) else _refused(item) for item in taken]))
     else:
         for outcome in outcomes.orders:
             room -= _tell(answer.orders.add(), outcome, ack, markets, room)
@@ -98,11 +99,9 @@ def add_answer(
             room -= _tell(message.orders.add(), outcome, ack, markets, room)
 
 
-def _accepted(outcome: Placed | Rejected) -> bytes:
-    """What became of one order, as one of TradeAnswer.orders, and no more than whether it was taken."""
-    if isinstance(outcome, Placed):
-        return encoding.accepted(outcome)
-    return pb.TradeAnswer(orders=[pb.TradeOutcome(refusal=refusal(outcome))]).SerializeToString()
+def _refused(rejected: Rejected) -> bytes:
+    """As one of TradeAnswer.orders."""
+    return pb.TradeAnswer(orders=[pb.TradeOutcome(refusal=refusal(rejected))]).SerializeToString()
 
 
 def _tell_all(

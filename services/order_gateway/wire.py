@@ -4,7 +4,7 @@ What a client sends is judged here field by field: whatever cannot be read is Re
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clearbook.internal.v1 import forward_service_pb2 as forward_pb
@@ -71,16 +71,11 @@ def _events(batch: bytes, time_ns: int) -> list[model.Event]:
 
 def _events_by_hand(batch: bytes, time_ns: int) -> list[model.Event]:
     """As _events; whatever is not plain is read there."""
-    found = []
     try:
-        for element in protobuf.elements(batch):
-            event = encoding.event(element, time_ns)
-            if event is None:
-                (event,) = _events(element, time_ns)
-            found.append(event)
+        read = encoding.events(batch, time_ns)
+        return [_events(event, time_ns)[0] if isinstance(event, bytes) else event for event in read]
     except (IndexError, ValueError):  # what is damaged: what to make of it is protobuf's to say
         return _events(batch, time_ns)
-    return found
 
 
 def _event(message: journal.Event, time_ns: int) -> model.Event:
@@ -131,6 +126,8 @@ def _rules(m: journal.Market) -> MarketRules | None:
             rules.band_ppm,
             int(rules.notional_min or 0),
             rules.open_orders_max,
+            rules.reference_age_max_seconds,
+            rules.signed_orders,
         )
         if m.HasField("rules")
         else None
@@ -221,6 +218,18 @@ def _withdrawal(message: journal.Withdrawal) -> tuple[int, model.RequestWithdraw
     return message.withdrawal_id, asked
 
 
+def _claimed(message: journal.Claimed) -> model.Claimed:
+    m = message.claim
+    return model.Claimed(
+        m.address, message.asset_id, int(m.amount), m.exit_account_id, m.claim_index, m.transaction_hash
+    )
+
+
+def _debt_noted(message: journal.DebtNoted) -> model.DebtNoted:
+    m = message.note
+    return model.DebtNoted(m.debt_id, model.DebtState(m.state), m.account_id, message.asset_id, int(m.amount), m.reason)
+
+
 _EVENTS: dict[str, Callable[[Any], model.EventBody]] = {
     "order_canceled": lambda m: model.OrderCanceled(
         m.order.order_id, m.order.filled_lots, CancelCause(m.order.cancel_cause)
@@ -232,13 +241,16 @@ _EVENTS: dict[str, Callable[[Any], model.EventBody]] = {
     "withdrawal_requested": lambda m: model.WithdrawalRequested(*_withdrawal(m.withdrawal)),
     "withdrawal_approved": lambda m: model.WithdrawalApproved(*_withdrawal(m.withdrawal), m.settlement_sequence),
     "withdrawal_canceled": lambda m: model.WithdrawalCanceled(m.withdrawal.withdrawal_id, m.reason),
-    "claimed": lambda m: model.Claimed(m.claim.address, m.asset_id, int(m.claim.amount)),
+    "claimed": _claimed,
+    "exit_requested": lambda m: model.ExitRequested(m.request.account_id, m.request.canceled),
+    "debt_noted": _debt_noted,
     "settlement_finalized": lambda m: model.SettlementFinalized(m.through_settlement_sequence),
     "asset_created": lambda m: model.AssetCreated(Asset(m.asset.asset_id, m.asset.symbol, m.asset.decimals)),
     "market_created": _market_created,
     "market_changed": lambda m: _market_changed(m.market),
     "cancel_after_set": lambda m: model.CancelAfterSet(m.deadline_ns),
     "trading_defaults_set": lambda m: model.TradingDefaultsSet(m.account_id, model.SelfTradeMode(m.self_trade)),
+    "reference_price_set": lambda m: model.ReferencePriceSet(m.market_id, m.price_ticks, m.observed_ns),
     "session_opened": lambda m: model.SessionOpened(m.gateway, m.epoch),
 }
 
@@ -246,18 +258,16 @@ _EVENTS: dict[str, Callable[[Any], model.EventBody]] = {
 # Commands, out.
 
 
-def submit_request(commands: Iterable[tuple[int, model.CommandBody]]) -> bytes:
+def submit_request(commands: Sequence[tuple[int, model.CommandBody]]) -> bytes:
     """One message of Submit, a serialized SubmitRequest, of (command_id, what is asked)."""
-    plain = encoding.Commands() if encoding.BY_HAND else None
-    return b"".join([_command(command_id, body, plain) for command_id, body in commands])
+    if not encoding.BY_HAND:
+        return b"".join([_command(*command) for command in commands])
+    each = zip(commands, encoding.commands(commands), strict=True)
+    return b"".join([_command(*command) if plain is None else plain for command, plain in each])
 
 
-def _command(command_id: int, body: model.CommandBody, plain: encoding.Commands | None) -> bytes:
+def _command(command_id: int, body: model.CommandBody) -> bytes:
     """As one of SubmitRequest.commands."""
-    if plain is not None and isinstance(body, model.PlaceOrder):
-        written = plain.place_order(command_id, body)
-        if written is not None:
-            return written
     message = journal.Command(command_id=command_id)
     _COMMANDS[type(body)](message, body)
     return protobuf.element(message.SerializeToString())
@@ -379,6 +389,12 @@ def _write_market(message: journal.Command, body: model.CreateMarket) -> None:
     part.state = journal.MARKET_STATE_OPEN
 
 
+def _write_reference(message: journal.Command, body: model.SetReferencePrice) -> None:
+    part = message.set_reference_price
+    part.market_id, part.price_ticks = body.market_id, body.price_ticks
+    part.source, part.observed_ns = body.source, body.observed_ns
+
+
 def _write_change(message: journal.Command, body: model.ChangeMarket) -> None:
     part = message.change_market
     part.market_id = body.market_id
@@ -394,6 +410,8 @@ def _write_change(message: journal.Command, body: model.ChangeMarket) -> None:
         rules.band_ppm = asked.band_ppm
         rules.notional_min = str(asked.notional_min)
         rules.open_orders_max = asked.open_orders_max
+        rules.reference_age_max_seconds = asked.reference_age_max_seconds
+        rules.signed_orders = asked.signed_orders
 
 
 _COMMANDS: dict[type, Callable[[journal.Command, Any], None]] = {
@@ -412,6 +430,7 @@ _COMMANDS: dict[type, Callable[[journal.Command, Any], None]] = {
     model.CreateAsset: _write_asset,
     model.CreateMarket: _write_market,
     model.ChangeMarket: _write_change,
+    model.SetReferencePrice: _write_reference,
 }
 
 

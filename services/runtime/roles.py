@@ -42,7 +42,10 @@ ADMITTED: Final[Admitted] = {
     "/clearbook.internal.v1.MatchingService/StreamEvents": frozenset({Role.GATEWAY, Role.SETTLER, Role.PUBLISHER}),
     "/clearbook.internal.v1.MatchingService/StreamSettlementMessages": frozenset({Role.SETTLER}),
     "/clearbook.internal.v1.SettlerService/GetSettlement": frozenset({Role.GATEWAY}),
+    "/clearbook.internal.v1.SettlerService/ListSettlements": frozenset({Role.GATEWAY}),
     "/clearbook.internal.v1.SettlerService/StreamSettlements": frozenset({Role.GATEWAY}),
+    "/clearbook.internal.v1.SettlerService/GetReconciliation": frozenset({Role.GATEWAY}),
+    "/clearbook.internal.v1.SettlerService/GetLiabilityProof": frozenset({Role.GATEWAY}),
     "/clearbook.internal.v1.ForwardService/Forward": frozenset({Role.HTTP}),
     "/clearbook.internal.v1.ForwardService/ForwardStream": frozenset({Role.HTTP}),
 }

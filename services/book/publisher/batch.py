@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from services.book.publisher.candles import Candles
-from services.book.publisher.events import AssetEvent, MarketEvent, Trade
+from services.book.publisher.events import AssetEvent, MarketEvent, ReferenceEvent, Trade
 from services.book.publisher.fold import Change, Fold, Sealed
 from services.book.publisher.interval import NS_PER_SECOND
 
@@ -20,6 +20,7 @@ class Batch:
         events: how many journal entries that were, those that do not concern us included.
         assets: new ones.
         markets: those that changed in any way; the fold is read when the batch is sealed.
+        references: by market_id, the last one.
         levels: by (market_id, buys), by price_ticks: lots, the last of many; 0: none any more.
         changes: (market_id, change).
         trades: (market_id, trade).
@@ -33,6 +34,7 @@ class Batch:
     events: int = 0
     assets: list[AssetEvent] = field(default_factory=list)
     markets: dict[int, tuple[MarketEvent, Fold]] = field(default_factory=dict)
+    references: dict[int, ReferenceEvent] = field(default_factory=dict)
     levels: dict[tuple[int, bool], dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
     changes: list[tuple[int, Change]] = field(default_factory=list)
     trades: list[tuple[int, Trade]] = field(default_factory=list)
@@ -57,4 +59,5 @@ class Batch:
     def rows(self) -> int:
         """How much there is to write; 0 if only the cursor moved."""
         levels = sum(map(len, self.levels.values()))
-        return len(self.assets) + len(self.markets) + levels + len(self.changes) + len(self.trades)
+        listed = len(self.assets) + len(self.markets) + len(self.references)
+        return listed + levels + len(self.changes) + len(self.trades)

@@ -2,7 +2,7 @@
 
 from services.book.publisher.batch import Batch
 from services.book.publisher.bell import Bell
-from services.book.publisher.events import AssetEvent, BookEvent, MarketEvent, OrderEvent, Row
+from services.book.publisher.events import AssetEvent, BookEvent, MarketEvent, OrderEvent, ReferenceEvent, Row
 from services.book.publisher.pace import Pace
 from services.book.publisher.topic import LAG_CHANGES_MAX, Topic
 from services.errors import Reason, Rejected
@@ -23,6 +23,7 @@ class Board:
         beats: how many heartbeat intervals have passed.
         beat_bell: rings for each.
         book_bell: rings for each row that changed any book.
+        reference_bell: rings for each reference price.
         pulses: bells that ring for each pace that is not EACH.
     """
 
@@ -38,6 +39,7 @@ class Board:
         self.beats = 0
         self.beat_bell = Bell()
         self.book_bell = Bell()
+        self.reference_bell = Bell()
         self.pulses = {Pace.TENTH: Bell(), Pace.SECOND: Bell()}
         self._pulse_count = 0
         self._assets: dict[int, Asset] = {}
@@ -102,10 +104,13 @@ class Board:
         for pace in paces:
             self.pulses[pace].ring()
 
-    def _take(self, event: AssetEvent | MarketEvent, batch: Batch) -> None:
+    def _take(self, event: AssetEvent | MarketEvent | ReferenceEvent, batch: Batch) -> None:
         if isinstance(event, AssetEvent):
             self.add_asset(event)
             batch.assets.append(event)
+        elif isinstance(event, ReferenceEvent):
+            self.topics[event.market_id].reference = batch.references[event.market_id] = event
+            self.reference_bell.ring()
         else:
             topic = self.add_market(event)
             self.market_changes += 1
@@ -120,7 +125,7 @@ class Board:
         """A market exists, or has changed its state."""
         topic = self.topics.get(event.market_id)
         if topic is not None:
-            topic.event = event
+            topic.change(event)
             return topic
         base, quote = self._assets[event.base_asset_id], self._assets[event.quote_asset_id]
         market = market_of(

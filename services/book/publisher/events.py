@@ -100,7 +100,16 @@ class MarketEvent(NamedTuple):
     rules: MarketRules | None
 
 
-Event = OrderEvent | BookEvent | AssetEvent | MarketEvent
+class ReferenceEvent(NamedTuple):
+    """What a market's price is elsewhere, where that is, and when it was seen there."""
+
+    market_id: int
+    price_ticks: int
+    source: str
+    observed_ns: int
+
+
+Event = OrderEvent | BookEvent | AssetEvent | MarketEvent | ReferenceEvent
 
 
 class Row(NamedTuple):

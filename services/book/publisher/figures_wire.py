@@ -6,6 +6,7 @@ from clearbook.v1 import book_service_pb2 as pb
 
 from services.book.publisher.candle import Candle
 from services.book.publisher.candles import Candles
+from services.book.publisher.events import ReferenceEvent
 from services.book.publisher.fold import Fold
 from services.book.publisher.interval import NS_PER_SECOND, Interval
 from services.book.publisher.wire import timestamp
@@ -29,8 +30,10 @@ def interval_of(number: int) -> Interval:
     return interval
 
 
-def ticker(fold: Fold, candles: Candles, time_ns: int) -> pb.Ticker:
-    """A market at a glance, at a time that is not before its last change."""
+def ticker(
+    fold: Fold, candles: Candles, time_ns: int, reference: ReferenceEvent | None = None, *, stale: bool = False
+) -> pb.Ticker:
+    """A market at a glance, at a time that is not before its last change; `stale`: the reference price is, by then."""
     market, last = fold.market, fold.last_trade
     time_ns = max(time_ns, fold.time_ns)
     day = candles.day(time_ns // NS_PER_SECOND)
@@ -44,6 +47,7 @@ def ticker(fold: Fold, candles: Candles, time_ns: int) -> pb.Ticker:
         last_trade_id=fold.last_trade_id,
         open_time=timestamp(day.start * NS_PER_SECOND),
         close_time=timestamp(time_ns),
+        state=fold.state.value,  # type: ignore[arg-type]  # the numbers are the proto's
     )
     for ticks, lots in fold.depth.top(True, 1):
         told.bid_price, told.bid_quantity = market.format_price(ticks), market.format_quantity(lots)
@@ -62,6 +66,10 @@ def ticker(fold: Fold, candles: Candles, time_ns: int) -> pb.Ticker:
         told.high_price, told.low_price = market.format_price(high), market.format_price(low)
         told.price_change = market.format_price(last.price_ticks - opened)
         told.price_change_percent = percent(last.price_ticks - opened, opened)
+    if reference is not None:
+        told.reference_price, told.reference_source = market.format_price(reference.price_ticks), reference.source
+        told.reference_time.FromNanoseconds(reference.observed_ns)
+        told.reference_stale = stale
     return told
 
 

@@ -10,6 +10,7 @@ from services.book.publisher.checksum import CHECKSUM_LEVELS, checksum, text_of
 from services.book.publisher.events import BookEvent, OrderEvent, Trade
 from services.book.publisher.resting import Orders, Touched
 from services.depth import Depth
+from services.market_rules import MarketState
 from services.units import Market
 
 Level = tuple[int, int]
@@ -55,6 +56,7 @@ class Fold:
 
     Attributes:
         market: units and names.
+        state: whether the market takes orders.
         depth: both sides.
         sequence: of the last change; 0 before the first.
         checksum: of the top ten.
@@ -65,9 +67,9 @@ class Fold:
         orders: all orders of the book.
     """
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: Market, state: MarketState = MarketState.OPEN) -> None:
         """An empty book."""
-        self.market = market
+        self.market, self.state = market, state
         self.depth = Depth()
         self.sequence = 0
         self._texts: dict[bool, str | None] = {False: None, True: None}

@@ -19,11 +19,23 @@ def read_token(token: str, *prefix: int) -> int:
     Raises:
         Rejected: INVALID_FIELD: it was made for another list, or not by us.
     """
+    (last,) = read_numbers(token, 1, *prefix)
+    return last
+
+
+def read_numbers(token: str, count: int, *prefix: int) -> list[int]:
+    """The last so many numbers of a token that begins with the same others.
+
+    Raises:
+        Rejected: INVALID_FIELD: it was made for another list, or not by us.
+    """
     try:
         padded = token + "=" * (-len(token) % 4)
-        *before, last = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").split(".")
-        if before == [str(number) for number in prefix] and last.isdecimal() and int(last) <= INT64_MAX:
-            return int(last)
+        told = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").split(".")
+        before, last = told[:-count], told[-count:]
+        fits = all(number.isdecimal() and int(number) <= INT64_MAX for number in last)
+        if before == [str(number) for number in prefix] and len(last) == count and fits:
+            return [int(number) for number in last]
     except (binascii.Error, UnicodeError, ValueError):
         pass  # refused below, like any other text that is not ours
     raise Rejected(Reason.INVALID_FIELD, "page_token is not one that this list came with", "page_token")

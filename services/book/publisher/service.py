@@ -103,7 +103,9 @@ class BookService:
         topic = self._topic(request.market)
         asked, fold = asked_wire.book(request, topic.market), topic.fold
         if asked.orders:
-            return wire.book_of_orders(fold, asked.depth, orders_checksum(fold))
+            return wire.book_of_orders(fold, asked.depth, orders_checksum(fold), request.page_token)
+        if request.page_token:
+            raise Rejected(Reason.INVALID_FIELD, "page_token is for L3", "page_token")
         if asked.group_ticks == 1:
             return wire.book(fold, fold.depth, asked.depth, fold.checksum)
         depth = grouped(fold.depth, asked.group_ticks, max(asked.depth, CHECKSUM_LEVELS))
@@ -182,7 +184,9 @@ class BookService:
         return pb.ListTickersResponse(tickers=map(self._ticker, topics))
 
     def _ticker(self, topic: Topic) -> pb.Ticker:
-        return figures_wire.ticker(topic.fold, topic.candles, self._board.time_ns)
+        now_ns = self._board.time_ns
+        stale = topic.is_stale(now_ns)
+        return figures_wire.ticker(topic.fold, topic.candles, now_ns, topic.reference, stale=stale)
 
     async def StreamTickers(self, request: pb.StreamTickersRequest, context: Context) -> AsyncIterator[bytes]:
         """See the proto."""

@@ -6,6 +6,7 @@ MARKETS = (
     "SELECT market_id, symbol, base_asset_id, quote_asset_id, tick_size, lot_size, notional_min, state, rules,"
     " sequence, checksum, time_ns, last_trade_id FROM markets ORDER BY market_id"
 )
+REFERENCES = "SELECT market_id, price_ticks, source, observed_ns FROM reference_prices"
 LEVELS = "SELECT buys, price_ticks, lots FROM levels WHERE market_id = $1"
 CHANGES = "SELECT data FROM changes WHERE market_id = $1 ORDER BY sequence"
 TRADES_BEFORE = (
@@ -52,6 +53,11 @@ UPSERT_MARKET = (
     " sequence = excluded.sequence, checksum = excluded.checksum, time_ns = excluded.time_ns,"
     " last_trade_id = excluded.last_trade_id"
 )
+UPSERT_REFERENCE = (
+    "INSERT INTO reference_prices (market_id, price_ticks, source, observed_ns) VALUES ($1, $2, $3, $4)"
+    " ON CONFLICT (market_id) DO UPDATE SET price_ticks = excluded.price_ticks, source = excluded.source,"
+    " observed_ns = excluded.observed_ns"
+)
 UPSERT_LEVEL = (
     "INSERT INTO levels (market_id, buys, price_ticks, lots) VALUES ($1, $2, $3, $4)"
     " ON CONFLICT (market_id, buys, price_ticks) DO UPDATE SET lots = excluded.lots"
@@ -76,6 +82,6 @@ INSERT_ORDERS = "INSERT INTO orders (market_id, journal_sequence, whole, data) V
 DELETE_ORDERS = "DELETE FROM orders WHERE market_id = $1 AND journal_sequence < $2"
 WIPE = (
     *("DELETE FROM assets", "DELETE FROM markets", "DELETE FROM levels", "DELETE FROM changes", "DELETE FROM trades"),
-    *("DELETE FROM candles", "DELETE FROM orders"),
+    *("DELETE FROM candles", "DELETE FROM orders", "DELETE FROM reference_prices"),
     "UPDATE journal_cursor SET incarnation = '', journal_sequence = 0, time_ns = 0 WHERE single = 1",
 )

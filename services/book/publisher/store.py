@@ -15,7 +15,7 @@ from services.book.publisher import sql
 from services.book.publisher.batch import Batch
 from services.book.publisher.board import Board
 from services.book.publisher.candle import Candle, summed
-from services.book.publisher.events import AssetEvent, MarketEvent, Trade
+from services.book.publisher.events import AssetEvent, MarketEvent, ReferenceEvent, Trade
 from services.book.publisher.fold import Change, Fold
 from services.book.publisher.interval import BASES, NS_PER_SECOND, SECONDS_PER_DAY, Interval
 from services.book.publisher.resting import Resting
@@ -83,7 +83,7 @@ class Store:
         for row in await self._db.fetch(sql.MARKETS):
             topic = board.add_market(_market_event(row))
             sequence, checksum, time_ns, last_trade_id = row[9:]
-            fold = Fold(topic.market)
+            fold = Fold(topic.market, topic.event.state)
             await self._load_levels(fold)
             await self._load_orders(fold)
             if fold.top_checksum() != checksum or not fold.orders.fit(fold.depth):
@@ -97,6 +97,9 @@ class Store:
             if changes and [change.sequence for change in changes] != followed:
                 raise StartError(f"the stored changes of {topic.market.symbol} have gaps: start once with --rebuild")
             topic.restore(fold, changes)
+        for row in await self._db.fetch(sql.REFERENCES):
+            reference = ReferenceEvent(*row)
+            board.topics[reference.market_id].reference = reference
 
     async def _load_levels(self, fold: Fold) -> None:
         for buys, price_ticks, lots in await self._db.fetch(sql.LEVELS, fold.market.market_id):
@@ -219,6 +222,7 @@ class Store:
         written: tuple[tuple[str, Sequence[Sequence[Value]]], ...] = (
             (sql.INSERT_ASSET, batch.assets),
             (sql.UPSERT_MARKET, [self._market(event, fold) for event, fold in batch.markets.values()]),
+            (sql.UPSERT_REFERENCE, [*batch.references.values()]),
             (sql.UPSERT_LEVEL, levels),
             (sql.DELETE_LEVEL, gone),
             (sql.INSERT_CHANGE, changes),

@@ -6,6 +6,7 @@ from services.book.publisher.topic import RESUME_CHANGES_MAX, Topic
 from services.book.publisher.view import View
 from services.book.publisher.window import Reader
 from services.errors import Reason, Rejected
+from services.market_rules import MarketState
 from services.runtime import metrics
 
 MESSAGES_AT_ONCE = 32
@@ -34,6 +35,8 @@ class Subscriber:
             patient: begin with a fresh snapshot, when too far behind, instead of ending.
         """
         self._view, self._incarnation, self._patient = view, incarnation, patient
+        self._fold = topic.fold
+        self._state: MarketState | None = topic.fold.state
         self.bells: tuple[Bell, ...] = (view.bell,)
         position = None if resume_from is None else view.window.position_of(resume_from)
         self._first: list[bytes] = []
@@ -43,7 +46,9 @@ class Subscriber:
         else:
             self._sequence = resume_from
             if position == view.window.head:  # the first message never waits
-                self._first = [wire.heartbeat(self._sequence, incarnation)]
+                self._first = [self._heartbeat()]
+            else:
+                self._state = None  # who knows what it was before
         self._reader = Reader(view.window, position, topic.lag_changes_max)
         self._beats = view.bell.beats
 
@@ -71,13 +76,18 @@ class Subscriber:
             if not self._patient:
                 raise Rejected(Reason.LAGGED, f"{self._reader.lag} messages of the book were not read in time")
             self._sequence, snapshot = self._view.snapshot(True, self._incarnation)
+            self._state = self._fold.state
             self._reader.skip()
             _lagged.inc()
             return snapshot
         beats, self._beats = self._beats, self._view.bell.beats
-        if not messages and beats != self._beats:
-            return [wire.heartbeat(self._sequence, self._incarnation)]
+        if not messages and (beats != self._beats or self._state is not self._fold.state):
+            return [self._heartbeat()]
         for message in messages:
             assert message.previous_sequence == self._sequence, "a message that does not follow"
             self._sequence = message.sequence
         return [message.once.data for message in messages]
+
+    def _heartbeat(self) -> bytes:
+        self._state = self._fold.state
+        return wire.heartbeat(self._sequence, self._incarnation, self._fold.state)

@@ -23,7 +23,8 @@ class TickerSource:
         self._beats = -1
         paced = () if pace is Pace.EACH else (board.pulses[pace],)
         each = tuple(topic.full.bell for topic in topics) if topics else (board.book_bell,)
-        self.bells: tuple[Bell, ...] = (board.beat_bell, *(paced or (*each, board.pulses[Pace.SECOND])))
+        each = (*each, board.reference_bell, board.market_bell, board.pulses[Pace.SECOND])
+        self.bells: tuple[Bell, ...] = (board.beat_bell, *(paced or each))
 
     async def more(self) -> list[bytes]:
         """All tickers that are not what was told before, in one message."""

@@ -9,7 +9,7 @@ from services.book.publisher.asked import Asked
 from services.book.publisher.bell import Bell
 from services.book.publisher.candle import Candle
 from services.book.publisher.candles import Candles
-from services.book.publisher.events import MarketEvent
+from services.book.publisher.events import MarketEvent, ReferenceEvent
 from services.book.publisher.fold import Change, Fold, Sealed
 from services.book.publisher.indicative import indicative
 from services.book.publisher.interval import NS_PER_SECOND, Interval
@@ -20,6 +20,7 @@ from services.book.publisher.view import View, WholeView, view_of
 from services.book.publisher.window import Window
 from services.errors import Reason, Rejected
 from services.market_rules import MarketState
+from services.reference import is_fresh
 from services.units import Market
 
 RESUME_CHANGES_MAX = 10_000
@@ -40,6 +41,7 @@ class Topic:
         market: units and names.
         event: the market as its last event described it.
         fold: the book.
+        reference: what the price is elsewhere; None before it was first told.
         full: what subscribers of the whole book read.
         tape: the newest trades, and the bell of those who read them.
         candles: what was traded when.
@@ -48,7 +50,8 @@ class Topic:
     def __init__(self, market: Market, event: MarketEvent, lag_changes_max: int = LAG_CHANGES_MAX) -> None:
         """A market without orders."""
         self.market, self.event = market, event
-        self.fold = Fold(market)
+        self.fold = Fold(market, event.state)
+        self.reference: ReferenceEvent | None = None
         self.tape = Tape(TAPE_COMMANDS_MAX)
         self.tape_bell = Bell()
         self.candles = Candles()
@@ -64,6 +67,14 @@ class Topic:
         self.tape = Tape(TAPE_COMMANDS_MAX, fold.last_trade_id)
         self.full = self._whole(changes[0].previous_sequence if changes else fold.sequence)
         self.full.restore(changes)
+
+    def change(self, event: MarketEvent) -> None:
+        """The market has other rules, or another state, which is told to all who read the book."""
+        self.event = event
+        if event.state is not self.fold.state:
+            self.fold.state = event.state
+            for bell in (self.full.bell, *(view.bell for view in self._views.values())):
+                bell.ring()
 
     def seal(self, time_ns: int) -> Sealed:
         """A row is over: publishes what its events changed, wakes who waits for that, and returns it."""
@@ -100,13 +111,22 @@ class Topic:
         """What a ticker says, apart from when: another moment is another ticker."""
         fold, day = self.fold, self.candles.day(max(time_ns, self.fold.time_ns) // NS_PER_SECOND)
         bid, ask = fold.depth.top(True, 1), fold.depth.top(False, 1)
-        return bid, ask, fold.last_trade_id, day.first_trade_id, day.trades
+        traded = fold.last_trade_id, day.first_trade_id, day.trades
+        return fold.state, bid, ask, *traded, self.reference, self.is_stale(time_ns)
+
+    def is_stale(self, time_ns: int) -> bool:
+        """Whether there is a reference price, and it is too old to count by then."""
+        told, rules = self.reference, self.event.rules
+        age_max_seconds = 0 if rules is None else rules.reference_age_max_seconds
+        return told is not None and not is_fresh(told.observed_ns, age_max_seconds, time_ns)
 
     def ticker(self, time_ns: int) -> bytes:
         """The ticker as a stream's message, serialized once for all who ask at the same moment."""
         moment = self.ticker_moment(time_ns)
         if self._ticker[0] != moment:
-            data = figures_wire.tickers([figures_wire.ticker(self.fold, self.candles, time_ns)])
+            stale = self.is_stale(time_ns)
+            told = figures_wire.ticker(self.fold, self.candles, time_ns, self.reference, stale=stale)
+            data = figures_wire.tickers([told])
             self._ticker = (moment, data)
         return self._ticker[1]
 

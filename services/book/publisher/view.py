@@ -16,6 +16,7 @@ from services.book.publisher.pace import Pace
 from services.book.publisher.resting import Resting, Touched
 from services.book.publisher.window import Message, Window
 from services.depth import Depth
+from services.market_rules import MarketState
 from services.units import INT64_MAX, Market
 
 
@@ -36,7 +37,7 @@ class View(ABC):
         self.sequence = fold.sequence
         self.readers = 0
         self._fold = fold
-        self._snapshots: dict[bool, tuple[int, list[bytes]]] = {}
+        self._snapshots: dict[bool, tuple[tuple[int, MarketState], list[bytes]]] = {}
 
     @abstractmethod
     def note(self, sealed: Sealed) -> None:
@@ -52,10 +53,11 @@ class View(ABC):
         All that was noted before is told.
         """
         self.flush()
-        sequence, messages = self._snapshots.get(lagged, (-1, []))
-        if sequence != self.sequence:
+        now = self.sequence, self._fold.state
+        moment, messages = self._snapshots.get(lagged, (None, []))
+        if moment != now:
             messages = self._snapshot(lagged, incarnation)
-            self._snapshots[lagged] = (self.sequence, messages)
+            self._snapshots[lagged] = (now, messages)
         return self.sequence, messages
 
     @abstractmethod
@@ -87,7 +89,8 @@ class WholeView(View):
     def _snapshot(self, lagged: bool, incarnation: str) -> list[bytes]:
         fold = self._fold
         levels = fold.depth.all(True), fold.depth.all(False)
-        return [wire.snapshot(fold.market, fold.sequence, *levels, fold.checksum, fold.time_ns, lagged, incarnation)]
+        now = fold.sequence, fold.checksum, fold.time_ns
+        return [wire.snapshot(fold, *levels, now, lagged, incarnation)]
 
 
 class LevelsView(View):
@@ -133,8 +136,8 @@ class LevelsView(View):
 
     def _snapshot(self, lagged: bool, incarnation: str) -> list[bytes]:
         levels = self._crop.levels(True), self._crop.levels(False)
-        market = self._fold.market
-        return [wire.snapshot(market, self.sequence, *levels, self._checksum, self._time_ns, lagged, incarnation)]
+        now = self.sequence, self._checksum, self._time_ns
+        return [wire.snapshot(self._fold, *levels, now, lagged, incarnation)]
 
 
 class OrdersView(View):

@@ -8,30 +8,65 @@ from clearbook.internal.v1.matching_service_pb2 import StreamEventsResponse
 from clearbook.v1 import book_service_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services import journal_orders
 from services.book.publisher.checksum import CHECKSUM_LEVELS
-from services.book.publisher.events import AssetEvent, BookEvent, Event, MarketEvent, OrderEvent, Row, Step, Trade
+from services.book.publisher.events import (
+    AssetEvent,
+    BookEvent,
+    Event,
+    MarketEvent,
+    OrderEvent,
+    ReferenceEvent,
+    Row,
+    Step,
+    Trade,
+)
 from services.book.publisher.fold import Change, Fold, Level
+from services.book.publisher.page_token import page_token, read_numbers
 from services.book.publisher.resting import Resting
 from services.depth import Depth
-from services.errors import Reason, Rejected
 from services.market_rules import PPM_PER_BASIS_POINT, MarketRules, MarketState
+from services.reference import REFERENCE_AGE_SECONDS_DEFAULT
 from services.units import Market
 
 NS_PER_SECOND = 1_000_000_000
 ORDERS_MAX = 20_000
 """In one message: clients take no more than 4 MiB."""
+PLACE_NUMBERS = 3
+"""In a page's token, behind market and depth: the side, the price and the priority of the last order told."""
 
 
 def row(response: StreamEventsResponse) -> Row:
     """A journal row, with those of its events that concern market data."""
     time_ns = response.time_ns
+    read = _events_by_hand if journal_orders.BY_HAND else _events
+    events = read(response.events, time_ns)
+    return Row(response.first_journal_sequence, response.last_journal_sequence, time_ns, response.incarnation, events)
+
+
+def _events(batch: bytes, time_ns: int) -> list[Event]:
     events: list[Event] = []
-    for event in journal_pb2.EventBatch.FromString(response.events).events:
+    for event in journal_pb2.EventBatch.FromString(batch).events:
         if (sequence := event.market_sequence) and (placed := event.order_placed).HasField("order"):
             events.append(_placed(sequence, placed, time_ns))
         else:
             events += _others(event, time_ns)
-    return Row(response.first_journal_sequence, response.last_journal_sequence, time_ns, response.incarnation, events)
+    return events
+
+
+def _events_by_hand(batch: bytes, time_ns: int) -> list[Event]:
+    """As _events; whatever is not plain is read there."""
+    events: list[Event] = []
+    try:
+        for event in journal_orders.plain_orders(batch):
+            if isinstance(event, bytes):
+                events += _events(event, time_ns)
+            elif event[1]:
+                market_id, sequence, buys, price_ticks, lots, order_id = event
+                events.append(OrderEvent(market_id, sequence, buys, (), price_ticks, lots, order_id))
+    except (IndexError, ValueError):  # what is damaged: what to make of it is protobuf's to say
+        return _events(batch, time_ns)
+    return events
 
 
 def _placed(sequence: int, placed: journal_pb2.OrderPlaced, time_ns: int) -> OrderEvent:
@@ -59,6 +94,9 @@ def _others(event: journal_pb2.Event, time_ns: int) -> Sequence[Event]:
             return (_market(event.market_created.market),)
         case "market_changed":
             return (_market(event.market_changed.market),)
+        case "reference_price_set":
+            told = event.reference_price_set
+            return (ReferenceEvent(told.market_id, told.price_ticks, told.source, told.observed_ns),)
         case _:
             return ()
 
@@ -130,6 +168,8 @@ def _rules(m: journal_pb2.MarketRules) -> MarketRules:
         m.band_ppm,
         int(m.notional_min or 0),
         m.open_orders_max,
+        m.reference_age_max_seconds,
+        m.signed_orders,
     )
 
 
@@ -156,6 +196,8 @@ def market(market: Market, event: MarketEvent, auction: tuple[int, int] | None =
             notional_max=market.quote.format(rules.notional_max) if rules.notional_max else "",
             price_band_basis_points=rules.band_ppm // PPM_PER_BASIS_POINT,
             open_orders_max=rules.open_orders_max,
+            reference_age_max_seconds=rules.reference_age_max_seconds or REFERENCE_AGE_SECONDS_DEFAULT,
+            signed_orders=rules.signed_orders,
         ),
     )
     if auction is not None:
@@ -178,35 +220,53 @@ def book(fold: Fold, shown: Depth, depth: int, checksum: int) -> pb.GetOrderBook
         asks=_levels(fold.market, shown.top(False, depth)),
         checksum=checksum,
         event_time=timestamp(fold.time_ns),
+        state=fold.state.value,  # type: ignore[arg-type]  # the numbers are the proto's
     )
 
 
-def book_of_orders(fold: Fold, depth: int, checksum: int) -> pb.GetOrderBookResponse:
-    """The orders of the `depth` best prices. Raises Rejected(TOO_LARGE): they are too many for one message."""
-    bids, asks = (list(islice(_line_up(fold, buys, depth), ORDERS_MAX)) for buys in (True, False))
-    if len(bids) + len(asks) >= ORDERS_MAX:
-        raise Rejected(Reason.TOO_LARGE, f"{ORDERS_MAX} orders or more: ask for less depth, or for StreamOrderBook")
-    return pb.GetOrderBookResponse(
+def book_of_orders(fold: Fold, depth: int, checksum: int, token: str) -> pb.GetOrderBookResponse:
+    """A page of the orders of the `depth` best prices, bids before asks. Raises Rejected(INVALID_FIELD): the token."""
+    told = pb.GetOrderBookResponse(
         market=fold.market.symbol,
         sequence=fold.sequence,
         checksum=checksum,
         event_time=timestamp(fold.time_ns),
-        bid_orders=bids,
-        ask_orders=asks,
+        state=fold.state.value,  # type: ignore[arg-type]
     )
+    prefix = fold.market.market_id, depth
+    after = read_numbers(token, PLACE_NUMBERS, *prefix) if token else [0, 0, 0]
+    found = islice(_behind(fold, depth, *after), ORDERS_MAX + 1)
+    last: Resting | None = None
+    for count, order in enumerate(found):
+        if count == ORDERS_MAX and last is not None:
+            told.next_page_token = page_token(*prefix, 0 if last.buys else 1, last.price_ticks, last.priority)
+            break
+        (told.bid_orders if order.buys else told.ask_orders).append(_order(fold.market, order, order.lots))
+        last = order
+    return told
+
+
+def _behind(fold: Fold, depth: int, side: int, price_ticks: int, priority: int) -> Iterator[Resting]:
+    """The orders of the `depth` best prices, bids (side 0) before asks (1), behind a place; price 0: all of a side."""
+    for number, buys in ((0, True), (1, False)):
+        if number < side:
+            continue
+        for line in fold.orders.lines(buys, fold.depth, depth):
+            for order in line.values():
+                if number == side and price_ticks:
+                    better = order.price_ticks > price_ticks if buys else order.price_ticks < price_ticks
+                    if better:
+                        break  # the whole line is before the place
+                    if order.price_ticks == price_ticks and order.priority <= priority:
+                        continue
+                yield order
 
 
 def snapshot(
-    market: Market,
-    sequence: int,
-    bids: list[Level],
-    asks: list[Level],
-    checksum: int,
-    time_ns: int,
-    lagged: bool,
-    incarnation: str,
+    fold: Fold, bids: list[Level], asks: list[Level], now: tuple[int, int, int], lagged: bool, incarnation: str
 ) -> bytes:
-    """A book's levels as a stream's message."""
+    """A book's levels as a stream's message; `now`: sequence, checksum and time of what was told."""
+    market, (sequence, checksum, time_ns) = fold.market, now
     return pb.StreamOrderBookResponse(
         snapshot=pb.BookSnapshot(
             market=market.symbol,
@@ -217,6 +277,7 @@ def snapshot(
             lagged=lagged,
             incarnation=incarnation,
             event_time=timestamp(time_ns),
+            state=fold.state.value,  # type: ignore[arg-type]
         )
     ).SerializeToString()
 
@@ -236,6 +297,7 @@ def orders_snapshot(fold: Fold, sequence: int, checksum: int, lagged: bool, inca
             event_time=timestamp(fold.time_ns),
             bid_orders=_line_up(fold, True, CHECKSUM_LEVELS),
             ask_orders=_line_up(fold, False, CHECKSUM_LEVELS),
+            state=fold.state.value,  # type: ignore[arg-type]
         )
     )
     messages, first = [snapshot], snapshot.snapshot
@@ -308,10 +370,10 @@ def delta(market: Market, change: Change) -> bytes:
     return response.SerializeToString()
 
 
-def heartbeat(sequence: int, incarnation: str) -> bytes:
-    """A sign of life in a book's stream."""
+def heartbeat(sequence: int, incarnation: str, state: MarketState) -> bytes:
+    """A sign of life in a book's stream, and what the market's state is."""
     return pb.StreamOrderBookResponse(
-        heartbeat=pb.BookHeartbeat(sequence=sequence, incarnation=incarnation)
+        heartbeat=pb.BookHeartbeat(sequence=sequence, incarnation=incarnation, state=state.value)  # type: ignore[arg-type]
     ).SerializeToString()
 
 

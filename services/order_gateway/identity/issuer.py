@@ -67,14 +67,13 @@ class Issuer:
         return await self._create(asking, asking.user, self._within(asking, asked))
 
     async def create_for(self, operator: Identity, user: str, asked: NewKey) -> Issued:
-        """A key for any user, as an operator asks for it: an operator's lies within the one that asks.
+        """A key for any user, as an operator asks for it: what may do more than an account may lies within his own.
 
         Raises:
             Rejected: as `create` does.
         """
-        return await self._create(
-            operator, user, self._within(operator, asked) if Scope.ADMIN in asked.scopes else asked
-        )
+        more = not asked.scopes <= scopes.ACCOUNT_SCOPES
+        return await self._create(operator, user, self._within(operator, asked) if more else asked)
 
     def _within(self, asking: Identity, asked: NewKey) -> NewKey:
         """What is asked for, with the networks and the expiry of the asking credential where they are left open.

@@ -10,12 +10,17 @@ class Scope(IntEnum):
     TRADE = 2
     WITHDRAW = 3
     ADMIN = 4
+    REFERENCE_PRICE = 5
 
 
 ACCOUNT_SCOPES = frozenset({Scope.READ, Scope.TRADE, Scope.WITHDRAW})
 """All that can be done with an account of one's own."""
 
-_INCLUDES = {Scope.TRADE: {Scope.READ}, Scope.WITHDRAW: {Scope.READ}}
+_INCLUDES = {
+    Scope.TRADE: {Scope.READ},
+    Scope.WITHDRAW: {Scope.READ},
+    Scope.ADMIN: {Scope.REFERENCE_PRICE},
+}
 
 
 def allows(scopes: frozenset[Scope], needed: Scope) -> bool:

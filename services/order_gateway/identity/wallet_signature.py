@@ -15,7 +15,12 @@ _PARITY = {0: 0, 1: 1, 27: 0, 28: 1}
 
 
 def signer(text: str, signature: bytes) -> str:
-    """The address, in EIP-55 mixed case, whose signature (r, s, v) it is; "" for none.
+    """The address, in EIP-55 mixed case, whose signature (r, s, v) it is; "" for none."""
+    return signer_of_hash(_digest(text.encode()), signature)
+
+
+def signer_of_hash(signed_hash: bytes, signature: bytes) -> str:
+    """The same for 32 bytes, as they were signed.
 
     A signature can be turned into a second one of the same text by anybody: only the one with the low s counts (EIP-2).
     """
@@ -26,7 +31,7 @@ def signer(text: str, signature: bytes) -> str:
         return ""
     try:
         signed = Signature(vrs=(_PARITY[signature[-1]], r, s))
-        return str(signed.recover_public_key_from_msg_hash(_digest(text.encode())).to_checksum_address())
+        return str(signed.recover_public_key_from_msg_hash(signed_hash).to_checksum_address())
     except (BadSignature, ValidationError):
         return ""
 

@@ -1,5 +1,6 @@
 """AdminService: the operator's, but for what moves money (money.py)."""
 
+import time
 from dataclasses import asdict
 
 from clearbook.v1 import admin_service_pb2 as pb
@@ -12,6 +13,7 @@ from services.order_gateway.history import History
 from services.order_gateway.identity.freezes import Freezes
 from services.order_gateway.identity.who import Identity, checked_user
 from services.order_gateway.ledger import Ledger
+from services.order_gateway.limits import ONE_REFERENCE
 from services.order_gateway.methods import Access, Method
 from services.order_gateway.paging import NEWEST, OLDEST, Page
 from services.order_gateway.tiers import Schedule
@@ -42,6 +44,14 @@ class AdminHandlers:
             Method(SERVICE, "CreateMarket", Access.ADMIN, pb.CreateMarketRequest, self.create_market),
             Method(SERVICE, "SetMarketState", Access.ADMIN, pb.SetMarketStateRequest, self.set_market_state),
             Method(SERVICE, "SetMarketRules", Access.ADMIN, pb.SetMarketRulesRequest, self.set_market_rules),
+            Method(
+                SERVICE,
+                "SetReferencePrice",
+                Access.REFERENCE_PRICE,
+                pb.SetReferencePriceRequest,
+                self.set_reference_price,
+                weight=lambda _: ONE_REFERENCE,
+            ),
             Method(SERVICE, "CreateAccount", Access.ADMIN, pb.CreateAccountRequest, self.create_account),
             Method(SERVICE, "ListAccounts", Access.ADMIN, pb.ListAccountsRequest, self.accounts, reads=True),
             Method(SERVICE, "ListAuditEntries", Access.ADMIN, pb.ListAuditEntriesRequest, self.entries, reads=True),
@@ -79,6 +89,14 @@ class AdminHandlers:
         rules = market_wire.rules(request, market, self._admin.rules(market))
         await self._admin.set_market_rules(market, rules, reason, seconds)
         return pb.SetMarketRulesResponse()
+
+    async def set_reference_price(
+        self, _teller: Identity, request: pb.SetReferencePriceRequest, seconds: float
+    ) -> pb.SetReferencePriceResponse:
+        """SetReferencePrice."""
+        market = wire.named_market(request.market, self._ledger.markets_by_symbol)
+        await self._admin.set_reference_price(market_wire.reference(request, market, time.time_ns()), seconds)
+        return pb.SetReferencePriceResponse()
 
     async def create_account(
         self, _admin: Identity, request: pb.CreateAccountRequest, seconds: float

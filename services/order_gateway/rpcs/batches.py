@@ -1,6 +1,5 @@
 """OrderService: several orders in one call."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -14,7 +13,7 @@ from services.order_gateway.ledger import Ledger
 from services.order_gateway.limits import CANCEL_ALL_REQUESTS, Weight
 from services.order_gateway.methods import Access, Method
 from services.order_gateway.orders import Orders
-from services.order_gateway.outcomes import good, in_place, outcomes
+from services.order_gateway.outcomes import Promised, good, in_place, outcomes
 from services.order_gateway.replaces import Replaces
 from services.order_gateway.rpcs.orders import SERVICE
 from services.runtime import rpc
@@ -100,10 +99,9 @@ class BatchHandlers:
         return response
 
 
-async def told(items: "Sequence[asyncio.Future[T] | Rejected]", seconds: float) -> list[T | Rejected]:
+async def told(items: Sequence[Promised[T] | Rejected], seconds: float) -> list[T | Rejected]:
     """What the caller hears of each: what it became, or why not."""
-    known = await outcomes(good(items), seconds)
-    found = in_place(items, known)
+    found = await outcomes(items, seconds)
     return [rpc.refusal_for(item, SERVICE) if isinstance(item, Exception) else item for item in found]
 
 

@@ -1,6 +1,5 @@
 """OrderService."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from clearbook.v1 import order_service_pb2 as pb
@@ -15,7 +14,7 @@ from services.order_gateway.limits import ONE_ORDER, Weight
 from services.order_gateway.methods import Access, Method, Together
 from services.order_gateway.model import Placed, Wanted
 from services.order_gateway.orders import Orders
-from services.order_gateway.outcomes import good, in_place
+from services.order_gateway.outcomes import Promise, good, in_place
 from services.order_gateway.paging import NEWEST, Page
 from services.order_gateway.replaces import Replaces
 from services.order_gateway.views import OrdersView
@@ -64,7 +63,7 @@ class OrderHandlers:
 
     def begin(
         self, account_id: int, several: Sequence[tuple[Caller, pb.PlaceOrderRequest]]
-    ) -> "list[asyncio.Future[Placed] | Rejected]":
+    ) -> "list[Promise[Placed] | Rejected]":
         """Several PlaceOrders of one account, whoever sent each."""
         markets = self._ledger.markets_by_symbol
         asked = [batch_wire.wanted_one(request, caller.identity.made_id, markets) for caller, request in several]

@@ -1,6 +1,10 @@
-"""SettlementService, the settler's answers passed on: for everybody, like the chain that it speaks of."""
+"""SettlementService, the settler's answers passed on: for everybody, like the chain that it speaks of.
 
-from collections.abc import AsyncIterator, Iterable
+But for an account's proof that it is among those who are owed: that is its owner's.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from typing import TypeVar
 
 import grpc
 from clearbook.internal.v1 import settler_service_pb2 as settler_pb
@@ -9,11 +13,15 @@ from clearbook.v1 import settlement_service_pb2 as pb
 
 from services.errors import Reason, Rejected
 from services.order_gateway import transfer_ids, wire
+from services.order_gateway.identity.who import Caller
 from services.order_gateway.methods import Access, Method
+from services.order_gateway.paging import NEWEST, Page
 from services.runtime import rpc
 
 SERVICE = "clearbook.v1.SettlementService"
 SETTLER_SECONDS_MAX = 5.0
+
+_Answer = TypeVar("_Answer")
 
 
 class SettlementHandlers:
@@ -30,6 +38,9 @@ class SettlementHandlers:
         """The service's table."""
         return [
             Method(SERVICE, "GetSettlement", Access.PUBLIC, pb.GetSettlementRequest, self.get),
+            Method(SERVICE, "ListSettlements", Access.PUBLIC, pb.ListSettlementsRequest, self.list),
+            Method(SERVICE, "GetReconciliation", Access.PUBLIC, pb.GetReconciliationRequest, self.reconciliation),
+            Method(SERVICE, "GetLiabilityProof", Access.READ, pb.GetLiabilityProofRequest, self.proof),
             Method(SERVICE, "StreamSettlements", Access.PUBLIC, pb.StreamSettlementsRequest, streams=self.stream),
         ]
 
@@ -39,12 +50,36 @@ class SettlementHandlers:
         if transfer_ids.is_users(request.transfer_id):
             raise Rejected(Reason.SETTLEMENT_NOT_FOUND)
         asked = settler_pb.GetSettlementRequest(request=request)
-        try:
-            answer = await self._settler.GetSettlement(asked, timeout=min(seconds, SETTLER_SECONDS_MAX))
-        except grpc.aio.AioRpcError as error:
-            raise _refusal(error) from None
+        answer = await _answered(self._settler.GetSettlement(asked, timeout=_bounded(seconds)))
         _hide_users_ids([answer.response.settlement])
         return answer.response
+
+    async def list(
+        self, _nobody: None, request: pb.ListSettlementsRequest, seconds: float
+    ) -> pb.ListSettlementsResponse:
+        """ListSettlements."""
+        page = Page.of(request.page_size, request.page_token, "settlements", request.market)
+        asked = settler_pb.ListSettlementsRequest(market=request.market, before=page.after[0], limit=page.limit)
+        answer = await _answered(self._settler.ListSettlements(asked, timeout=_bounded(seconds)))
+        shown = answer.settlements[: page.size]
+        _hide_users_ids(shown)
+        last = (shown[-1].trade_id if request.market else shown[-1].settlement_sequence, 0) if shown else NEWEST
+        token = page.next_token(len(answer.settlements), last)
+        return pb.ListSettlementsResponse(settlements=shown, next_page_token=token)
+
+    async def reconciliation(
+        self, _nobody: None, request: pb.GetReconciliationRequest, seconds: float
+    ) -> pb.GetReconciliationResponse:
+        """GetReconciliation."""
+        asked = settler_pb.GetReconciliationRequest(request=request)
+        return (await _answered(self._settler.GetReconciliation(asked, timeout=_bounded(seconds)))).response
+
+    async def proof(
+        self, caller: Caller, _request: pb.GetLiabilityProofRequest, seconds: float
+    ) -> pb.GetLiabilityProofResponse:
+        """GetLiabilityProof."""
+        asked = settler_pb.GetLiabilityProofRequest(account_id=caller.account_id)
+        return (await _answered(self._settler.GetLiabilityProof(asked, timeout=_bounded(seconds)))).response
 
     async def stream(
         self, _nobody: None, request: pb.StreamSettlementsRequest, _seconds: float
@@ -60,6 +95,18 @@ class SettlementHandlers:
         finally:
             answers.cancel()
         raise Rejected(Reason.UNAVAILABLE, "the settler ended the stream; open it again")
+
+
+def _bounded(seconds: float) -> float:
+    return min(seconds, SETTLER_SECONDS_MAX)
+
+
+async def _answered(call: Awaitable[_Answer]) -> _Answer:
+    """The settler's answer, or its refusal."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise _refusal(error) from None
 
 
 def _hide_users_ids(settlements: Iterable[pb.Settlement]) -> None:

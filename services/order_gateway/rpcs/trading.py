@@ -24,7 +24,7 @@ from services.order_gateway.limits import CANCEL_ALL_REQUESTS, Weight
 from services.order_gateway.methods import Access, Count, Method, Write
 from services.order_gateway.model import Order, Placed
 from services.order_gateway.orders import Orders
-from services.order_gateway.outcomes import good, in_place
+from services.order_gateway.outcomes import Promise, Promised, good, in_place, known
 from services.order_gateway.replaces import Replaces
 from services.order_gateway.rpcs.batches import told
 from services.order_gateway.rpcs.orders import SERVICE
@@ -88,22 +88,21 @@ class _Pending:
     size: int
     """What it counts for among all that is in flight: a refused one has no items, and yet waits for its reader."""
     refusal: Rejected | None = None
-    cancel_all: "asyncio.Future[list[Order]] | Rejected | None" = None
-    cancels: "list[asyncio.Future[Order] | Rejected]" = field(default_factory=list)
-    replaces: "list[asyncio.Future[Placed] | Rejected]" = field(default_factory=list)
-    orders: "list[asyncio.Future[Placed] | Rejected]" = field(default_factory=list)
-    groups: "list[list[asyncio.Future[Placed] | Rejected]]" = field(default_factory=list)
+    cancel_all: "Promised[list[Order]] | Rejected | None" = None
+    cancels: list[Promised[Order] | Rejected] = field(default_factory=list)
+    replaces: list[Promised[Placed] | Rejected] = field(default_factory=list)
+    orders: "list[Promise[Placed] | Rejected]" = field(default_factory=list)
+    groups: "list[list[Promise[Placed] | Rejected]]" = field(default_factory=list)
 
     @property
-    def promises(self) -> "list[asyncio.Future[Placed]]":
+    def promises(self) -> "list[Promise[Placed]]":
         """Of the orders that were begun."""
         return good([*self.orders, *chain.from_iterable(self.groups)] if self.groups else self.orders)
 
     @property
     def done(self) -> bool:
-        items = chain(self.cancels, self.replaces, self.orders, *self.groups)
-        known = all(isinstance(item, Rejected) or item.done() for item in items)
-        return known and (not isinstance(self.cancel_all, asyncio.Future) or self.cancel_all.done())
+        several = known(self.cancels) and known(self.replaces) and known(self.orders)
+        return several and all(map(known, self.groups)) and (self.cancel_all is None or known([self.cancel_all]))
 
     async def outcomes(self, seconds: Callable[[], float]) -> trade_wire.Outcomes:
         """What became of all of it, as far as it is known after so long."""
@@ -136,7 +135,7 @@ class _Stream:
         self._ended = False
         self._cancels_on_disconnect = False
         self._placed: set[int] = set()
-        self._late: list[asyncio.Future[Placed]] = []
+        self._late: list[Promise[Placed]] = []
         """Answered DEADLINE: what became of them is not known yet."""
 
     # In.
@@ -194,7 +193,7 @@ class _Stream:
             look_up = begun.look_up
         return look_up
 
-    def _begin_cancel_all(self, request: pb.CancelAllOrdersRequest) -> "asyncio.Future[list[Order]] | Rejected":
+    def _begin_cancel_all(self, request: pb.CancelAllOrdersRequest) -> "Promised[list[Order]] | Rejected":
         try:
             market_id = wire.market_filter(request.market, self._handlers.ledger.markets_by_symbol)
             buys = batch_wire.buys_only(request.side)
