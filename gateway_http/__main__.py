@@ -11,6 +11,7 @@ import uvicorn
 from pydantic import AfterValidator
 
 from gateway_http.app import build
+from gateway_http.direct import DirectProtocol
 from gateway_http.limits import Limits, LimitSettings
 from gateway_http.state import State
 from services.runtime import log
@@ -103,7 +104,8 @@ async def serve(settings: Settings, closing: Closing) -> None:
     config = uvicorn.Config(
         build(state, _listed(settings.cors_origins), open_mode=settings.clearbook_auth == "open"),
         http="httptools",
-        ws="websockets-sansio",
+        ws=DirectProtocol,
+        ws_per_message_deflate=False,
         ws_max_size=WS_MESSAGE_BYTES_MAX,
         lifespan="off",
         log_config=None,

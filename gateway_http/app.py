@@ -4,21 +4,23 @@ From outside in: Edge, CORS where it is asked for, Origins, Binance, Orders, Fas
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
+import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from gateway_http import routes, stream
+from gateway_http import accounts, market_routes, orders, routes, stream
 from gateway_http.binance.app import Binance
 from gateway_http.edge import Edge
-from gateway_http.errors import answer
-from gateway_http.headers import DOCS_PATH, docs_page
+from gateway_http.errors import JSON, answer
+from gateway_http.headers import DOCS_PATH, OPENAPI_PATH, docs_page
+from gateway_http.openapi import completed
 from gateway_http.orders import Orders
-from gateway_http.orders_described import PATHS
 from gateway_http.origins import Origins
 from gateway_http.state import State
 from services.errors import Reason, Rejected
@@ -40,18 +42,25 @@ def build(state: State, cors_origins: Sequence[str] = (), *, open_mode: bool = T
         open_mode: whoever asks may name any user.
     """
     inner = FastAPI(
-        title="Clearbook", version="1", description="An order book that clears.", docs_url=None, redoc_url=None
+        title="Clearbook",
+        version="1",
+        description="An order book that clears.",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
     )
     inner.state.clearbook = state
     _add_docs(inner)
     inner.include_router(routes.router)
+    inner.include_router(market_routes.router)
     inner.include_router(stream.router)
     inner.add_exception_handler(Rejected, _on_rejected)
     inner.add_exception_handler(RequestValidationError, _on_invalid)
     inner.add_exception_handler(HTTPException, _on_http)
     inner.add_exception_handler(Exception, _on_bug)
-    _describe(inner)
-    app: ASGIApp = Origins(Binance(Orders(inner, state), state), allowed=cors_origins, open_mode=open_mode)
+    app: ASGIApp = Origins(
+        Binance(Orders(inner, state, orders.ROUTES | accounts.ROUTES), state), allowed=cors_origins, open_mode=open_mode
+    )
     if cors_origins:
         app = CORSMiddleware(
             app,
@@ -63,20 +72,14 @@ def build(state: State, cors_origins: Sequence[str] = (), *, open_mode: bool = T
     return Edge(app)
 
 
-def _describe(app: FastAPI) -> None:
-    """Adds to the OpenAPI document what FastAPI does not serve."""
-    of_fastapi = app.openapi
-
-    def described() -> dict[str, Any]:
-        document = of_fastapi()
-        document["paths"] = PATHS | document["paths"]
-        return document
-
-    app.openapi = described  # type: ignore[method-assign]  # as FastAPI's guide has it
-
-
 def _add_docs(app: FastAPI) -> None:
-    page, policy = docs_page(app.title, "/openapi.json")
+    """Adds the OpenAPI document, made once when it is first asked for, and the page that shows it."""
+    page, policy = docs_page(app.title, OPENAPI_PATH)
+    document = cache(lambda: msgspec.json.encode(completed(app.openapi())))
+
+    @app.get(OPENAPI_PATH, include_in_schema=False)
+    async def openapi() -> Response:
+        return Response(document(), media_type=JSON)
 
     @app.get(DOCS_PATH, include_in_schema=False)
     async def docs() -> Response:

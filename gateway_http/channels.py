@@ -13,8 +13,10 @@ from gateway_http.limits import SOCKETS_MAX
 from services.errors import Reason, Rejected
 from services.runtime import rpc
 
-STREAMS_SOCKET_MAX: Final = 2
-"""Of one socket: its session, and its account."""
+PRIVATE_SUBSCRIPTIONS_MAX: Final = 4
+"""Of one socket, beside its account as it is subscribed by its name."""
+STREAMS_SOCKET_MAX: Final = 2 + PRIVATE_SUBSCRIPTIONS_MAX
+"""Of one socket at order_gateway: its session, its account, and what it has subscribed."""
 STREAMS_BESIDE_MAX: Final = 2_000
 """Listen keys, requests that take several calls, and sockets with more accounts than one."""
 CHANNELS: Final = -(-(SOCKETS_MAX * STREAMS_SOCKET_MAX + STREAMS_BESIDE_MAX) // rpc.CONCURRENT_STREAMS_MAX)

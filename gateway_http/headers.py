@@ -12,6 +12,7 @@ from starlette.types import Scope
 TOLD: Final = "clearbook.told"
 """Where a request's scope keeps the headers that its answer will have, whatever that is."""
 DOCS_PATH: Final = "/docs"
+OPENAPI_PATH: Final = "/openapi.json"
 HSTS_SECONDS: Final = 365 * 24 * 3600
 
 NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
@@ -21,8 +22,14 @@ _INLINE_SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _PUBLIC_PREFIXES: Final = (
     "/api/v1/orderbook/",
     "/api/v1/markets",
-    "/docs",
-    "/openapi.json",
+    "/api/v1/book/",
+    "/api/v1/trades/",
+    "/api/v1/candles/",
+    "/api/v1/ticker",
+    "/api/v1/settlement",
+    "/api/v1/reconciliation",
+    DOCS_PATH,
+    OPENAPI_PATH,
     "/healthz",
     "/readyz",
     "/metrics",

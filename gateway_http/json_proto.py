@@ -4,7 +4,7 @@ An enum's value may be written without what all of them begin with ("buy" for SI
 which stays as exact as it was written. Whatever is wrong is INVALID_FIELD with the field's place ("orders[3].price").
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Final, TypeVar
 
@@ -17,19 +17,32 @@ from gateway_http.decimals import NULL, NUMBER_BYTES_MAX, decimal
 from services.errors import Reason, Rejected
 
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 Reader = Callable[[bytes, str], Any]
 """(JSON, the field's place) → value."""
 
 USER_FIELD: Final = "user_id"
 UNSPECIFIED: Final = "UNSPECIFIED"
+FLAGS: Final = frozenset({"true", "false"})
 TIMESTAMP: Final = Timestamp.DESCRIPTOR.full_name
 _INTEGERS: Final = frozenset(
     {FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64}
 )
 
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that it cannot decode."""
+
 _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _lists = msgspec.json.Decoder(list[msgspec.Raw])
 _texts = msgspec.json.Decoder(str)
+
+
+def read_as(kind: type[T], raw: bytes) -> T | None:
+    """What stayed raw until now, and so was not looked into; None if it is something else, no UTF-8, or too deep."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except UNREADABLE:
+        return None
 
 
 def request_in(kind: type[M], body: bytes) -> tuple[M, str]:
@@ -50,6 +63,33 @@ def request_in(kind: type[M], body: bytes) -> tuple[M, str]:
     message = kind()
     _fill(message, fields, "")
     return message, user_id
+
+
+def query_in(kind: type[M], given: Iterable[tuple[str, str]]) -> M:
+    """Parameters of a URL as a message: a field that is a list is there once for each of its items.
+
+    Raises:
+        Rejected: MALFORMED_REQUEST for one that is there twice, INVALID_FIELD otherwise.
+    """
+    fields, known = dict[str, msgspec.Raw](), _readers(kind.DESCRIPTOR)
+    lists: dict[str, list[str]] = {}
+    for name, text in given:
+        field = known.get(name)
+        if field is not None and field.is_repeated:
+            lists.setdefault(name, []).append(text)
+        elif name in fields:
+            raise Rejected(Reason.MALFORMED_REQUEST, "a parameter is there twice", name[:NUMBER_BYTES_MAX])
+        else:
+            plain = field is not None and field.type == FieldDescriptor.TYPE_BOOL and text in FLAGS
+            fields[name] = msgspec.Raw(text.encode() if plain else msgspec.json.encode(text))
+    message = kind()
+    _fill(message, fields | {name: msgspec.Raw(msgspec.json.encode(texts)) for name, texts in lists.items()}, "")
+    return message
+
+
+def fill(message: Message, fields: dict[str, msgspec.Raw]) -> None:
+    """Sets fields of a message. Raises Rejected(INVALID_FIELD)."""
+    _fill(message, fields, "")
 
 
 def short_names(enum: EnumDescriptor) -> dict[str, int]:
@@ -148,7 +188,7 @@ def _text(raw: bytes, place: str) -> str:
 def _decoded(decoder: "msgspec.json.Decoder[Any]", raw: bytes, place: str, what: str) -> Any:
     try:
         return decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         raise _invalid(place, f"must be {what}") from None
 
 

@@ -1,15 +1,16 @@
-"""The routes that orders take: plain ASGI, for they are asked for often. Each decodes, asks order_gateway, encodes.
+"""Routes that ask order_gateway: plain ASGI, for orders come often. Each decodes, asks, encodes. Here: those of orders.
 
 What FastAPI and pydantic would do for a request costs several times what the request itself does.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from clearbook.v1 import order_service_pb2 as order_pb
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,7 +27,6 @@ from services.runtime import log
 from services.runtime.metadata import AUTHORIZATION_KEY, REQUEST_ID_KEY, USER_KEY
 
 BODY_SECONDS_MAX: Final = 10.0
-PREFIX: Final = "/clearbook.v1.OrderService/"
 LARGE_BODY_BYTES_MAX: Final = 512 * 1024
 """Of several orders: as JSON they take twice what order_gateway admits of them."""
 SERVICE: Final = order_pb.DESCRIPTOR.services_by_name["OrderService"]
@@ -41,7 +41,8 @@ class Route(NamedTuple):
 
     Attributes:
         path: its own.
-        rpc: whom it asks: a method of OrderService.
+        method: whom it asks.
+        name: that method's, as gRPC has it.
         summary: what it does.
         decode: body → request, and the user_id that it names.
         encode: request, serialized response → body.
@@ -54,7 +55,8 @@ class Route(NamedTuple):
     """
 
     path: str
-    rpc: str
+    method: MethodDescriptor
+    name: str
     summary: str
     decode: Callable[[bytes], tuple[Any, str]]
     encode: Callable[[Any, bytes], bytes]
@@ -65,20 +67,30 @@ class Route(NamedTuple):
     names: Names = OF_PROTO
 
 
-def _route(path: str, rpc: str, summary: str, *, repeatable: bool, large: bool = False) -> Route:
+def name_of(method: MethodDescriptor) -> str:
+    """A method's full name, as it goes over the wire."""
+    return f"/{method.containing_service.full_name}/{method.name}"
+
+
+def route_to(
+    service: ServiceDescriptor, path: str, rpc: str, summary: str, *, repeatable: bool, large: bool = False
+) -> Route:
     """A route whose body is the RPC's request, with a user_id beside its fields, and whose answer is its response."""
-    method = SERVICE.methods_by_name[rpc]
+    method = service.methods_by_name[rpc]
     request, response = (GetMessageClass(kind) for kind in (method.input_type, method.output_type))
 
     def encode(_request: Any, data: bytes) -> bytes:
         return msgspec.json.encode(json_value(response.FromString(data)))
 
     bytes_max = LARGE_BODY_BYTES_MAX if large else wire.BODY_BYTES_MAX
-    return Route(path, rpc, summary, partial(request_in, request), encode, repeatable, bytes_max)
+    return Route(path, method, name_of(method), summary, partial(request_in, request), encode, repeatable, bytes_max)
 
+
+_route: Final = partial(route_to, SERVICE)
+_PLACE_ORDER: Final = SERVICE.methods_by_name["PlaceOrder"]
 
 PLACE: Final = Route(
-    *("/api/v1/order", "PlaceOrder", "Place an order", wire.order_from),
+    *("/api/v1/order", _PLACE_ORDER, name_of(_PLACE_ORDER), "Place an order", wire.order_from),
     encode=lambda order, _: wire.accepted(order.client_order_id),
     repeatable=True,  # it has the client's id
     brief=True,
@@ -112,13 +124,13 @@ ROUTES: Final = {
 class Orders:
     """ASGI middleware: serves these routes, and passes all else on."""
 
-    def __init__(self, app: ASGIApp, state: State) -> None:
-        """`app`: what is inside; `state`: with the client of order_gateway."""
-        self._app, self._forward = app, state.forward
+    def __init__(self, app: ASGIApp, state: State, routes: Mapping[str, Route]) -> None:
+        """`app`: what is inside; `state`: with the client of order_gateway; `routes`: by path."""
+        self._app, self._forward, self._routes = app, state.forward, routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves."""
-        route = ROUTES.get(scope["path"]) if scope["type"] == "http" else None
+        route = self._routes.get(scope["path"]) if scope["type"] == "http" else None
         if route is None:
             await self._app(scope, receive, send)
             return
@@ -154,7 +166,7 @@ class Orders:
             raise Rejected(Reason.UNSUPPORTED_MEDIA_TYPE, why)
         request, user_id = route.decode(wire.form_order(body) if form else body)
         response = await self._forward.call(
-            f"{PREFIX}{route.rpc}",
+            route.name,
             request.SerializeToString(),
             credentials(user_id, authorization),
             scope["client"][0] if scope["client"] else "",

@@ -1,11 +1,14 @@
-"""OpenAPI of the routes that orders take, which FastAPI does not serve and so cannot describe; and of every error."""
+"""OpenAPI of the routes that ask order_gateway, which FastAPI does not serve and so cannot describe."""
 
 from typing import Any, Final
 
+from gateway_http import accounts, orders
 from gateway_http.errors import JSON
+from gateway_http.errors_described import REFUSALS, responses
+from gateway_http.examples import EXAMPLES
 from gateway_http.json_proto import USER_FIELD
-from gateway_http.orders import PLACE, ROUTES, SERVICE, Route
-from gateway_http.proto_schema import schema_of
+from gateway_http.orders import PLACE, Route
+from gateway_http.proto_schema import REFERENCE, schema_of
 from gateway_http.wire import ENUMS, KINDS, NUMBERS
 
 _NUMBER: Final[dict[str, Any]] = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?$"}]}
@@ -26,45 +29,23 @@ _ORDER: Final[dict[str, Any]] = {
         "post_only": {"type": "boolean"},
         "expire_time": {"type": "string", "format": "date-time", "description": "For gtd."},
     },
-    "example": {
-        "order_id": "unique-order-id-123",
-        "user_id": "user-abc",
-        "pair": "BTC-USD",
-        "order_type": "limit",
-        "side": "buy",
-        "price": 30000.00,
-        "amount": 0.001,
-    },
+}
+_ORDER_EXAMPLE: Final = {
+    "order_id": "unique-order-id-123",
+    "user_id": "user-abc",
+    "pair": "BTC-USD",
+    "order_type": "limit",
+    "side": "buy",
+    "price": 30000.00,
+    "amount": 0.001,
 }
 _ACCEPTED: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["message", "order_id"],
     "properties": {"message": {"type": "string"}, "order_id": {"type": "string"}},
 }
-_PROBLEM: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["code", "message", "field", "request_id"],
-    "properties": {
-        "code": {"type": "string"},
-        "message": {"type": "string"},
-        "field": {"type": ["string", "null"]},
-        "request_id": {"type": "string"},
-        "retry_after": {"type": "integer", "description": "Seconds; absent where asking again does not help."},
-    },
-}
-
-
-REFUSALS: Final = (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503, 504)
-
-
-def responses(*codes: int, **good: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI: what a route answers."""
-    described: dict[int | str, dict[str, Any]] = {
-        code: {"description": "Refused", "content": {JSON: {"schema": _PROBLEM}}} for code in codes
-    }
-    return described | {200: {"description": "Done", "content": {JSON: {"schema": good["body"]}}}}
-
-
+_ACCEPTED_EXAMPLE: Final = {"message": "Order submitted successfully", "order_id": "unique-order-id-123"}
+_USER: Final = {USER_FIELD: {"type": "string", "minLength": 1, "maxLength": 64, "description": "Who asks."}}
 _ABOUT: Final = (
     "Signed by Binance's scheme (X-MBX-APIKEY, timestamp, recvWindow, signature) or with a bearer token, user_id must "
     "be the credential's own user. "
@@ -77,23 +58,28 @@ _ABOUT_PLACE: Final = (
 
 
 def _described(route: Route) -> dict[str, Any]:
+    name = route.method.name
+    example = EXAMPLES[name]
     if route is PLACE:
-        about, request, response = _ABOUT_PLACE, _ORDER, _ACCEPTED
+        about, answer, answered = _ABOUT_PLACE, _ACCEPTED, _ACCEPTED_EXAMPLE
+        content: dict[str, Any] = {"schema": _ORDER, "example": _ORDER_EXAMPLE}
     else:
-        method = SERVICE.methods_by_name[route.rpc]
-        about = f"The body is the request of {route.rpc}, and user_id beside it; the answer is its response. {_ABOUT}"
-        request, response = schema_of(method.input_type), schema_of(method.output_type)
-        user = {USER_FIELD: {"type": "string", "minLength": 1, "maxLength": 64, "description": "Who asks."}}
-        request = request | {"properties": user | request["properties"], "required": [USER_FIELD]}
+        about = f"The body is the request of {name}, and user_id beside it; the answer is its response. {_ABOUT}"
+        answer, answered = {"$ref": f"{REFERENCE}{route.method.output_type.name}"}, example.answered
+        schema = schema_of(route.method.input_type, asked=True)
+        schema |= {"properties": _USER | schema["properties"], "required": [USER_FIELD]}
+        content = {"schema": schema, "example": {USER_FIELD: "emil"} | example.asked}
+    answers = responses(*REFUSALS, body=answer, example=answered)
     return {
         "post": {
             "summary": route.summary,
             "description": about,
-            "operationId": route.rpc,
-            "requestBody": {"required": True, "content": {JSON: {"schema": request}}},
-            "responses": {str(code): answer for code, answer in responses(*REFUSALS, body=response).items()},
+            "operationId": name,
+            "tags": [route.method.containing_service.name],
+            "requestBody": {"required": True, "content": {JSON: content}},
+            "responses": {str(code): said for code, said in answers.items()},
         }
     }
 
 
-PATHS: Final = {path: _described(route) for path, route in ROUTES.items()}
+PATHS: Final = {path: _described(route) for path, route in (orders.ROUTES | accounts.ROUTES).items()}

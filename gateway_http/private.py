@@ -1,8 +1,9 @@
-"""A socket's private side: logged on as somebody, it is sent that account. Requests and answers are Binance's in form.
+"""What a socket is asked: to subscribe, and to log on. Requests and answers are Binance's in form.
 
 `{"id": 1, "method": "session.logon", "params": {…}}` → `{"id": 1, "status": 200, "result": {…}}`, or `"error"` with the
 same fields as a REST error. order_gateway judges the logon and keeps it as a session, for as long as the credential is
-good; what is asked for after that names the session.
+good; what is asked for after that names the session. Market data is subscribed by items (subscribing.py), each answered
+by itself; so are the account's channels, for who is logged on.
 """
 
 import asyncio
@@ -13,23 +14,34 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from clearbook.internal.v1 import forward_service_pb2 as forward_pb
-from clearbook.v1 import account_service_pb2 as accounts
+from clearbook.v1 import account_service_pb2 as account_pb
 
+from gateway_http.account_messages import account_by_name
 from gateway_http.errors import Problem, described
 from gateway_http.feeds import Subscriber
 from gateway_http.forward import Forward
-from gateway_http.proto_json import json_value
+from gateway_http.json_proto import UNREADABLE, read_as
+from gateway_http.lasting import Begun, Lasting, has_begun
 from gateway_http.signing import SignedRequest, logon
+from gateway_http.subscribing import check_only, heartbeat_ms, ids_in, items_in
+from gateway_http.subscriptions import Subscriptions, log_on_first
+from gateway_http.watch import MarketData, Watch
 from services.errors import Reason, Rejected
 from services.runtime import log
-from services.runtime.metadata import AUTHORIZATION_KEY, REQUEST_ID_KEY, SESSION_KEY, USER_KEY
+from services.runtime.metadata import AUTHORIZATION_KEY, REQUEST_ID_KEY, USER_KEY
 
 GET_SESSION: Final = "/clearbook.v1.AccountService/GetSession"
-STREAM_ACCOUNT: Final = "/clearbook.v1.AccountService/StreamAccount"
 METHODS: Final = ("session.logon", "session.status", "session.logout", "subscribe", "unsubscribe")
 CHANNEL: Final = "account"
+SESSION: Final = "session"
+DEFAULT: Final = "orderbook_update"
+"""The documented channel, which is on until it is unsubscribed."""
+LOGONS_FAILED_MAX: Final = 10
+"""Of one socket; then it ends."""
+AT_FAULT: Final = frozenset({Reason.UNAUTHENTICATED, Reason.INVALID_FIELD})
+"""Of the logons that fail, those that count: all others are no fault of who tries."""
 ID_BYTES_MAX: Final = 66
-ANSWER_SECONDS_MAX: Final = 15.0
+METHOD_CHARS_SHOWN_MAX: Final = 32
 NS_PER_MS: Final = 10**6
 OK: Final = 200
 
@@ -37,8 +49,6 @@ NO_ID: Final = msgspec.Raw(b"null")
 
 Params = dict[str, msgspec.Raw]
 Method = Callable[[Params], Awaitable[dict[str, Any]]]
-Begun = asyncio.Future[forward_pb.ForwardStreamResponse]
-"""Resolved with the first message."""
 
 
 class Request(msgspec.Struct):
@@ -68,9 +78,11 @@ class Session(NamedTuple):
     """A logon that stands."""
 
     name: str
-    who: accounts.GetSessionResponse
+    who: account_pb.GetSessionResponse
     since_ms: int
 
+
+logger = log.get("private")
 
 _requests = msgspec.json.Decoder(Request)
 
@@ -79,7 +91,7 @@ def request_in(text: str | bytes) -> Request | None:
     """The request in a message; None for all else that clients send, which is ignored as it always was."""
     try:
         return _requests.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 
@@ -90,15 +102,38 @@ class Private:
         ended: resolved with the reason when the session has ended by itself.
     """
 
-    def __init__(self, forward: Forward, peer: str, out: Subscriber, group: asyncio.TaskGroup) -> None:
-        """`peer`: the client's address. `out` takes what is sent to it; `group`: the socket's tasks."""
-        self._forward, self._peer, self._out, self._group = forward, peer, out, group
+    def __init__(
+        self,
+        forward: Forward,
+        market_data: MarketData,
+        peer: str,
+        out: Subscriber,
+        group: asyncio.TaskGroup,
+        show_default: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        """Nobody is logged on.
+
+        Args:
+            forward: the client of order_gateway.
+            market_data: whence it comes.
+            peer: the client's address.
+            out: takes what is sent to it.
+            group: the socket's tasks.
+            show_default: has the documented channel sent, or not.
+        """
+        self._forward, self._peer, self._out = forward, peer, out
+        self._show_default = show_default
+        self._logons_failed = 0
         self._connected_ms = _now_ms()
         self._session: Session | None = None
         self._speaking = asyncio.Lock()
         """An answer comes before what follows from it."""
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.ended: asyncio.Future[Rejected] = asyncio.get_running_loop().create_future()
+        self._lasting = Lasting(group)
+        self.ended = self._lasting.ended
+        self._watch = Watch(market_data, peer, out, group, self._lasting.end)
+        self._subscriptions = Subscriptions(
+            forward, peer, out, self._speaking, self._lasting, self._watch, market_data.limits.messages
+        )
         does = (self._logon, self._status, self._logout, self._subscribe, self._unsubscribe)
         self._methods: dict[str, Method] = dict(zip(METHODS, does, strict=True))
 
@@ -112,117 +147,88 @@ class Private:
                 said = Answer(identity, OK, await method(request.params))
             except Rejected as rejected:
                 said = _refusal(rejected, identity)
+            except Exception:
+                logger.exception("bug", method=request.method[:METHOD_CHARS_SHOWN_MAX])
+                said = _refusal(Rejected(Reason.INTERNAL), identity)
             await self._out.say(msgspec.json.encode(said).decode())
+        self._watch.told()
 
     async def _logon(self, params: Params) -> dict[str, Any]:
         if self._session is not None:
             raise Rejected(Reason.ALREADY_EXISTS, "this socket is logged on; log out first")
+        try:
+            first = await self._begin_session(params)
+        except Rejected as why:
+            self._logons_failed += why.reason in AT_FAULT
+            if self._logons_failed >= LOGONS_FAILED_MAX:
+                self._lasting.end(Rejected(Reason.RATE_LIMITED, f"{LOGONS_FAILED_MAX} logons have failed"))
+            raise
+        self._session = Session(first.session, account_pb.GetSessionResponse.FromString(first.response), _now_ms())
+        return self._state()
+
+    async def _begin_session(self, params: Params) -> forward_pb.ForwardStreamResponse:
         metadata, signed = _credentials(params)
 
         async def keep(begun: Begun) -> None:
             async with aclosing(self._forward.stream(GET_SESSION, b"", metadata, self._peer, signed)) as stream:
                 async for message in stream:
-                    _has_begun(begun, message)
+                    has_begun(begun, message)
             raise Rejected(Reason.UNAVAILABLE)
 
-        first = await self._begin("session", keep)
-        self._session = Session(first.session, accounts.GetSessionResponse.FromString(first.response), _now_ms())
-        return self._state()
+        return await self._lasting.begin(SESSION, keep)
 
     async def _status(self, _params: Params) -> dict[str, Any]:
         return self._state()
 
     async def _logout(self, _params: Params) -> dict[str, Any]:
-        for name in list(self._tasks):
-            await self._cancel(name)
+        await self._lasting.cancel_all()
         self._session = None
         return self._state()
 
     async def _subscribe(self, params: Params) -> dict[str, Any]:
-        _check_channels(params)
-        session = self._session
-        if session is None:
-            raise Rejected(Reason.UNAUTHENTICATED, "log on first: session.logon")
-        if CHANNEL not in self._tasks:
-            await self._begin(CHANNEL, lambda begun: self._tell(session, begun))
-        return {"channels": [CHANNEL]}
+        if "subscriptions" in params:
+            check_only(params, "subscriptions", "heartbeat_milliseconds")
+            session = self._session.name if self._session is not None else ""
+            return {"subscriptions": await self._subscriptions.begin(items_in(params), heartbeat_ms(params), session)}
+        channels = _channels(params)
+        if CHANNEL in channels and CHANNEL not in self._lasting:
+            await self._begin_account()
+        if DEFAULT in channels:
+            self._show_default(True)
+        return {"channels": channels}
+
+    async def _begin_account(self) -> None:
+        if self._session is None:
+            raise log_on_first()
+        name = self._session.name
+        await self._lasting.begin(CHANNEL, lambda begun: self._subscriptions.tell(name, account_by_name(), begun))
 
     async def _unsubscribe(self, params: Params) -> dict[str, Any]:
-        _check_channels(params)
-        await self._cancel(CHANNEL)
+        if "subscriptions" in params:
+            check_only(params, "subscriptions")
+            return {"subscriptions": await self._subscriptions.end(ids_in(params))}
+        channels = _channels(params)
+        if CHANNEL in channels:
+            await self._lasting.cancel(CHANNEL)
+        if DEFAULT in channels:
+            self._show_default(False)
         return {"channels": []}
 
-    async def _begin(self, name: str, work: Callable[[Begun], Awaitable[None]]) -> forward_pb.ForwardStreamResponse:
-        """Starts work that lasts; returns once it has begun. What ends it after that ends the socket.
-
-        Raises Rejected: why it did not begin.
-        """
-        begun: Begun = asyncio.get_running_loop().create_future()
-        self._tasks[name] = self._group.create_task(self._run(work, begun), name=name)
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                return await begun
-        except TimeoutError:
-            await self._cancel(name)
-            raise Rejected(Reason.UNAVAILABLE) from None
-        except Rejected:
-            await self._cancel(name)
-            raise
-
-    async def _run(self, work: Callable[[Begun], Awaitable[None]], begun: Begun) -> None:
-        try:
-            await work(begun)
-        except Rejected as rejected:
-            if not begun.done():
-                begun.set_exception(rejected)
-            elif not (begun.cancelled() or self.ended.done()):  # nobody waits for what was given up
-                self.ended.set_result(rejected)
-
-    async def _cancel(self, name: str) -> None:
-        task = self._tasks.pop(name, None)
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-
     def close(self) -> None:
-        """Ends the session and what it is sent."""
-        for task in self._tasks.values():
-            task.cancel()
+        """Ends the session and all that is sent."""
+        self._watch.close()
+        self._lasting.close()
 
     def _state(self) -> dict[str, Any]:
         session = self._session
         return {
             "apiKey": session.who.key_id or None if session else None,
             "user": session.who.user if session else None,
-            "scopes": [accounts.Scope.Name(scope) for scope in session.who.scopes] if session else [],
+            "scopes": [account_pb.Scope.Name(scope) for scope in session.who.scopes] if session else [],
             "authorizedSince": session.since_ms if session else None,
             "connectedSince": self._connected_ms,
             "serverTime": _now_ms(),
         }
-
-    async def _tell(self, session: Session, begun: Begun) -> None:
-        """Sends the account for as long as there is one to send. Who reads too slowly gets the state anew."""
-        request = accounts.StreamAccountRequest().SerializeToString()
-        named = {SESSION_KEY: session.name}
-        while True:
-            async with aclosing(self._forward.stream(STREAM_ACCOUNT, request, named, self._peer)) as stream:
-                try:
-                    async for message in stream:
-                        _has_begun(begun, message)
-                        if words := account_update(message.response):
-                            async with self._speaking:
-                                await self._out.say(words)
-                except Rejected as rejected:
-                    if rejected.reason is not Reason.LAGGED or not begun.done():
-                        raise
-                else:
-                    raise Rejected(Reason.UNAVAILABLE)
-
-
-def _has_begun(begun: Begun, first: forward_pb.ForwardStreamResponse) -> None:
-    """Tells whoever waits, unless it was told, or has given up."""
-    if not begun.done():
-        begun.set_result(first)
 
 
 def _refusal(rejected: Rejected, identity: msgspec.Raw) -> Answer:
@@ -234,21 +240,13 @@ def last_words(rejected: Rejected) -> str:
     return msgspec.json.encode(LastWords(described(rejected, log.request_id.get()))).decode()
 
 
-def account_update(response: bytes) -> str:
-    """A StreamAccountResponse as JSON, with the names of the proto; "" for a heartbeat."""
-    message = accounts.StreamAccountResponse.FromString(response)
-    if not (message.snapshot or message.balances or message.orders or message.executions or message.transfers):
-        return ""
-    return msgspec.json.encode({"type": "account_update", "data": json_value(message)}).decode()
-
-
 async def _unknown(_params: Params) -> dict[str, Any]:
     raise Rejected(Reason.INVALID_FIELD, f"no such method; there are {', '.join(METHODS)}", "method")
 
 
 def _may_be_id(raw: msgspec.Raw) -> bool:
     text = bytes(raw)
-    return len(text) <= ID_BYTES_MAX and (text.startswith(b'"') or text.isdigit())
+    return len(text) <= ID_BYTES_MAX and (text.isdigit() or read_as(str, text) is not None)
 
 
 def _credentials(params: Params) -> tuple[dict[str, str], SignedRequest | None]:
@@ -262,22 +260,18 @@ def _credentials(params: Params) -> tuple[dict[str, str], SignedRequest | None]:
 
 
 def _text(params: Params, name: str) -> str:
-    try:
-        text = msgspec.json.decode(params[name], type=str)
-    except msgspec.MsgspecError:
-        text = ""
+    text = read_as(str, params[name])
     if not text or not (text.isascii() and text.isprintable()):
         raise Rejected(Reason.INVALID_FIELD, f"{name} must be printable ASCII", name)
     return text
 
 
-def _check_channels(params: Params) -> None:
-    try:
-        channels = msgspec.json.decode(params.get("channels", msgspec.Raw(b"null")), type=list[str])
-    except msgspec.MsgspecError:
-        channels = []
-    if channels != [CHANNEL]:
-        raise Rejected(Reason.INVALID_FIELD, f'channels must be ["{CHANNEL}"]', "channels")
+def _channels(params: Params) -> list[str]:
+    channels = read_as(list[str], params.get("channels", msgspec.Raw(b"null")))
+    if not channels or len(set(channels)) != len(channels) or not {CHANNEL, DEFAULT}.issuperset(channels):
+        what = f'channels must be of "{CHANNEL}" and "{DEFAULT}"; all others are subscriptions'
+        raise Rejected(Reason.INVALID_FIELD, what, "channels")
+    return channels
 
 
 def _now_ms() -> int:

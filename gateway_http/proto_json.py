@@ -4,15 +4,20 @@ MessageToDict asks reflection about each field of each message, on the loop that
 for each kind of message.
 """
 
+import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, MutableSequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
+import msgspec
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+
+from gateway_http.turns import STEPS_A_SLICE, Turns
 
 Converter = Callable[[Any], Any]
 Plan = tuple[tuple[str, bool, Converter | None], ...]
@@ -20,6 +25,10 @@ Plan = tuple[tuple[str, bool, Converter | None], ...]
 
 EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - its text has no zone: Z is written behind it
 SECONDS_CACHED_MAX: Final = 4_096
+PART_ITEMS_MAX: Final = 250
+"""Of what is made into JSON in one go: a millisecond or two, which is a slice of its own."""
+PART_BYTES_MAX: Final = 4 * 1024
+"""A serialized message up to this is no matter."""
 
 _AS_IT_IS: Final = frozenset(
     {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_UINT32}
@@ -28,6 +37,8 @@ _AS_TEXT: Final = frozenset({FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UI
 """A double, which is what JSON's readers make of a number, does not hold them."""
 
 _plans: dict[type[Message], Plan] = {}
+_making: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+"""Held while a long message is made, of each loop."""
 
 
 def json_value(message: Message) -> dict[str, Any]:
@@ -36,15 +47,61 @@ def json_value(message: Message) -> dict[str, Any]:
     Raises:
         TypeError: a field of a type that none of our messages has (floating point, maps).
     """
-    plan = _plans.get(type(message))
-    if plan is None:
-        plan = _plans[type(message)] = _plan(message)
+    plan = _plan_of(message)
     found: dict[str, Any] = {}
     for name, tells, convert in plan:
         value = getattr(message, name)
         if message.HasField(name) if tells else value:
             found[name] = value if convert is None else convert(value)
     return found
+
+
+async def long_json(message: Message, turns: Turns) -> bytes:
+    """A message as JSON: a long one by parts, in turn with all else that is done for readers.
+
+    Of long ones one is made at a time, however many are wanted.
+    """
+    if message.ByteSize() <= PART_BYTES_MAX:
+        return msgspec.json.encode(json_value(message))
+    text = bytearray()
+    async with _making.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        for part in json_parts(message):
+            text += part
+            await turns.turn(STEPS_A_SLICE)
+    return bytes(text)
+
+
+def json_parts(message: Message) -> Iterator[bytes]:
+    """The JSON of json_value, cut so that no part has more than PART_ITEMS_MAX of a message's items."""
+    comma = b"{"
+    for name, tells, convert in _plan_of(message):
+        value = getattr(message, name)
+        if not (message.HasField(name) if tells else value):
+            continue
+        yield comma + b'"' + name.encode() + b'":'
+        comma = b","
+        if convert is json_value and value.ByteSize() > PART_BYTES_MAX:
+            yield from json_parts(value)
+        elif convert is not None and isinstance(value, MutableSequence):
+            yield from _list_parts(value, convert)
+        else:
+            yield msgspec.json.encode(value if convert is None else convert(value))
+    yield b"{}" if comma == b"{" else b"}"
+
+
+def _list_parts(items: MutableSequence[Any], convert: Converter) -> Iterator[bytes]:
+    comma = b"["
+    for first in range(0, len(items), PART_ITEMS_MAX):
+        yield comma + msgspec.json.encode(convert(items[first : first + PART_ITEMS_MAX]))[1:-1]
+        comma = b","
+    yield b"]"
+
+
+def _plan_of(message: Message) -> Plan:
+    plan = _plans.get(type(message))
+    if plan is None:
+        plan = _plans[type(message)] = _plan(message)
+    return plan
 
 
 def _plan(message: Message) -> Plan:

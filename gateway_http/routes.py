@@ -9,11 +9,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway_http import wire
 from gateway_http.errors import JSON
+from gateway_http.errors_described import responses
+from gateway_http.examples import EXAMPLES
 from gateway_http.headers import TOLD
 from gateway_http.limits import peer_of
-from gateway_http.orders_described import responses
 from gateway_http.proto_json import json_value
-from gateway_http.proto_schema import schema_of
+from gateway_http.proto_schema import REFERENCE
 from gateway_http.state import State
 from services.runtime import metrics
 from services.runtime.limits import of_ip
@@ -35,6 +36,8 @@ _BOOK: Final[dict[str, Any]] = {
     "required": ["bids", "asks"],
     "properties": {"bids": _LEVELS, "asks": _LEVELS},
 }
+_BOOK_EXAMPLE: Final = {"bids": [{"price": 29999.50, "amount": 0.005}], "asks": [{"price": 31000.50, "amount": 0.006}]}
+_MARKETS: Final = {"$ref": f"{REFERENCE}{book_pb.ListMarketsResponse.DESCRIPTOR.name}"}
 
 
 def _state(request: Request) -> State:
@@ -45,7 +48,7 @@ def _state(request: Request) -> State:
 @router.get(
     "/api/v1/orderbook/{pair}",
     summary="Read an order book",
-    responses=responses(404, 422, 429, 503, body=_BOOK),
+    responses=responses(404, 422, 429, 500, 503, body=_BOOK, example=_BOOK_EXAMPLE),
 )
 async def order_book(
     request: Request,
@@ -63,7 +66,7 @@ async def order_book(
 @router.get(
     "/api/v1/markets",
     summary="List the markets",
-    responses=responses(429, 503, body=schema_of(book_pb.ListMarketsResponse.DESCRIPTOR)),
+    responses=responses(429, 500, 503, body=_MARKETS, example=EXAMPLES["ListMarkets"].answered),
 )
 async def markets(request: Request) -> Response:
     """All markets by symbol: their steps, their rules, and whether each takes orders."""

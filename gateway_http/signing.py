@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from gateway_http.errors import JSON
+from gateway_http.json_proto import read_as
 from services.errors import Reason, Rejected
 
 KEY_HEADER: Final = b"x-mbx-apikey"
@@ -146,7 +147,10 @@ def signed_texts(texts: Mapping[str, str]) -> SignedRequest:
 def _parameter(name: str, raw: msgspec.Raw) -> str:
     text = bytes(raw)
     if text.startswith(b'"'):
-        return msgspec.json.decode(text, type=str)
+        found = read_as(str, text)
+        if found is None:
+            raise Rejected(Reason.INVALID_FIELD, f"{name[:32]} cannot be read", name[:32])
+        return found
     if not text.isdigit():
         raise Rejected(Reason.INVALID_FIELD, f"{name[:32]} is neither text nor a whole number", name[:32])
     return text.decode()

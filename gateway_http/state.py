@@ -2,9 +2,12 @@
 
 import asyncio
 
+from gateway_http.channels import Channels
 from gateway_http.feeds import Feeds
 from gateway_http.forward import Forward
 from gateway_http.limits import Limits, LimitSettings
+from gateway_http.turns import Turns
+from gateway_http.watch import MarketData
 from services.runtime import rpc
 from services.runtime.config import Tls
 from services.runtime.roles import Role
@@ -29,10 +32,14 @@ class State:
         self.closing = closing
         self.limits = limits or Limits(LimitSettings())
         self.forward = Forward(forward_address, tls)
-        self.feeds = Feeds(publisher_address, closing, public_tls)
+        self.turns = Turns()
+        self.feeds = Feeds(publisher_address, closing, self.turns, public_tls)
         self.publisher = rpc.connect(publisher_address, public_tls)
         self.streams = rpc.connect(publisher_address, public_tls)
         """Of market data other than books: feeds have a connection of their own."""
+        watching = Channels(lambda: rpc.connect(publisher_address, public_tls), 1)
+        self.market_data = MarketData(watching, self.limits, self.turns)
+        """What sockets have subscribed, a call each."""
         self._channels = {
             "order_gateway": rpc.connect(forward_address, tls, role=Role.GATEWAY),
             "publisher": self.publisher,
@@ -49,5 +56,6 @@ class State:
         await self.feeds.close()
         await self.forward.close()
         await self.streams.close()
+        await self.market_data.channels.close()
         for channel in self._channels.values():
             await channel.close()

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple, TypeVar
-from urllib.parse import parse_qsl
 
 import msgspec
 from clearbook.v1 import order_service_pb2 as orders
@@ -11,12 +10,12 @@ from clearbook.v1 import order_service_pb2 as orders
 from clearbook.book import Level
 from gateway_http.decimals import NULL, NUMBER_BYTES_MAX, decimal
 from gateway_http.json_proto import short_names
+from gateway_http.parameters import texts_in
 from services.errors import Reason, Rejected
 
 T = TypeVar("T")
 
 BODY_BYTES_MAX: Final = 16 * 1024
-FORM_FIELDS_MAX: Final = 100
 FLAGS: Final = frozenset({"post_only"})
 SIGNING_FIELDS: Final = frozenset({"timestamp", "recvWindow", "signature"})
 
@@ -137,12 +136,8 @@ def form_order(body: bytes) -> bytes:
 
     Raises Rejected(MALFORMED_REQUEST): it is no form, or a field is there twice.
     """
-    try:
-        found = parse_qsl(body.decode("ascii"), True, errors="strict", max_num_fields=FORM_FIELDS_MAX)
-    except ValueError:
-        raise Rejected(Reason.MALFORMED_REQUEST, "the body is not a form") from None
     fields: dict[str, str] = {}
-    for name, value in found:
+    for name, value in texts_in(body, "the body is not a form"):
         if name in fields:
             raise Rejected(Reason.MALFORMED_REQUEST, "a field is there twice", name[:NUMBER_BYTES_MAX])
         fields[name] = value

@@ -15,6 +15,7 @@ from gateway_http.binance.parameters import Params
 from gateway_http.binance.refusals import REJECTED_KEY, UNSUPPORTED, Refused, in_words
 from gateway_http.binance.sockets import pump
 from gateway_http.binance.user_stream import UserStream
+from gateway_http.json_proto import UNREADABLE
 from gateway_http.limits import peer_of
 from gateway_http.signing import signed_texts
 from services.errors import Reason, Rejected
@@ -96,7 +97,7 @@ class ApiSocket:
         log.bind_request()
         try:
             request = _requests.decode(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             self._say(Answer(NO_ID, 400, error=in_words(Rejected(Reason.MALFORMED_REQUEST)).body))
             return
         answer = Answer(request.id if _may_be_id(request.id) else NO_ID, OK)

@@ -11,7 +11,9 @@ from gateway_http.binance.market_streams import MarketSocket, names_in
 from gateway_http.binance.refusals import Refused
 from gateway_http.binance.rest import Rest
 from gateway_http.binance.routes import PREFIX
-from gateway_http.binance.sockets import GOING_AWAY, close, close_with
+from gateway_http.binance.sockets import accept, close, close_with
+from gateway_http.closing import GOING_AWAY
+from gateway_http.direct import write_of
 from gateway_http.limits import peer_of
 from gateway_http.state import State
 from services.errors import Rejected
@@ -46,7 +48,6 @@ class Binance:
 
     async def _socket(self, socket: WebSocket) -> None:
         log.bind_request()
-        await socket.accept()
         why: Rejected | Refused | None
         try:
             with self._state.limits.socket(peer_of(socket)):
@@ -55,17 +56,20 @@ class Binance:
         except (Rejected, Refused) as refused:
             why = refused
         except Closed:
+            await accept(socket)
             await close_with(socket, GOING_AWAY, "the server is closing; connect again")
             return
         if why is not None:
+            await accept(socket)
             await close(socket, why)
 
     async def _serve(self, socket: WebSocket) -> Rejected | Refused | None:
         path = socket.scope["path"]
         if path == API:
+            await accept(socket)
             return await ApiSocket(self._exchange, socket).serve()
         names = names_in(path, socket.scope["query_string"])
-        return await MarketSocket(self._exchange, combined=path == STREAM).serve(socket, names)
+        return await MarketSocket(self._exchange, write_of(socket.scope), combined=path == STREAM).serve(socket, names)
 
 
 def _is_ours_to_serve(path: str) -> bool:

@@ -10,7 +10,8 @@ from clearbook.v1 import account_service_pb2 as account_pb
 from google.protobuf.message import Message
 
 from gateway_http.forward import Forward
-from gateway_http.private import ANSWER_SECONDS_MAX, GET_SESSION
+from gateway_http.lasting import ANSWER_SECONDS_MAX
+from gateway_http.private import GET_SESSION
 from gateway_http.signing import SignedRequest
 from services.errors import Reason, Rejected
 from services.runtime.metadata import SESSION_KEY

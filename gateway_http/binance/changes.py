@@ -13,18 +13,22 @@ class Changes:
         last: the number of the last one (u).
     """
 
-    def __init__(self) -> None:
-        """Nothing has changed yet."""
-        self.first = self.last = 0
+    def __init__(self, sequence: int) -> None:
+        """Nothing has changed yet since the change of this number."""
+        self.first, self.last = 0, sequence
         self._bids: dict[str, str] = {}
         self._asks: dict[str, str] = {}
 
     def add(self, message: book_pb.StreamOrderBookResponse) -> None:
-        """The next message. A snapshot says that some were missed: readers see it by its number."""
+        """The next message. A snapshot says that some were missed: readers see it by its number.
+
+        Where its own would seem to follow, to whoever is at any number until now, the next change's shows it.
+        """
         if message.HasField("snapshot"):
             sequence = message.snapshot.sequence
             self._bids, self._asks = {}, {}
-            self.first = self.last = sequence
+            self.first = 0 if sequence <= self.last + 1 else sequence
+            self.last = sequence
             return
         delta = message.delta
         if not self.waits:

@@ -47,7 +47,7 @@ class Exchange:
         listed = table(data, Trading(self.markets, state.feeds), Accounts(self.markets), self.listen_keys)
         self.routes = {(route.method, route.path): route for route in listed}
         self.methods = {route.name: route for route in listed}
-        self.hub = Hub(services.BookServiceStub(state.streams), self.markets, state.feeds, state.closing)
+        self.hub = Hub(services.BookServiceStub(state.streams), self.markets, state.feeds, state.closing, state.turns)
         self._usage = Usage()
 
     async def answer(self, route: Route, params: Params, caller: Caller) -> Any:

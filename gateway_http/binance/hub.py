@@ -24,7 +24,9 @@ from gateway_http.binance.markets import Markets
 from gateway_http.binance.outbox import Frame, Outbox
 from gateway_http.binance.stream_names import ALL, OF_BOOK, OF_TRADES, Kind, Stream
 from gateway_http.binance.symbols import Symbols
-from gateway_http.feeds import Feed, Feeds
+from gateway_http.fanout import Fanout
+from gateway_http.feeds import BOOK_SECONDS_MAX, Feed, Feeds
+from gateway_http.turns import Turns
 from services.errors import Reason, Rejected
 from services.runtime import rpc
 from services.runtime.run import Closing
@@ -35,6 +37,7 @@ SOURCES_MAX: Final = rpc.CONCURRENT_STREAMS_MAX
 RECONNECT_SECONDS_MAX: Final = 1.0
 MS_PER_SECOND: Final = 1_000
 NOTHING: Final = ("", "")
+TICKERS: Final = ("tickers",)
 
 Publish = Callable[[str, Any], None]
 """(a stream's name, what it tells): to those who read it."""
@@ -45,7 +48,7 @@ class Topics:
 
     def __init__(self) -> None:
         """Nobody reads anything yet."""
-        self.readers: dict[str, set[Outbox]] = {}
+        self.readers: dict[str, Fanout[Frame]] = {}
         self.last: dict[str, Frame] = {}
         """Of streams whose last message is still true when somebody comes later."""
 
@@ -55,8 +58,7 @@ class Topics:
             frame = Frame(name, words)
             if stays_true:
                 self.last[name] = frame
-            for outbox in readers:
-                outbox.put(frame)
+            readers.tell(frame)
 
 
 class BookSource:
@@ -76,7 +78,7 @@ class BookSource:
         if stream.kind is Kind.QUOTE:
             self._quotes.add(stream.name)
         else:
-            self._depths[stream] = Changes()
+            self._depths[stream] = Changes(self._feed.book.sequence)
 
     def first(self, stream: Stream) -> Any:
         """What a new reader is told at once; None: nothing."""
@@ -100,8 +102,7 @@ class BookSource:
         for stream, changes in self._depths.items():
             changes.add(message)
             if stream not in self._timers:
-                later = asyncio.get_running_loop().call_later
-                self._timers[stream] = later(stream.milliseconds / MS_PER_SECOND, self._tell, stream)
+                self._tell_later(stream)
         if self._quotes:
             quote = self._best()
             if quote != self._quote:
@@ -113,21 +114,39 @@ class BookSource:
         bids, asks = self._feed.book.top(1)
         return (bids[0] if bids else NOTHING, asks[0] if asks else NOTHING)
 
+    def _tell_later(self, stream: Stream) -> None:
+        later = asyncio.get_running_loop().call_later
+        self._timers[stream] = later(stream.milliseconds / MS_PER_SECOND, self._tell, stream)
+
     def _tell(self, stream: Stream) -> None:
+        if not self._feed.live:  # the book is not the market's: what is to be told waits until it is
+            self._tell_later(stream)
+            return
         del self._timers[stream]
         changes = self._depths[stream]
-        first, last, bids, asks = changes.take()
-        words = self.first(stream) or depth_words(self._symbol, now_ms(), first, last, bids.items(), asks.items())
-        self._topics.publish(stream.name, words)
+        waits, (first, last, bids, asks) = changes.waits, changes.take()
+        if stream.kind is Kind.PARTIAL:
+            self._topics.publish(stream.name, self.first(stream))
+        elif waits:
+            words = depth_words(self._symbol, now_ms(), first, last, bids.items(), asks.items())
+            self._topics.publish(stream.name, words)
 
 
 class Followed:
     """A stream of BookService that is read while somebody reads what is made of it."""
 
-    def __init__(self, task: "asyncio.Task[object]") -> None:
-        """`task`: reads it."""
-        self._task = task
+    def __init__(self, task: "asyncio.Task[object]", begun: asyncio.Event) -> None:
+        """`task`: reads it; `begun`: set once it tells what comes."""
+        self._task, self._begun = task, begun
         self._names: set[str] = set()
+
+    async def begin(self) -> None:
+        """Waits until it tells what comes. Raises Rejected(UNAVAILABLE): not within the limit."""
+        try:
+            async with asyncio.timeout(BOOK_SECONDS_MAX):
+                await self._begun.wait()
+        except TimeoutError:
+            raise Rejected(Reason.UNAVAILABLE, "market data is not available now; try again") from None
 
     def add(self, stream: Stream) -> None:
         """One more stream of it."""
@@ -148,10 +167,12 @@ class Followed:
 class Hub:
     """All market streams."""
 
-    def __init__(self, stub: "services.BookServiceAsyncStub", markets: Markets, feeds: Feeds, closing: Closing) -> None:
-        """`stub` of BookService, on a connection of its own."""
+    def __init__(
+        self, stub: "services.BookServiceAsyncStub", markets: Markets, feeds: Feeds, closing: Closing, turns: Turns
+    ) -> None:
+        """`stub` of BookService, on a connection of its own; `turns`: of the process."""
         self._stub, self._markets, self._feeds, self._closing = stub, markets, feeds, closing
-        self._topics = Topics()
+        self._topics, self._turns = Topics(), turns
         self._sources: dict[tuple[str, ...], BookSource | Followed] = {}
         self._last: dict[str, book_pb.Ticker] = {}
 
@@ -171,15 +192,25 @@ class Hub:
             self._sources[key] = source
         readers = self._topics.readers.get(stream.name)
         if readers is None:
-            readers = self._topics.readers[stream.name] = set()
+            readers = self._topics.readers[stream.name] = Fanout[Frame](self._turns)
             source.add(stream)
         readers.add(outbox)
+        self._tell_first(outbox, stream, source, symbols)
+        if stream.kind in OF_TRADES and isinstance(source, Followed):
+            try:
+                await source.begin()  # trades of before it begins would be told to nobody
+            except BaseException:
+                self.drop(outbox, stream)
+                raise
+
+    def _tell_first(self, outbox: Outbox, stream: Stream, source: BookSource | Followed, symbols: Symbols) -> None:
+        """What is true when somebody begins to read."""
         if (words := source.first(stream)) is not None:
             outbox.put(Frame(stream.name, words))
         elif frame := self._topics.last.get(stream.name):
             outbox.put(frame)
-        elif stream.kind in {Kind.TICKER, Kind.MINI} and self._last:
-            outbox.put(Frame(stream.name, self._ticker_words(stream, symbols)))
+        elif stream.kind in {Kind.TICKER, Kind.MINI} and (words := self._ticker_words(stream, symbols)):
+            outbox.put(Frame(stream.name, words))
 
     def drop(self, outbox: Outbox, stream: Stream) -> None:
         """One reader less."""
@@ -193,20 +224,23 @@ class Hub:
             key = _source(stream)
             if self._sources[key].drop(stream):
                 del self._sources[key]
+                if key == TICKERS:  # nobody follows them any more: by the next time they are of yesterday
+                    self._last.clear()
 
     def _follow(self, stream: Stream, market: str) -> Followed:
+        begun = asyncio.Event()
         if stream.kind in OF_TRADES:
-            read = self._trades(stream.symbol, market)
+            read = self._trades(stream.symbol, market, begun)
         elif stream.kind is Kind.CANDLE:
             read = self._candles(stream.symbol, market, stream.interval)
         else:
             read = self._tickers()
         name = f"binance {'/'.join(_source(stream))}"
         keep = reconnecting(self._closing, name, read, delay_seconds_max=RECONNECT_SECONDS_MAX)
-        return Followed(self._closing.spawn(keep, name))
+        return Followed(self._closing.spawn(keep, name), begun)
 
-    def _trades(self, symbol: str, market: str) -> Callable[[], Any]:
-        """Reads a market's trades; when it is read again, from where it broke off."""
+    def _trades(self, symbol: str, market: str, begun: asyncio.Event) -> Callable[[], Any]:
+        """Reads a market's trades; when it is read again, from where it broke off. `begun`: set when they follow."""
         last: list[int] = []
         name = symbol.lower()
 
@@ -219,7 +253,9 @@ class Hub:
                     for trade in message.trades:
                         self._topics.publish(f"{name}@trade", trade_event(symbol, now, trade))
                         self._topics.publish(f"{name}@aggTrade", aggregate_event(symbol, now, trade))
-                    last[:] = [message.last_trade_id]
+                    # In a message of trades that are made up for, last_trade_id is that of trades still to come.
+                    last[:] = [message.trades[-1].trade_id if message.trades else message.last_trade_id]
+                    begun.set()
             finally:
                 call.cancel()
 
@@ -290,4 +326,4 @@ def _source(stream: Stream) -> tuple[str, ...]:
         return ("trades", stream.symbol)
     if stream.kind is Kind.CANDLE:
         return ("candles", stream.symbol, stream.interval)
-    return ("tickers",)
+    return TICKERS

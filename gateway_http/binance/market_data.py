@@ -1,10 +1,8 @@
 """What everybody may ask: the exchange, its markets, books, trades, candles and tickers."""
 
 import time
-from collections.abc import Awaitable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import grpc
 from clearbook.v1 import book_service_pb2 as book_pb
 from clearbook.v1 import book_service_pb2_grpc as services
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -21,11 +19,9 @@ from gateway_http.binance.markets import Markets
 from gateway_http.binance.numbers import padded, quotient, total
 from gateway_http.binance.parameters import Params
 from gateway_http.binance.refusals import BAD_COMBINATION, BAD_INTERVAL, Refused, not_valid
+from gateway_http.book_service import LOOK_UP_SECONDS_MAX, asked
 from gateway_http.feeds import Feeds
-from services.errors import Reason, Rejected
-from services.runtime import rpc
 
-LOOK_UP_SECONDS_MAX: Final = 5.0
 DEPTH_DEFAULT, DEPTH_MAX = 100, 5_000
 TRADES_DEFAULT, TRADES_MAX = 500, 1_000
 CANDLES_DEFAULT, CANDLES_MAX = 500, 1_000
@@ -37,7 +33,6 @@ MS_PER_MINUTE: Final = 60_000
 ZONE: Final = "0"
 UTC: Final = frozenset({"0", "00:00", "+0", "+00:00", "-00:00"})
 
-R = TypeVar("R")
 Words = dict[str, Any]
 
 
@@ -80,8 +75,8 @@ class MarketData:
         params.done()
         if one and some:
             raise Refused(BAD_COMBINATION, "Combination of optional parameters invalid.")
-        asked = [one] if one else some
-        shown = {name: symbols.market(name) for name in asked} if asked else symbols.markets
+        wanted = [one] if one else some
+        shown = {name: symbols.market(name) for name in wanted} if wanted else symbols.markets
         listed = [market_words(name, market) for name, market in shown.items()]
         weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": self._weight}
         return {
@@ -111,7 +106,7 @@ class MarketData:
         market = await self._market(params)
         request = book_pb.ListTradesRequest(market=market.market, page_size=params.limit(TRADES_DEFAULT, TRADES_MAX))
         params.done()
-        found = await _asked(self._stub.ListTrades(request, timeout=LOOK_UP_SECONDS_MAX))
+        found = await asked(self._stub.ListTrades(request, timeout=LOOK_UP_SECONDS_MAX))
         return [trade_words(trade) for trade in reversed(found.trades)]
 
     async def historical_trades(self, params: Params) -> list[Words]:
@@ -124,7 +119,7 @@ class MarketData:
         )
         request.from_trade_id = max(params.integer("fromId"), 1)
         params.done()
-        found = await _asked(self._stub.ListTrades(request, timeout=LOOK_UP_SECONDS_MAX))
+        found = await asked(self._stub.ListTrades(request, timeout=LOOK_UP_SECONDS_MAX))
         return [trade_words(trade) for trade in found.trades]
 
     async def aggregate_trades(self, params: Params) -> list[Words]:
@@ -142,7 +137,7 @@ class MarketData:
         elif end is not None:
             request.from_time.CopyFrom(stamp(end))
         params.done()
-        found = list((await _asked(self._stub.ListTrades(request, timeout=LOOK_UP_SECONDS_MAX))).trades)
+        found = list((await asked(self._stub.ListTrades(request, timeout=LOOK_UP_SECONDS_MAX))).trades)
         if not request.oldest_first:
             found.reverse()
         last = MILLISECONDS_MAX if end is None else end
@@ -220,7 +215,7 @@ class MarketData:
             return words(one, await self._ticker(symbols.market(one).market))
         named = [symbols.market(name).market for name in some]
         request = book_pb.ListTickersRequest(markets=named)
-        found = (await _asked(self._stub.ListTickers(request, timeout=LOOK_UP_SECONDS_MAX))).tickers
+        found = (await asked(self._stub.ListTickers(request, timeout=LOOK_UP_SECONDS_MAX))).tickers
         return [words(symbols.symbol(ticker.market), ticker) for ticker in found]
 
     async def _market(self, params: Params) -> book_pb.Market:
@@ -228,10 +223,10 @@ class MarketData:
 
     async def _ticker(self, market: str) -> book_pb.Ticker:
         request = book_pb.GetTickerRequest(market=market)
-        return (await _asked(self._stub.GetTicker(request, timeout=LOOK_UP_SECONDS_MAX))).ticker
+        return (await asked(self._stub.GetTicker(request, timeout=LOOK_UP_SECONDS_MAX))).ticker
 
     async def _candles(self, request: book_pb.ListCandlesRequest) -> book_pb.ListCandlesResponse:
-        return await _asked(self._stub.ListCandles(request, timeout=LOOK_UP_SECONDS_MAX))
+        return await asked(self._stub.ListCandles(request, timeout=LOOK_UP_SECONDS_MAX))
 
 
 def _times(params: Params) -> tuple[int | None, int | None]:
@@ -240,13 +235,3 @@ def _times(params: Params) -> tuple[int | None, int | None]:
         params.integer(name, most=MILLISECONDS_MAX - 1) if name in params else None for name in ("startTime", "endTime")
     )
     return start, end
-
-
-async def _asked(call: Awaitable[R]) -> R:
-    """The answer of BookService. Raises Rejected: its refusal, or UNAVAILABLE."""
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        status = rpc.status_from(error)
-        refusal = rpc.refusal_in(status) if status is not None else None
-        raise refusal or Rejected(Reason.UNAVAILABLE, "market data is not available now; try again") from None

@@ -10,9 +10,11 @@ from gateway_http.binance.exchange import Exchange
 from gateway_http.binance.listen_keys import KEY_CHARS
 from gateway_http.binance.outbox import Frame, Outbox
 from gateway_http.binance.refusals import Refused
-from gateway_http.binance.sockets import pump
+from gateway_http.binance.sockets import accept, pump
 from gateway_http.binance.stream_names import Stream, stream_of
 from gateway_http.binance.user_stream import UserStream
+from gateway_http.direct import Write, never
+from gateway_http.json_proto import UNREADABLE
 from services.errors import Rejected
 
 STREAMS_MAX: Final = 1_024
@@ -35,16 +37,17 @@ _requests = msgspec.json.Decoder(Request)
 class MarketSocket:
     """One socket of market data."""
 
-    def __init__(self, exchange: Exchange, *, combined: bool) -> None:
-        """`combined`: messages come with their stream's name."""
+    def __init__(self, exchange: Exchange, write: Write = never, *, combined: bool) -> None:
+        """`write`: to the socket, past its sender; `combined`: messages come with their stream's name."""
         self._exchange, self._hub = exchange, exchange.hub
-        self._outbox = Outbox(combined=combined)
+        self._outbox = Outbox(write, combined=combined)
         self._streams: dict[str, Stream] = {}
 
     async def serve(self, socket: WebSocket, names: list[str]) -> Rejected | Refused | None:
         """Tells the streams of these names, and those that are asked for, until the end; why it has come.
 
-        One of the names may be a listen key: then the account is told, too.
+        One of the names may be a listen key: then the account is told, too. The socket opens once they are followed:
+        whoever is connected misses nothing of what it does next.
 
         Raises:
             Refused: a name means nothing.
@@ -57,6 +60,7 @@ class MarketSocket:
                 user = await self._user(key)
             await self._subscribe([name for name in names if name not in keys])
             limits = self._exchange.state.limits
+            await accept(socket)
             return await pump(socket, self._outbox, limits, self._take, user.ended if user else None)
         finally:
             self._unsubscribe(list(self._streams))
@@ -73,7 +77,7 @@ class MarketSocket:
     async def _take(self, text: str | bytes) -> None:
         try:
             request = _requests.decode(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             self._say(
                 {
                     "error": {"code": BAD_REQUEST, "msg": "Invalid request: it is no JSON object of a request"},

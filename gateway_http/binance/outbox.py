@@ -1,12 +1,15 @@
 """What waits for one socket. Bounded: who reads too slowly is cut off, for a stream with holes is none."""
 
-import asyncio
 from collections import deque
+from collections.abc import Callable
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 
+from gateway_http.direct import Line, Write, never
+from gateway_http.fanout import Batch
 from services.errors import Reason, Rejected
 
 WAITING_MAX: Final = 2_000
@@ -27,6 +30,10 @@ class Frame:
         return f'{{"stream":"{self._stream}","data":{self.raw}}}'
 
 
+RAW: Final[Callable[[Frame], str]] = attrgetter("raw")
+COMBINED: Final[Callable[[Frame], str]] = attrgetter("combined")
+
+
 class Outbox:
     """Messages to one socket.
 
@@ -34,13 +41,19 @@ class Outbox:
         combined: frames go with their stream's name.
     """
 
-    def __init__(self, *, combined: bool) -> None:
-        """Nothing waits yet."""
+    def __init__(self, write: Write = never, *, combined: bool) -> None:
+        """Nothing waits yet. `write`: past the sender, while it waits for more."""
         self.combined = combined
         self._waiting: deque[str] = deque()
         self._chars = 0
-        self._news = asyncio.Event()
+        self._line = Line(write)
         self._too_slow = False
+
+    def take(self, batch: Batch[Frame]) -> None:
+        """Adds streams' messages, or writes them at once."""
+        if not self._line.goes_past(batch.frames(COMBINED if self.combined else RAW)):
+            for frame in batch.messages:
+                self.put(frame)
 
     def put(self, frame: Frame) -> None:
         """Adds a stream's message."""
@@ -54,15 +67,14 @@ class Outbox:
         if not self._too_slow:
             self._waiting.append(text)
             self._chars += len(text)
-        self._news.set()
+        self._line.wake()
 
     async def next(self) -> str:
         """The next message. Raises Rejected(LAGGED): the reader is too slow."""
         while not self._waiting:
             if self._too_slow:
                 raise Rejected(Reason.LAGGED)
-            self._news.clear()
-            await self._news.wait()
+            await self._line.wait()
         text = self._waiting.popleft()
         self._chars -= len(text)
         return text

@@ -66,8 +66,10 @@ class Rest:
         routes = self._exchange.routes
         route = routes.get((scope["method"], scope["path"]))
         if route is None:
-            known = any(path == scope["path"] for _, path in routes)
-            raise in_words(Rejected(Reason.METHOD_NOT_ALLOWED if known else Reason.ROUTE_NOT_FOUND))
+            methods = [method for method, path in routes if path == scope["path"]]
+            if methods:
+                scope[TOLD]["allow"] = ", ".join(methods)
+            raise in_words(Rejected(Reason.METHOD_NOT_ALLOWED if methods else Reason.ROUTE_NOT_FOUND))
         return route
 
 

@@ -2,19 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from gateway_http.binance.outbox import Outbox
 from gateway_http.binance.refusals import Refused
+from gateway_http.closing import GOING_AWAY, POLICY, close_reason
 from gateway_http.limits import Limits, peer_of
+from gateway_http.sending import send_until_closed
 from services.errors import Reason, Rejected
 from services.runtime.limits import of_ip
 
-GOING_AWAY, POLICY, BROKEN = 1012, 1008, 1011
 CLOSE_SECONDS_MAX: Final = 2.0
-REASON_BYTES_MAX: Final = 120
 CODES: Final = {Reason.RATE_LIMITED: POLICY, Reason.LAGGED: POLICY, Reason.UNAUTHENTICATED: POLICY}
 """Why a socket ends; for all else the client may connect again."""
 
@@ -37,7 +38,7 @@ async def pump(
     """
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(_read(socket, limits, take), name="socket")
-        sending = group.create_task(_send(socket, outbox), name="frames")
+        sending = group.create_task(send_until_closed(socket, outbox), name="frames")
         first: set[asyncio.Future[Any]] = {reading, sending}
         if ended is not None:
             first.add(ended)
@@ -60,14 +61,11 @@ async def _read(socket: WebSocket, limits: Limits, take: Take) -> Rejected | Ref
     return None
 
 
-async def _send(socket: WebSocket, outbox: Outbox) -> Rejected | None:
-    try:
-        while True:
-            await socket.send_text(await outbox.next())
-    except Rejected as why:
-        return why
-    except (WebSocketDisconnect, RuntimeError):
-        return None  # it has gone: Starlette says so in either way
+async def accept(socket: WebSocket) -> None:
+    """Opens a socket, unless it is open: one that is refused, too, is told why by its close code."""
+    if socket.application_state is WebSocketState.CONNECTING:
+        with suppress(OSError):  # it has gone: what reads will say so
+            await socket.accept()
 
 
 async def close(socket: WebSocket, why: Rejected | Refused) -> None:
@@ -81,6 +79,6 @@ async def close_with(socket: WebSocket, code: int, reason: str) -> None:
     """Closes with a code; a client that has gone already is fine."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS_MAX):
-            await socket.close(code, reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore"))
+            await socket.close(code, close_reason(reason))
     except (WebSocketDisconnect, RuntimeError, TimeoutError):
         return

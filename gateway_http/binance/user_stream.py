@@ -7,11 +7,12 @@ from typing import Any
 
 from clearbook.v1 import account_service_pb2 as account_pb
 
+from gateway_http.account_messages import STREAM_ACCOUNT
 from gateway_http.binance.account_events import AccountEvents
 from gateway_http.binance.asking import Asker
 from gateway_http.binance.market_data import now_ms
 from gateway_http.binance.markets import Markets
-from gateway_http.private import ANSWER_SECONDS_MAX, STREAM_ACCOUNT
+from gateway_http.lasting import ANSWER_SECONDS_MAX
 from services.errors import Reason, Rejected
 
 Say = Callable[[dict[str, Any]], None]
