@@ -212,17 +212,7 @@ class Bench:
             self._addresses[name] = f"127.0.0.1:{int(await floor.line())}"
         async with self._suite.clients() as clients:
             for number in range(USERS):
-                request = order_pb.PlaceOrderRequest(
-                    client_order_id=f"welcome-{number}",
-                    market="BTC-USD",
-                    side=order_pb.SIDE_BUY,
-                    type=order_pb.ORDER_TYPE_LIMIT,
-                    price="1.00",
-                    quantity="1",
-                )
-                place = partial(_placed, clients.orders, request, user(f"bench-{number}"))
-                await until(place, WELCOME_SECONDS_MAX, "a first order is taken")
-                self.acknowledged.add(request.client_order_id)
+                self.acknowledged.add(await welcomed(clients, number))
                 await self._make_keys(clients, f"bench-{number}")
 
     async def _make_keys(self, clients: Clients, name: str) -> None:
@@ -407,6 +397,21 @@ async def matching_engine(folder: Path) -> AsyncIterator[str]:
     finally:
         process.terminate()
         await process.wait()
+
+
+async def welcomed(clients: Clients, number: int) -> str:
+    """A user has funds, and an order, whose id it returns."""
+    request = order_pb.PlaceOrderRequest(
+        client_order_id=f"welcome-{number}",
+        market="BTC-USD",
+        side=order_pb.SIDE_BUY,
+        type=order_pb.ORDER_TYPE_LIMIT,
+        price="1.00",
+        quantity="1",
+    )
+    place = partial(_placed, clients.orders, request, user(f"bench-{number}"))
+    await until(place, WELCOME_SECONDS_MAX, "a first order is taken")
+    return request.client_order_id
 
 
 async def _placed(orders: object, request: order_pb.PlaceOrderRequest, who: tuple[tuple[str, str], ...]) -> bool:

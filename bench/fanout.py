@@ -1,26 +1,31 @@
 """What it costs to tell many: ``python bench/fanout.py`` changes one market 1,000 times a second under the publisher,
-and beside it, in turn, under the floor: a bare grpcio server that sends bytes of the same kind to all of its readers.
+and the shim behind it, and beside them, in turn, under the floors: a bare grpcio server that sends bytes of the same
+kind to all of its readers, and a bare server of `websockets` (fanout_sockets.py) that sends its sockets the same text.
 
-Each server is a process of its own, and so are the readers. A message's delay is from the time that it bears, which is
-when the change was made, to when a reader has it. On a busy machine look at the server's CPU for one message.
+Each server is a process of its own, and so are the readers. A message's delay is from when the change was made, or due,
+to when a reader has it. On a busy machine look at the server's CPU for one message. ``--orders`` measures something
+else: whether who places orders feels the sockets (fanout_orders.py).
 """
 
 import argparse
 import asyncio
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
+import httpx
 from clearbook.v1 import book_service_pb2 as pb
 
+from bench.fanout_orders import compare as compare_orders
+from bench.fanout_sockets import CHANGES_A_SECOND, LEVELS, LOTS, TICKS, TURN_SECONDS, WARM_SECONDS, told
 from services.book import model as m
 from services.book.publisher import wire
 from services.book.publisher.fold import Change
@@ -29,29 +34,28 @@ from services.runtime.run import Closing, freeze_gc, run
 from services.units import Asset, market_of
 from tests.book_flow import Flow
 from tests.fake_book import FakeBook
+from tests.processes import cpu_seconds, memory_bytes
 from tests.suite import free_ports, until
 
 SERVICE = "clearbook.v1.BookService"
 METHOD = f"/{SERVICE}/StreamOrderBook"
 MARKET = "BTC-USD"
-CHANGES_A_SECOND = 1_000
-TURN_SECONDS = 0.005
-"""The source wakes so often, and makes as many changes as are due: each is a commit of its own."""
-WARM_SECONDS = 2.0
 STREAMS_A_CHANNEL = 50
 SAMPLED_STREAMS_MAX = 10
 """Whose messages are parsed for their time."""
 READY_SECONDS_MAX = 60.0
 NS_PER_MS = 1_000_000
+SOCKETS = Path(__file__).with_name("fanout_sockets.py")
+FRAMES, TENTHS = f"/ws/marketdata?pair={MARKET}", "conflation=100_milliseconds"
 
 
-async def change(book: FakeBook) -> None:
-    """Changes the market at its rate, until it is canceled."""
-    flow, started, made = book.flow, time.monotonic(), 0
+async def change(book: FakeBook, began: float) -> None:
+    """Changes the market at its rate, each time by a commit of its own, until it is canceled."""
+    flow, made = book.flow, 0
     while True:
-        due = int((time.monotonic() - started) * CHANGES_A_SECOND)
+        due = int((time.monotonic() - began) * CHANGES_A_SECOND)
         for number in range(made, due):
-            flow.place(1, m.SIDE_BUY, 2_000_000 + number % 50, 100).time_ns = time.time_ns()
+            flow.place(1, m.SIDE_BUY, TICKS + number % LEVELS, LOTS).time_ns = time.time_ns()
         made = due
         book.tell()
         await asyncio.sleep(TURN_SECONDS)
@@ -78,7 +82,7 @@ class Floor:
         while not await closing.sleep(TURN_SECONDS):
             due = int((time.monotonic() - started) * CHANGES_A_SECOND)
             for number in range(made, due):
-                level = (2_000_000 + number % 50, 100 * number + 100)
+                level = (TICKS + number % LEVELS, LOTS * number + LOTS)
                 data = wire.delta(market, Change(number + 1, number, [level], [], number, time.time_ns()))
                 for reader in self._readers:
                     reader.put_nowait(data)
@@ -128,20 +132,22 @@ async def read(address: str, count: int, seconds: float, conflation: str) -> Non
     for task in late:
         task.cancel()
     await asyncio.wait(tasks)
-    cut = statistics.quantiles(delays, n=100) if len(delays) > 1 else [0.0] * 99
-    print(json.dumps({"messages": counts[0], "p50": cut[49], "p99": cut[98], "cut_off": count - len(late)}))
+    print(json.dumps(told(counts[0], delays, count - len(late))))
 
 
-def cpu_seconds(pid: int) -> float:
-    """What a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def memory_mib(pid: int) -> float:
-    """What it holds in memory."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+@asynccontextmanager
+async def child(*argv: str, **env: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that lives as long as the block."""
+    told = {"METRICS_PORT": "0", "LOG_LEVEL": "error"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *argv, env=os.environ | told | env, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
 
 
 @asynccontextmanager
@@ -150,78 +156,107 @@ async def publisher(folder: str, book: FakeBook) -> AsyncIterator[tuple[int, str
     (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
     env = {"DATABASE_URL": f"sqlite:///{folder}/p.sqlite", "PUBLISHER_ADDRESS": address, "BOOK_ADDRESS": book.address}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.book.publisher"),
-        env=os.environ | env | {"METRICS_PORT": "0", "LOG_LEVEL": "error"},
-    )
-    try:
-        async with rpc.connect(address) as channel:
-            await until(lambda: rpc.serves(channel, SERVICE, seconds_max=1.0), READY_SECONDS_MAX)
+    async with child("-m", "services.book.publisher", **env) as process, rpc.connect(address) as channel:
+        await until(lambda: rpc.serves(channel, SERVICE, seconds_max=1.0), READY_SECONDS_MAX)
         yield process.pid, address
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 @asynccontextmanager
-async def bare() -> AsyncIterator[tuple[int, str]]:
-    """The floor as a process: its id and address."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, __file__, "floor"), stdout=asyncio.subprocess.PIPE, env=os.environ
-    )
-    assert process.stdout is not None
+async def shim(publishing: str) -> AsyncIterator[tuple[int, str]]:
+    """The shim as a process, with nobody to forward orders to: its id and address."""
+    listening, nobody = free_ports(2)
+    address = f"127.0.0.1:{listening}"
+    env = {"HTTP_ADDRESS": address, "PUBLISHER_ADDRESS": publishing, "FORWARD_ADDRESS": f"127.0.0.1:{nobody}"}
+    async with child("-m", "gateway_http", **env) as process, httpx.AsyncClient(base_url=f"http://{address}") as http:
+        path = f"/api/v1/orderbook/{MARKET}"
+        await until(lambda: _answers(http, path), READY_SECONDS_MAX)
+        yield process.pid, address
+
+
+async def _answers(http: httpx.AsyncClient, path: str) -> bool:
     try:
+        return (await http.get(path)).is_success
+    except httpx.TransportError:
+        return False
+
+
+@asynccontextmanager
+async def bare(*argv: str) -> AsyncIterator[tuple[int, str]]:
+    """A floor as a process: its id and address."""
+    async with child(*argv) as process:
+        assert process.stdout is not None
         yield process.pid, f"127.0.0.1:{int(await process.stdout.readline())}"
-    finally:
-        process.terminate()
-        await process.wait()
 
 
-async def measure(name: str, server: tuple[int, str], count: int, seconds: float, conflation: str) -> None:
+class Row(NamedTuple):
+    """What is measured."""
+
+    name: str
+    readers: int
+    argv: tuple[str, ...]
+    """The process of the readers."""
+
+
+async def measure(row: Row, server: tuple[int, str]) -> None:
     """Prints a line of the table."""
     pid, address = server
-    reader = await asyncio.create_subprocess_exec(
-        *(sys.executable, __file__, "read", "--address", address, "--readers", str(count)),
-        *("--seconds", str(seconds), "--conflation", conflation),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert reader.stdout is not None
-    await reader.stdout.readline()
-    before, started = cpu_seconds(pid), time.monotonic()
-    await reader.stdout.readline()
-    spent, lasted = cpu_seconds(pid) - before, time.monotonic() - started
-    memory = memory_mib(pid)
-    found = json.loads(await reader.stdout.readline())
-    await reader.wait()
+    async with child(*row.argv, "--address", address, "--readers", str(row.readers)) as reader:
+        assert reader.stdout is not None
+        await reader.stdout.readline()
+        before, started = cpu_seconds(pid), time.monotonic()
+        await reader.stdout.readline()
+        spent, lasted = cpu_seconds(pid) - before, time.monotonic() - started
+        memory = memory_bytes(pid) / 2**20
+        found = json.loads(await reader.stdout.readline())
     each = spent * 1e6 / max(found["messages"], 1)
     print(
-        f"{name:22}{count:8}{found['messages'] / lasted:12,.0f}{found['p50']:10.1f}{found['p99']:10.1f}"
+        f"{row.name:22}{row.readers:8}{found['messages'] / lasted:12,.0f}{found['p50']:10.1f}{found['p99']:10.1f}"
         f"{each:10.1f}{spent / lasted * 100:8.0f}{memory:9.0f}{found['cut_off']:9}",
         flush=True,
     )
 
 
-async def compare(counts: list[int], seconds: float) -> None:
+@asynccontextmanager
+async def changing() -> AsyncIterator[tuple[tuple[int, str], float]]:
+    """The publisher under its changes: its id and address, and when they began."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with FakeBook(Flow()) as book, publisher(folder, book) as server:
+            began = time.monotonic()
+            task = asyncio.ensure_future(change(book, began))
+            yield server, began
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def compare(counts: list[int], sockets: list[int], seconds: float) -> None:
     """Prints the table."""
     columns = (("readers", 8), ("messages/s", 12), ("p50 ms", 10), ("p99 ms", 10), ("CPU µs", 10), ("CPU %", 8))
     print(" " * 22 + "".join(f"{name:>{width}}" for name, width in (*columns, ("MiB", 9), ("cut off", 9))))
     each, tenth = "CONFLATION_UNSPECIFIED", "CONFLATION_100_MILLISECONDS"
+    lasts = ("--seconds", str(seconds))
     for count in counts:
         for name, conflation in (("publisher", each), ("publisher, 100 ms", tenth)):
-            with tempfile.TemporaryDirectory() as folder:
-                async with FakeBook(Flow()) as book, publisher(folder, book) as server:
-                    changing = asyncio.ensure_future(change(book))
-                    await measure(name, server, count, seconds, conflation)
-                    changing.cancel()
-                    await asyncio.wait([changing])
-        async with bare() as server:
-            await measure("floor", server, count, seconds, each)
+            async with changing() as (server, _):
+                await measure(Row(name, count, (__file__, "read", "--conflation", conflation, *lasts)), server)
+        async with bare(__file__, "floor") as server:
+            await measure(Row("floor", count, (__file__, "read", *lasts)), server)
+    read_sockets = (str(SOCKETS), "read", *lasts)
+    for count in sockets:
+        async with changing() as ((_, publishing), began), shim(publishing) as server:
+            reader = (*read_sockets, "--began", str(began))
+            await measure(Row("shim, 100 ms", count, (*reader, "--path", f"{FRAMES}&{TENTHS}")), server)
+            await measure(Row("shim", count, (*reader, "--path", FRAMES)), server)
+        since = ("--began", str(time.monotonic()))
+        async with bare(str(SOCKETS), "floor", *since) as server:
+            await measure(Row("floor (websockets)", count, (*read_sockets, *since)), server)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("role", nargs="?", choices=["compare", "floor", "read"], default="compare")
-    parser.add_argument("--readers", type=int, nargs="+", default=[1, 10, 50, 500])
+    parser.add_argument("--readers", type=int, nargs="*", default=[1, 50, 500])
+    parser.add_argument("--sockets", type=int, nargs="*", default=[1, 100, 1_000])
+    parser.add_argument("--orders", action="store_true", help="what placing an order takes with and without sockets")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--address", default="")
     parser.add_argument("--conflation", default="CONFLATION_UNSPECIFIED")
@@ -232,7 +267,8 @@ def main() -> None:
         asyncio.run(read(arguments.address, arguments.readers[0], arguments.seconds, arguments.conflation))
     else:
         log.configure("fanout", "error")
-        asyncio.run(compare(arguments.readers, arguments.seconds))
+        work = compare_orders if arguments.orders else partial(compare, arguments.readers, arguments.sockets)
+        asyncio.run(work(arguments.seconds))
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ class Hops:
 
     async def _submit(self) -> bytes:
         commands = await self.session.batch()
-        return wire.submit_request((command.command_id, command.body) for command in commands)
+        return wire.submit_request([(command.command_id, command.body) for command in commands])
 
     def _taken(self, data: bytes) -> list[book_wire.EncodedCommand]:
         return book_wire.submitted(matching_pb.SubmitRequest.FromString(data))
