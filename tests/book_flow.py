@@ -81,6 +81,11 @@ class Flow:
         """A row of one limit order, or of several alike, of somebody who places no others."""
         return self.row([self._numbered(_limit(account, market_id, side, price, lots)) for _ in range(times)])
 
+    def ladder(self, market_id: int, side: int, price: int, lots: int, levels: int) -> StreamEventsResponse:
+        """A row of a limit order at each of so many prices, from one on."""
+        prices = range(price, price + levels)
+        return self.row([self._numbered(_limit(1004, market_id, side, each, lots)) for each in prices])
+
     def do(self, body: m.CommandBody) -> StreamEventsResponse:
         """A row of one command."""
         return self.row([self._numbered(body)])

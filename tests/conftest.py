@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
+import services  # noqa: F401 - before grpc: it says how grpc is to fork
 from tests import backends as servers
 from tests.backends import backends, own_backends
 from tests.recordings import RECORDED

@@ -110,6 +110,31 @@ class Depositor:
         )
         await self._say(claim_final=claim)
 
+    async def leave(self, account_id: int, index: int, *, canceled: bool = False) -> None:
+        """An account's owner leaves by the contract, or does not any more."""
+        asked = journal.ExitRequestFinal(exit_index=index, account_id=account_id, canceled=canceled)
+        await self._say(exit_request_final=asked)
+
+    async def left(self, account_id: int, asset: str, amount: int) -> None:
+        """It has taken base units."""
+        self.claims += 1
+        claim = journal.ClaimFinal(
+            claim_index=self.claims,
+            address="0x" + "ab" * 20,
+            asset=asset,
+            amount=str(amount),
+            transaction_hash="0x" + "0" * 64,
+            exit_account_id=account_id,
+        )
+        await self._say(claim_final=claim)
+
+    async def note_debt(self, index: int, state: journal.DebtState.ValueType, account_id: int, amount: int) -> None:
+        """What becomes of an account's debt, number 1, of BTC base units."""
+        note = journal.NoteDebt(
+            note_index=index, debt_id=1, state=state, account_id=account_id, asset="BTC", amount=str(amount)
+        )
+        await self._say(note_debt=note)
+
     async def _say(self, **kind: Any) -> None:
         async with books.stub_to(self._port) as stub:
             session = books.Gateway(stub, DEPOSITOR)

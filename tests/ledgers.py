@@ -14,7 +14,10 @@ def state(ledger: Ledger) -> dict[str, Any]:
         "assets": ledger.assets,
         "markets": ledger.markets,
         "books": {
-            key: (book.state, book.rules, book.open_orders, book.depth.all(True), book.depth.all(False))
+            key: (
+                *(book.state, book.rules, book.reference, book.open_orders),
+                *(book.depth.all(True), book.depth.all(False)),
+            )
             for key, book in ledger.books.items()
         },
         "accounts": (ledger.account_ids, ledger.account_names),

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +28,7 @@ from clearbook.internal.v1 import (
     settler_service_pb2_grpc,
 )
 from clearbook.v1 import settlement_service_pb2 as public
+from clearbook.v1.reconciliation_pb2 import Reconciliation
 
 from services.cli.devchain import DEV_KEY
 from services.cli.health import serving
@@ -70,6 +72,8 @@ class FakeBook(matching_service_pb2_grpc.MatchingServiceServicer):
         self.ledger: Counter[tuple[int, str]] = Counter()
         self.deposits: list[journal.DepositFinal] = []
         self.claims: list[journal.ClaimFinal] = []
+        self.exits: list[journal.ExitRequestFinal] = []
+        self.notes: list[journal.NoteDebt] = []
         self.claimable: Counter[tuple[str, str]] = Counter()
         """By address and asset, claims not taken off."""
         self.final_through = 0
@@ -78,6 +82,10 @@ class FakeBook(matching_service_pb2_grpc.MatchingServiceServicer):
         self.hidden: set[int] = set()
         """Settlement sequences that StreamSettlementMessages holds back."""
         self.news = asyncio.Event()
+        self.overstates = 0
+        """By how much the journal has deposits larger than they are."""
+        self.deaf = False
+        """Takes no commands."""
         self._trades = 0
         self._append(leader_started=journal.LeaderStarted(epoch=1, incarnation=self.incarnation))
 
@@ -194,6 +202,8 @@ class FakeBook(matching_service_pb2_grpc.MatchingServiceServicer):
         async for request in request_iterator:
             if mine != self.epoch:
                 raise Rejected(Reason.SESSION_SUPERSEDED)
+            while self.deaf:
+                await asyncio.sleep(POLL_SECONDS)
             for command in request.commands:
                 taken += 1
                 assert command.command_id & ((1 << 36) - 1) == taken, "command numbers are not contiguous"
@@ -207,6 +217,7 @@ class FakeBook(matching_service_pb2_grpc.MatchingServiceServicer):
             if deposit.deposit_index != len(self.deposits) + 1:
                 self._refuse(command)
                 return
+            deposit.amount = str(int(deposit.amount) + self.overstates)
             self.deposits.append(deposit)
             self.ledger[deposit.account_id, deposit.asset] += int(deposit.amount)
             self._append(command.command_id, deposited=journal.Deposited(deposit=deposit))
@@ -217,6 +228,23 @@ class FakeBook(matching_service_pb2_grpc.MatchingServiceServicer):
                 return
             self.claims.append(claim)
             self._append(command.command_id, claimed=journal.Claimed(claim=claim))
+        elif command.WhichOneof("kind") == "note_debt":
+            note = command.note_debt
+            if note.note_index != len(self.notes) + 1:
+                self._refuse(command)
+                return
+            self.notes.append(note)
+            if note.state == journal.DEBT_STATE_PAID:
+                self.ledger[3, note.asset] -= int(note.amount)
+                self.ledger[note.account_id, note.asset] += int(note.amount)
+            self._append(command.command_id, debt_noted=journal.DebtNoted(note=note))
+        elif command.WhichOneof("kind") == "exit_request_final":
+            asked = command.exit_request_final
+            if asked.exit_index != len(self.exits) + 1:
+                self._refuse(command)
+                return
+            self.exits.append(asked)
+            self._append(command.command_id, exit_requested=journal.ExitRequested(request=asked))
         else:
             through = command.settlement_final.through_settlement_sequence
             if not self.final_through < through <= len(self.entries):
@@ -350,6 +378,8 @@ def settings(database_url: str, book: str, node_url: str, **more: Any) -> Settle
         "rabbitmq_uri": "",
         "settle_age_ms": 50,
         "settle_poll_ms": 50,
+        "reconcile_seconds": 0.1,
+        "settle_lease_ms": 100,
         "log_level": "debug",
     }
     return SettlerSettings.load(**{**defaults, **more})
@@ -392,6 +422,45 @@ class Settler:
     async def get(self, **how: Any) -> public.Settlement:
         request = settler_service_pb2.GetSettlementRequest(request=public.GetSettlementRequest(**how))
         return (await self._stub.GetSettlement(request, timeout=10)).response.settlement
+
+    async def page(self, market: str = "", before: int = 1 << 62, limit: int = 100) -> list[public.Settlement]:
+        request = settler_service_pb2.ListSettlementsRequest(market=market, before=before, limit=limit)
+        return list((await self._stub.ListSettlements(request, timeout=10)).settlements)
+
+    async def reconciliation(self, index: int = 0) -> Reconciliation:
+        request = settler_service_pb2.GetReconciliationRequest(request=public.GetReconciliationRequest(index=index))
+        return (await self._stub.GetReconciliation(request, timeout=10)).response.reconciliation
+
+    async def reconciled(self, entries: int, deposits: int = 0, claims: int = 0) -> Reconciliation:
+        """The newest, once it is as of that."""
+        async with asyncio.timeout(STEP_SECONDS_MAX):
+            while True:
+                self.check()
+                found = await self._newest()
+                if found and (entries, deposits, claims) == (
+                    *(found.settlement_sequence, found.deposit_index, found.claim_index),
+                ):
+                    return found
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _newest(self) -> Reconciliation | None:
+        try:
+            return await self.reconciliation()
+        except grpc.aio.AioRpcError as error:
+            if rpc.rejected_from(error) is Reason.RECONCILIATION_NOT_FOUND:
+                return None
+            raise
+
+    async def proof(self, account_id: int) -> public.GetLiabilityProofResponse:
+        request = settler_service_pb2.GetLiabilityProofRequest(account_id=account_id)
+        return (await self._stub.GetLiabilityProof(request, timeout=10)).response
+
+    async def proof_refused(self, account_id: int) -> Reason | None:
+        try:
+            await self.proof(account_id)
+        except grpc.aio.AioRpcError as error:
+            return rpc.rejected_from(error)
+        return None
 
     async def stream(self, after: int = 0) -> AsyncIterator[public.StreamSettlementsResponse]:
         request = public.StreamSettlementsRequest(after_index=after)
@@ -489,6 +558,13 @@ async def _contract(node_url: str, address: str) -> AsyncIterator[SettlementCont
         await contract.close()
 
 
+async def as_owner(node_url: str, address: str, key: str, function: str, *args: Any) -> None:
+    """A call of the contract by the wallet itself."""
+    async with _contract(node_url, address) as contract:
+        data = contract.calldata(function, *args)
+        await DirectTransact(contract.chain, Signer(key))(address, data, 200_000)
+
+
 async def claim(node_url: str, address: str, key: str, symbol: str) -> int:
     """A claim by the wallet itself; returns what it had to claim."""
     async with _contract(node_url, address) as contract:
@@ -534,3 +610,24 @@ def assert_in_order(history: list[public.StreamSettlementsResponse], entries: in
         assert states == sorted(states), (sequence, states)
         assert [s for s in states if s != State.SETTLEMENT_STATE_SUBMITTED] == [1, 2, 4, 5, 6], (sequence, states)
         assert State.SETTLEMENT_STATE_SUBMITTED in states
+
+
+def rows(database: str, query: str) -> list[Any]:
+    """What a settler's SQLite file says."""
+    with sqlite3.connect(database.removeprefix("sqlite:///")) as connection:
+        return connection.execute(query).fetchall()
+
+
+def contract_of(database: str) -> str:
+    """The contract that a settler found or deployed."""
+    return str(rows(database, "SELECT content FROM meta WHERE name = 'contract_address'")[0][0])
+
+
+def assert_one_nonce_one_batch(database: str, *, strictly: bool = True) -> None:
+    """Each nonce carries one calldata; and each batch needed one nonce only, unless somebody interfered."""
+    assert rows(database, "SELECT nonce FROM nonces WHERE batch_id > 0 GROUP BY nonce HAVING count(*) > 1") == []
+    if strictly:
+        assert (
+            rows(database, "SELECT batch_id FROM nonces WHERE batch_id > 0 GROUP BY batch_id HAVING count(*) > 1") == []
+        )
+        assert rows(database, "SELECT count(*) FROM nonces WHERE state <> 2") == [(0,)]

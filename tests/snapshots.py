@@ -15,9 +15,36 @@ def of_format_1(engine: Engine) -> bytes:
     return json.dumps(state | {"format": 1}, sort_keys=True, separators=(",", ":")).encode()
 
 
+def of_format_6(engine: Engine) -> bytes:
+    """What the engine before debts would have kept of the same state."""
+    state = json.loads(engine.snapshot())
+    assert (state.pop("notes_through"), state.pop("debts")) == (0, []), "format 6 cannot say this"
+    del state["exited"]
+    return json.dumps(state | {"format": 6}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def of_format_5(engine: Engine) -> bytes:
+    """What the engine before exits would have kept of the same state."""
+    state = json.loads(of_format_6(engine))
+    assert state.pop("exits_through") == 0, "format 5 cannot say this"
+    assert not state.pop("leaving"), "nor this"
+    return json.dumps(state | {"format": 5}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def of_format_4(engine: Engine) -> bytes:
+    """What the engine before reference prices would have kept of the same state."""
+    state = json.loads(of_format_5(engine))
+    for book in state["books"]:
+        assert book.pop("reference") is None, "format 4 cannot say this"
+        *_, rules = book["market"]
+        if rules is not None:
+            assert rules.pop() == 0, "format 4 cannot say this"
+    return json.dumps(state | {"format": 4}, sort_keys=True, separators=(",", ":")).encode()
+
+
 def of_format_3(engine: Engine) -> bytes:
     """What the engine before there were editions would have kept of the same state."""
-    state = json.loads(engine.snapshot())
+    state = json.loads(of_format_4(engine))
     del state["edition"]
     for book in state["books"]:
         assert book.pop("ended") == [], "format 3 cannot say this"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from tests.backends import Backends
 
-__all__ = ["ADMIN", "Clients", "Suite", "four_in_a_row", "free_ports", "fresh", "fresh_symbol", "until", "user"]
+__all__ = ["ADMIN", "Clients", "Suite", "free_ports", "fresh", "fresh_symbol", "suite_ports", "until", "user"]
 
 READY_SECONDS_MAX = 180.0
 """A cold start on a busy machine."""
@@ -45,6 +45,7 @@ WORKERS_MAX = 8
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 """Which of several that share the tests this is: each takes ports of its own share."""
 PORT_NAMES = ("http", "gateway", "publisher", "book", "settler", "forward", "devchain")
+METRICS_PORTS = 4
 
 
 def free_ports(count: int) -> list[int]:
@@ -64,17 +65,20 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
-def four_in_a_row() -> int:
-    """The first of four free ports, for the metrics."""
+def suite_ports() -> dict[str, int]:
+    """Free ports for all processes of an exchange, by name; `metrics` is the first of four in a row, all others."""
     while True:
-        (first,) = free_ports(1)
+        first, *others = free_ports(1 + len(PORT_NAMES))
+        metrics = range(first, first + METRICS_PORTS)
+        if set(metrics) & set(others):
+            continue
         try:
             with ExitStack() as stack:
-                for port in range(first, first + 4):
+                for port in metrics:
                     stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
         except OSError:
             continue
-        return first
+        return dict(zip(PORT_NAMES, others, strict=True)) | {"metrics": first}
 
 
 class Suite:
@@ -82,7 +86,7 @@ class Suite:
 
     def __init__(self, folder: Path, env: dict[str, str], *, own_chain: bool, certificates: Path | None = None) -> None:
         """Nothing runs yet. `env` comes on top of what `clearbook up` tells its processes."""
-        ports = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True)) | {"metrics": four_in_a_row()}
+        ports = suite_ports()
         self.folder = folder
         self.env = env
         self.code: dict[str, Path] = {}

@@ -36,9 +36,11 @@ STREAM_SECONDS_MAX = 10.0
 VARIES = {
     *("order_id", "create_time", "event_time", "sequence", "previous_sequence", "incarnation", "transaction_hash"),
     *("settlement_sequence", "batch_id", "block_number", "journal_sequence", "trade_id", "account_id", "request_id"),
-    *("index", "token", "last_trade_id", "next_page_token", "unsettled"),
+    *("nonce", "index", "token", "last_trade_id", "next_page_token", "unsettled"),
 }
-ASKS = re.compile(r"/(Get|List|Stream)\w+$|/api/v1/orderbook/|/(readyz|healthz)$")
+VARIES_OVER_REST = "|".join(sorted(VARIES - {"order_id"}))
+"""There order_id is the client's."""
+ASKS = re.compile(r"/(Get|List|Stream)\w+$|/api/v1/(orderbook|book|trades)/|/(readyz|healthz)$")
 """Commands that may be repeated until they are answered as written."""
 
 
@@ -205,7 +207,7 @@ def addresses(suite: Suite) -> dict[str, str]:
 
 
 def _unvaried(text: str) -> str:
-    return re.sub(r'"request_id":"[^"]+"', '"request_id":…', text)
+    return re.sub(rf'"({VARIES_OVER_REST})":("[^"]+"|\d+)', r'"\1":…', text)
 
 
 async def curl(argv: list[str]) -> str:

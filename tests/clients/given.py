@@ -7,7 +7,7 @@ URL = os.environ["CLEARBOOK_URL"]
 STREAMS = URL.replace("http", "ws", 1)
 PAIR = os.environ["CLEARBOOK_PAIR"].replace("-", "/")
 SYMBOL = PAIR.replace("/", "")
-NOWHERE = f"{URL}/nowhere"
+NOWHERE = f"{URL}/api/v3/nowhere"
 """In place of Binance's own addresses: what a client asks there it must not be able to ask, its key goes with it."""
 
 

@@ -30,13 +30,14 @@ def running(suite: Suite) -> Iterator[Suite]:
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     """SQLite, no broker, a devchain of its own."""
-    yield from running(Suite.embedded(tmp_path_factory.mktemp("embedded")))
+    yield from running(Suite.embedded(tmp_path_factory.mktemp("embedded"), RECONCILE_SECONDS="1"))
 
 
 @pytest.fixture(scope="session")
 def production(tmp_path_factory: pytest.TempPathFactory, backends: Backends) -> Iterator[Suite]:
     """RabbitMQ, PostgreSQL and Anvil."""
-    yield from running(asyncio.run(Suite.production(tmp_path_factory.mktemp("production"), backends)))
+    folder = tmp_path_factory.mktemp("production")
+    yield from running(asyncio.run(Suite.production(folder, backends, RECONCILE_SECONDS="1")))
 
 
 @pytest.fixture(params=["embedded", "production"], scope="session")
@@ -70,6 +71,23 @@ class Traded:
     buyer: str
 
 
+async def grant(clients: Clients, user: str, asset: str, amount: str) -> None:
+    """Gives a user funds, once the faucet has some."""
+    given = {"user": user, "asset": asset, "amount": amount, "reason": "a test"}
+    asked = admin.GrantFundsRequest(transfer_id=f"{user}-{asset}", **given)
+
+    async def funded() -> bool:
+        try:
+            await clients.admin.GrantFunds(asked, metadata=ADMIN, timeout=20)
+        except grpc.aio.AioRpcError as error:
+            if rpc.rejected_from(error) is Reason.INSUFFICIENT_FUNDS:  # the faucet's, until it is funded on chain
+                return False
+            raise
+        return True
+
+    await until(funded, FUNDING_SECONDS_MAX)
+
+
 @pytest.fixture
 async def market(clients: Clients) -> Traded:
     """A market of the test's own: its book is empty."""
@@ -78,18 +96,6 @@ async def market(clients: Clients) -> Traded:
     await clients.admin.CreateAsset(admin.CreateAssetRequest(symbol=base), metadata=ADMIN, timeout=20)
     create = admin.CreateMarketRequest(market=made.pair, tick_size="0.01", lot_size="0.00001")
     await clients.admin.CreateMarket(create, metadata=ADMIN, timeout=20)
-    for user, asset, amount in ((made.seller, base, "1000"), (made.buyer, "USD", "50000000")):
-        given = {"user": user, "asset": asset, "amount": amount, "reason": "a test"}
-        grant = admin.GrantFundsRequest(transfer_id=f"{base}-{asset}", **given)
-
-        async def funded(grant: admin.GrantFundsRequest = grant) -> bool:
-            try:
-                await clients.admin.GrantFunds(grant, metadata=ADMIN, timeout=20)
-            except grpc.aio.AioRpcError as error:
-                if rpc.rejected_from(error) is Reason.INSUFFICIENT_FUNDS:  # the faucet's, until it is funded on chain
-                    return False
-                raise
-            return True
-
-        await until(funded, FUNDING_SECONDS_MAX)
+    await grant(clients, made.seller, base, "1000")
+    await grant(clients, made.buyer, "USD", "50000000")
     return made

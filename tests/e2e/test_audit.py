@@ -1,4 +1,4 @@
-"""`clearbook audit` beside the running exchange: all sides agree, through a withdrawal and its claim."""
+"""`clearbook audit` and the proof of reserves beside the running exchange: all sides agree, whoever asks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import json
 import os
 import sqlite3
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from clearbook.v1 import account_service_pb2 as pb
 from clearbook.v1 import admin_service_pb2 as admin_pb
@@ -19,11 +21,13 @@ from clearbook.v1 import settlement_service_pb2 as settlements
 from rich.console import Console
 from web3 import AsyncHTTPProvider, AsyncWeb3
 
-from services.cli.audit import EXIT_DIFFERENT, EXIT_EQUAL, Sources, audit
+from services.cli.audit import EXIT_DIFFERENT, EXIT_EQUAL, audit
+from services.cli.chain_side import Sources
 from services.settler.contract import Chain, SettlementContract, Signer, load_abi
 from services.settler.deploy import DirectTransact
 from tests import processes
 from tests.e2e.conftest import Traded
+from tests.reserves import verified, verifier
 from tests.suite import ADMIN, Clients, Suite, until, user
 
 if TYPE_CHECKING:
@@ -95,6 +99,50 @@ async def test_all_sides_agree(suite: Suite, clients: Clients, market: Traded) -
     assert {name for part in found["comparisons"] for line in part["lines"] for name in line["amounts"]} == {
         *("journal", "ledger", "postings", "engine", "chain"),
     }
+
+
+async def test_a_user_proves_what_is_owed_to_him_and_that_it_is_there(
+    suite: Suite, clients: Clients, http: httpx.AsyncClient, market: Traded, tmp_path: Path
+) -> None:
+    """What was traded, settled: by REST, then from the chain by a script that has nothing of ours."""
+    await _trade(clients, market)
+    who = market.seller
+    balances = (await http.post("/api/v1/balances/query", json={"user_id": who})).json()
+
+    async def reconciled() -> bool:
+        now = await clients.accounts.ListBalances(pb.ListBalancesRequest(), metadata=user(who), timeout=20)
+        proof = (await http.post("/api/v1/liabilities/query", json={"user_id": who})).json()
+        settled = all(each.unsettled == "0" for each in now.balances)
+        return settled and _owed(proof) == {each.asset: Decimal(each.total) for each in now.balances}
+
+    await until(reconciled, SETTLED_SECONDS_MAX, "what is settled is not in the tree")
+    answer = await http.post("/api/v1/liabilities/query", json={"user_id": who})
+    code, said = verified(tmp_path, answer.json(), "--rpc", suite.eth_url, "--account", balances["account_id"])
+    assert code == verifier.HOLDS, said
+    assert answer.json()["proof"]["holder"] == balances["account_id"], "one's own, whoever asks"
+    listed = (await http.get("/api/v1/settlements", params={"market": market.pair, "page_size": 1})).json()
+    (newest,) = listed["settlements"]
+    assert (newest["market"], newest["kind"]) == (market.pair, "SETTLEMENT_KIND_TRADE")
+    assert int(newest["nonce"]) >= 0
+
+    env = os.environ | suite.plan.env() | suite.env | {"COLUMNS": "200"}
+    done = await asyncio.to_thread(processes.run, [*processes.COMMAND, "reconcile", "--json"], env, 120)
+    assert done.returncode == EXIT_EQUAL, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["differences"] == []
+    mine = {line["asset"]: line for line in found["lines"] if line["account"] == balances["account_id"]}
+    assert mine.keys() >= {market.base, "USD"}
+    assert all(line["ledger"] == line["chain"] and line["difference"] == "0" for line in found["lines"])
+
+
+DECIMALS = 18
+
+
+def _owed(proof: dict[str, Any]) -> dict[str, Decimal]:
+    """In whole units, as far as it is anything."""
+    assets = [each["asset"] for each in proof.get("reconciliation", {}).get("reserves", [])]
+    amounts = [int(each) for each in proof.get("proof", {}).get("amounts", [])]
+    return {a: Decimal(n).scaleb(-DECIMALS) for a, n in zip(assets, amounts, strict=True) if n}
 
 
 async def _trade(clients: Clients, market: Traded) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from clearbook.v1 import account_service_pb2 as accounts
+from clearbook.v1 import order_service_pb2 as orders
 
 from services.cli.clients import user
-from tests.e2e.conftest import Traded
+from tests.e2e.conftest import Traded, grant
 from tests.suite import Clients, Suite
 from tests.transcript import ROOT
 
@@ -22,7 +25,7 @@ SCRIPTS = ROOT / "tests/clients"
 PYTHON = ROOT / ".venv/clients/bin/python"
 SCRIPT_SECONDS_MAX = 120.0
 
-Run = Callable[..., Awaitable[None]]
+Run = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def node_home() -> Path:
 
 @pytest.fixture
 async def run(suite: Suite, clients: Clients, market: Traded) -> Run:
-    """Runs a script to its end, which says by its exit code whether all was as it should be."""
+    """Runs a script to its end, and returns what it printed. Its exit code says whether all was as it should be."""
     env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | {
         "CLEARBOOK_URL": suite.http,
         "CLEARBOOK_PAIR": market.pair,
@@ -65,19 +68,18 @@ async def run(suite: Suite, clients: Clients, market: Traded) -> Run:
         "CLEARBOOK_BUYER": await new_key(clients, market.buyer),
     }
 
-    async def script(*argv: str | Path, **more: str) -> None:
+    async def script(*argv: str | Path, **more: str) -> str:
         pipe = asyncio.subprocess.PIPE
-        child = await asyncio.create_subprocess_exec(
-            *argv, cwd=ROOT, env=env | more, stdout=pipe, stderr=asyncio.subprocess.STDOUT
-        )
+        child = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, env=env | more, stdout=pipe, stderr=pipe)
         try:
             async with asyncio.timeout(SCRIPT_SECONDS_MAX):
-                said, _ = await child.communicate()
+                said, complained = await child.communicate()
         finally:
             if child.returncode is None:
                 child.kill()
-                await child.wait()
-        assert child.returncode == 0, said.decode()
+                print((await child.communicate())[1].decode())
+        assert child.returncode == 0, (said + complained).decode()
+        return said.decode()
 
     return script
 
@@ -109,3 +111,67 @@ def test_the_page_leaves_no_address_of_the_real_binance(begins: str, addresses: 
 
 async def test_ccxt_in_javascript(run: Run, node_home: Path) -> None:
     await run("node", SCRIPTS / "ccxt_trade.mjs", CLEARBOOK_NODE=str(node_home))
+
+
+async def quote(clients: Clients, market: Traded) -> None:
+    """Both sides of a book, and a trade at the bid: a bot asks for candles first."""
+    for who, side, price, quantity in (
+        (market.seller, orders.SIDE_SELL, "30030.00", "5"),
+        (market.buyer, orders.SIDE_BUY, "30000.00", "5"),
+        (market.seller, orders.SIDE_SELL, "30000.00", "0.1"),
+    ):
+        order = orders.PlaceOrderRequest(
+            market=market.pair, side=side, type=orders.ORDER_TYPE_LIMIT, price=price, quantity=quantity
+        )
+        await clients.orders.PlaceOrder(order, metadata=user(who), timeout=20)
+
+
+async def held(clients: Clients, name: str) -> dict[str, Decimal]:
+    """What an account has, nothing of it set aside."""
+    found = await clients.accounts.ListBalances(accounts.ListBalancesRequest(), metadata=user(name), timeout=20)
+    assert {each.held for each in found.balances} == {"0"}
+    return {each.asset: Decimal(each.total) for each in found.balances}
+
+
+def profit(bought: orders.Execution, sold: orders.Execution) -> Decimal:
+    """What a round trip brought, as freqtrade reckons: what was sold, for what it cost to buy, both fees on top."""
+    quantity, rate = Decimal(sold.quantity), Decimal(bought.fee) / Decimal(bought.quantity)
+    return quantity * (Decimal(sold.price) - Decimal(bought.price) * (1 + rate)) - Decimal(sold.fee)
+
+
+async def test_freqtrade_trades_dry_and_in_earnest(run: Run, clients: Clients, market: Traded) -> None:
+    bot = f"bot-{market.base}"
+    await grant(clients, bot, "USD", "10000")
+    await quote(clients, market)
+    before = await held(clients, bot)
+    said = await run(PYTHON, "-m", "tests.clients.freqtrade_bot", CLEARBOOK_BOT=await new_key(clients, bot))
+    trades = json.loads(said.splitlines()[-1])
+    assert {name: [trade["is_open"] for trade in made] for name, made in trades.items()} == {
+        "dry": [0, 0],
+        "live": [0, 0],
+    }
+    assert [trade["open_rate"] for trade in trades["dry"]] == [30030, 30030]
+
+    ours = await clients.orders.ListOrders(orders.ListOrdersRequest(), metadata=user(bot), timeout=20)
+    mine = await clients.orders.ListExecutions(orders.ListExecutionsRequest(), metadata=user(bot), timeout=20)
+    theirs = {order["order_id"]: order for trade in trades["live"] for order in trade["orders"]}
+    assert {each.order_id for each in ours.orders} == set(theirs)  # the dry ones never came here
+    for each in ours.orders:
+        order = theirs[each.order_id]
+        ended = "canceled" if each.trigger == orders.TRIGGER_STOP else "closed"
+        assert each.state == (orders.ORDER_STATE_CANCELED if ended == "canceled" else orders.ORDER_STATE_FILLED)
+        assert (order["status"], order["amount"], order["filled"], order["cost"]) == (
+            ended, float(each.quantity), float(each.filled_quantity), pytest.approx(float(each.filled_quote))
+        )  # fmt: skip
+    oldest = list(reversed(mine.executions))
+    reckoned = [float(profit(*oldest[first : first + 2])) for first in (0, 2)]
+    assert [trade["close_profit_abs"] for trade in trades["live"]] == pytest.approx(reckoned)
+
+    after = await held(clients, bot)
+    moved = {"USD": Decimal(0), market.base: Decimal(0)}
+    for execution in oldest:
+        sign = 1 if execution.side == orders.SIDE_BUY else -1
+        moved[market.base] += sign * Decimal(execution.quantity)
+        moved["USD"] -= sign * Decimal(execution.price) * Decimal(execution.quantity)
+        moved[execution.fee_asset] -= Decimal(execution.fee)
+    assert {asset: after[asset] - before.get(asset, 0) for asset in moved} == moved

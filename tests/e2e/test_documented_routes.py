@@ -13,7 +13,7 @@ from clearbook.v1 import order_service_pb2 as orders
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from gateway_http.orders import ROUTES as ORDER_ROUTES
+from gateway_http.openapi import PATHS
 from tests.e2e.conftest import Traded
 from tests.suite import Clients, Suite, fresh, user
 
@@ -140,11 +140,30 @@ async def test_the_socket_tells_of_every_change(suite: Suite, http: httpx.AsyncC
                 await socket.recv()
 
 
-async def test_an_unknown_pair_closes_the_socket(suite: Suite) -> None:
-    async with connect(url(suite, "?pair=NO-SUCH")) as socket:
+async def test_the_socket_tells_every_so_often_if_asked(suite: Suite, http: httpx.AsyncClient, market: Traded) -> None:
+    async with connect(url(suite, f"?pair={market.pair}&conflation=1_second&slow_reader=disconnect")) as socket:
+        assert await frame(socket) == update([], [])
+        orders = [body(market, market.seller, "sell", f"30000.{cents:02}", "0.003") for cents in range(10)]
+        await asyncio.gather(*(place(http, order) for order in orders))
+        all_of_them, told = update([], [(f"30000.{cents:02}".encode(), b"0.003") for cents in range(10)]), 1
+        while await frame(socket) != all_of_them:
+            told += 1
+        assert told < len(orders)
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("pair=NO-SUCH", "no such market: NO-SUCH"),
+        ("conflation=2s", "conflation is one of 100_milliseconds, 1_second"),
+        ("slow_reader=wait", "slow_reader is one of conflate, disconnect"),
+    ],
+)
+async def test_what_is_not_there_closes_the_socket(suite: Suite, query: str, reason: str) -> None:
+    async with connect(url(suite, f"?{query}")) as socket:
         with pytest.raises(ConnectionClosed):
             await frame(socket)
-        assert (socket.close_code, socket.close_reason) == (1008, "no such market: NO-SUCH")
+        assert (socket.close_code, socket.close_reason) == (1008, reason)
 
 
 async def test_the_same_order_twice_is_one_order(http: httpx.AsyncClient, market: Traded) -> None:
@@ -266,10 +285,10 @@ async def test_operators_routes(http: httpx.AsyncClient) -> None:
 
 async def test_the_documentation_is_served(http: httpx.AsyncClient) -> None:
     described = (await http.get("/openapi.json")).json()
-    assert described["paths"].keys() == ORDER_ROUTES.keys() | {
+    assert described["paths"].keys() == PATHS.keys() | {
         *("/api/v1/markets", "/api/v1/orderbook/{pair}", "/healthz", "/readyz", "/metrics"),
     }
-    example = described["paths"]["/api/v1/order"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    example = described["paths"]["/api/v1/order"]["post"]["requestBody"]["content"]["application/json"]
     assert example["example"] == json.loads(DOCUMENTED)
     assert "swagger" in (await http.get("/docs")).text.lower()
 

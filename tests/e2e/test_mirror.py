@@ -63,12 +63,20 @@ class Quoted:
         assert {buys for buys, _ in found} == {True, False}
         return found
 
+    def best(self) -> tuple[str, str]:
+        """The server's best prices."""
+        return max(self.server.sides["b"], key=float), min(self.server.sides["a"], key=float)
+
+    async def quote(self) -> None:
+        """The server says what its best prices are."""
+        bid, ask = self.best()
+        await self.server.send({"u": self.server.update, "s": SYMBOL, "b": bid, "B": "1", "a": ask, "A": "1"})
+
     async def follow(self) -> None:
         """Waits until the quotes are as the server's book has them; the server goes on saying that it is there."""
 
         async def do() -> bool:
-            bid, ask = max(self.server.sides["b"], key=float), min(self.server.sides["a"], key=float)
-            await self.server.send({"u": self.server.update, "s": SYMBOL, "b": bid, "B": "1", "a": ask, "A": "1"})
+            await self.quote()
             found, goal = await self.open(), self.goal()
             return found.keys() == goal.keys() and all(
                 goal[key] / 2 <= left <= goal[key] for key, left in found.items()
@@ -184,3 +192,21 @@ async def test_quotes_go_with_a_mirror_that_is_killed(
     await quoted.gone()
     ended = [(await quoted.client.get_order(name)).order.cancel_cause for name in ids]
     assert set(ended) <= {pb.CANCEL_CAUSE_DISCONNECT, pb.CANCEL_CAUSE_CANCEL_AFTER}
+
+
+async def test_what_the_outside_says_is_the_reference_price(suite: Suite, market: Traded, quoted: Quoted) -> None:
+    told = settings(suite, quoted.server, market, mirror_markets=f"{market.pair}={SYMBOL}", mirror_reference=True)
+    async with mirroring({**told, "mirror_user": "admin"}):
+        for _ in range(2):
+            await quoted.play(3)
+            bid, ask = quoted.best()
+            ticks = (units(bid) + units(ask)) // (2 * GRID.tick)
+
+            async def is_told(ticks: int = ticks) -> bool:
+                await quoted.quote()
+                ticker = (await quoted.client.tickers(market.pair))[market.pair]
+                is_ours = ticker.reference_source == f"binance {SYMBOL}" and not ticker.reference_stale
+                return is_ours and units(ticker.reference_price) // GRID.tick == ticks
+
+            await until(is_told, SECONDS_MAX, "the middle is told")
+    assert not await quoted.open(), "nothing is quoted"

@@ -29,6 +29,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
+from gateway_http import accounts as accounts_routes
 from services.cli.welcome import welcome
 from tests import processes
 from tests.e2e.conftest import running
@@ -44,6 +45,7 @@ LEFT = 20
 MESSAGES_AT_ONCE = 50
 OPERATOR = (("authorization", f"Bearer {ADMIN_TOKEN}"),)
 ROUTE = "/api/v1/order"
+PRIVATE_ROUTES = sorted(accounts_routes.ROUTES)
 CURL = (
     "import httpx, sys; from itertools import pairwise; given = list(pairwise(sys.argv));"
     "headers = dict(value.split(': ') for option, value in given if option == '-H');"
@@ -266,8 +268,10 @@ async def test_bearer_tokens_and_other_peoples_names(http: httpx.AsyncClient, cl
 async def test_without_a_credential_nothing_is_private(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
     answer = await http.post(ROUTE, content=order("alice"), headers=headers)
     assert_refused(answer, 401, "UNAUTHENTICATED")
-    public = await http.get("/api/v1/orderbook/BTC-USD", headers=headers)
-    assert public.status_code == 200
+    for path in PRIVATE_ROUTES if not headers else ():  # more failures would have the address wait
+        assert_refused(await http.post(path, json={"user_id": "alice"}, headers=headers), 401, "UNAUTHENTICATED")
+    for path, status in (("orderbook/BTC-USD", 200), ("book/BTC-USD", 200), ("settlement?transfer_id=none", 404)):
+        assert (await http.get(f"/api/v1/{path}", headers=headers)).status_code == status, path
 
 
 async def test_a_flood_is_held_back_and_nobody_else(http: httpx.AsyncClient, clients: Clients) -> None:

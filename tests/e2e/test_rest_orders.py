@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.e2e.conftest import Traded
+
+TOLD_SECONDS_MAX = 10.0
 
 
 class Trader:
@@ -21,7 +25,7 @@ class Trader:
         found: dict[str, Any] = answer.json()
         return found
 
-    async def refused(self, path: str, **fields: Any) -> tuple[int, str, str]:
+    async def refused(self, path: str, **fields: Any) -> tuple[int, str, str | None]:
         answer = await self._http.post(f"/api/v1/{path}", json={"user_id": self._user} | fields)
         problem = answer.json()
         return answer.status_code, problem["code"], problem["field"]
@@ -95,3 +99,86 @@ async def test_the_documented_order_takes_terms(http: httpx.AsyncClient, market:
     assert {"market": market.pair, "state": "MARKET_STATE_OPEN"}.items() <= next(
         each for each in listed if each["market"] == market.pair
     ).items()
+
+
+async def test_what_everybody_may_ask(http: httpx.AsyncClient, market: Traded) -> None:
+    async def read(path: str) -> Any:
+        answer = await http.get(f"/api/v1/{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    limit = {"market": market.pair, "type": "limit", "price": "31000.50"}
+    await Trader(http, market.seller).post("orders", orders=[limit | {"side": "sell", "quantity": "0.003"}])
+    for _ in range(2):
+        await Trader(http, market.buyer).post("orders", orders=[limit | {"side": "buy", "quantity": "0.001"}])
+    async with asyncio.timeout(TOLD_SECONDS_MAX):  # market data is a projection
+        while len((trades := await read(f"trades/{market.pair}")).get("trades", [])) < 2:
+            await asyncio.sleep(0.02)
+    assert [trade["trade_id"] for trade in trades["trades"]] == ["2", "1"]
+    first = await read(f"trades/{market.pair}?oldest_first=true&page_size=1")
+    assert [trade["trade_id"] for trade in first["trades"]] == ["1"]
+    token = first["next_page_token"]
+    second = await read(f"trades/{market.pair}?oldest_first=true&page_size=1&page_token={token}")
+    assert [trade["trade_id"] for trade in second["trades"]] == ["2"]
+    newer = await read(f"trades/{market.pair}?oldest_first=true&from_time={second['trades'][0]['event_time']}")
+    assert newer["trades"] == second["trades"]
+    levels = [{"price": "31010.00", "quantity": "0.001"}]
+    assert (await read(f"book/{market.pair}?price_group=10&depth=5"))["asks"] == levels
+    assert [order["quantity"] for order in (await read(f"book/{market.pair}?detail=l3"))["ask_orders"]] == ["0.001"]
+    ticker = (await read(f"ticker/{market.pair}"))["ticker"]
+    assert (ticker["last_price"], ticker["volume"]) == ("31000.50", "0.002")
+    assert [each["market"] for each in (await read(f"tickers?markets={market.pair}&markets=BTC-USD"))["tickers"]] == (
+        sorted(["BTC-USD", market.pair])
+    )
+    candle = (await read(f"candles/{market.pair}?interval=1_day"))["candles"][0]
+    assert (candle["close"], candle["volume"]) == ("31000.50", "0.002")
+    settlement = (await read(f"settlement?market={market.pair}&trade_id=1"))["settlement"]
+    assert (settlement["kind"], settlement["trade_id"]) == ("SETTLEMENT_KIND_TRADE", "1")
+
+
+REFUSED_LOOKS = [
+    ("trades/NO-SUCH", 404, "MARKET_NOT_FOUND", "market"),
+    ("book/BTC-USD?depth=-1", 422, "INVALID_FIELD", "depth"),
+    ("book/BTC-USD?detail=l3&price_group=10", 422, "INVALID_FIELD", "price_group"),
+    ("book/BTC-USD?market=ETH-USD", 400, "MALFORMED_REQUEST", "market"),
+    ("trades/BTC-USD?page_token=x", 422, "INVALID_FIELD", "page_token"),
+    ("trades/BTC-USD?colour=%zz%ff", 400, "MALFORMED_REQUEST", None),
+    ("candles/BTC-USD", 422, "INVALID_FIELD", "interval"),
+    ("settlement", 422, "INVALID_FIELD", "settlement_sequence"),
+    ("settlement?market=BTC-USD&trade_id=18446744073709551615", 422, "INVALID_FIELD", "trade_id"),
+]
+
+
+@pytest.mark.parametrize(("path", "status", "code", "field"), REFUSED_LOOKS)
+async def test_looks_are_refused_as_over_grpc(
+    http: httpx.AsyncClient, path: str, status: int, code: str, field: str | None
+) -> None:
+    answer = await http.get(f"/api/v1/{path}")
+    problem = answer.json()
+    assert (answer.status_code, problem["code"], problem["field"]) == (status, code, field)
+
+
+async def test_accounts(http: httpx.AsyncClient, market: Traded) -> None:
+    seller = Trader(http, market.seller)
+    balances = await seller.post("balances/query")
+    assert {"asset": market.base, "total": "1000", "available": "1000", "held": "0"}.items() <= next(
+        each for each in balances["balances"] if each["asset"] == market.base
+    ).items()
+    assert (await seller.post("session/query"))["user"] == market.seller
+    assert (await seller.post("fees/query"))["volume_asset"] == "USD"
+    gift = {"transfer_id": f"gift-{market.base}", "to_user": market.buyer, "asset": market.base, "amount": 0.5}
+    sent = await seller.post("transfers", **gift)
+    assert (sent["transfer"]["kind"], sent["transfer"]["amount"]) == ("TRANSFER_KIND_SENT", "0.5")
+    assert await seller.post("transfers", **gift) == sent, "once for its transfer_id"
+    listed = await Trader(http, market.buyer).post("transfers/query", kind="received")
+    assert [each["amount"] for each in listed["transfers"]] == ["0.5"]
+    out = {"transfer_id": "out", "asset": market.base, "amount": "1", "address": f"0x{'3c' * 20}"}
+    assert (await seller.post("withdrawals", **out))["transfer"]["state"] == "TRANSFER_STATE_REQUESTED"
+    assert (await seller.post("withdrawals/cancel", transfer_id="out"))["transfer"][
+        "state"
+    ] == "TRANSFER_STATE_CANCELED"
+    postings = await seller.post("ledger/query", asset=market.base)
+    assert [each["amount"] for each in postings["entries"]] == ["-0.5", "1000"]
+    assert await seller.refused("transfers", **gift | {"transfer_id": "other", "amount": "2000"}) == (
+        422, "INSUFFICIENT_FUNDS", None,
+    )  # fmt: skip

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from services.cli.chain_note import noted
-from tests.suite import PORT_NAMES, READY_SECONDS_MAX, four_in_a_row, free_ports, until
+from tests.suite import READY_SECONDS_MAX, free_ports, suite_ports, until
 from tests.transcript import curl
 
 STOP_SECONDS_MAX = 60
@@ -34,7 +34,7 @@ class Up:
     """A `clearbook up` with ports and data of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.ports = dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True)) | {"metrics": four_in_a_row()}
+        self.ports = suite_ports()
         self.folder = folder
         self.child: subprocess.Popen[bytes]
 

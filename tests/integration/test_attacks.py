@@ -67,7 +67,7 @@ class Stage:
 
     def right(self, method: Method) -> Held:
         """A key that may call this method."""
-        return self.operator if method.access is Access.ADMIN else self.alice
+        return self.operator if method.access in OPERATORS else self.alice
 
     def request(self, method: Method) -> bytes:
         """What an attack asks for."""
@@ -75,7 +75,7 @@ class Stage:
 
     def short(self, method: Method) -> Held:
         """A good key without the scope that this method needs."""
-        if method.access is Access.ADMIN:
+        if method.access in OPERATORS:
             return self.alice
         return self.operator if method.access is Access.READ else self.reader
 
@@ -166,6 +166,7 @@ async def what_is_alices(root: keys.Operator, alice: Held, port: int) -> dict[st
         "CreateMarket": market,
         "SetMarketState": market_state("CLOSED"),
         "SetMarketRules": admin.SetMarketRulesRequest(market="BTC-USD", quantity_max="1", reason="because"),
+        "SetReferencePrice": admin.SetReferencePriceRequest(market="BTC-USD", price="1.00", source="mallory"),
         "CreateAccount": admin.CreateAccountRequest(user="mallory"),
         "CreateUserApiKey": admin.CreateUserApiKeyRequest(user="alice", key=new_key),
         "RevokeUserApiKey": admin.RevokeUserApiKeyRequest(key_id=spare.key_id),
@@ -301,6 +302,7 @@ async def test_none_gets_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 OPEN = {Access.PUBLIC, Access.ANYBODY}
+OPERATORS = {Access.ADMIN, Access.REFERENCE_PRICE}
 
 
 HARMLESS: dict[str, Message] = {"CancelAllOrders": orders.CancelAllOrdersRequest(market="ETH-USD")}

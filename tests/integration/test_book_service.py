@@ -18,7 +18,7 @@ from clearbook.internal.v1 import settlement_pb2
 from services.book import loop as loops
 from services.book import tail as tails
 from services.book.__main__ import Book
-from services.book.journal import CommitUnknown, Damaged, Journal, NotLeader, Row, Snapshot
+from services.book.journal import SNAPSHOTS_KEPT, CommitUnknown, Damaged, Journal, NotLeader, Row, Snapshot
 from services.book.sessions import WINDOW_COMMANDS
 from services.cli.health import serving
 from services.runtime import db
@@ -436,7 +436,7 @@ class TestHalting:
 
         async def record(self: Journal, snapshot: Snapshot) -> None:
             saved.append(snapshot.journal_sequence)
-            assert durable[-1] == snapshot.journal_sequence
+            assert snapshot.journal_sequence in durable
             await save(self, snapshot)
 
         monkeypatch.setattr(Journal, "append", slowly)
@@ -446,7 +446,8 @@ class TestHalting:
             await gateway.open()
             await trade(gateway, 3)
             await events_of(stub, 0, gateway.opened.journal_sequence + 62)
-        assert len(saved) > 5
+        assert len(saved) >= 2
+        assert saved == sorted(set(saved))
 
     async def test_an_unknown_outcome_ends_it_unsaid_and_the_next_start_tells(
         self, url: str, monkeypatch: pytest.MonkeyPatch
@@ -499,11 +500,15 @@ class TestHalting:
         async with running(settings(url, book_snapshot_events=50)) as book, stub_to(book.port) as stub:
             gateway = Gateway(stub)
             await gateway.open()
-            await trade(gateway, 10)
-            await events_of(stub, 0, gateway.opened.journal_sequence + 202)
-            async with await Journal.open(url, 0) as journal_:
-                taken = [snapshot.journal_sequence for snapshot in await journal_.snapshots()]
-            assert len(taken) == 3, "the newest three"
+            async with asyncio.timeout(30), await Journal.open(url, 0) as journal_:
+                seen, told = set[int](), gateway.opened.journal_sequence
+                while len(seen) <= SNAPSHOTS_KEPT:
+                    await trade(gateway, 3)
+                    told += 62
+                    await events_of(stub, 0, told)
+                    kept = [snapshot.journal_sequence for snapshot in await journal_.snapshots()]
+                    assert len(kept) <= SNAPSHOTS_KEPT, "the newest"
+                    seen.update(kept)
         async with await Journal.open(url, 0) as journal_:
             newest = await journal_.last()
             assert newest is not None

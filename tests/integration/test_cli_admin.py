@@ -115,9 +115,12 @@ async def test_markets_withdrawals_and_keys(exchange: Exchange, shell: Shell, tm
         assert await run(shell, "admin", "markets", command, "SOL-USD", "--reason", "x") == f"SOL-USD is {state}\n"
         assert book.state.name == state
     assert await run(shell, "admin", "markets", "resume", "SOL-USD", "--reason", "x") == "SOL-USD is OPEN\n"
-    limits = ("--quantity-min", "0.002", "--price-band", "500", "--open-orders-max", "7")
+    limits = ("--quantity-min", "0.002", "--price-band", "500", "--open-orders-max", "7", "--reference-age-max", "9")
     assert "are set" in await run(shell, "admin", "markets", "rules", "SOL-USD", "--reason", "x", *limits)
-    assert book.rules == MarketRules(quantity_min_lots=2, band_ppm=50_000, open_orders_max=7)
+    assert book.rules == MarketRules(2, band_ppm=50_000, open_orders_max=7, reference_age_max_seconds=9)
+    said = await run(shell, "admin", "markets", "reference", "SOL-USD", "150.25", "--source", "the desk")
+    assert said == "the reference price of SOL-USD is 150.25\n"
+    assert book.reference is not None and book.reference.price_ticks == 15_025
     refusal = await run(shell, "admin", "markets", "rules", "SOL-USD", "--reason", "x", "--price-band", "10000", code=1)
     assert refusal.startswith("clearbook: INVALID_FIELD: ") and "must be 0 to 9999, not 10000" in refusal
     alice = exchange.user("alice")

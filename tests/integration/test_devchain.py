@@ -12,8 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from eth_account import Account
+from eth_utils.crypto import keccak
+from typer.testing import CliRunner
 
 from services.cli.devchain import DEV_ADDRESSES, DEV_KEY
+from services.cli.main import app
 from services.settler.contract import (
     CallReverted,
     Chain,
@@ -21,7 +24,6 @@ from services.settler.contract import (
     ChainUnavailable,
     Delta,
     Deposit,
-    Fees,
     LegRefused,
     NotNext,
     Receipt,
@@ -43,6 +45,7 @@ from services.settler.deploy import (
     find_deployed,
     fund_faucet,
 )
+from services.settler.fees import Fees
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = """import sys; from pathlib import Path; from services.cli.devchain import main
@@ -52,9 +55,9 @@ MILLION = 10**24
 
 
 async def deposits_of(contract: SettlementContract, first_block: int, last_block: int) -> list[Deposit]:
-    deposits, claims = await contract.money_in_and_out(first_block, last_block)
-    assert claims == []
-    return deposits
+    money = await contract.money_in_and_out(first_block, last_block)
+    assert (money.claims, money.exits) == ([], [])
+    return money.deposits
 
 
 class Devchain:
@@ -177,16 +180,16 @@ async def test_a_node_says_what_it_thinks_of_a_transaction(contract: SettlementC
     nonce, fees = await chain.nonce_of(signer.address), await chain.suggest_fees()
     data = contract.settle_calldata(0, 1, 1, [])
 
-    def signed(nonce: int, *, gas: int = 200_000, fees: Fees = fees) -> bytes:
-        return signer.sign(chain.transaction(contract.address, data, nonce=nonce, gas=gas, fees=fees)).raw
+    async def signed(nonce: int, *, gas: int = 200_000, fees: Fees = fees) -> bytes:
+        return (await signer.sign(chain.transaction(contract.address, data, nonce=nonce, gas=gas, fees=fees))).raw
 
-    assert await chain.send_raw(signed(nonce - 1)) is SendOutcome.NONCE_TOO_LOW
-    assert await chain.send_raw(signed(nonce, fees=Fees(1, 1))) is SendOutcome.UNDERPRICED
-    assert await chain.send_raw(signed(nonce, fees=Fees(10**24, 1))) is SendOutcome.INSUFFICIENT_FUNDS
+    assert await chain.send_raw(await signed(nonce - 1)) is SendOutcome.NONCE_TOO_LOW
+    assert await chain.send_raw(await signed(nonce, fees=Fees(1, 1))) is SendOutcome.UNDERPRICED
+    assert await chain.send_raw(await signed(nonce, fees=Fees(10**24, 1))) is SendOutcome.INSUFFICIENT_FUNDS
     with pytest.raises(SendRefused, match="intrinsic gas"):
-        await chain.send_raw(signed(nonce, gas=100))
+        await chain.send_raw(await signed(nonce, gas=100))
     assert await chain.nonce_of(signer.address) == nonce
-    sent = signer.sign(chain.transaction(contract.address, data, nonce=nonce, gas=200_000, fees=fees))
+    sent = await signer.sign(chain.transaction(contract.address, data, nonce=nonce, gas=200_000, fees=fees))
     assert await chain.receipt(sent.hash) is None
     assert await chain.send_raw(sent.raw) is SendOutcome.ACCEPTED
     async with asyncio.timeout(10):
@@ -199,7 +202,7 @@ async def test_a_node_says_what_it_thinks_of_a_transaction(contract: SettlementC
 
 async def test_signing_is_deterministic_and_silent(chain: Chain, signer: Signer) -> None:
     transaction = chain.transaction(None, b"\x00", nonce=1, gas=60_000, fees=Fees(2, 1))
-    assert signer.sign(transaction) == signer.sign(transaction)
+    assert await signer.sign(transaction) == await signer.sign(transaction)
     assert DEV_KEY[2:] not in repr(signer)
     with pytest.raises(ChainMisconfigured) as refused:
         Signer("0xdeadbeef")
@@ -285,6 +288,45 @@ async def test_a_deployed_contract_is_found_again(devchain: Devchain, signer: Si
     await chain.close()
 
 
+def test_deploy_prints_what_env_is_to_say_and_deploys_once(
+    devchain: Devchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ETH_TESTNET_URL", devchain.url)
+    env = tmp_path / "env"
+    env.write_text("A=1\n#SETTLEMENT_CONTRACT_ADDRESS=\nCHAIN_ID=5\nB=2\n")
+
+    def deploy(*options: str) -> tuple[int, str, str]:
+        done = CliRunner().invoke(app, ["contract", "deploy", *options])
+        return done.exit_code, done.stdout, done.stderr
+
+    assert deploy() == (2, "", "clearbook: who settles? Set SETTLEMENT_PRIVATE_KEY, or give --settler\n")
+    monkeypatch.setenv("SETTLEMENT_PRIVATE_KEY", DEV_KEY)
+    once = deploy("--env", str(env), "--abi", str(tmp_path / "abi.json"))
+    assert once == deploy("--env", str(env), "--abi", str(tmp_path / "abi.json"))
+    status, printed, _ = once
+    roles, chain_id, address, start, abi = printed.splitlines()
+    assert (status, chain_id, start) == (0, "CHAIN_ID=31337", "SETTLEMENT_START_BLOCK=1")
+    assert roles.endswith("exits after 3600 s, tokens after 0 s")
+    assert env.read_text().splitlines() == ["A=1", address, chain_id, "B=2", start, abi]
+    assert load_abi(tmp_path / "abi.json") == load_abi()
+    status, _, said = deploy("--exit-delay", "7200")
+    assert (status, said.endswith("is there already, and its exit delay is 3600, not 7200\n")) == (2, True)
+    monkeypatch.setenv("CHAIN_ID", "1")
+    assert deploy()[0] == 2
+
+
+async def test_a_contract_of_another_version_is_refused_by_name(chain: Chain, signer: Signer) -> None:
+    """A stand-in for the first version: it answers 0 to everything, and reverts at `VERSION()`, which it has not."""
+    version = keccak(text="VERSION()")[:4].hex()
+    runtime = f"5f3560e01c63{version}1460125760205ff35b5f80fd"
+    first = bytes.fromhex(f"60{len(runtime) // 2:02x}8060095f395ff3" + runtime)
+    receipt = await DirectTransact(chain, signer)(None, first, 200_000)
+    assert receipt.contract_address is not None
+    with pytest.raises(ChainMisconfigured, match="is of version 1, this settler needs version 3"):
+        await SettlementContract.on(chain, receipt.contract_address, load_abi())
+
+
 async def picture(contract: SettlementContract, token: str, receipts: list[Receipt]) -> list[Any]:
     """All that a client can see: the head, every block, receipt, balance, log, nonce."""
     chain = contract.chain
@@ -332,7 +374,7 @@ async def test_what_was_answered_before_a_kill_is_there(devchain: Devchain, sign
         killing = asyncio.create_task(kill_later(devchain, delay))
         while not killing.done():
             data = contract.settle_calldata(0, first, first, [])
-            signed = signer.sign(chain.transaction(address, data, nonce=nonce, gas=200_000, fees=fees))
+            signed = await signer.sign(chain.transaction(address, data, nonce=nonce, gas=200_000, fees=fees))
             try:
                 outcome = await chain.send_raw(signed.raw)
             except ChainUnavailable:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from clearbook.internal.v1 import journal_pb2 as journal
 from clearbook.v1 import account_service_pb2 as pb
 from clearbook.v1 import admin_service_pb2 as admin_pb
 
@@ -96,6 +97,64 @@ async def test_a_frozen_account_may_cancel_and_begins_nothing_new(tmp_path: Path
             ("UnlinkWallet", admin_pb.UnlinkWalletRequest(user="alice"), "INVALID_FIELD"),
         ):
             assert (await refused(admin.administer(method, request)))[1] == reason, (method, request)
+
+
+async def test_an_account_whose_owner_leaves_by_the_contract(tmp_path: Path) -> None:
+    """Frozen, with nothing open, until its owner thinks better of it; then gone, with what it had."""
+    async with gateways.exchange(tmp_path) as exchange:
+        alice, bob = exchange.user("alice"), exchange.user("bob")
+        await asyncio.gather(alice.balances(), bob.balances())
+        account_id = exchange.gateway.ledger.account_ids["alice"]
+        await alice.place(limit("SELL", "30000.00", "0.1", "o1"))
+        await _withdraw(alice, "w1")
+        await exchange.depositor.leave(account_id, 1)
+        async with asyncio.timeout(books.STEP_SECONDS_MAX):
+            while (await alice.balances())["BTC"] != ("100", "100", "0"):
+                await asyncio.sleep(0.02)
+        assert await refused(alice.place(limit("SELL", "30000.00", "0.1"))) == FROZEN
+        assert await refused(_send(bob, "gift", "alice")) == FROZEN
+    async with gateways.exchange(tmp_path, fund=False) as exchange:
+        alice = exchange.user("alice")
+        assert await refused(_withdraw(alice, "w2")) == FROZEN, "it is remembered"
+        exchange.depositor.claims = 0
+        await exchange.depositor.leave(account_id, 2, canceled=True)
+        async with asyncio.timeout(books.STEP_SECONDS_MAX):
+            while exchange.gateway.ledger.leaving:
+                await asyncio.sleep(0.02)
+        await alice.place(limit("SELL", "30000.00", "0.1", "o2"))
+        await alice.cancel(client_order_id="o2")
+        await exchange.depositor.leave(account_id, 3)
+        await exchange.depositor.left(account_id, "BTC", 60)
+        async with asyncio.timeout(books.STEP_SECONDS_MAX):
+            while (await alice.balances())["BTC"][0] != "0":
+                await asyncio.sleep(0.02)
+
+
+async def test_an_account_that_owes_insurance(tmp_path: Path) -> None:
+    """Frozen, with nothing open, and given what insurance has paid for it; until that is resolved."""
+    async with gateways.exchange(tmp_path) as exchange:
+        alice, bob = exchange.user("alice"), exchange.user("bob")
+        await asyncio.gather(alice.balances(), bob.balances())
+        account_id = exchange.gateway.ledger.account_ids["alice"]
+        await alice.place(limit("SELL", "30000.00", "0.1", "o1"))
+        await _withdraw(alice, "w1")
+        await exchange.depositor.note_debt(1, journal.DEBT_STATE_FROZEN, account_id, 10**18)
+        async with asyncio.timeout(books.STEP_SECONDS_MAX):
+            while (await alice.balances())["BTC"] != ("100", "100", "0"):
+                await asyncio.sleep(0.02)
+        assert await refused(alice.place(limit("SELL", "30000.00", "0.1"))) == FROZEN
+        await exchange.depositor.note_debt(2, journal.DEBT_STATE_PAID, account_id, 10**18)
+    async with gateways.exchange(tmp_path, fund=False) as exchange:
+        alice = exchange.user("alice")
+        async with asyncio.timeout(books.STEP_SECONDS_MAX):
+            while (await alice.balances())["BTC"][0] != "101":
+                await asyncio.sleep(0.02)
+        assert await refused(_withdraw(alice, "w2")) == FROZEN, "it is remembered"
+        await exchange.depositor.note_debt(3, journal.DEBT_STATE_RESOLVED, account_id, 10**18)
+        async with asyncio.timeout(books.STEP_SECONDS_MAX):
+            while exchange.gateway.ledger.debtors:
+                await asyncio.sleep(0.02)
+        await alice.place(limit("SELL", "30000.00", "0.1", "o2"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from clearbook.v1 import admin_service_pb2 as admin_pb
 from clearbook.v1 import order_service_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.order_gateway.check import violations
+from services.runtime.rpc import rejected_from
 from tests import books, gateways
 from tests.gateways import Client, Exchange, limit, market, market_state, refused
 from tests.integration.test_trade_stream import Talk
@@ -111,7 +113,21 @@ BAD_RULES: list[tuple[dict[str, Any], str]] = [
     ({"notional_min": "2", "notional_max": "1"}, "notional_max"),
     ({"price_band_basis_points": 10_000}, "price_band_basis_points"),
     ({"open_orders_max": 1_000_001}, "open_orders_max"),
+    ({"reference_age_max_seconds": 86_401}, "reference_age_max_seconds"),
 ]
+BAD_REFERENCES: list[tuple[dict[str, Any], tuple[str, str, str]]] = [
+    ({"market": "BTC-EUR"}, ("NOT_FOUND", "MARKET_NOT_FOUND", "market")),
+    ({"price": ""}, ("INVALID_ARGUMENT", "INVALID_FIELD", "price")),
+    ({"price": "30000.001"}, ("INVALID_ARGUMENT", "INVALID_PRICE", "price")),
+    ({"price": "0"}, ("INVALID_ARGUMENT", "INVALID_PRICE", "price")),
+    ({"source": ""}, ("INVALID_ARGUMENT", "INVALID_FIELD", "source")),
+    ({"source": "x" * 65}, ("INVALID_ARGUMENT", "INVALID_FIELD", "source")),
+    ({"source": "a\nb"}, ("INVALID_ARGUMENT", "INVALID_FIELD", "source")),
+    ({"observed_time": Timestamp(seconds=-1)}, ("INVALID_ARGUMENT", "INVALID_FIELD", "observed_time")),
+    ({"observed_time": Timestamp(nanos=-1)}, ("INVALID_ARGUMENT", "INVALID_FIELD", "observed_time")),
+    ({"observed_time": Timestamp(seconds=1)}, ("FAILED_PRECONDITION", "REFERENCE_OUTDATED", "")),
+]
+"""What differs from a request that is good, and the refusal."""
 
 
 async def test_what_no_market_can_be(exchange: Exchange) -> None:
@@ -124,6 +140,74 @@ async def test_what_no_market_can_be(exchange: Exchange) -> None:
         answer = await refused(rule(exchange, **fields))
         assert (answer[0], answer[2]) == ("INVALID_ARGUMENT", field), fields
     assert known(exchange) == before
+
+
+def elsewhere(**fields: Any) -> admin_pb.SetReferencePriceRequest:
+    """A price elsewhere."""
+    given = {"market": "BTC-USD", "price": "30000.00", "source": "binance BTCUSDT", **fields}
+    return admin_pb.SetReferencePriceRequest(**given)
+
+
+async def test_a_reference_price_and_the_band_that_goes_by_it(tmp_path: Path) -> None:
+    async with gateways.exchange(tmp_path) as exchange:
+        alice, bob, admin = exchange.user("alice"), exchange.user("bob"), exchange.user("admin")
+        await rule(exchange, price_band_basis_points=1_000)
+        before = known(exchange)
+        for fields, refusal in BAD_REFERENCES:
+            assert await refused(admin.administer("SetReferencePrice", elsewhere(**fields))) == refusal, fields
+        assert known(exchange) == before
+        assert await refused(alice.administer("SetReferencePrice", elsewhere())) == ("PERMISSION_DENIED",) * 2 + ("",)
+        future = Timestamp(seconds=2**35)  # no price lasts longer for it, and none after it is refused
+        await admin.administer("SetReferencePrice", elsewhere(price="20000.00", observed_time=future))
+        await admin.administer("SetReferencePrice", elsewhere())
+        assert [entry.method for entry in await audited(admin)] == ["SetMarketRules"], "the journal has it"
+        await bob.place(limit("SELL", "33000.00", "1"))
+        await bob.place(limit("SELL", "33000.00", "1"))
+    async with gateways.exchange(tmp_path) as exchange:  # it is remembered
+        alice, admin = exchange.user("alice"), exchange.user("admin")
+        for request, answer in (
+            (limit("BUY", "33000.01", "1"), "PRICE_OUT_OF_BAND"),
+            (limit("SELL", "26999.99", "1"), "PRICE_OUT_OF_BAND"),
+            (limit("BUY", "27000.00", "1"), "OPEN"),
+            (market("BUY", "1", quote_budget="40000"), "FILLED"),
+        ):
+            assert await previewed(alice, request) == await placed(alice, request) == answer, request
+        await rule(exchange, reference_age_max_seconds=1)
+        await until_stale(exchange)
+        late = limit("BUY", "33000.01", "1")  # within a tenth of the last trade's
+        assert await previewed(alice, late) == await placed(alice, late) == "FILLED"
+        assert violations(exchange.gateway.ledger) == []
+
+
+async def audited(admin: Client) -> list[admin_pb.AuditEntry]:
+    """What the audit log says."""
+    return list((await admin.administer("ListAuditEntries", admin_pb.ListAuditEntriesRequest())).entries)
+
+
+async def previewed(client: Client, request: pb.PlaceOrderRequest) -> str:
+    """Where an order would stand, or why it would be refused."""
+    asked = pb.PreviewOrderRequest(order=request)
+    answer = await client.orders.PreviewOrder(asked, metadata=client.metadata, timeout=15)
+    return answer.refusal.reason or pb.OrderState.Name(answer.state).removeprefix("ORDER_STATE_")
+
+
+async def placed(client: Client, request: pb.PlaceOrderRequest) -> str:
+    """Where an order stands, or why it was refused."""
+    try:
+        return told((await client.place(request)).order)
+    except grpc.aio.AioRpcError as error:
+        reason = rejected_from(error)
+        assert reason is not None
+        return reason.name
+
+
+async def until_stale(exchange: Exchange) -> None:
+    """The book's clock moves at least every 0.9 s."""
+    ledger = exchange.gateway.ledger
+    book = ledger.books[ledger.markets_by_symbol["BTC-USD"].market_id]
+    async with asyncio.timeout(15):
+        while book.fresh_reference_ticks(ledger.time_ns):
+            await asyncio.sleep(0.05)
 
 
 RULES = {"quantity_min": "0.1", "quantity_max": "5", "notional_min": "5000", "notional_max": "120000"}

@@ -169,6 +169,9 @@ async def test_orders_that_changed_are_those_placed_since_and_those_of_before(da
     assert await history.changed(ALICE, 0, fold.ledger.sequence, 1) is None, "more than one"
 
 
+LATER_COLUMNS = ("market_id BIGINT", "price_ticks BIGINT", "observed_ns BIGINT")
+
+
 async def test_orders_of_before_the_last_indexes_stay(server: Backends | None, tmp_path: Path) -> None:
     url = await server.new_database() if server else f"sqlite:///{tmp_path}/gateway.sqlite"
     shutil.copytree(MIGRATIONS, tmp_path / "older")
@@ -177,7 +180,11 @@ async def test_orders_of_before_the_last_indexes_stay(server: Backends | None, t
             script.unlink()
     await migrate(url, "gateway", tmp_path / "older")
     async with await Database.open(url, "gateway") as opened:
+        await opened.write(
+            [Statement(f"CREATE TABLE reference_prices ({', '.join(LATER_COLUMNS)})")]
+        )  # what is read today
         before = (await traded(opened)).ledger
+        await opened.write([Statement("DROP TABLE reference_prices")])
     await migrate(url, "gateway", MIGRATIONS)
     async with await Database.open(url, "gateway") as opened:
         fold = await Fold.load(opened)

@@ -7,7 +7,8 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from clearbook.internal.v1 import forward_service_pb2 as wire
@@ -17,10 +18,15 @@ from clearbook.v1 import order_service_pb2 as orders
 
 from gateway_http import feeds, stream
 from gateway_http import forward as forward_module
-from gateway_http.channels import Channels
+from gateway_http.account_messages import STREAM_ACCOUNT
+from gateway_http.channels import PRIVATE_SUBSCRIPTIONS_MAX, Channels
 from gateway_http.feeds import Subscriber
 from gateway_http.forward import Forward
-from gateway_http.private import GET_SESSION, STREAM_ACCOUNT, Begun, Private, _has_begun, request_in
+from gateway_http.lasting import Begun, has_begun
+from gateway_http.limits import Limits, LimitSettings
+from gateway_http.private import GET_SESSION, Private, request_in
+from gateway_http.turns import Turns
+from gateway_http.watch import MarketData
 from services.errors import Reason, Rejected
 from services.runtime import rpc
 from tests.suite import free_ports
@@ -98,13 +104,16 @@ async def shim(gateway: Gateway, **options: Any) -> AsyncIterator[Socket]:
     server.add(services.add_ForwardServiceServicer_to_server, gateway, "clearbook.internal.v1.ForwardService")
     await server.start()
     forward, out = Forward(f"127.0.0.1:{port}"), Subscriber()
+    channels = Channels(lambda: rpc.connect(f"127.0.0.1:{port}"), 1)
+    market_data = MarketData(channels, Limits(LimitSettings()), Turns())
     try:
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-            private = Private(forward, "192.0.2.1", out, group)
+            private = Private(forward, market_data, "192.0.2.1", out, group)
             yield Socket(private, out)
             private.close()
     finally:
         await forward.close()
+        await market_data.channels.close()
         await server.stop(0)
 
 
@@ -139,6 +148,79 @@ async def test_who_reads_too_slowly_gets_the_state_anew() -> None:
         kinds = [sorted((await socket.next())["data"]) for _ in range(3)]
         assert kinds == [sorted(("snapshot", "index", "account_id", "balances"))] * 2 + [["index", "orders"]]
         assert not socket.private.ended.done()
+
+
+async def test_executions_are_told_to_who_reads_too_slowly_too() -> None:
+    def fill(index: int) -> accounts.StreamAccountResponse:
+        return accounts.StreamAccountResponse(index=index, executions=[orders.Execution(trade_id=index)])
+
+    lagged = accounts.StreamAccountResponse(snapshot=True, lagged=True, index=5_000)
+    gateway = Gateway()
+    gateway.script = [[SNAPSHOT, fill(9), lagged], [fill(11), None]]
+    async with shim(gateway) as socket:
+        await socket.ask("session.logon", **LOGON)
+        await socket.ask("subscribe", subscriptions=[{"id": 1, "channel": "executions"}])
+        told = [(await socket.next())["data"].get("index") for _ in range(3)]
+        assert told == ["7", "9", "11"]
+        again = accounts.StreamAccountRequest.FromString(gateway.asked[-1].request)
+        assert again.after_index == 9
+
+
+UNREADABLE: list[bytes] = [
+    b'{"id":"\xff","method":"session.status"}',
+    b'{"method":"session.logon","params":{"token":"\xff"}}',
+    b'{"method":"session.logon","params":{"user_id":"\xff"}}',
+    b'{"method":"session.logon","params":{"apiKey":"\xff","timestamp":1,"signature":"\xfe"}}',
+    b'{"method":"subscribe","params":{"channels":["\xff"]}}',
+    b'{"method":"subscribe","params":{"subscriptions":"\xff"}}',
+    b'{"method":"subscribe","params":{"subscriptions":[{"id":1,"channel":"\xff"}]}}',
+    b'{"method":"subscribe","params":{"subscriptions":[{"id":1,"channel":"book","depth":"\xff"}]}}',
+    b'{"method":"subscribe","params":{"subscriptions":[{"id":' + b"1" * 5_000 + b"}]}}",
+    *(
+        b'{"method":"subscribe","params":{"subscriptions":[{"id":1,"channel":%s%s}]}}' % (b"[" * depth, b"]" * depth)
+        for depth in range(900, 1_000, 3)
+    ),
+]
+
+
+async def test_a_message_that_cannot_be_read_ends_nothing() -> None:
+    async with shim(Gateway()) as socket:
+        for text in UNREADABLE:
+            request = request_in(text)
+            if request is not None:
+                await socket.private.answer(request)
+                assert (await socket.next())["id"] is None
+        assert (await socket.ask("session.status"))["status"] == 200
+
+
+async def test_a_bug_is_an_answer_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with shim(Gateway()) as socket:
+
+        async def bug(_params: Any) -> dict[str, Any]:
+            raise KeyError("a bug")
+
+        monkeypatch.setitem(socket.private._methods, "session.status", bug)
+        assert (await socket.ask("session.status"))["error"]["code"] == "INTERNAL"
+        assert (await socket.ask("session.logon", **LOGON))["status"] == 200
+
+
+async def test_many_subscriptions_of_accounts_have_one_deadline_and_no_more_begin_than_can_live(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with shim(Gateway()) as socket:
+        await socket.ask("session.logon", **LOGON)
+        deadlines = []
+
+        async def begin(_name: Any, _work: Any, deadline: float) -> None:
+            deadlines.append(deadline)
+            raise Rejected(Reason.UNAVAILABLE)
+
+        monkeypatch.setattr(socket.private._lasting, "begin", begin)
+        items = [{"id": number, "channel": "orders"} for number in range(1, 9)]
+        answer = await socket.ask("subscribe", subscriptions=items)
+        reasons = [each["reason"] for each in answer["result"]["subscriptions"]]
+        assert reasons == ["UNAVAILABLE"] * PRIVATE_SUBSCRIPTIONS_MAX + ["OVERLOADED"] * 4
+        assert (len(deadlines), len(set(deadlines))) == (PRIVATE_SUBSCRIPTIONS_MAX, 1)
 
 
 @pytest.mark.parametrize("reason", [Reason.UNAUTHENTICATED, Reason.CLOSING])
@@ -213,11 +295,11 @@ async def test_what_comes_when_nobody_waits_any_more_harms_nobody() -> None:
 
         async def late(begun: Begun) -> None:
             begun.cancel()
-            _has_begun(begun, wire.ForwardStreamResponse())
+            has_begun(begun, wire.ForwardStreamResponse())
             raise Rejected(Reason.UNAVAILABLE)
 
         with pytest.raises(asyncio.CancelledError):
-            await private._begin("late", late)
+            await private._lasting.begin("late", late)
         await asyncio.sleep(0)
         assert not private.ended.done()
         assert (await socket.ask("session.logon", **LOGON))["status"] == 200
@@ -235,6 +317,38 @@ async def test_what_is_for_a_socket_alone_waits_for_room_and_goes_first() -> Non
     await more
     told = [await out.next() for _ in range(feeds.FRAMES_WAITING_MAX + 1)]
     assert told == [f"word {number}" for number in range(1, feeds.FRAMES_WAITING_MAX)] + ["one more", "frame"]
+
+
+async def test_no_frame_of_the_book_follows_the_end_of_its_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Feed:
+        subscribers: ClassVar[dict[float, set[Subscriber]]] = {0.0: set()}
+        live = True
+
+        async def feed(self, _pair: str) -> Feed:
+            return self
+
+        async def current(self) -> None: ...
+
+        def frame(self) -> str:
+            return "frame"
+
+    told = []
+
+    async def until_gone(_socket: Any, _state: Any, subscriber: Subscriber, show: stream.Show) -> None:
+        show(False)
+        for word in ("ended", "begun"):
+            await subscriber.say(word)
+            told.append(await subscriber.next())
+            if word == "ended":
+                assert not subscriber._frames
+                show(True)
+        told.append(await subscriber.next())
+
+    monkeypatch.setattr(stream, "_until_gone", until_gone)
+    socket: Any = SimpleNamespace(scope={})
+    state: Any = SimpleNamespace(feeds=Feed())
+    await stream._serve(socket, state, "", 0.0, patient=True)
+    assert told == ["ended", "begun", "frame"]
 
 
 async def test_what_waits_for_a_socket_is_bounded_by_its_length_too(monkeypatch: pytest.MonkeyPatch) -> None:

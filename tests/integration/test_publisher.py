@@ -170,7 +170,11 @@ async def test_markets_are_told_as_they_change_and_remembered(url: str, flow: Fl
             assert told.notional_min == market.quote.format(10**6 + 10**5)
             quantity_min, notional_max = told.rules.quantity_min, told.rules.notional_max
             assert told.rules == pb.MarketRules(
-                quantity_min="0.00002", notional_max=notional_max, price_band_basis_points=125, open_orders_max=9
+                quantity_min="0.00002",
+                notional_max=notional_max,
+                price_band_basis_points=125,
+                open_orders_max=9,
+                reference_age_max_seconds=30,
             ), quantity_min
             ask = flow.levels(1, False)[0][0]
             flow.place(1, m.SIDE_BUY, ask + 3, 100, times=3)
@@ -217,6 +221,59 @@ async def test_a_stream_is_the_book_at_every_depth(tmp_path: Path, flow: Flow, d
         assert ours.asks == printed(publisher, flow.levels(1, False)[shown])
 
 
+READINGS: dict[str, dict[str, Any]] = {
+    "each change": {},
+    "ten levels": {"depth": 10},
+    "each second": {"conflation": pb.CONFLATION_1_SECOND},
+    "each order": {"detail": pb.BOOK_DETAIL_L3},
+}
+
+
+async def test_who_reads_the_book_is_told_the_markets_state(tmp_path: Path, flow: Flow) -> None:
+    url = f"sqlite:///{tmp_path}/p.sqlite"
+    async with FakeBook(flow) as book, running(url, book) as publisher:
+        stub = publisher.stub
+        calls = {
+            name: stub.StreamOrderBook(pb.StreamOrderBookRequest(market=BTC_USD, **how))
+            for name, how in READINGS.items()
+        }
+        tickers: Any = stub.StreamTickers(pb.StreamTickersRequest(markets=[BTC_USD]))
+        async with asyncio.timeout(SECONDS_MAX):
+            for name, call in calls.items():
+                assert (await read(call)).snapshot.state == pb.MARKET_STATE_OPEN, name
+            assert (await tickers.read()).tickers[0].state == pb.MARKET_STATE_OPEN
+            for state in (m.MARKET_STATE_HALTED, m.MARKET_STATE_CLOSED, m.MARKET_STATE_PRE_OPEN, m.MARKET_STATE_OPEN):
+                flow.change(1, state)
+                flow.change(2, state)  # of another market
+                flow.change(1, 0, m.MarketRules(open_orders_max=state))  # is no other state
+                book.tell()
+                for name, call in calls.items():
+                    beat = (await read(call)).heartbeat
+                    assert (beat.sequence, beat.state) == (head(publisher), state), name
+                while (told := (await tickers.read()).tickers) == []:
+                    pass
+                assert [ticker.state for ticker in told] == [state]
+                shown = await stub.GetOrderBook(pb.GetOrderBookRequest(market=BTC_USD))
+                of_orders = await stub.GetOrderBook(pb.GetOrderBookRequest(market=BTC_USD, detail=pb.BOOK_DETAIL_L3))
+                late: Any = stub.StreamOrderBook(pb.StreamOrderBookRequest(market=BTC_USD))
+                assert {shown.state, of_orders.state, (await read(late)).snapshot.state} == {state}
+                late.cancel()
+        last = head(publisher)
+        flow.place(1, m.SIDE_BUY, 2_000_000, 1_000)
+        flow.change(1, m.MARKET_STATE_HALTED)
+        book.tell()
+        resumed: Any = stub.StreamOrderBook(
+            pb.StreamOrderBookRequest(market=BTC_USD, resume_from_sequence=last, incarnation="flow")
+        )
+        async with asyncio.timeout(SECONDS_MAX):
+            assert [(await read(resumed)).WhichOneof("kind"), (await read(resumed)).heartbeat.state] == [
+                "delta", pb.MARKET_STATE_HALTED,
+            ]  # fmt: skip
+    async with FakeBook(flow) as book, running(url, book) as publisher:
+        again: Any = publisher.stub.StreamOrderBook(pb.StreamOrderBookRequest(market=BTC_USD))
+        assert (await read(again)).snapshot.state == pb.MARKET_STATE_HALTED, "it is remembered"
+
+
 async def test_heartbeats_say_where_the_book_is(tmp_path: Path, flow: Flow) -> None:
     url = f"sqlite:///{tmp_path}/p.sqlite"
     async with FakeBook(flow) as book, running(url, book, publisher_heartbeat_seconds=0.1) as publisher:
@@ -252,7 +309,9 @@ async def test_resuming_brings_exactly_what_was_missed(url: str, flow: Flow) -> 
             assert book.asked[-1] > book.asked[0]  # it went on from its cursor
             resume.resume_from_sequence = head(publisher)  # nothing missed: a sign of life at once
             (message,) = await follow(ours, publisher.stub.StreamOrderBook(resume), 0)
-            assert message.heartbeat == pb.BookHeartbeat(sequence=head(publisher), incarnation="flow")
+            assert message.heartbeat == pb.BookHeartbeat(
+                sequence=head(publisher), incarnation="flow", state=pb.MARKET_STATE_OPEN
+            )
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,15 @@ from services.errors import Reason
 from services.runtime import rpc
 from tests.book_flow import Flow
 from tests.fake_book import FakeBook
+from tests.processes import memory_bytes
 from tests.suite import free_ports, until
 
 SECONDS_MAX = 30.0
 STALL_SECONDS = 2.0
+STALLED, STALLED_MANY, HEALTHY = 100, 10, 10
+"""Readers; of those that stall so many have several subscriptions."""
+BURSTS, BURSTS_FULL, BURST_ROWS, LEVELS = 20, 14, 20, 40
+"""In a burst are so many rows, each of so many levels; after some, all that a reader may have ahead is full."""
 BTC_USD = "BTC-USD"
 WHOLE = pb.StreamOrderBookRequest(market=BTC_USD)
 SUBSCRIPTIONS = [
@@ -74,8 +79,7 @@ class Process:
 
     def memory_bytes(self) -> int:
         """What it holds in memory now."""
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        return memory_bytes(self.process.pid)
 
     async def kill(self) -> None:
         self.process.kill()
@@ -281,6 +285,49 @@ async def _published(address: str, through: int) -> bool:
     return answer.sequence >= through
 
 
+class Healthy:
+    """One who reads everything, and finds that each change follows on the one before.
+
+    Attributes:
+        sequence: up to which it has read.
+    """
+
+    def __init__(self, stub: book_service_pb2_grpc.BookServiceAsyncStub) -> None:
+        self.sequence = 0
+        self._call, self._read = stub.StreamOrderBook(WHOLE), asyncio.Event()
+
+    async def read(self) -> None:
+        """Until it is canceled."""
+        async for message in self._call:
+            part = message.snapshot if message.HasField("snapshot") else message.delta
+            if message.HasField("heartbeat"):
+                continue
+            assert message.HasField("delta") or not (self.sequence or message.snapshot.lagged), "a second snapshot"
+            assert not self.sequence or message.delta.previous_sequence == self.sequence
+            self.sequence = part.sequence
+            self._read.set()
+
+    async def reaches(self, sequence: int) -> None:
+        """Waits until it has read so far."""
+        async with asyncio.timeout(SECONDS_MAX):
+            while self.sequence < sequence:
+                self._read.clear()
+                await self._read.wait()
+
+
+async def stall(address: str, stack: contextlib.AsyncExitStack) -> list[Any]:
+    """So many streams that have begun, and of which nothing is read from then on."""
+    channels = [await stack.enter_async_context(narrow(address)) for _ in range(STALLED)]
+    stubs = [book_service_pb2_grpc.BookServiceStub(channel) for channel in channels]
+    many: list[Any] = [stub.StreamMarketData() for stub in stubs[:STALLED_MANY]]
+    for call in many:
+        await call.write(pb.StreamMarketDataRequest(subscribe=SUBSCRIPTIONS))
+        assert (await call.read()).acknowledgement.state == pb.SUBSCRIPTION_STATE_ACCEPTED
+    calls = many + [stub.StreamOrderBook(WHOLE) for stub in stubs[STALLED_MANY:]]
+    await asyncio.gather(*(call.read() for call in calls))  # the snapshot, or another answer
+    return calls
+
+
 @pytest.mark.slow
 async def test_who_stalls_is_cut_off_and_told_and_nobody_else_notices(tmp_path: Path) -> None:
     flow = Flow()
@@ -289,35 +336,35 @@ async def test_who_stalls_is_cut_off_and_told_and_nobody_else_notices(tmp_path: 
     async with (
         FakeBook(flow) as book,
         Process(tmp_path, book, **limits) as process,
-        Client(market_data=process.address) as client,
+        rpc.connect(process.address) as channel,
+        contextlib.AsyncExitStack() as stack,
+        asyncio.TaskGroup() as group,
     ):
-        books = client.follow_book(BTC_USD)
-        assert not (await caught_up(books, flow)).lagged
+        stub = book_service_pb2_grpc.BookServiceStub(channel)
+        healthy = [Healthy(stub) for _ in range(HEALTHY)]
+        reading = [group.create_task(each.read()) for each in healthy]
+        for each in healthy:
+            await each.reaches(sequence(flow))
         before = process.memory_bytes()
-        async with contextlib.AsyncExitStack() as stack:
-            channels = [await stack.enter_async_context(narrow(process.address)) for _ in range(30)]
-            stubs = [book_service_pb2_grpc.BookServiceStub(channel) for channel in channels]
-            stalled: list[Any] = [stub.StreamOrderBook(WHOLE) for stub in stubs[:20]]
-            many: list[Any] = [stub.StreamMarketData() for stub in stubs[20:]]
-            for call in many:
-                await call.write(pb.StreamMarketDataRequest(subscribe=SUBSCRIPTIONS))
-                assert (await call.read()).acknowledgement.state == pb.SUBSCRIPTION_STATE_ACCEPTED
-            stalled += many
-            for call in stalled:
-                await call.read()  # the snapshot, or another answer, and from then on nothing
-            clock = asyncio.get_running_loop().time
-            slowest = 0.0
-            for burst in range(150):
-                await busy(flow, book, 40)
-                if burst == 100:  # they are full by now: let their time run out
-                    await asyncio.sleep(2 * STALL_SECONDS)
-                started = clock()
-                assert not (await caught_up(books, flow)).lagged
-                slowest = max(slowest, clock() - started)
-            assert slowest < STALL_SECONDS
-            assert process.memory_bytes() - before < 64 * 2**20
-            for call in stalled:
-                await told_that_it_lagged(call)
+        stalled = await stall(process.address, stack)
+        clock = asyncio.get_running_loop().time
+        slowest = 0.0
+        for burst in range(BURSTS):
+            for _ in range(BURST_ROWS):
+                flow.ladder(1, m.SIDE_BUY, 1_000_000, 1_000, LEVELS)
+            book.tell()
+            if burst == BURSTS_FULL:  # they are full by now: let their time run out
+                await asyncio.sleep(2 * STALL_SECONDS)
+            started = clock()
+            for each in healthy:
+                await each.reaches(sequence(flow))
+            slowest = max(slowest, clock() - started)
+        assert slowest < STALL_SECONDS
+        assert process.memory_bytes() - before < 64 * 2**20
+        for call in stalled:
+            await told_that_it_lagged(call)
+        for task in reading:
+            task.cancel()
 
 
 async def told_that_it_lagged(call: Any) -> None:

@@ -240,6 +240,41 @@ async def test_tickers_are_the_last_day_and_the_top_of_the_book(url: str, market
             assert (changed.price_change, changed.first_trade_id, changed.last_trade_id) == ("0.00", 0, 42)
 
 
+async def test_tickers_tell_the_reference_price_and_when_it_is_too_old(url: str, market: Market) -> None:
+    flow = market.flow
+    flow.do(m.SetReferencePrice(1, 2_950_000, "elsewhere", flow.time_ns))
+    async with FakeBook(flow) as book, running(url, book):
+        pass
+    async with FakeBook(flow) as book, running(url, book) as publisher:  # it is remembered
+        call: Any = publisher.stub.StreamTickers(pb.StreamTickersRequest(markets=[BTC_USD]))
+        async with asyncio.timeout(SECONDS_MAX):
+            ticker = await changed_ticker(call)
+            assert (ticker.reference_price, ticker.reference_source) == ("29500.00", "elsewhere")
+            observed_ns = ticker.reference_time.ToNanoseconds()
+            for seconds, price, stale in ((1, "29500.01", False), (31, "29500.01", True), (0, "29500.02", False)):
+                if price == ticker.reference_price:
+                    market.tick(seconds)
+                else:
+                    observed_ns = flow.time_ns = flow.time_ns + seconds * NS
+                    flow.do(m.SetReferencePrice(1, int(price.replace(".", "")), "elsewhere", observed_ns))
+                book.tell()
+                ticker = await changed_ticker(call)
+                assert (ticker.reference_price, ticker.reference_stale) == (price, stale)
+                assert ticker.reference_time.ToNanoseconds() == observed_ns
+            flow.change(1, 0, m.MarketRules(reference_age_max_seconds=60))
+            book.tell()
+            market.tick(59)  # by these rules it still counts
+            flow.do(m.SetReferencePrice(2, 7, "elsewhere", flow.time_ns))  # of another market
+            flow.do(m.SetReferencePrice(1, 2_950_003, "elsewhere", flow.time_ns))
+            book.tell()
+            ticker = await changed_ticker(call)
+            assert (ticker.reference_price, ticker.reference_stale) == ("29500.03", False)
+        listed = (await publisher.stub.ListMarkets(pb.ListMarketsRequest())).markets
+        assert [each.rules.reference_age_max_seconds for each in listed] == [60, 30]
+        other = (await publisher.stub.GetTicker(pb.GetTickerRequest(market="USD-BTC"))).ticker
+        assert other.reference_price and not other.reference_stale
+
+
 async def changed_ticker(call: Any) -> pb.Ticker:
     """The next one, past all heartbeats."""
     while not (tickers := (await call.read()).tickers):
@@ -355,6 +390,8 @@ async def test_what_is_refused(tmp_path: Path, market: Market) -> None:
             stub.GetOrderBook(pb.GetOrderBookRequest(market=BTC_USD, detail=third)),
             stub.GetOrderBook(pb.GetOrderBookRequest(market=BTC_USD, detail=pb.BOOK_DETAIL_L3, price_group="1")),
             stub.GetOrderBook(pb.GetOrderBookRequest(market=BTC_USD, price_group="x")),
+            stub.GetOrderBook(pb.GetOrderBookRequest(market=BTC_USD, page_token="x")),
+            stub.GetOrderBook(pb.GetOrderBookRequest(market=BTC_USD, detail=pb.BOOK_DETAIL_L3, page_token="x")),
             books(asked(market=BTC_USD, detail=pb.BOOK_DETAIL_L3, depth=5)).read(),
             books(asked(market=BTC_USD, conflation=third)).read(),
             books(asked(market=BTC_USD, slow_reader=third)).read(),

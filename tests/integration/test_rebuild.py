@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from clearbook.v1 import account_service_pb2 as account_pb
+from clearbook.v1 import admin_service_pb2 as admin_pb
 from rich.console import Console
 
 from services.cli.rebuild import EXIT_DIFFERENT, EXIT_REFUSED, EXIT_SAME, Sources, rebuild
@@ -54,8 +55,13 @@ async def busy(exchange: Exchange) -> None:
         await alice.orders.ReplaceOrder(replaced, metadata=alice.metadata, timeout=15)
     defaults = gateways.pb.SetTradingDefaultsRequest(self_trade_prevention=gateways.pb.SELF_TRADE_PREVENTION_NONE)
     await alice.orders.SetTradingDefaults(defaults, metadata=alice.metadata, timeout=15)
+    reference = admin_pb.SetReferencePriceRequest(market="BTC-USD", price="30000.00", source="elsewhere")
+    await exchange.user("admin").administer("SetReferencePrice", reference)
     request = account_pb.CreateTransferRequest(transfer_id="t", to_user="bob", asset="USD", amount="5")
     await alice.accounts.CreateTransfer(request, metadata=alice.metadata, timeout=15)
+    leaver = exchange.user("carol")
+    await leaver.balances()
+    await exchange.depositor.leave(exchange.gateway.ledger.account_ids["carol"], 1)
 
 
 async def folded(book: str, gateway: str) -> tuple[int, str]:

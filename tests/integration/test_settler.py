@@ -13,9 +13,10 @@ import pytest
 from clearbook.v1 import settlement_service_pb2 as public
 
 from services.runtime.run import Closing, StartError
-from services.settler.__main__ import DEV_KEY, SettlerSettings, main
+from services.settler.__main__ import SettlerSettings, main
 from services.settler.contract import Chain, SettlementContract, Signer, account_key, load_abi
 from services.settler.deploy import DirectTransact, ensure_clearbook, fund_faucet
+from services.settler.keys import DEV_KEY
 from tests.backends import Backends
 from tests.settlers import (
     ASSETS,
@@ -27,6 +28,7 @@ from tests.settlers import (
     SettlerProcess,
     assert_balances,
     assert_in_order,
+    contract_of,
     devchain,
     eventually,
     fake_book,
@@ -52,11 +54,6 @@ async def book() -> AsyncIterator[tuple[FakeBook, str]]:
 @pytest.fixture
 def database(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/settler.sqlite"
-
-
-def contract_of(database: str) -> str:
-    with sqlite3.connect(database.removeprefix("sqlite:///")) as connection:
-        return str(connection.execute("SELECT content FROM meta WHERE name = 'contract_address'").fetchone()[0])
 
 
 async def test_trades_are_settled_final_once_and_balances_equal_a_naive_ledger(
@@ -138,6 +135,16 @@ async def test_lookups_and_streams(node: Node, book: tuple[FakeBook, str], datab
         while not states or states[-1] != public.SETTLEMENT_STATE_FINAL:
             states += [each.state for each in (await anext(stream)).settlements]
         assert states == [1, 2, 3, 4, 5, 6]
+
+        page = await running_settler.page(limit=3)
+        assert [each.settlement_sequence for each in page] == list(range(len(fake.entries), len(fake.entries) - 3, -1))
+        assert page[1] == by_sequence and by_sequence.HasField("nonce")
+        assert page == [await running_settler.get(settlement_sequence=each.settlement_sequence) for each in page]
+        before = await running_settler.page(before=page[-1].settlement_sequence, limit=500)
+        assert [each.settlement_sequence for each in before] == list(range(len(fake.entries) - 3, 0, -1))
+        assert [each.trade_id for each in await running_settler.page(market="BTC-USD")] == [trade + 1, trade]
+        assert [each.trade_id for each in await running_settler.page(market="BTC-USD", before=trade + 1)] == [trade]
+        assert await running_settler.page(market="ETH-USD") == []
 
 
 REFUSALS: list[tuple[dict[str, Any], str]] = [

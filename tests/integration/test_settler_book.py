@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from clearbook.internal.v1 import matching_service_pb2 as pb
 from services.settler.contract import SettlementContract, account_key, load_abi
 from tests import books
 from tests.backends import Backends
-from tests.settlers import Node, assert_in_order, devchain, running, settings, settler
+from tests.settlers import Node, assert_in_order, contract_of, devchain, running, settings, settler
 
 FUNDS = 10**25
 ORDERS = 150
@@ -106,9 +105,7 @@ def _ledger(events: list[journal.Event]) -> tuple[int, Counter[tuple[int, str]]]
 
 
 async def _assert_balances(node: Node, folder: str, ledger: Counter[tuple[int, str]]) -> None:
-
-    with sqlite3.connect(f"{folder}/settler.sqlite") as connection:
-        ((address,),) = connection.execute("SELECT content FROM meta WHERE name = 'contract_address'").fetchall()
+    address = contract_of(f"sqlite:///{folder}/settler.sqlite")
     contract = await SettlementContract.connect(node.url, address, load_abi())
     try:
         for (account, symbol), amount in ledger.items():

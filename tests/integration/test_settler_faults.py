@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +28,9 @@ from tests.settlers import (
     anvil,
     assert_balances,
     assert_in_order,
+    assert_one_nonce_one_batch,
     claim,
+    contract_of,
     devchain,
     eventually,
     fake_book,
@@ -57,25 +58,6 @@ async def book() -> AsyncIterator[tuple[FakeBook, str]]:
 @pytest.fixture
 def database(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/settler.sqlite"
-
-
-def rows(database: str, query: str) -> list[Any]:
-    with sqlite3.connect(database.removeprefix("sqlite:///")) as connection:
-        return connection.execute(query).fetchall()
-
-
-def contract_of(database: str) -> str:
-    return str(rows(database, "SELECT content FROM meta WHERE name = 'contract_address'")[0][0])
-
-
-def assert_one_nonce_one_batch(database: str, *, strictly: bool = True) -> None:
-    """Each nonce carries one calldata; and each batch needed one nonce only, unless somebody interfered."""
-    assert rows(database, "SELECT nonce FROM nonces WHERE batch_id > 0 GROUP BY nonce HAVING count(*) > 1") == []
-    if strictly:
-        assert (
-            rows(database, "SELECT batch_id FROM nonces WHERE batch_id > 0 GROUP BY batch_id HAVING count(*) > 1") == []
-        )
-        assert rows(database, "SELECT count(*) FROM nonces WHERE state <> 2") == [(0,)]
 
 
 class Crash(BaseException):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.runtime.db import Database
 from services.runtime.migrate import migrate
 from services.settler.__main__ import MIGRATIONS, SCHEMA
-from services.settler.model import ClaimSeen, DepositSeen, Item, Kind, NonceState, State
-from services.settler.store import CHANGE_ENTRIES_MAX, Store, Superseded
+from services.settler.lease import Lease, Superseded
+from services.settler.model import ClaimSeen, DepositSeen, ExitSeen, Item, Kind, NonceState, Owner, State
+from services.settler.store import CHANGE_ENTRIES_MAX, Store
 from tests.backends import Backends
 
 KEY = "0x" + "11" * 20
@@ -176,11 +179,124 @@ async def test_of_two_settlers_on_one_database_the_older_is_refused(database: Da
     assert await newer.take_entries(trades(1, 2)) == 2
 
 
+LEASE_SECONDS = 0.4
+
+
+async def test_a_lease_is_waited_for_and_its_holder_is_heard(database: Database) -> None:
+    clock = asyncio.get_running_loop().time
+    first = await Lease.take(database, LEASE_SECONDS)
+    assert first.token == 1, "nobody held it: nobody is waited for"
+    over = asyncio.Event()
+    holding = asyncio.create_task(first.during(_until(over)))
+    waiting = asyncio.create_task(Lease.take(database, LEASE_SECONDS))
+    await asyncio.sleep(3 * LEASE_SECONDS)
+    assert not waiting.done(), "its holder lives"
+    over.set()
+    await holding
+    second = await waiting
+    assert second.token == 2
+    began = clock()
+    third = await Lease.take(database, LEASE_SECONDS)  # the second one shows no sign of life
+    assert clock() - began >= LEASE_SECONDS
+    assert (third.token, await second.lost(), await third.lost()) == (3, True, False)
+    await second.release()
+    assert (await database.fetch("SELECT token, beat FROM lease"))[0][1] != 0, "who lost it cannot give it back"
+    await third.release()
+    assert (await Lease.take(database, 60.0)).token == 4, "given back: nobody is waited for"
+
+
+async def test_who_loses_the_lease_is_stopped_in_its_work(database: Database) -> None:
+    sleeper = await Lease.take(database, LEASE_SECONDS)
+    working = asyncio.create_task(sleeper.during(_until(asyncio.Event())))
+    await Lease.take(database, 0)
+    with pytest.raises(Superseded):
+        async with asyncio.timeout(10):
+            await working
+
+
+async def test_one_of_many_takes_a_lease(database: Database) -> None:
+    """All of them see it free in the same moment."""
+    tasks = [asyncio.create_task(Lease.take(database, 60.0)) for _ in range(20)]
+    done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.sleep(0.2)
+    assert [task.result().token for task in done] == [1]
+    assert not any(task.done() for task in others)
+    for task in others:
+        task.cancel()
+    await asyncio.wait(others)
+
+
+async def _until(over: asyncio.Event) -> None:
+    await over.wait()
+
+
+async def test_a_sleeper_that_wakes_writes_nothing(database: Database) -> None:
+    """Every write of the store, tried by one that has lost the lease: refused, and nothing of it is there."""
+    sleeper = await Store.load(database, KEY)
+    await sleeper.take_entries(trades(1, 10))
+    batch = await sleeper.add_batch(1, 4, b"data", b"c" * 32, 6)
+    ticket = await sleeper.add_attempt(7, 1, HASH, RAW)
+    newer = await Store.load(database, KEY)
+    tables = ["meta", "entries", "batches", "nonces", "attempts", "changes", "assets", "deposits", "owners"]
+    before = [await database.fetch(f"SELECT * FROM {table} ORDER BY 1") for table in tables]
+    deposit = DepositSeen(1, 5, "BTC", 5, 3, "0x")
+    writes: list[Coroutine[Any, Any, object]] = [
+        sleeper.take_entries(trades(11, 12)),
+        sleeper.add_batch(5, 6, b"data", b"d" * 32, 6),
+        sleeper.add_attempt(8, 1, HASH + "2", RAW),
+        sleeper.add_attempt(7, 1, HASH + "3", RAW),
+        sleeper.close_ticket(ticket, NonceState.LOST),
+        sleeper.mined(batch, HASH, 5, "0xb"),
+        sleeper.adopt(1, 4, b"e" * 32, HASH, 5, "0xb"),
+        sleeper.remember(searched_block=9),
+        sleeper.list_token("BTC", "0x"),
+        sleeper.see_money([deposit], [], [], 9, "0x9"),
+        sleeper.know_owners([Owner(5, "0x")]),
+    ]
+    for write in writes:
+        with pytest.raises(Superseded):
+            await write
+    assert [await database.fetch(f"SELECT * FROM {table} ORDER BY 1") for table in tables] == before
+    assert (await newer.add_batch(5, 6, b"data", b"d" * 32, 6)).batch_id == 2
+
+
+async def test_what_a_reorganisation_took_from_closed_nonces_is_open_again(database: Database) -> None:
+    store = await Store.load(database, KEY)
+    for nonce in range(3, 7):
+        await store.add_attempt(nonce, 0, f"{HASH}{nonce}", RAW)
+    for nonce, state in ((3, NonceState.MINED), (4, NonceState.REVERTED), (6, NonceState.LOST)):
+        await store.close_ticket(store.tickets[nonce], state)
+    assert await store.reopen(7) == []
+    assert await store.reopen(4) == [4, 6]
+    for each in (store, await Store.load(database, KEY)):
+        assert sorted(each.tickets) == [4, 5, 6]
+        assert each.tickets[4].hashes == (f"{HASH}4",)
+        assert each.next_nonce == 7
+
+
+async def test_owners_wait_for_a_batch_that_links_them(database: Database) -> None:
+    store = await Store.load(database, KEY)
+    owners = [Owner(1000 + n, "0x" + f"{n:040x}") for n in range(1, 5)]
+    await store.know_owners(owners[2:])
+    await store.know_owners(owners)  # as after a restart: the cursor may lie behind
+    await store.know_owners([Owner(1001, "0x" + "ff" * 20)])
+    assert await store.unlinked(10) == owners
+    assert await store.unlinked(2) == owners[:2]
+    assert await store.unlinked(2, [1003, 1009]) == [owners[2], owners[0]], "who is asked for comes first"
+    await store.take_entries(trades(1, 3))
+    await store.add_batch(1, 2, b"data", b"c" * 32, 1, owners[:2])
+    store = await Store.load(database, KEY)
+    assert await store.unlinked(10) == owners[2:]
+    await store.adopt(1, 3, b"d" * 32, HASH, 7, HASH)  # another settler's batch was settled instead
+    assert await store.unlinked(10) == owners
+
+
 async def test_deposits_claims_meta_tokens_and_closed_nonces(database: Database) -> None:
     store = await Store.load(database, KEY)
     seen = [DepositSeen(n, 2**255 + n, "BTC", 10**70 + n, 5, HASH) for n in (1, 2, 4)]
-    claims = [ClaimSeen(n, "0x" + "ab" * 20, "BTC", 10**70 + n, 5, HASH, 9) for n in (1, 2, 4)]
-    await store.see_money(seen, claims, 17)
+    claims = [ClaimSeen(n, "0x" + "ab" * 20, "BTC", 10**70 + n, 5, HASH, 9, 1000 * n) for n in (1, 2, 4)]
+    exits = [ExitSeen(n, 2**62 + n, n == 2, 5, HASH) for n in (1, 2, 4)]
+    await store.see_money(seen, claims, exits, 17, "0x17")
     await store.list_token("BTC", "0xtoken")
     await store.add_attempt(3, 0, HASH, RAW)
     await store.close_ticket(store.tickets[3], NonceState.REVERTED)
@@ -189,7 +305,9 @@ async def test_deposits_claims_meta_tokens_and_closed_nonces(database: Database)
     assert await store.deposits_after(1, 10) == seen[1:2]
     assert await store.claims_after(0, 10) == claims[:2], "what lies beyond a gap waits"
     assert await store.claims_after(1, 10) == claims[1:2]
-    assert store.number("claims_seen") == 4
+    assert await store.exits_after(0, 10) == exits[:2], "what lies beyond a gap waits"
+    assert await store.exits_after(1, 10) == exits[1:2]
+    assert (store.number("claims_seen"), store.number("exits_seen")) == (4, 4)
     assert (store.number("searched_block"), store.number("deposits_seen"), store.number("never set")) == (17, 4, 0)
     assert store.tokens == {"BTC": "0xtoken"}
     assert (store.tickets, store.next_nonce) == ({}, 4)

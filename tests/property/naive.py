@@ -77,6 +77,8 @@ class NaiveMarket:
         self.over: list[Group] = []
         self.richer: list[Group] = []
         self.last = 0
+        self.elsewhere: tuple[int, int] | None = None
+        """What the price is there, and when it was seen."""
         self.changes = 0
         self.trades = 0
 
@@ -174,6 +176,10 @@ class NaiveEngine:
         self.final = 0
         self.deposits = 0
         self.claims = 0
+        self.exits = 0
+        self.leaving: set[int] = set()
+        self.exited: set[tuple[int, int]] = set()
+        self.notes: list[m.NoteDebt] = []
         self.waiting: list[m.Withdrawal] = []
         self.epoch = 0
         self.names = dict(FIXED)
@@ -271,6 +277,7 @@ class NaiveEngine:
     def check(self, place: m.PlaceOrder) -> NaiveMarket:
         """Whether the order can be taken."""
         self.account(place.account_id)
+        self.stays(place.account_id)
         need(1 <= place.market_id <= len(self.markets), "MARKET_NOT_FOUND")
         market = self.markets[place.market_id - 1]
         self.expire(market)
@@ -311,10 +318,17 @@ class NaiveEngine:
     def band(self, market: NaiveMarket) -> tuple[int, int]:
         """The lowest and the highest price that an order may have, or trade at."""
         rules = market.market.rules
-        if rules is None or not rules.band_ppm or not market.last:
+        if rules is None or not rules.band_ppm:
+            return 0, 2**64
+        middle = market.last
+        if market.elsewhere is not None:
+            ticks, seen = market.elsewhere
+            if Fraction(self.time_ns - seen, 10**9) <= (rules.reference_age_max_seconds or 30):
+                middle = ticks
+        if not middle:
             return 0, 2**64
         share = Fraction(rules.band_ppm, 1_000_000)
-        return max(math.ceil(market.last * (1 - share)), 1), math.floor(market.last * (1 + share))
+        return max(math.ceil(middle * (1 - share)), 1), math.floor(middle * (1 + share))
 
     def allowed(self, market: NaiveMarket, place: m.PlaceOrder) -> None:
         """What the market's rules and state say of an order."""
@@ -513,6 +527,7 @@ class NaiveEngine:
         orders = [*([asked.entry] if asked.entry else []), *asked.exits]
         need(1 <= len(asked.exits) <= 2 and len(orders) > 1, "INVALID_GROUP")
         self.account(orders[0].account_id)
+        self.stays(orders[0].account_id)
         need(1 <= orders[0].market_id <= len(self.markets), "MARKET_NOT_FOUND")
         market = self.markets[orders[0].market_id - 1]
         self.expire(market)
@@ -817,6 +832,7 @@ class NaiveEngine:
             if (each.order_id, each.place.account_id) == (asked.order_id, asked.account_id)
         ]
         need(bool(found), "ORDER_NOT_FOUND")
+        self.stays(asked.account_id)
         market = found[0][0]
         self.expire(market)
         now = [each for each in self.all_of(market) if each.order_id == asked.order_id]
@@ -939,6 +955,8 @@ class NaiveEngine:
     def on_Transfer(self, transfer: m.Transfer) -> m.Transferred:
         self.account(transfer.from_account_id)
         self.account(transfer.to_account_id)
+        self.stays(transfer.from_account_id)
+        self.stays(transfer.to_account_id)
         need(1 <= transfer.asset_id <= len(self.assets), "ASSET_NOT_FOUND")
         need(0 < transfer.amount < 2**256 and transfer.transfer_id != "", "INVALID_FIELD")
         need(transfer.from_account_id != transfer.to_account_id, "INVALID_FIELD")
@@ -952,6 +970,8 @@ class NaiveEngine:
         asset_id = self.asset_id(deposit.asset)
         need(0 < deposit.amount < 2**256 and deposit.account_id > 0, "INVALID_FIELD")
         self.deposits += 1
+        if (deposit.account_id, asset_id) in self.exited:
+            return m.Deposited(deposit, asset_id, FIXED["insurance"], 0)
         if deposit.account_id in self.names.values() and deposit.account_id != FIXED["outside"]:
             return m.Deposited(deposit, asset_id, 0, 0)
         self.settlements += 1
@@ -969,6 +989,7 @@ class NaiveEngine:
 
     def on_RequestWithdrawal(self, withdrawal_id: int, asked: m.RequestWithdrawal) -> m.WithdrawalRequested:
         self.account(asked.account_id)
+        self.stays(asked.account_id)
         need(1 <= asked.asset_id <= len(self.assets), "ASSET_NOT_FOUND")
         need(asked.transfer_id != "" and asked.account_id != FIXED["outside"], "INVALID_FIELD")
         need(0 < asked.amount < 2**256, "INVALID_FIELD")
@@ -984,6 +1005,9 @@ class NaiveEngine:
         return found[0]
 
     def on_ApproveWithdrawal(self, approval: m.ApproveWithdrawal) -> m.WithdrawalApproved:
+        for each in self.waiting:
+            if each.withdrawal_id == approval.withdrawal_id:
+                self.stays(each.request.account_id)
         withdrawal = self.taken(approval.withdrawal_id)
         self.settlements += 1
         return m.WithdrawalApproved(withdrawal, self.settlements)
@@ -997,8 +1021,42 @@ class NaiveEngine:
         asset_id = self.asset_id(claim.asset)
         need(0 < claim.amount < 2**256, "INVALID_FIELD")
         self.address(claim.address)
+        if claim.exit_account_id:
+            need(self.is_user(claim.exit_account_id), "INVALID_FIELD")
+            need(claim.exit_account_id in self.leaving, "OUT_OF_SEQUENCE")
+            need(all(account_id != claim.exit_account_id for account_id, _ in self.locks()), "OUT_OF_SEQUENCE")
+            self.exited |= {(claim.exit_account_id, asset_id)}
         self.claims += 1
         return m.Claimed(claim, asset_id)
+
+    def on_ExitRequestFinal(self, asked: m.ExitRequestFinal) -> m.ExitRequested:
+        need(asked.exit_index == self.exits + 1, "OUT_OF_SEQUENCE")
+        need(self.is_user(asked.account_id), "INVALID_FIELD")
+        self.exits += 1
+        self.leaving -= {asked.account_id}
+        if not asked.canceled:
+            self.leaving |= {asked.account_id}
+        return m.ExitRequested(asked)
+
+    def on_NoteDebt(self, note: m.NoteDebt) -> m.DebtNoted:
+        need(note.note_index == len(self.notes) + 1, "OUT_OF_SEQUENCE")
+        asset_id = self.asset_id(note.asset)
+        need(len(note.reason) <= 200 and 0 < note.amount < 2**256, "INVALID_FIELD")
+        need(note.account_id in self.names.values(), "INVALID_FIELD")
+        need(note.account_id not in (FIXED["insurance"], FIXED["outside"]), "INVALID_FIELD")
+        before = [each for each in self.notes if each.debt_id == note.debt_id]
+        content = {(each.account_id, each.asset, each.amount) for each in [*before, note]}
+        states = [each.state for each in [*before, note]]
+        need(states in ([1], [1, 2], [1, 3], [1, 2, 3]) and len(content) == 1, "INVALID_FIELD")
+        need(bool(before) or note.debt_id == note.note_index, "INVALID_FIELD")
+        self.notes.append(note)
+        return m.DebtNoted(note, asset_id)
+
+    def stays(self, account_id: int) -> None:
+        need(account_id not in self.leaving, "ACCOUNT_FROZEN")
+
+    def is_user(self, account_id: int) -> bool:
+        return account_id > 1000 and account_id in self.names.values()
 
     def on_SettlementFinal(self, final: m.SettlementFinal) -> m.SettlementFinalized:
         need(self.final < final.through_settlement_sequence <= self.settlements, "OUT_OF_SEQUENCE")
@@ -1033,6 +1091,19 @@ class NaiveEngine:
         self.markets.append(NaiveMarket(market, base.decimals, quote.decimals))
         return m.MarketCreated(market)
 
+    def on_SetReferencePrice(self, asked: m.SetReferencePrice) -> m.ReferencePriceSet:
+        need(1 <= asked.market_id <= len(self.markets), "MARKET_NOT_FOUND")
+        market = self.markets[asked.market_id - 1]
+        need(0 < asked.price_ticks < 2**63, "INVALID_PRICE")
+        need(1 <= len(asked.source) <= 64 and 0 < asked.observed_ns < 2**63, "INVALID_FIELD")
+        rules, told = market.market.rules, market.elsewhere
+        seconds = rules.reference_age_max_seconds if rules is not None else 0
+        need(asked.observed_ns >= self.time_ns - (seconds or 30) * 10**9, "REFERENCE_OUTDATED")
+        need(told is None or told[1] <= asked.observed_ns, "REFERENCE_OUTDATED")
+        seen = min(self.time_ns, asked.observed_ns)
+        market.elsewhere = asked.price_ticks, seen
+        return m.ReferencePriceSet(asked.market_id, asked.price_ticks, asked.source, seen)
+
     def on_ChangeMarket(self, change: m.ChangeMarket) -> m.EventBody:
         need(1 <= change.market_id <= len(self.markets), "MARKET_NOT_FOUND")
         need(change.state in range(5) and (change.state != 0 or change.rules is not None), "INVALID_FIELD")
@@ -1056,3 +1127,4 @@ class NaiveEngine:
             need(all(0 <= each < 2**63 for each in lots), "INVALID_FIELD")
             need(all(0 <= worth < 2**256 for worth in (rules.notional_min, rules.notional_max)), "INVALID_FIELD")
             need(0 <= rules.band_ppm < 10**6 and rules.open_orders_max >= 0, "INVALID_FIELD")
+            need(rules.reference_age_max_seconds in range(24 * 60 * 60 + 1), "INVALID_FIELD")

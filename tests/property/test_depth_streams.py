@@ -35,7 +35,7 @@ class Client:
         while told := self._subscriber.ready():
             for data in told:
                 message = pb.StreamOrderBookResponse.FromString(data)
-                assert self.book.apply(message)
+                assert self.book.apply(message) == (message.WhichOneof("kind") != "heartbeat")  # of the market's state
                 if message.WhichOneof("kind") == "delta":
                     self.sequences.append(message.delta.sequence)
 

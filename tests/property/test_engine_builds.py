@@ -44,7 +44,7 @@ for scenario in scenarios():
     play(scenario, restart=True)
 for seed in (1, 2):
     walk(seed, 1_000)
-walk(3, 300, restart=True)
+walk(3, 600, restart=True)
 for name, check in vars(test_engine_bounds).items():
     if name.startswith("test_"):
         check()
@@ -149,6 +149,7 @@ TRIGGERS = "services/book/triggers.py"
 DESK, EXPIRIES, TURN = "services/book/desk.py", "services/book/expiries.py", "services/book/turn.py"
 SWITCHES, OWNERS = "services/book/switches.py", "services/book/owners.py"
 SNAPSHOT, RULES, FEES = "services/book/snapshot.py", "services/book/rules.py", "services/fees.py"
+REFERENCE = "services/reference.py"
 FAULTS = (
     Fault("the newest trades first", MATCHING, "maker = level.oldest", "maker = level.newest"),
     Fault("a new order goes to the front", SIDE, "newest.newer = resting", "newest.older = resting"),
@@ -354,12 +355,22 @@ FAULTS = (
         "exits end for their group in a halted market", DESK, "CANCEL_CAUSE_MARKET, turn", "CANCEL_CAUSE_LINKED, turn"
     ),
     Fault("the band is too wide", MATCHING, "(PPM + rules.band_ppm)", "(PPM + rules.band_ppm + PPM)"),
+    Fault("a stale reference counts", REFERENCE, "now_ns - observed_ns <=", "0 <="),
+    Fault("the band is around the last price alone", MATCHING, "middle = reference.price_ticks", "middle += 0"),
+    Fault(
+        "a clock that is fast makes a reference last",
+        ENGINE,
+        "min(asked.observed_ns, self.time_ns)",
+        "asked.observed_ns",
+    ),
+    Fault("an older reference takes a newer one's place", RULES, "asked.observed_ns < stands.observed_ns", "False"),
+    Fault("a snapshot forgets the reference", SNAPSHOT, 'if state["reference"] is not None:', "if False:"),
     Fault("large orders pass", RULES, "if 0 < rules.quantity_max_lots <", "if 0 > rules.quantity_max_lots >"),
     Fault("a level is not told", TURN, "self.touched[market_id, side, price_ticks] = None", "pass"),
     Fault(
         "fill or kill fills in part",
         MATCHING,
-        "TIME_IN_FORCE_FOK and not self.fills(place, remaining, remaining, turn)",
+        "TIME_IN_FORCE_FOK and not self.fills(place, remaining, remaining, turn, time_ns)",
         "99",
     ),
     Fault(
@@ -398,8 +409,8 @@ FAULTS = (
     Fault(
         "a withdrawal is approved twice",
         ENGINE,
-        "self.withdrawals.pop(approval.withdrawal_id, None)",
-        "self.withdrawals.get(approval.withdrawal_id)",
+        "del self.withdrawals[approval.withdrawal_id]",
+        "assert approval.withdrawal_id in self.withdrawals",
     ),
     Fault("a withdrawal locks nothing", ENGINE, "get(key, 0) + asked.amount", "get(key, 0)"),
     Fault(

@@ -15,11 +15,13 @@ from tests.property.walk import Pair, body, late, walk
 COMMANDS = 1_000_000 if os.environ.get("CLEARBOOK_SOAK") == "1" else 3_000
 RESTARTED_COMMANDS = 375
 LATE_COMMANDS = 1_000
+EVERYWHERE_COMMANDS_MIN = 4_000
 EVERYTHING = """
 OrderPlaced OrderCanceled OrdersChanged Refused AccountOpened Transferred Deposited SettlementFinalized AssetCreated
 MarketCreated MarketChanged TimeAdvanced SessionOpened WithdrawalRequested WithdrawalApproved WithdrawalCanceled
 Claimed trades partly state_1 state_2 state_3 state_4 cause_0 cause_2 cause_3 cause_4 cause_5 cause_6 cause_7 cause_8
 cause_9 cause_10 cause_11 cause_12 cause_13 cause_14 CancelAfterSet TradingDefaultsSet
+ReferencePriceSet REFERENCE_OUTDATED ExitRequested exits DebtNoted debts_1 debts_2 debts_3 late
 INVALID_EXPIRY INVALID_GROUP ORDER_LINKED INVALID_DISPLAY INVALID_TRIGGER INVALID_MINIMUM
 QUANTITY_TRADED INSUFFICIENT_FUNDS WOULD_TRADE refused credited ACCOUNT_NOT_FOUND WITHDRAWAL_NOT_FOUND
 MARKET_NOT_FOUND ASSET_NOT_FOUND
@@ -61,14 +63,19 @@ def test_a_walk_among_orders_whose_time_is_over() -> None:
 
 def test_a_long_walk_that_goes_everywhere() -> None:
     """Otherwise the comparisons above would compare nothing."""
-    chance, pair, seen = random.Random(8), Pair(), Counter[str]()
-    for _ in range(COMMANDS):
+    chance, pair, seen = random.Random(29), Pair(), Counter[str]()
+    for _ in range(max(COMMANDS, EVERYWHERE_COMMANDS_MIN)):
         event = pair.say(body(chance.choice))
         seen[type(event.body).__name__] += 1
         if isinstance(event.body, m.Refused):
             seen[event.body.reason] += 1
         if isinstance(event.body, m.Deposited):
             seen["credited"] += event.body.credited_account_id > 0
+            seen["late"] += event.body.credited_account_id > 0 and event.body.settlement_sequence == 0
+        if isinstance(event.body, m.DebtNoted):
+            seen[f"debts_{event.body.note.state}"] += 1
+        if isinstance(event.body, m.Claimed):
+            seen["exits"] += event.body.claim.exit_account_id > 0
         if isinstance(event.body, m.OrdersChanged) and event.body.refused is not None:
             seen["refused"] += 1
         if isinstance(event.body, m.OrderPlaced | m.OrdersChanged):

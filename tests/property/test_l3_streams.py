@@ -6,6 +6,7 @@ And whatever is told now and then only, or by groups, comes to the same book in 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 from clearbook.v1 import book_service_pb2 as pb
@@ -21,6 +22,7 @@ from services.book.publisher.batch import Batch
 from services.book.publisher.board import Board
 from services.book.publisher.grouped import grouped
 from services.book.publisher.pace import Pace
+from services.book.publisher.page_token import page_token
 from services.book.publisher.subscriber import Subscriber
 from services.book.publisher.topic import Topic
 from services.errors import Reason, Rejected
@@ -136,12 +138,58 @@ def test_many_orders_come_in_several_messages(monkeypatch: pytest.MonkeyPatch) -
     assert len(messages) > 5
     assert {message.WhichOneof("kind") for message in messages[1:]} == {"delta"}
     reader.expect_orders(flow)
-    with pytest.raises(Rejected) as caught:
-        wire.book_of_orders(topic.fold, 20, 0)
-    assert caught.value.reason is Reason.TOO_LARGE
+    told = {True: list[pb.BookOrder](), False: list[pb.BookOrder]()}
+    for page in pages(topic, 20):
+        assert len(page.bid_orders) + len(page.ask_orders) == 7 or not page.next_page_token
+        told[True] += page.bid_orders
+        told[False] += page.ask_orders
+    monkeypatch.setattr(wire, "ORDERS_MAX", 10**6)
+    (whole,) = pages(topic, 20)
+    assert (told[True], told[False]) == (list(whole.bid_orders), list(whole.ask_orders))
+    engine = [order_id for order_id, *_ in lines(flow, 1, True)]
+    assert [order.order_id for order in told[True]] == engine[: len(told[True])]
     board.apply(wire.row(flow.some(30)), batch)
     reader.drain()
     reader.expect_orders(flow)
+
+
+def pages(topic: Topic, depth: int) -> Iterator[pb.GetOrderBookResponse]:
+    """All pages of a book's orders, as they are asked for."""
+    token = ""
+    while True:
+        page = wire.book_of_orders(topic.fold, depth, 0, token)
+        yield page
+        token = page.next_page_token
+        if not token:
+            return
+
+
+def test_a_page_goes_on_where_the_last_one_ended_whatever_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "ORDERS_MAX", 2)
+    flow, board, batch = Flow(), Board(), Batch()
+    for price in (2_000, 2_000, 2_000, 1_900):
+        flow.place(1, m.SIDE_BUY, price, 100_000)
+    for price in (2_100, 2_100, 2_200):
+        flow.place(1, m.SIDE_SELL, price, 100_000)
+    for row in flow.rows:
+        board.apply(wire.row(row), batch)
+    topic = board.topic("BTC-USD")
+    bids, asks = ([order_id for order_id, *_ in lines(flow, 1, buys)] for buys in (True, False))
+    reading = pages(topic, 20)
+    assert [order.order_id for order in next(reading).bid_orders] == bids[:2]
+    order_id = int(bids[1])  # where the page ended
+    board.apply(wire.row(flow.do(m.CancelOrder(1004, order_id))), batch)
+    assert [order.order_id for order in next(reading).bid_orders] == bids[2:]
+    assert [order.order_id for order in next(reading).ask_orders] == asks[:2]
+    (last,) = reading
+    assert ([order.order_id for order in last.ask_orders], last.next_page_token) == (asks[2:], "")
+    first = wire.book_of_orders(topic.fold, 20, 0, "")
+    for token in ("x", page_token(1, 20, 0, 1), page_token(2, 20, 0, 1, 1)):
+        with pytest.raises(Rejected) as caught:
+            wire.book_of_orders(topic.fold, 20, 0, token)
+        assert (caught.value.reason, caught.value.field) == (Reason.INVALID_FIELD, "page_token")
+    with pytest.raises(Rejected):
+        wire.book_of_orders(topic.fold, 19, 0, first.next_page_token)
 
 
 def test_an_iceberg_that_shows_more_goes_behind_the_others() -> None:

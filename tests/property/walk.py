@@ -53,7 +53,7 @@ def body(pick: Pick[Any]) -> m.CommandBody:
     """One command: mostly orders, a fifth cancels and replacements, now and then something else or something wrong."""
     kind = pick(range(30))
     if kind == 29:
-        return m.ChangeMarket(pick((1, 2)), m.MARKET_STATE_OPEN)
+        return m.ChangeMarket(pick((1, 2)), m.MARKET_STATE_OPEN) if pick(range(3)) else reference(pick)
     if kind > 26:
         return group(pick)
     if kind == 21:
@@ -119,7 +119,7 @@ def terms(pick: Pick[Any], time_in_force: int, post_only: bool) -> m.Terms:
     )
 
 
-def trigger(pick: Pick[Any]) -> dict[str, int]:
+def trigger(pick: Pick[Any]) -> dict[str, Any]:
     """What it may wait for; now and then what does not go together."""
     kind = pick((0, 0, m.TRIGGER_STOP, m.TRIGGER_TAKE_PROFIT, m.TRIGGER_TRAILING))
     if kind == 0:
@@ -239,6 +239,17 @@ def rules(pick: Pick[Any]) -> m.MarketRules:
         band_ppm=pick((0, 30_000, 50_000, 50_000, 10**6)),
         notional_min=pick((0, 0, 200, 200, -1)) * SCALES[0][1],
         open_orders_max=pick((0, 0, 3)),
+        reference_age_max_seconds=pick((0, 0, 1, 1, 86_401)),
+    )
+
+
+def reference(pick: Pick[Any]) -> m.SetReferencePrice:
+    """What a price is elsewhere, seen so long before now; now and then with one thing wrong."""
+    return m.SetReferencePrice(
+        pick((1, 1, 2, 9)),
+        pick((*PRICES, 0)),
+        pick(("elsewhere", "elsewhere", "", "x" * 65)),
+        pick((0, 0, 99, 999, 999, -5, 10**9)),
     )
 
 
@@ -253,7 +264,13 @@ def money(pick: Pick[Any]) -> m.CommandBody:
         m.CancelWithdrawal(pick(range(4)), pick(("", "why", "x" * 201))),
         m.ClaimFinal(pick((1, 1, 1, 1, 0, 2)), address, pick(("BTC", "BTC", "NONE")), amount, "0x"),
         m.ClaimFinal(1, ADDRESSES[0], "BTC", 7, "0x"),
+        m.ClaimFinal(1, ADDRESSES[0], "BTC", 7, "0x", pick((1003, 1004, 1004, 3, 9999))),
+        m.ExitRequestFinal(pick((1, 1, 1, 0, 2)), pick((1003, 1004, 1004, 3, 9999)), pick((False, False, True)), "0x"),
         m.Transfer("t", 2, account, pick((1, 2)), pick((1, 7)), pick(("", "why"))),
+        m.NoteDebt(1, 0, 1, 1002, "BTC", 7),
+        m.NoteDebt(1, pick((1, 1, 2)), pick((2, 3)), pick((1002, 1002, 3)), pick(("BTC", "NONE")), pick((7, 7, 8))),
+        m.NoteDebt(pick((1, 0, 2)), 0, pick((1, 1, 2)), pick((1002, 3, 4, 9999)), "BTC", pick((7, 0)), "x" * 201),
+        m.DepositFinal(1, pick((1003, 1004)), "BTC", 7, "0x"),
     )
     chosen: m.CommandBody = pick(bodies)
     return chosen
@@ -320,9 +337,16 @@ class Pair:
             return m.CancelWithdrawal(self._withdrawal_id(drawn.withdrawal_id), drawn.reason)
         if isinstance(drawn, m.ClaimFinal):
             index = self.naive.claims + drawn.claim_index
-            return m.ClaimFinal(index, drawn.address, drawn.asset, drawn.amount, drawn.transaction_hash)
+            return like(drawn, claim_index=index)
+        if isinstance(drawn, m.ExitRequestFinal):
+            return like(drawn, exit_index=self.naive.exits + drawn.exit_index)
+        if isinstance(drawn, m.NoteDebt):
+            index = len(self.naive.notes) + drawn.note_index
+            return like(drawn, note_index=index, debt_id=index - drawn.debt_id)
         if isinstance(drawn, m.SettlementFinal):
             return m.SettlementFinal(self.naive.settlements - drawn.through_settlement_sequence)
+        if isinstance(drawn, m.SetReferencePrice):
+            return like(drawn, observed_ns=self.time_ns + 1 - drawn.observed_ns)
         return drawn
 
     def _placed(self, drawn: m.PlaceOrder) -> m.PlaceOrder:

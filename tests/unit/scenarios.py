@@ -9,7 +9,8 @@
     WHO both ORDER / ORDER                                  two of these: one cancels the other
     WHO first ORDER then ORDER [/ ORDER]                    exits that wait for an entry
     halt | open | pre-open | close                          the market
-    rules LEAST MOST WORTH BAND_PPM [WORTH_LEAST]           the market's, 0 for none
+    rules LEAST MOST WORTH BAND_PPM [WORTH_LEAST [0 AGE]]   the market's, 0 for none
+    elsewhere PRICE [seen N ago]                            the reference price, and how many seconds old it is
 
     WHO cancels after N                                     unless this comes again within N seconds; 0: never
     tick [N]                                                the book's clock, N seconds later
@@ -35,7 +36,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from services.book import model as m
 from services.book.engine import Engine
@@ -763,6 +764,73 @@ cat buys 1 for 999          => canceled 1 BAND                    => | 110 ann 2
 cat buys 1 @ 99             => rests 1                            => 99 cat 1 | 110 ann 2
 dan sells 2 at market       => 1 @ 99 cat: canceled 1 IOC         => | 110 ann 2
 
+# What a stop that is released brings to an entry is set aside in that same event
+ann first buys 3 @ 100 then sells 3 @ 110 => ann 2: waits 3; rests 3 => 100 ann 3 | ~ ann 0 BTC
+bob sells 1 at market stop-102 => waits 1 => 100 ann 3 | ~ ann 0 BTC, bob 1 BTC
+cat buys 1 @ 102            => rests 1                            => 102 cat 1, 100 ann 3 | ~ ann 0 BTC, bob 1 BTC
+dan sells 1 @ 102           => 1 @ 102 cat: filled; bob 1: 1 @ 100 ann: filled; ann 2: waits 3 => 100 ann 2 | ~ ann 1 BTC
+
+# The band goes by the reference price while that is fresh, 30 seconds, and else by the last one
+ann sells 1 @ 100           => rests 1                            => | 100 ann 1
+ann sells 9 @ 124           => rests 9                            => | 100 ann 1, 124 ann 9
+rules 0 0 0 50000           => opened                             => | 100 ann 1, 124 ann 9
+elsewhere 120               => told 120                           => | 100 ann 1, 124 ann 9
+bob sells 1 @ 113           => refused PRICE_OUT_OF_BAND          => | 100 ann 1, 124 ann 9
+bob buys 1 @ 127            => refused PRICE_OUT_OF_BAND          => | 100 ann 1, 124 ann 9
+bob buys 1 @ 126            => 1 @ 100 ann: filled                => | 124 ann 9
+cat buys 1 @ 105            => refused PRICE_OUT_OF_BAND          => | 124 ann 9
+cat buys 1 for 999          => 1 @ 124 ann: filled                => | 124 ann 8
+elsewhere 100               => told 100                           => | 124 ann 8
+cat buys 1 for 999          => canceled 1 BAND                    => | 124 ann 8
+cat buys 1 for 999 fok      => canceled 1 FOK                     => | 124 ann 8
+cat buys 1 @ 120            => refused PRICE_OUT_OF_BAND          => | 124 ann 8
+cat buys 1 @ 105            => rests 1                            => 105 cat 1 | 124 ann 8
+cat moves 6 to 1 @ 106      => refused PRICE_OUT_OF_BAND          => 105 cat 1 | 124 ann 8
+cat moves 6 to 1 @ 104      => cat 6: rests 1                     => 104 cat 1 | 124 ann 8
+tick 29                     => later                              => 104 cat 1 | 124 ann 8
+bob buys 1 @ 120            => refused PRICE_OUT_OF_BAND          => 104 cat 1 | 124 ann 8
+tick 1                      => later                              => 104 cat 1 | 124 ann 8
+bob buys 1 @ 120            => rests 1                            => 120 bob 1, 104 cat 1 | 124 ann 8
+bob buys 1 @ 100            => refused PRICE_OUT_OF_BAND          => 120 bob 1, 104 cat 1 | 124 ann 8
+bob buys 1 for 999          => 1 @ 124 ann: filled                => 120 bob 1, 104 cat 1 | 124 ann 7
+rules 0 0 0 50000 0 0 60    => opened                             => 120 bob 1, 104 cat 1 | 124 ann 7
+bob buys 1 for 999          => canceled 1 BAND                    => 120 bob 1, 104 cat 1 | 124 ann 7
+rules 0 0 0 50000 0 0 1     => opened                             => 120 bob 1, 104 cat 1 | 124 ann 7
+bob buys 1 for 999          => 1 @ 124 ann: filled                => 120 bob 1, 104 cat 1 | 124 ann 6
+rules 0 0 0 0               => opened                             => 120 bob 1, 104 cat 1 | 124 ann 6
+elsewhere 50                => told 50                            => 120 bob 1, 104 cat 1 | 124 ann 6
+bob buys 1 for 999          => 1 @ 124 ann: filled                => 120 bob 1, 104 cat 1 | 124 ann 5
+
+# A reference price is a band before anything has traded, in every state of the market
+rules 0 0 0 50000           => opened                             => |
+ann buys 1 @ 500            => rests 1                            => 500 ann 1 |
+pre-open                    => collects                           => 500 ann 1 |
+elsewhere 100               => told 100                           => 500 ann 1 |
+ann buys 1 @ 106            => refused PRICE_OUT_OF_BAND          => 500 ann 1 |
+ann buys 1 @ 105            => rests 1                            => 500 ann 1, 105 ann 1 |
+halt                        => halted                             => 500 ann 1, 105 ann 1 |
+elsewhere 110               => told 110                           => 500 ann 1, 105 ann 1 |
+
+# A stop that is released goes by the reference price of that moment
+rules 0 0 0 50000           => opened                             => |
+ann sells 1 @ 100           => rests 1                            => | 100 ann 1
+ann sells 1 @ 120           => rests 1                            => | 100 ann 1, 120 ann 1
+cat buys 1 for 999 stop-100 => waits 1                            => | 100 ann 1, 120 ann 1 ~ cat 999 USD
+elsewhere 118               => told 118                           => | 100 ann 1, 120 ann 1 ~ cat 999 USD
+bob buys 1 @ 118            => 1 @ 100 ann: filled; cat 1: 1 @ 120 ann: filled => |
+
+# A reference price is neither older than it may be, nor older than the one that stands
+tick 100                    => later                              => |
+elsewhere 100 seen 31 ago   => refused REFERENCE_OUTDATED         => |
+elsewhere 100 seen 30 ago   => told 100                           => |
+elsewhere 101 seen 31 ago   => refused REFERENCE_OUTDATED         => |
+elsewhere 101 seen 20 ago   => told 101                           => |
+elsewhere 102 seen 21 ago   => refused REFERENCE_OUTDATED         => |
+rules 0 0 0 0 0 0 5         => opened                             => |
+elsewhere 102 seen 6 ago    => refused REFERENCE_OUTDATED         => |
+elsewhere 102 seen 5 ago    => told 102                           => |
+rules 0 0 0 0 0 0 86401     => refused INVALID_FIELD              => |
+
 # A market sell takes every bid there is
 ann buys 2 @ 100            => rests 2                            => 100 ann 2 |
 bob buys 2 @ 10             => rests 2                            => 100 ann 2, 10 bob 2 |
@@ -905,8 +973,14 @@ class Floor:
             return self.engine.apply(m.Command(0, m.LeaderStarted(self.engine.epoch + 1, "tables")), self.time_ns)
         if text in STATES:
             return self.engine.apply(m.Command(0, m.ChangeMarket(1, STATES[text])), self.time_ns)
+        if text.startswith("elsewhere "):
+            price, ago = text.replace("seen", "").split()[1:3] if "seen" in text else (text.split()[1], "0")
+            seen_ns = self.time_ns - int(ago) * NS_PER_SECOND
+            told = m.SetReferencePrice(1, int(price), "elsewhere", seen_ns)
+            return self.engine.apply(m.Command(0, told), self.time_ns)
         if text.startswith("rules "):
-            rules = m.MarketRules(*map(int, text.split()[1:]))
+            numbers: list[Any] = [int(part) for part in text.split()[1:]]
+            rules = m.MarketRules(*numbers)
             return self.engine.apply(m.Command(0, m.ChangeMarket(1, 0, rules)), self.time_ns)
         self.number += 1
         command_id = command_id_of(GATEWAY, 1, self.number)
@@ -1022,6 +1096,8 @@ def outcome(event: m.Event, owners: dict[int, str]) -> str:
         return f"refused {body.reason}"
     if isinstance(body, m.MarketChanged):
         return STATE_NAMES[body.market.state]
+    if isinstance(body, m.ReferencePriceSet):
+        return f"told {body.price_ticks}"
     if isinstance(body, m.TimeAdvanced | m.LeaderStarted):
         return "later" if isinstance(body, m.TimeAdvanced) else "leads"
     if isinstance(body, m.CancelAfterSet):

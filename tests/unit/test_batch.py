@@ -15,6 +15,7 @@ from services.settler.batch import (
     Transfer,
     Withdrawal,
     cut,
+    insured,
     moves,
     unlisted,
     waits_for,
@@ -157,3 +158,30 @@ def test_moves_of_a_trade_say_who_pays_what() -> None:
         ("USD", 8, 498),
         ("USD", 1, 2),
     )
+
+
+# Legs of USD; who cannot pay, and what it has; the legs then, and what insurance pays.
+INSURED = [
+    ("nothing of it", {7: -5, 8: 5}, 7, 0, {3: -5, 8: 5}, 5),
+    ("a part of it", {7: -5, 8: 5}, 7, 2, {3: -3, 7: -2, 8: 5}, 3),
+    ("beside a leg of insurance's own", {3: -1, 7: -5, 8: 6}, 7, 2, {3: -4, 7: -2, 8: 6}, 3),
+    ("insurance receives what it pays", {3: 5, 7: -5}, 7, 0, {}, 5),
+    ("insurance receives more", {3: 6, 7: -5, 8: -1}, 7, 1, {3: 2, 7: -1, 8: -1}, 4),
+]
+
+
+@pytest.mark.parametrize("row", INSURED, ids=[row[0] for row in INSURED])
+def test_insurance_pays_what_an_account_lacks(row: tuple[str, dict[int, int], int, int, dict[int, int], int]) -> None:
+    _, before, account_id, has, then, pays = row
+    other = [Leg(BTC, 7, -9), Leg(BTC, 8, 9)]
+    made = Cut(4, 6, (*(Leg(USD, who, amount) for who, amount in before.items()), *other))
+    found, lacks = insured(made, USD, account_id, has)
+    assert found == Cut(4, 6, (*(Leg(USD, who, amount) for who, amount in then.items()), *other))
+    assert lacks == pays
+
+
+def test_insurance_pays_for_nobody_who_can() -> None:
+    made = Cut(1, 1, (Leg(USD, 3, -1), Leg(USD, 7, -5), Leg(USD, 8, 6)))
+    for account_id, has in ((7, 5), (3, 0)):
+        with pytest.raises(AssertionError):
+            insured(made, USD, account_id, has)

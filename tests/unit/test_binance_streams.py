@@ -77,7 +77,7 @@ def delta(previous: int, sequence: int, **sides: list[tuple[str, str]]) -> book_
 
 
 def test_changes_are_told_together() -> None:
-    changes = Changes()
+    changes = Changes(4)
     assert not changes.waits
     changes.add(delta(4, 5, bids=[("1.00", "2"), ("2.00", "3")]))
     changes.add(delta(5, 8, bids=[("1.00", "0")], asks=[("9.00", "1")]))
@@ -87,16 +87,36 @@ def test_changes_are_told_together() -> None:
     assert changes.take() == (9, 9, {}, {"9.00": "0"})
 
 
+def snapshot(sequence: int) -> book_pb.StreamOrderBookResponse:
+    return book_pb.StreamOrderBookResponse(snapshot=book_pb.BookSnapshot(sequence=sequence))
+
+
 def test_a_snapshot_shows_as_a_gap() -> None:
-    changes = Changes()
+    changes = Changes(4)
     changes.add(delta(4, 5, bids=[("1.00", "2")]))
-    changes.add(book_pb.StreamOrderBookResponse(snapshot=book_pb.BookSnapshot(sequence=70)))
+    changes.add(snapshot(70))
     first, last, bids, asks = changes.take()
     assert (first, last) == (70, 70)
     assert not bids
     assert not asks
     changes.add(delta(70, 71, bids=[("1.00", "2")]))
     assert changes.take()[:2] == (71, 71)
+
+
+@pytest.mark.parametrize("waiting", [[], [delta(4, 5, bids=[("1.00", "2")])], [delta(4, 5), delta(5, 8)]])
+def test_a_snapshot_of_the_next_number_shows_as_a_gap_to_whoever_is_at_any_number_before(waiting: list[Any]) -> None:
+    """One change alone was missed: an event of its number would seem to follow, with nothing in it."""
+    changes, numbers = Changes(4), {4}
+    for message in waiting:
+        changes.add(message)
+        numbers.add(message.delta.sequence)
+    missed = max(numbers) + 1
+    changes.add(snapshot(missed))
+    assert not changes.waits
+    changes.add(delta(missed, missed + 1, asks=[("9.00", "1")]))
+    first, last, bids, asks = changes.take()
+    assert (first, last, bids, asks) == (missed + 1, missed + 1, {}, {"9.00": "1"})
+    assert all(number + 1 < first for number in numbers)
 
 
 def order(number: int = 1, **fields: Any) -> pb.Order:

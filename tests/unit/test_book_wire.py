@@ -22,11 +22,13 @@ SPECIAL = model.PlaceOrder(1001, 1, 2, 1, 1, False, 300, 5, terms=TERMS)
 CHANGED = model.OrderChanged(model.Order(7, SPECIAL, 4, 1, 0, 5), [TRADE])
 BOOK = model.BookChanged(1, 8, [model.LevelChanged(1, 300, 0), model.LevelChanged(2, 301, 2**62)])
 MARKET = model.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 10**30, 2)
-RULES = model.MarketRules(1, 2**62, HUGE, 50_000, HUGE, 9)
+RULES = model.MarketRules(1, 2**62, HUGE, 50_000, HUGE, 9, 60)
 TRANSFER = model.Transfer("t1", 2, 1001, 1, HUGE, "why")
 REQUEST = model.RequestWithdrawal("w1", 1001, 1, HUGE, "0x" + "ab" * 20)
 WITHDRAWAL = model.Withdrawal(9, REQUEST)
-CLAIM = model.ClaimFinal(1, "0x" + "ab" * 20, "BTC", HUGE, "0x" + "ab" * 32)
+CLAIM = model.ClaimFinal(1, "0x" + "ab" * 20, "BTC", HUGE, "0x" + "ab" * 32, 1001)
+EXIT = model.ExitRequestFinal(1, 1001, True, "0x" + "ab" * 32)
+NOTE = model.NoteDebt(3, 2, model.DEBT_STATE_PAID, 1001, "BTC", HUGE, "why", 2**62)
 DEPOSIT = model.DepositFinal(1, 2, "BTC", HUGE, "0x" + "ab" * 32)
 
 SUBMITTED: list[model.CommandBody] = [
@@ -52,10 +54,13 @@ SUBMITTED: list[model.CommandBody] = [
     model.CreateMarket(MARKET),
     model.ChangeMarket(1, 2, None, "news"),
     model.ChangeMarket(1, 0, RULES),
+    model.SetReferencePrice(1, 2**62, "elsewhere", 2**62),
     REQUEST,
     model.ApproveWithdrawal(9),
     model.CancelWithdrawal(9, "why"),
     CLAIM,
+    NOTE,
+    EXIT,
 ]
 OWN: list[model.CommandBody] = [model.LeaderStarted(1, "name"), model.AdvanceTime(), model.OpenSession(1)]
 EVENTS: list[model.EventBody] = [
@@ -73,6 +78,8 @@ EVENTS: list[model.EventBody] = [
     model.WithdrawalApproved(WITHDRAWAL, 4),
     model.WithdrawalCanceled(WITHDRAWAL, "why"),
     model.Claimed(CLAIM, 1),
+    model.ExitRequested(EXIT),
+    model.DebtNoted(NOTE, 1),
     model.SettlementFinalized(3),
     model.AssetCreated(model.Asset(1, "BTC", 18), 1),
     model.MarketCreated(MARKET),
@@ -82,6 +89,7 @@ EVENTS: list[model.EventBody] = [
     model.SessionOpened(1, 2),
     model.CancelAfterSet(1001, 2, 30),
     model.TradingDefaultsSet(1001, 3),
+    model.ReferencePriceSet(1, 2**62, "elsewhere", 2**62),
 ]
 
 
@@ -174,7 +182,7 @@ def test_a_plain_order_is_read_by_hand_as_by_protobuf_and_any_other_is_not(
     command_id: int, order: journal.PlaceOrder
 ) -> None:
     batch = pb.SubmitRequest(commands=[journal.Command(command_id=command_id, place_order=order)]).SerializeToString()
-    by_hand = encoding.plain_order(batch)
+    (by_hand,) = encoding.plain_orders([batch])
     plain = command_id > 0 and order.type == 1 and not order.budget and not order.HasField("terms")
     if by_hand is not None:
         assert [by_hand] == wire.decode_commands(batch)
@@ -185,7 +193,7 @@ def test_a_plain_order_is_read_by_hand_as_by_protobuf_and_any_other_is_not(
 
 @pytest.mark.parametrize("body", SUBMITTED, ids=name_of)
 def test_what_is_no_plain_order_is_not_read_by_hand(body: model.CommandBody) -> None:
-    read = encoding.plain_order(wire.encode_command(model.Command(7, body)))
+    (read,) = encoding.plain_orders([wire.encode_command(model.Command(7, body))])
     plain = isinstance(body, model.PlaceOrder) and body.type == 1 and body.terms is None
     assert read == (model.Command(7, body) if plain else None)
 
@@ -281,6 +289,10 @@ def transfer(amount: str) -> pb.SubmitRequest:
             "commands[1].cancel_withdrawal.reason",
         ),
         (submitted(claim_final=journal.ClaimFinal(amount="")), "commands[1].claim_final.amount"),
+        (
+            submitted(exit_request_final=journal.ExitRequestFinal(transaction_hash="x" * 257)),
+            "commands[1].exit_request_final.transaction_hash",
+        ),
         (submitted(change_market=journal.ChangeMarket(market_id=1, state=7)), "commands[1].change_market.state"),  # type: ignore[arg-type]
         (
             submitted(change_market=journal.ChangeMarket(state=journal.MARKET_STATE_OPEN, reason="x" * 257)),
@@ -289,6 +301,10 @@ def transfer(amount: str) -> pb.SubmitRequest:
         (submitted(cancel_order=journal.CancelOrder(cause=journal.CANCEL_CAUSE_IOC)), "commands[1].cancel_order.cause"),
         (submitted(cancel_orders=journal.CancelOrders(cause=99)), "commands[1].cancel_orders.cause"),  # type: ignore[arg-type]
         (submitted(open_account=journal.OpenAccount(name="n" * 257)), "commands[1].open_account.name"),
+        (
+            submitted(set_reference_price=journal.SetReferencePrice(source="x" * 257)),
+            "commands[1].set_reference_price.source",
+        ),
     ],
 )
 def test_what_cannot_be_represented_is_refused_by_name(request_: pb.SubmitRequest, field: str) -> None:

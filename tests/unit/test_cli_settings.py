@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from services.cli.audit import Sources
 from services.cli.chain_note import note
+from services.cli.chain_side import Sources
 from services.cli.main import app
 from services.cli.settings import ClientSettings
 

@@ -13,7 +13,7 @@ from services.book.engine import Session as GatewaySession
 from services.book.snapshot import Outdated
 from services.command_ids import SESSION_COMMANDS_MAX, command_id_of
 from services.units import INT64_MAX
-from tests.snapshots import of_format_1, of_format_2, of_format_3
+from tests.snapshots import of_format_1, of_format_2, of_format_3, of_format_4, of_format_5, of_format_6
 
 OPEN, HALTED = m.MARKET_STATE_OPEN, m.MARKET_STATE_HALTED
 BTC, USD = m.Asset(1, "BTC", 8), m.Asset(2, "USD", 18)
@@ -27,11 +27,25 @@ FIRST = command_id_of(1, 1, 1)
 REQUEST = m.RequestWithdrawal("w1", 1001, 2, 7, WALLET)
 WITHDRAWAL = m.Withdrawal(FIRST, REQUEST)
 CLAIM = m.ClaimFinal(1, WALLET, "BTC", 5, "0xab")
+EXIT = m.ExitRequestFinal(1, 1001, False, "0xab")
 
 
 def request(**changes: object) -> m.RequestWithdrawal:
     fields = {name: getattr(REQUEST, name) for name in m.RequestWithdrawal.__match_args__}
     return m.RequestWithdrawal(**fields | changes)
+
+
+OWES = m.NoteDebt(1, 1, m.DEBT_STATE_FROZEN, 1001, "BTC", 5, "why")
+
+
+def exit_of(account_id: int) -> m.ClaimFinal:
+    """The account's owner has left with 5 BTC."""
+    return m.ClaimFinal(1, WALLET, "BTC", 5, "0xab", account_id)
+
+
+def refusal_of(event: m.Event) -> str:
+    assert isinstance(event.body, m.Refused), event
+    return event.body.reason
 
 
 def setup(edition: int = m.EDITION) -> Engine:
@@ -158,6 +172,28 @@ HALTED_BTC_USD = m.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 0, HALTED)
         (m.ClaimFinal(1, WALLET, "BTC", 0), "INVALID_FIELD"),
         (m.ClaimFinal(1, WALLET, "BTC", LARGEST + 1), "INVALID_FIELD"),
         (m.ClaimFinal(1, "0x", "BTC", 5), "INVALID_FIELD"),
+        (exit_of(1001), "OUT_OF_SEQUENCE"),
+        (exit_of(1003), "INVALID_FIELD"),
+        (exit_of(3), "INVALID_FIELD"),
+        (exit_of(-1), "INVALID_FIELD"),
+        (EXIT, m.ExitRequested(EXIT)),
+        (m.ExitRequestFinal(1, 1002, True), m.ExitRequested(m.ExitRequestFinal(1, 1002, True))),
+        (m.ExitRequestFinal(2, 1001), "OUT_OF_SEQUENCE"),
+        (m.ExitRequestFinal(0, 1001), "OUT_OF_SEQUENCE"),
+        (m.ExitRequestFinal(1, 1003), "INVALID_FIELD"),
+        (m.ExitRequestFinal(1, 3), "INVALID_FIELD"),
+        (OWES, m.DebtNoted(OWES, 1)),
+        (m.NoteDebt(2, 2, 1, 1001, "BTC", 5), "OUT_OF_SEQUENCE"),
+        (m.NoteDebt(0, 0, 1, 1001, "BTC", 5), "OUT_OF_SEQUENCE"),
+        (m.NoteDebt(1, 2, 1, 1001, "BTC", 5), "INVALID_FIELD"),
+        (m.NoteDebt(1, 1, 2, 1001, "BTC", 5), "INVALID_FIELD"),
+        (m.NoteDebt(1, 1, 1, 1003, "BTC", 5), "INVALID_FIELD"),
+        (m.NoteDebt(1, 1, 1, 3, "BTC", 5), "INVALID_FIELD"),
+        (m.NoteDebt(1, 1, 1, 4, "BTC", 5), "INVALID_FIELD"),
+        (m.NoteDebt(1, 1, 1, 1001, "btc", 5), "ASSET_NOT_FOUND"),
+        (m.NoteDebt(1, 1, 1, 1001, "BTC", 0), "INVALID_FIELD"),
+        (m.NoteDebt(1, 1, 1, 1001, "BTC", LARGEST + 1), "INVALID_FIELD"),
+        (m.NoteDebt(1, 1, 1, 1001, "BTC", 5, "x" * 201), "INVALID_FIELD"),
         (m.SettlementFinal(1), m.SettlementFinalized(1)),
         (m.SettlementFinal(2), m.SettlementFinalized(2)),
         (m.SettlementFinal(3), "OUT_OF_SEQUENCE"),
@@ -196,6 +232,16 @@ HALTED_BTC_USD = m.Market(1, "BTC-USD", 1, 2, "0.01", "0.00001", 0, HALTED)
         (m.ChangeMarket(1, HALTED, None, "x" * 201), "INVALID_FIELD"),
         (m.ChangeMarket(1, 0, m.MarketRules(notional_min=-1)), "INVALID_FIELD"),
         (m.ChangeMarket(1, 0, m.MarketRules(open_orders_max=-1)), "INVALID_FIELD"),
+        (m.ChangeMarket(1, 0, m.MarketRules(reference_age_max_seconds=-1)), "INVALID_FIELD"),
+        (m.ChangeMarket(1, 0, m.MarketRules(reference_age_max_seconds=86_401)), "INVALID_FIELD"),
+        (m.SetReferencePrice(1, 300, "there", 7), m.ReferencePriceSet(1, 300, "there", 7)),
+        (m.SetReferencePrice(1, 300, "x" * 64, 12), m.ReferencePriceSet(1, 300, "x" * 64, 11)),  # not before its time
+        (m.SetReferencePrice(2, 300, "there", 7), "MARKET_NOT_FOUND"),
+        (m.SetReferencePrice(1, 0, "there", 7), "INVALID_PRICE"),
+        (m.SetReferencePrice(1, 2**63, "there", 7), "INVALID_PRICE"),
+        (m.SetReferencePrice(1, 300, "", 7), "INVALID_FIELD"),
+        (m.SetReferencePrice(1, 300, "x" * 65, 7), "INVALID_FIELD"),
+        (m.SetReferencePrice(1, 300, "there", 0), "INVALID_FIELD"),
         (m.CancelOrder(1001, 7), "ORDER_NOT_FOUND"),
     ],
     ids=str,
@@ -516,12 +562,97 @@ class TestSnapshot:
             digests.add(json.dumps({field: state[field] for field in state if field not in COUNTERS}))
         assert len(digests) == 6
 
+    def test_nobody_has_left_who_has_something_open(self) -> None:
+        session = Session(setup())
+        first, asked = session.say(limit(1001, m.SIDE_BUY, 99, 2)), session.say(REQUEST)
+        for index, account_id in enumerate((1001, 1002), 1):
+            session.say(m.ExitRequestFinal(index, account_id))
+        assert refusal_of(session.say(exit_of(1001))) == "OUT_OF_SEQUENCE"
+        session.say(m.CancelOrder(1001, first.command_id))
+        assert refusal_of(session.say(exit_of(1001))) == "OUT_OF_SEQUENCE"
+        assert isinstance(session.say(exit_of(1002)).body, m.Claimed)
+        session.say(m.CancelWithdrawal(asked.command_id))
+        left = m.ClaimFinal(2, WALLET, "BTC", 5, "0xab", 1001)
+        assert session.say(left).body == m.Claimed(left, 1)
+
+    def test_a_debt_is_frozen_then_paid_then_resolved_and_nothing_else(self) -> None:
+        session = Session(setup())
+        frozen, paid, resolved = m.DEBT_STATE_FROZEN, m.DEBT_STATE_PAID, m.DEBT_STATE_RESOLVED
+        rows = [
+            (1, frozen, 5, True), (1, frozen, 5, False), (1, paid, 6, False), (1, paid, 5, True), (1, frozen, 5, False),
+            (1, paid, 5, False), (1, resolved, 5, True), (1, resolved, 5, False), (1, paid, 5, False),
+            (4, frozen, 5, True), (4, resolved, 5, True),
+        ]  # fmt: skip
+        index = 1
+        for debt_id, state, amount, taken in rows:
+            event = session.say(m.NoteDebt(index, debt_id, state, 1001, "BTC", amount))
+            assert isinstance(event.body, m.DebtNoted) is taken, (debt_id, state)
+            index += taken
+            session.engine = Engine.restore(session.engine.snapshot())
+            assert session.engine.notes_through == index - 1
+        assert not session.engine.debts
+
+    @pytest.mark.parametrize(("edition", "credited"), [(1, 0), (2, 3)])
+    def test_what_came_before_the_exit_and_is_told_afterwards_is_insurances(self, edition: int, credited: int) -> None:
+        session = Session(setup(edition))
+        session.say(m.ExitRequestFinal(1, 1001))
+        session.say(exit_of(1001))
+        session.engine = Engine.restore(session.engine.snapshot())
+        for index, (account_id, asset) in enumerate([(1001, "BTC"), (1001, "USD"), (1002, "BTC")], 1):
+            deposit = m.DepositFinal(index, account_id, asset, 5)
+            to = credited if (account_id, asset) == (1001, "BTC") else 0
+            asset_id = 1 if asset == "BTC" else 2
+            assert session.say(deposit).body == m.Deposited(deposit, asset_id, to, 0)
+
+    def test_one_of_format_6_does_not_say_who_has_taken_what(self) -> None:
+        session = Session(setup())
+        assert Engine.restore(of_format_6(session.engine)).snapshot() == session.engine.snapshot()
+        session.say(m.ExitRequestFinal(1, 1001))
+        assert Engine.restore(of_format_6(session.engine)).snapshot() == session.engine.snapshot()
+        session.say(exit_of(1001))
+        with pytest.raises(Outdated):
+            Engine.restore(of_format_6(session.engine))
+
+    def test_nothing_begins_in_an_account_whose_owner_leaves_until_he_stays(self) -> None:
+        session = Session(setup())
+        placed, waiting = session.say(limit(1001, m.SIDE_BUY, 99, 2)).command_id, session.say(REQUEST).command_id
+        bid, ask = limit(1001, m.SIDE_BUY, 98, 2), limit(1001, m.SIDE_SELL, 120, 2)
+        begins: list[m.CommandBody] = [
+            bid,
+            m.PlaceGroup(bid, [ask]),
+            m.ReplaceOrder(1001, placed, quantity_lots=1),
+            REQUEST,
+            m.ApproveWithdrawal(waiting),
+            m.Transfer("t1", 1001, 1002, 1, 5),
+            m.Transfer("t2", 1002, 1001, 1, 5),
+        ]
+        session.say(m.ExitRequestFinal(1, 1001))
+        session.engine = Engine.restore(session.engine.snapshot())
+        for body in begins:
+            assert refusal_of(session.say(body)) == "ACCOUNT_FROZEN"
+            session.number += m.numbers_of(body) - 1
+        assert isinstance(session.say(limit(1002, m.SIDE_BUY, 98, 2)).body, m.OrderPlaced)
+        assert isinstance(session.say(m.DepositFinal(1, 1001, "BTC", 5, "0xab")).body, m.Deposited)
+        session.say(m.ExitRequestFinal(2, 1001, True))
+        for body in begins:
+            assert not isinstance(session.say(body).body, m.Refused), body
+            session.number += m.numbers_of(body) - 1
+
     def test_one_of_format_1_is_an_engine_without_withdrawals(self) -> None:
         engine = setup(edition=0)
         engine.apply(m.Command(command_id_of(1, 1, 1), limit(1001, m.SIDE_BUY, 99, 2)), 10)
         restored = Engine.restore(of_format_1(engine))
         restored.validate()
         assert restored.snapshot() == engine.snapshot()
+
+    def test_one_of_format_5_is_an_engine_without_exits(self) -> None:
+        engine = setup()
+        assert Engine.restore(of_format_5(engine)).snapshot() == engine.snapshot()
+
+    def test_one_of_format_4_is_an_engine_without_reference_prices(self) -> None:
+        session = Session(setup())
+        session.say(m.ChangeMarket(1, 0, m.MarketRules(band_ppm=5)))
+        assert Engine.restore(of_format_4(session.engine)).snapshot() == session.engine.snapshot()
 
     def test_one_of_format_3_goes_by_the_rules_of_its_time_until_a_leader_of_today(self) -> None:
         restored = Engine.restore(of_format_3(setup(edition=0)))

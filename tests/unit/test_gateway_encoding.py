@@ -17,6 +17,7 @@ from services.order_gateway import batch_wire, encoding, model, trade_wire, wire
 from services.order_gateway.model import Placed, Placement, TimeInForce, Wanted
 from services.units import Asset, market_of
 from tests.unit.gateway_values import MARKET, order
+from tests.unit.journal_events import OTHERS, amounts, counts, plain_events, positive, rates
 
 USD = Asset(2, "USD", 18)
 MARKETS = {
@@ -27,11 +28,7 @@ MARKETS = {
 LIMIT: dict[str, Any] = {
     "client_order_id": "c1", "market": "BTC-USD", "side": 1, "type": 1, "price": "30000.00", "quantity": "0.01",
 }  # fmt: skip
-HUGE = 2**256 - 1
 TIME_NS = 1_700_000_000_123_456_789
-
-positive, rates, amounts = st.integers(1, 2**63 - 1), st.integers(0, 2**32 - 1), st.integers(0, HUGE)
-counts = st.just(0) | positive
 
 
 @pytest.fixture(autouse=True)
@@ -109,13 +106,13 @@ def test_orders_are_read_by_hand_as_by_protobuf(orders: list[pb.PlaceOrderReques
 def test_plain_orders_are_read_by_hand(fields: dict[str, Any]) -> None:
     request = pb.PlaceOrderRequest(**LIMIT | fields)
     expected = Wanted(wire.placement(request, MARKETS), request.client_order_id or "made")
-    assert encoding.plain_wanted(request.SerializeToString(), "made", MARKETS) == expected
+    assert encoding.plain_wanted([request.SerializeToString()], ["made"], MARKETS) == [expected]
 
 
 @pytest.mark.parametrize("fields", [*SPECIAL, {"price": "0.001"}, {"price": "0.01"}, {"market": "NO"}], ids=str)
 def test_other_orders_are_not(fields: dict[str, Any]) -> None:
     request = pb.PlaceOrderRequest(**LIMIT | fields)
-    assert encoding.plain_wanted(request.SerializeToString(), "", MARKETS) is None
+    assert encoding.plain_wanted([request.SerializeToString()], [""], MARKETS) == [None]
 
 
 def test_fields_of_tomorrow_are_passed_over() -> None:
@@ -204,8 +201,7 @@ commands = st.builds(model.PlaceOrder, positive, placements, amounts, st.text(ma
 @given(st.lists(st.tuples(positive, commands), min_size=1, max_size=4), st.booleans())
 def test_orders_are_asked_for_as_by_protobuf(asked: list[tuple[int, model.PlaceOrder]], twice: bool) -> None:
     asked += [(command_id | 1, command) for command_id, command in asked] if twice else []
-    plain = encoding.Commands()
-    by_hand = [plain.place_order(command_id, command) for command_id, command in asked]
+    by_hand = encoding.commands(asked)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoding, "BY_HAND", False)
         assert by_hand == [wire.submit_request([each]) for each in asked]
@@ -214,53 +210,13 @@ def test_orders_are_asked_for_as_by_protobuf(asked: list[tuple[int, model.PlaceO
 def test_what_else_is_asked_for_is_left_to_protobuf() -> None:
     placement = Placement(MARKET, True, True, TimeInForce.GTC, False, 300, 5, None, model.Terms(minimum_lots=1))
     special = model.PlaceOrder(1001, placement, 0, "c", 0, 0)
-    assert encoding.Commands().place_order(1, special) is None
+    assert encoding.commands([(1, special)]) == [None]
     data = wire.submit_request([(1, special), (2, model.CancelOrder(1001, 7))])
     kinds = [command.WhichOneof("kind") for command in matching.SubmitRequest.FromString(data).commands]
     assert kinds == ["place_order", "cancel_order"]
 
 
 # What the book tells.
-
-
-told_orders = st.builds(
-    journal.Order,
-    **dict.fromkeys(("order_id", "account_id", "price_ticks", "quantity_lots", "filled_lots"), counts),
-    **dict.fromkeys(("market_id", "maker_fee_ppm", "taker_fee_ppm"), rates),
-    side=st.integers(1, 2),
-    type=st.integers(1, 2),
-    time_in_force=st.integers(1, 5),
-    post_only=st.booleans(),
-    budget=st.just("") | amounts.map(str),
-    client_order_id=st.text(max_size=300),
-    state=st.integers(1, 4),
-    cancel_cause=st.integers(0, 15),
-    lock_remaining=st.just("") | amounts.map(str),
-)
-told_trades = st.builds(
-    journal.Trade,
-    **dict.fromkeys(("trade_id", "settlement_sequence", "price_ticks", "quantity_lots"), counts),
-    **dict.fromkeys(("maker_order_id", "maker_account_id", "maker_remaining_lots"), counts),
-    **dict.fromkeys(("base_amount", "quote_amount"), amounts.map(str)),
-    **dict.fromkeys(("maker_fee", "taker_fee", "maker_lock_remaining"), st.just("") | amounts.map(str)),
-)
-placed_events = st.builds(journal.OrderPlaced, order=told_orders, trades=st.lists(told_trades, max_size=3))
-canceled_events = st.builds(journal.OrderCanceled, order=told_orders)
-heads = {"journal_sequence": positive, "command_id": counts, "market_sequence": counts}
-plain_events = st.builds(journal.Event, **heads, order_placed=placed_events) | st.builds(
-    journal.Event, **heads, order_canceled=canceled_events
-)
-SPECIAL_ORDER = journal.Order(
-    order_id=1,
-    time_in_force=journal.TIME_IN_FORCE_GTC,
-    state=journal.ORDER_STATE_OPEN,
-    terms=journal.OrderTerms(minimum_lots=1),
-)
-OTHERS = [
-    journal.Event(journal_sequence=1, refused=journal.Refused(reason="NO")),
-    journal.Event(journal_sequence=2, account_opened=journal.AccountOpened(account_id=1001, name="é")),
-    journal.Event(journal_sequence=3, order_placed=journal.OrderPlaced(order=SPECIAL_ORDER)),
-]
 
 
 @given(st.lists(plain_events | st.sampled_from(OTHERS), max_size=3))
@@ -282,12 +238,13 @@ def test_events_are_read_by_hand_as_by_protobuf(events: list[journal.Event]) -> 
 @settings(deadline=None, max_examples=50)
 def test_plain_events_are_read_by_hand(event: journal.Event) -> None:
     batch = journal.EventBatch(events=[event]).SerializeToString()
-    assert encoding.event(batch, TIME_NS) is not None
+    assert isinstance(encoding.events(batch, TIME_NS)[0], model.Event)
 
 
 @pytest.mark.parametrize("event", OTHERS, ids=lambda event: event.WhichOneof("kind"))
 def test_other_events_are_not(event: journal.Event) -> None:
-    assert encoding.event(journal.EventBatch(events=[event]).SerializeToString(), TIME_NS) is None
+    data = journal.EventBatch(events=[event]).SerializeToString()
+    assert encoding.events(data, TIME_NS) == [data]
 
 
 @pytest.mark.parametrize("fields", [{"time_in_force": 6}, {"state": 5}, {"state": 0}, {"cancel_cause": 16}], ids=str)

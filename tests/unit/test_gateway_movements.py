@@ -14,8 +14,11 @@ from services.order_gateway.check import violations
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.model import (
     Claimed,
+    DebtNoted,
+    DebtState,
     Deposited,
     EventBody,
+    ExitRequested,
     MovementKind,
     MovementState,
     RequestWithdrawal,
@@ -96,6 +99,83 @@ def test_a_claim_takes_the_oldest_that_it_can_be() -> None:
     assert list(book.withdrawals) == [3]
 
 
+@pytest.mark.parametrize(
+    ("taken", "insurance"),
+    [(10, 0), (6, 4), (13, -3)],
+    ids=["all of it", "what was still to come is insurance's", "what was still to go is insurance's"],
+)
+def test_who_leaves_by_the_contract(taken: int, insurance: int) -> None:
+    book = ledger(alice_btc=10)
+    say = Journal(book).say
+    say(ExitRequested(ALICE, canceled=False))
+    assert book.leaving == {ALICE}
+    effects = say(Claimed(WALLET, 1, taken, ALICE, 3, "0xab")).effects
+    assert violations(book) == []
+    assert [book.balance(who, 1).total for who in (ALICE, 3, 4)] == [0, insurance, -10 + taken]
+    (left,) = effects.movements
+    assert (left.transfer_id, left.kind, left.state) == ("exit:3", MovementKind.WITHDRAWAL, MovementState.DONE)
+    assert (left.amount, left.address, left.transaction_hash, left.has_ended) == (taken, WALLET, "0xab", True)
+    assert not book.withdrawals
+
+
+# Of a withdrawal of 5: what is claimed, what of it insurance has to pay, and whether the withdrawal still waits.
+UNBACKED: dict[str, tuple[Claimed, int, bool]] = {
+    "all of it": (Claimed(WALLET, 1, 5, 0, 7, "0xab"), 0, False),
+    "by another": (Claimed(OTHER, 1, 5, 0, 7, "0xab"), 5, True),
+    "in another asset": (Claimed(WALLET, 2, 5, 0, 7, "0xab"), 5, True),
+    "in part": (Claimed(WALLET, 1, 4, 0, 7, "0xab"), 4, True),
+    "more than there was": (Claimed(WALLET, 1, 6, 0, 7, "0xab"), 1, False),
+}
+
+
+@pytest.mark.parametrize("name", UNBACKED)
+def test_a_claim_that_no_withdrawal_backs_is_insurances(name: str) -> None:
+    claim, insurance_pays, waits = UNBACKED[name]
+    book = ledger(alice_btc=10)
+    say = Journal(book).say
+    for body in GOES:
+        say(body)
+    before = book.balance(4, claim.asset_id).total
+    effects = say(claim).effects
+    assert violations(book) == []
+    assert book.balance(3, claim.asset_id).total == -insurance_pays
+    assert book.balance(4, claim.asset_id).total == before + insurance_pays
+    assert book.balance(ALICE, 1).total == 5
+    assert (77 in book.withdrawals) is waits
+    unbacked = [movement for movement in effects.movements if not movement.withdrawal_id]
+    assert [(each.transfer_id, each.amount, each.address, each.has_ended) for each in unbacked] == (
+        [("claim:7", insurance_pays, claim.address, True)] if insurance_pays else []
+    )
+
+
+def test_a_debtor_is_frozen_and_has_what_insurance_has_paid_until_it_is_resolved() -> None:
+    book = ledger(alice_btc=10)
+    say = Journal(book).say
+    steps = [
+        (1, DebtState.FROZEN, True, 10),
+        (2, DebtState.FROZEN, True, 10),
+        (1, DebtState.PAID, True, 14),
+        (1, DebtState.RESOLVED, True, 14),
+        (2, DebtState.RESOLVED, False, 14),
+    ]
+    for debt_id, state, frozen, has in steps:
+        effects = say(DebtNoted(debt_id, state, ALICE, 1, 4, "why")).effects
+        assert violations(book) == []
+        assert (book.is_frozen(ALICE), book.is_frozen(BOB)) == (frozen, False)
+        assert (book.balance(ALICE, 1).total, book.balance(3, 1).total) == (has, 10 - has)
+        moved = [(each.transfer_id, each.amount, each.reason) for each in effects.movements]
+        assert moved == ([("debt:1", 4, "why")] if state is DebtState.PAID else [])
+    assert not book.transfers, "it is on chain already"
+
+
+def test_a_request_to_leave_is_taken_back() -> None:
+    book = ledger()
+    say = Journal(book).say
+    for canceled, leaving in ((False, {ALICE}), (True, set()), (False, {ALICE})):
+        say(ExitRequested(ALICE, canceled))
+        assert book.leaving == leaving
+
+
 IMPOSSIBLE: dict[str, list[EventBody]] = {
     "approved and never requested": [APPROVED],
     "requested twice": [REQUESTED, REQUESTED],
@@ -105,10 +185,6 @@ IMPOSSIBLE: dict[str, list[EventBody]] = {
     "approved with another amount": [REQUESTED, replace(APPROVED, request=replace(ASKED, amount=4))],
     "approved for another address": [REQUESTED, replace(APPROVED, request=replace(ASKED, address="0x" + "cd" * 20))],
     "more than there is": [WithdrawalRequested(77, replace(ASKED, amount=11))],
-    "claimed by another": [*GOES, Claimed(OTHER, 1, 5)],
-    "claimed in another asset": [*GOES, Claimed(WALLET, 2, 5)],
-    "claimed in part": [*GOES, Claimed(WALLET, 1, 4)],
-    "more claimed than there was": [*GOES, Claimed(WALLET, 1, 6)],
     "of nothing": [Transferred(Transfer("t", ALICE, BOB, 1, 0), 1)],
     "final before it was moved": [SettlementFinalized(9), REQUESTED, APPROVED],
     "finality that runs back": [SettlementFinalized(9), SettlementFinalized(9)],

@@ -84,7 +84,7 @@ async def test_an_order_is_its_owners_to_name(method: str, name: int | str) -> N
     orders = Orders(fold, session, cast("Store", EmptyStore()), Schedule(parse_tiers("", Rates(0, 0)), fold), 10)
     ask = orders.get if method == "get" else Cancels(fold, session, orders).cancel
     with pytest.raises(Rejected) as caught:
-        await ask(BOB, name, 0.01)
+        await ask(BOB, name, 5)
     assert caught.value.reason is Reason.ORDER_NOT_FOUND
     assert (await orders.find(ALICE, name, 5)).account_id == ALICE
 

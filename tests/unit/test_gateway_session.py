@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -106,26 +107,39 @@ async def test_a_batch_lets_in_what_comes_with_each_turn_of_the_loop_and_waits_f
     assert [c.command_id & 0xFF for c in waiting.result()] == [1, 2, 3]
 
 
-async def test_where_many_accounts_send_the_next_batch_waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("gap", "most", "enough", "taken"), [(60, 60, 3, 3), (0.001, 60, 9, 2), (0.001, 0, 9, 2)])
+async def test_where_many_accounts_send_the_next_batch_waits_for_more(
+    gap: float, most: float, enough: int, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until enough have come, or a while brings none, or for so long."""
     monkeypatch.setattr(session_module, "GATHER_ACCOUNTS_MIN", 2)
-    monkeypatch.setattr(session_module, "GATHER_SECONDS", 60.0)
-    monkeypatch.setattr(session_module, "BATCH_COMMANDS_ENOUGH", 3)
     session = opened()
     for account_id in (ALICE, BOB):
         session.submit(BODY, account_id)
     for command in await session.batch():
         session.landed(command.command_id)
-    waiting = asyncio.create_task(session.batch())
-    for _ in range(2):
-        session.submit(BODY, ALICE)
-        await asyncio.sleep(0.01)
-        assert not waiting.done(), "more may come"
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        if seconds:
+            slept.append(seconds)
+            if len(slept) < taken:
+                session.submit(BODY, ALICE)
+        await turn()
+
+    turn = partial(asyncio.sleep, 0)
+    monkeypatch.setattr(session_module, "GATHER_GAP_SECONDS", gap)
+    monkeypatch.setattr(session_module, "GATHER_SECONDS_MAX", most)
+    monkeypatch.setattr(session_module, "BATCH_COMMANDS_ENOUGH", enough)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     session.submit(BODY, ALICE)
-    assert len(await asyncio.wait_for(waiting, 5)) == 3, "enough have come"
+    assert len(await session.batch()) == (taken if most else 1)
+    assert all(seconds == gap for seconds in slept)
+    assert len(slept) == (0 if not most else taken - (enough == taken))
 
 
 async def test_one_account_never_waits_for_more_however_much_it_sends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(session_module, "GATHER_GAP_SECONDS", 60.0)
     session = opened()
     for _ in range(2):
         for _ in range(9):
@@ -134,20 +148,9 @@ async def test_one_account_never_waits_for_more_however_much_it_sends(monkeypatc
             session.landed(command.command_id)
 
 
-async def test_a_batch_waits_for_more_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "GATHER_ACCOUNTS_MIN", 1)
-    monkeypatch.setattr(session_module, "GATHER_SECONDS", 0.01)
-    session = opened()
-    for _ in range(2):
-        session.submit(BODY, ALICE)
-        batch = await asyncio.wait_for(session.batch(), 5)
-        assert len(batch) == 1
-        session.landed(batch[0].command_id)
-
-
 async def test_what_a_closing_session_lets_go_is_not_in_the_batch_that_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "GATHER_ACCOUNTS_MIN", 1)
-    monkeypatch.setattr(session_module, "GATHER_SECONDS", 0.01)
+    monkeypatch.setattr(session_module, "GATHER_GAP_SECONDS", 0.01)
     session = opened()
     session.submit(BODY, ALICE)
     session.landed((await session.batch())[0].command_id)

@@ -12,7 +12,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_http.private import account_update
+from gateway_http.account_messages import account_by_name
 from gateway_http.proto_json import json_value
 from services.order_gateway.history_wire import account_change
 from services.order_gateway.model import Movement, MovementKind, MovementState
@@ -84,7 +84,7 @@ def test_a_big_snapshot_comes_in_bounded_parts() -> None:
     for update in (snapshot, Update(7, movements=(moved,) * PART_ITEMS_MAX)):
         parts = update.parts()
         sent = [account_change(part, ALICE, book, last=part is parts[-1]).SerializeToString() for part in parts]
-        told = [account_update(part) for part in sent]
+        told = [account_by_name().words(part) for part in sent]
         assert max(map(len, sent)) <= PART_BYTES_MAX
         assert max(len(text.encode()) for text in told) <= PART_BYTES_MAX
         assert len(parts) == -(-(len(update.orders) + len(update.movements)) // PART_ITEMS_MAX)

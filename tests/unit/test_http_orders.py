@@ -10,10 +10,10 @@ from clearbook.v1 import order_service_pb2 as pb
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from gateway_http import wire
+from gateway_http import accounts, orders, wire
 from gateway_http.errors import OF_PROTO, problem
 from gateway_http.json_proto import request_in
-from gateway_http.orders import ROUTES
+from gateway_http.openapi import completed
 from gateway_http.orders_described import PATHS
 from gateway_http.proto_json import json_value
 from services.errors import Reason, Rejected
@@ -172,12 +172,16 @@ def test_bodies_are_described() -> None:
     content = PATHS["/api/v1/orders/group"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     exits = content["properties"]["exits"]
     assert content["required"] == ["user_id"]
-    assert exits["type"] == "array"
-    assert exits["items"]["properties"]["side"]["enum"] == ["SIDE_BUY", "SIDE_SELL"]
-    assert exits["items"]["properties"]["expire_time"] == {"type": "string", "format": "date-time"}
+    assert exits["type"] == ["array", "null"]
+    assert exits["items"] == {"$ref": "#/components/schemas/PlaceOrderRequest"}
+    order = completed({"paths": {}})["components"]["schemas"]["PlaceOrderRequest"]["properties"]
+    assert order["side"]["enum"] == ["SIDE_BUY", "SIDE_SELL", "buy", "sell", None]
+    assert order["expire_time"] == {"type": ["string", "null"], "format": "date-time"}
 
 
 def test_what_is_sent_again_by_itself_when_its_answer_was_lost() -> None:
-    again = {route.rpc for route in ROUTES.values() if route.repeatable}
+    again = {route.method.name for route in (orders.ROUTES | accounts.ROUTES).values() if route.repeatable}
     reads = {"GetOrder", "ListOrders", "ListExecutions", "PreviewOrder", "GetTradingDefaults"}
-    assert again - reads == {"PlaceOrder"}, "a later replace would be undone"
+    reads |= {"ListBalances", "GetFees", "ListTransfers", "ListLedgerEntries", "GetSession", "GetLiabilityProof"}
+    once = {"PlaceOrder", "CreateTransfer", "CreateWithdrawal"}
+    assert again - reads == once, "these have the client's id; a later replace would be undone"

@@ -5,7 +5,7 @@ import json
 import pytest
 from clearbook.v1 import order_service_pb2 as orders
 
-from gateway_http import wire
+from gateway_http import accounts, wire
 from gateway_http.errors import problem
 from gateway_http.orders import ROUTES
 from gateway_http.orders_described import PATHS
@@ -176,7 +176,7 @@ def test_texts_name_what_the_caller_typed(field: str, message: str, expected: st
 
 
 def test_the_routes_of_orders_are_described_with_all_answers_that_there_can_be() -> None:
-    assert PATHS.keys() == ROUTES.keys()
+    assert PATHS.keys() == (ROUTES | accounts.ROUTES).keys()
     possible = {str(reason.http_status) for reason in Reason if reason is not Reason.METHOD_NOT_ALLOWED} | {"200"}
     assert {path: set(described["post"]["responses"]) for path, described in PATHS.items()} == dict.fromkeys(
         PATHS, possible

@@ -182,6 +182,7 @@ async def test_a_signature_covers_the_body(scene: Scene) -> None:
         (Access.TRADE, "OK"),
         (Access.WITHDRAW, "PERMISSION_DENIED"),
         (Access.ADMIN, "PERMISSION_DENIED"),
+        (Access.REFERENCE_PRICE, "PERMISSION_DENIED"),
     ],
 )
 async def test_a_scope_is_asked_for(scene: Scene, access: Access, answer: str) -> None:

@@ -22,12 +22,21 @@ from services.order_gateway.identity.sign_ups import DAY_MS, SignUps
 from services.order_gateway.identity.tally import KEYS_MAX, Tally
 from services.runtime.peers import ip_of
 
-R, T, W, A = Scope.READ, Scope.TRADE, Scope.WITHDRAW, Scope.ADMIN
+R, T, W, A, P = Scope.READ, Scope.TRADE, Scope.WITHDRAW, Scope.ADMIN, Scope.REFERENCE_PRICE
 
 
 @pytest.mark.parametrize(
     ("given_scopes", "allowed"),
-    [({R}, {R}), ({T}, {R, T}), ({W}, {R, W}), ({A}, {A}), ({T, W}, {R, T, W}), ({R, A}, {R, A}), (set(), set())],
+    [
+        ({R}, {R}),
+        ({T}, {R, T}),
+        ({W}, {R, W}),
+        ({A}, {A, P}),
+        ({P}, {P}),
+        ({T, W}, {R, T, W}),
+        ({R, A}, {R, A, P}),
+        (set(), set()),
+    ],
 )
 def test_scopes_and_what_they_include(given_scopes: set[Scope], allowed: set[Scope]) -> None:
     assert {scope for scope in Scope if allows(frozenset(given_scopes), scope)} == allowed

@@ -13,7 +13,7 @@ from services.buckets import NS_PER_SECOND, Rate
 from services.errors import Reason, Rejected
 from services.order_gateway import __main__ as gateway
 from services.order_gateway.call import Call
-from services.order_gateway.limits import ONE_REQUEST, Limits, LimitSettings, Weight
+from services.order_gateway.limits import ONE_REFERENCE, ONE_REQUEST, Limits, LimitSettings, Weight
 from services.runtime.limits import of_ip, rate_of
 from services.runtime.run import Closing, StartError
 from tests.transcript import ROOT
@@ -56,7 +56,7 @@ async def test_no_gateway_starts_with_limits_that_a_full_call_never_passes(
 def test_a_full_call_passes_the_limits_of_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     limits = re.findall(r"\$\{(LIMIT_ACCOUNT_[A-Z]+):-([^}]+)\}", (ROOT / "compose.yaml").read_text())
-    assert len(limits) == 2
+    assert len(limits) == 3
     gateway.GatewaySettings.load(**{name.lower(): rate for name, rate in limits}).check_limits()
 
 
@@ -125,6 +125,18 @@ def test_orders_of_one_call_are_counted_all_or_none(tmp_path: Path) -> None:
         except Rejected as rejected:
             answer = rejected.reason
         assert (answer, call.trailer.get("x-ratelimit-remaining")) == (reason, remaining), orders
+
+
+def test_reference_prices_have_a_rate_of_their_own(tmp_path: Path) -> None:
+    clock = Clock()
+    limits = gateway_limits(clock, tmp_path, limit_account_references="1/2")
+    for _ in range(2):
+        limits.identified(Call(BALANCES), "alice", ONE_REFERENCE)
+    with pytest.raises(Rejected, match="too many reference prices of this account"):
+        limits.identified(Call(BALANCES), "alice", ONE_REFERENCE)
+    limits.identified(Call(BALANCES), "alice", ONE_REQUEST)
+    clock.now_ns += NS_PER_SECOND
+    limits.identified(Call(BALANCES), "alice", ONE_REFERENCE)
 
 
 def test_an_address_counts_before_it_is_known_who_calls(tmp_path: Path) -> None:

@@ -10,29 +10,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import grpc
 import pytest
-from clearbook.v1 import book_service_pb2 as book
-from clearbook.v1 import book_service_pb2_grpc as book_grpc
 from clearbook.v1 import order_service_pb2 as pb
 from clearbook.v1 import order_service_pb2_grpc as orders_grpc
 
 from clearbook.client import Client
 from services.mirror import quoter
-from services.mirror.follower import Follower, Patience
-from services.mirror.messages import Change, Snapshot, units
+from services.mirror.messages import units
 from services.mirror.quoter import Quoter
 from services.mirror.quotes import Terms
 from services.runtime.run import Closing, StartError
 from tests.suite import until
+from tests.unit.mirror_exchange import MARKET, SECONDS_MAX, Markets, Outside, working
 
-SECONDS_MAX = 10.0
-FOREVER = Patience(10**15, 10**15, 10**15)
-MARKET = "BTC-USD"
 TERMS = Terms(levels=2, share_ppm=10**6, spread_bps=0, notional_max=units("1000000"))
 
 
-class Exchange(orders_grpc.OrderServiceServicer, book_grpc.BookServiceServicer):
+class Exchange(orders_grpc.OrderServiceServicer, Markets):
     """Takes everything, except what `refuse` says; `ends` ends its streams after so many answers."""
 
     def __init__(self) -> None:
@@ -43,10 +37,6 @@ class Exchange(orders_grpc.OrderServiceServicer, book_grpc.BookServiceServicer):
         self.ends = 10**6
         self.refuse: dict[str, str] = {}
         """Reason by what is asked: "replace", "place", "all"."""
-
-    async def ListMarkets(self, request: Any, context: Any) -> book.ListMarketsResponse:
-        market = book.Market(market=MARKET, base_asset="BTC", quote_asset="USD", tick_size="0.01", lot_size="0.01")
-        return book.ListMarketsResponse(markets=[market])
 
     async def ListOrders(self, request: pb.ListOrdersRequest, context: Any) -> pb.ListOrdersResponse:
         assert (request.market, request.open_only) == (MARKET, True)
@@ -114,47 +104,16 @@ class Exchange(orders_grpc.OrderServiceServicer, book_grpc.BookServiceServicer):
         return {f"{names[order.side]} {order.price}": order.quantity for order in self.open.values()}
 
 
-class Outside:
-    """A followed book, and the news of it."""
-
-    def __init__(self) -> None:
-        self.follower, self.news = Follower(FOREVER), asyncio.Event()
-        self._update = 1
-
-    def show(self, bid: str, ask: str) -> None:
-        """Begins anew with one level a side."""
-        self.lose()
-        self._update += 1
-        self.follower.message(Change("X", 0, self._update, self._update, [], []), time.monotonic_ns())
-        levels = [[(units(price), units("1"))] for price in (bid, ask)]
-        self.follower.snapshot(Snapshot(self._update, *levels), time.monotonic_ns())
-        self.news.set()
-
-    def lose(self) -> None:
-        self.follower.disconnected()
-        self.news.set()
-
-
 @asynccontextmanager
 async def quoting(market: str = MARKET) -> AsyncIterator[tuple[Exchange, Outside]]:
     exchange = Exchange()  # type: ignore[abstract]  # what it does not do is UNIMPLEMENTED
-    outside, closing = Outside(), Closing()
-    server = grpc.aio.server()
-    orders_grpc.add_OrderServiceServicer_to_server(exchange, server)
-    book_grpc.add_BookServiceServicer_to_server(exchange, server)
-    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    await server.start()
-    try:
-        async with Client(address, address, user="m") as client:
-            work = asyncio.create_task(Quoter(client, market, TERMS, outside.follower, outside.news).run(closing))
-            try:
-                yield exchange, outside
-            finally:
-                closing.set()
-                async with asyncio.timeout(SECONDS_MAX):
-                    await work
-    finally:
-        await server.stop(0)
+    outside = Outside()
+
+    async def quote(client: Client, closing: Closing) -> None:
+        await Quoter(client, market, TERMS, outside.follower, outside.news).run(closing)
+
+    async with working(exchange, orders_grpc.add_OrderServiceServicer_to_server, quote):
+        yield exchange, outside
 
 
 async def shows(exchange: Exchange, **expected: str) -> None:

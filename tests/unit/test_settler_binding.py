@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from services.runtime.run import StartError
-from services.settler.__main__ import DEV_KEY, SettlerSettings
-from services.settler.binding import _first_block
+from services.settler.binding import first_block
 from services.settler.contract import ChainUnavailable, WrongAnswer
+from services.settler.keys import DEV_ADDRESS, DEV_KEY, KeySettings
 
 
 class OldContract:
@@ -35,7 +35,7 @@ class OldContract:
     [("", True), (DEV_KEY, True), (DEV_KEY.upper().replace("0X", "0x"), True), ("0x" + "11" * 32, False)],
 )
 def test_the_well_known_key_is_known_however_it_is_given(key: str, known: bool) -> None:
-    assert SettlerSettings(settlement_private_key=key).wanted().dev_key is known
+    assert (KeySettings(settlement_private_key=key).signer().address == DEV_ADDRESS) is known
 
 
 FOUND = [(0, 0, 0), (0, 0, 9), (5, 0, 9), (9, 0, 9), (8_060, 7_000, 8_069), (8_069, 8_068, 8_069), (1, 0, 1_000_000)]
@@ -43,7 +43,7 @@ FOUND = [(0, 0, 0), (0, 0, 9), (5, 0, 9), (9, 0, 9), (8_060, 7_000, 8_069), (8_0
 
 @pytest.mark.parametrize(("since", "remembered", "head"), FOUND)
 async def test_found(since: int, remembered: int, head: int) -> None:
-    assert await _first_block(cast("Any", OldContract(since, remembered, head))) == since
+    assert await first_block(cast("Any", OldContract(since, remembered, head))) == since
 
 
 LOST = [(5, 7, 9), (7, 7, 9), (0, 1, 9), (9, 10, 9)]
@@ -52,4 +52,4 @@ LOST = [(5, 7, 9), (7, 7, 9), (0, 1, 9), (9, 10, 9)]
 @pytest.mark.parametrize(("since", "remembered", "head"), LOST)
 async def test_lost(since: int, remembered: int, head: int) -> None:
     with pytest.raises(StartError, match="set SETTLEMENT_START_BLOCK"):
-        await _first_block(cast("Any", OldContract(since, remembered, head)))
+        await first_block(cast("Any", OldContract(since, remembered, head)))

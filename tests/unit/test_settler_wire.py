@@ -10,7 +10,8 @@ from clearbook.internal.v1 import journal_pb2, matching_service_pb2, settlement_
 from services.command_ids import command_id_of
 from services.settler import wire
 from services.settler.batch import NewAsset, Trade, Transfer, Withdrawal
-from services.settler.model import Change, Item, Kind, State
+from services.settler.liabilities import Credit, Payout
+from services.settler.model import Change, Debt, DebtState, Item, Kind, Owner, Shortfall, State
 
 TRADE = settlement_pb2.SettlementTrade(
     market="BTC-USD",
@@ -115,19 +116,47 @@ def event(**kind: Any) -> journal_pb2.Event:
     return journal_pb2.Event(**kind)
 
 
+STRAY = {"deposit_index": 4, "account_id": 9, "asset": "BTC", "amount": "1"}
+
+
 def test_what_rows_of_the_journal_mean() -> None:
     ours, theirs = command_id_of(100, 2, 5), command_id_of(99, 2, 6)
     events = [
         event(command_id=1, order_placed={"trades": [{"settlement_sequence": 4}, {"settlement_sequence": 5}]}),
-        event(command_id=ours, deposited={"deposit": {"deposit_index": 3}}),
+        event(
+            command_id=ours, deposited={"deposit": {"deposit_index": 3, "account_id": 7, "asset": "BTC", "amount": "5"}}
+        ),
         event(command_id=theirs, refused={"reason": "OUT_OF_SEQUENCE"}),
         event(command_id=ours + 1, refused={"reason": "ASSET_NOT_FOUND"}),
         event(settlement_finalized={"through_settlement_sequence": 2}),
         event(transferred={"settlement_sequence": 6}),
         event(withdrawal_requested={}),
         event(withdrawal_approved={"settlement_sequence": 7}),
-        event(deposited={"deposit": {"deposit_index": 4, "account_id": 9}, "settlement_sequence": 8}),
-        event(claimed={"claim": {"claim_index": 2}}),
+        event(deposited={"deposit": STRAY, "settlement_sequence": 8}),
+        event(claimed={"claim": {"claim_index": 2, "address": "0x1", "asset": "BTC", "amount": "3"}}),
+        event(exit_requested={"request": {"exit_index": 6}}),
+        event(
+            deposited={
+                "deposit": {"deposit_index": 5, "account_id": 8, "asset": "BTC", "amount": "2"},
+                "credited_account_id": 3,
+            }
+        ),
+        event(
+            debt_noted={
+                "note": {
+                    "note_index": 7,
+                    "debt_id": 6,
+                    "state": 2,
+                    "account_id": 9,
+                    "amount": "5",
+                    "settlement_sequence": 3,
+                }
+            }
+        ),
+        event(account_opened={"account_id": 1001, "name": "0x" + "ab" * 20}),
+        event(account_opened={"account_id": 1002, "name": "0x" + "AB" * 20}),
+        event(account_opened={"account_id": 1003, "name": "0x" + "0" * 40}),
+        event(account_opened={"account_id": 1004, "name": "alice"}),
         event(order_placed={}),
         event(orders_changed={"steps": [{"trades": [{"settlement_sequence": 9}]}, {}]}),
     ]
@@ -135,7 +164,14 @@ def test_what_rows_of_the_journal_mean() -> None:
         last_journal_sequence=40, incarnation="abc", events=journal_pb2.EventBatch(events=events).SerializeToString()
     )
     outcomes = ((ours, ""), (ours + 1, "ASSET_NOT_FOUND"))
-    assert wire.folded(response, 100) == wire.Folded(40, "abc", 9, 2, 4, outcomes, 2, ((4, 9),))
+    owners = (Owner(1001, "0x" + "ab" * 20),)
+    money = (
+        (Credit(3, 7, "BTC", 5), Credit(4, 9, "BTC", 1), Credit(5, 8, "BTC", 2)),
+        (Payout(2, "0x1", "BTC", 3),),
+    )
+    debts = (Debt(6, 0, Shortfall(9, "", 5, "", 3), DebtState.PAID),)
+    folded = wire.Folded(40, "abc", 9, 2, 5, outcomes, 2, ((4, 9),), 6, owners, *money, ((5, 8),), 7, debts)
+    assert wire.folded(response, 100) == folded
 
 
 def test_a_command_id() -> None:
@@ -145,7 +181,9 @@ def test_a_command_id() -> None:
 
 def test_a_settlement() -> None:
     change = Change(9, 1, 20, State.MINED, 5, "0xabc", 77, 1_700_000_000_123_456_789)
-    found = wire.settlement_of(Item(8, Kind.TRADE, "BTC-USD", 4, "", ""), change)
+    found = wire.settlement_of(Item(8, Kind.TRADE, "BTC-USD", 4, "", ""), change, 0)
     assert (found.settlement_sequence, found.kind, found.market, found.trade_id) == (8, 2, "BTC-USD", 4)
     assert (found.state, found.batch_id, found.transaction_hash, found.block_number) == (4, 5, "0xabc", 77)
     assert found.event_time.ToNanoseconds() == change.time_ns
+    assert (found.HasField("nonce"), found.nonce) == (True, 0)
+    assert not wire.settlement_of(Item(8, Kind.TRADE, "BTC-USD", 4, "", ""), change, None).HasField("nonce")

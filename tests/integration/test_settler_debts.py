@@ -1,0 +1,201 @@
+"""Legs that the chain refuses: insurance pays, the debtor is frozen, nobody waits; and what becomes of the debt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clearbook.internal.v1 import journal_pb2 as journal
+
+from services.cli import debts
+from services.settler.contract import LegRefused, SettlementContract
+from services.settler.reconciliation import reconciliation_of
+from services.units import INSURANCE_ACCOUNT as INSURANCE
+from tests.backends import Backends
+from tests.settlers import (
+    FakeBook,
+    Node,
+    anvil,
+    assert_balances,
+    contract_of,
+    devchain,
+    eventually,
+    fake_book,
+    fund,
+    rows,
+    running,
+    settings,
+    settler,
+)
+
+FROZEN, PAID, RESOLVED = journal.DEBT_STATE_FROZEN, journal.DEBT_STATE_PAID, journal.DEBT_STATE_RESOLVED
+DEBTOR = 1999
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with running(devchain(tmp_path_factory.mktemp("node"))) as started:
+        yield started
+
+
+@pytest.fixture
+async def book() -> AsyncIterator[tuple[FakeBook, str]]:
+    async with fake_book() as started:
+        yield started
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/settler.sqlite"
+
+
+def credit(fake: FakeBook, account: int, amount: int) -> None:
+    """The ledger has what the chain has not."""
+    fake.ledger[account, "USD"] += amount
+
+
+def said(fake: FakeBook) -> list[tuple[int, int, int, str, int]]:
+    return [(note.debt_id, note.state, note.account_id, note.asset, int(note.amount)) for note in fake.notes]
+
+
+def reconciled(database: str) -> int:
+    """Through which entry ledger and chain were found equal."""
+    (content,) = rows(database, "SELECT content FROM reconciliations ORDER BY idx DESC LIMIT 1")[0]
+    return reconciliation_of(content).through.entries
+
+
+async def test_a_leg_that_the_chain_refuses_is_insurances_and_nobody_waits(
+    node: Node, book: tuple[FakeBook, str], database: str
+) -> None:
+    fake, address = book
+    fake.open_market(users=2)
+    async with settler(settings(database, address, node.url, reconcile_seconds=0.1)) as one:
+        await one.settled(fake)
+        await fund(node.url, contract_of(database), INSURANCE, "USD", 100)
+        await fund(node.url, contract_of(database), DEBTOR, "USD", 3)
+        await eventually(lambda: len(fake.deposits) == 5)
+        credit(fake, DEBTOR, 20)
+        fake.transfer(DEBTOR, 1001, "USD", 7)
+        fake.trade(1001, 1002, 10, 20)
+        await one.settled(fake)
+        await one.healthy()
+        await eventually(lambda: len(fake.notes) == 2)
+        assert said(fake) == [(1, FROZEN, DEBTOR, "USD", 4), (1, PAID, DEBTOR, "USD", 4)]
+        found = await debts.listed(database)
+        assert [(each.debt_id, each.account_id, each.asset, each.amount, each.state) for each in found] == [
+            (1, DEBTOR, "USD", 4, "PAID")
+        ]
+        await debts.resolve(database, 1, "written off")
+        fake.transfer(1001, DEBTOR, "USD", 1)
+        await one.settled(fake)
+        await eventually(lambda: len(fake.notes) == 3)
+        assert said(fake)[-1] == (1, RESOLVED, DEBTOR, "USD", 4)
+        await eventually(lambda: rows(database, "SELECT state FROM debts") == [(3,)])
+        await eventually(lambda: reconciled(database) == len(fake.entries))
+    credit(fake, DEBTOR, -20)  # what was never on chain
+    await assert_balances(fake, node.url, contract_of(database))
+    assert fake.ledger[INSURANCE, "USD"] == 96
+    assert fake.refused == []
+
+
+async def test_what_insurance_cannot_pay_waits_for_a_deposit(
+    node: Node, book: tuple[FakeBook, str], database: str
+) -> None:
+    fake, address = book
+    fake.open_market(users=2)
+    async with settler(settings(database, address, node.url)) as one:
+        await one.settled(fake)
+        before = len(fake.entries)
+        credit(fake, DEBTOR, 7)
+        fake.transfer(DEBTOR, 1001, "USD", 7)
+        await one.healthy(False)
+        assert (fake.final_through, fake.notes) == (before, [])
+        await fund(node.url, contract_of(database), INSURANCE, "USD", 7)
+        await one.settled(fake)
+        await one.healthy()
+        await eventually(lambda: len(fake.deposits) == 4 and len(fake.notes) == 2)
+    credit(fake, DEBTOR, -7)
+    await assert_balances(fake, node.url, contract_of(database))
+
+
+async def test_a_stored_batch_that_reverts_is_superseded_under_its_id(
+    node: Node, book: tuple[FakeBook, str], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that says of what it will refuse that it would pass: the transaction reverts, then the node is right."""
+    fake, address = book
+    fake.open_market(users=2)
+    lies, simulate = [2], SettlementContract.simulate
+
+    async def simulated(contract: SettlementContract, data: bytes, sender: str, block: Any) -> LegRefused | None:
+        refused = await simulate(contract, data, sender, block)
+        if refused is not None and lies[0]:
+            lies[0] -= 1
+            return None
+        return refused
+
+    monkeypatch.setattr(SettlementContract, "simulate", simulated)
+    async with settler(settings(database, address, node.url)) as one:
+        await one.settled(fake)
+        await fund(node.url, contract_of(database), INSURANCE, "USD", 9)
+        await eventually(lambda: len(fake.deposits) == 4)
+        credit(fake, DEBTOR, 5)
+        fake.transfer(DEBTOR, 1001, "USD", 5)
+        await one.settled(fake)
+        await eventually(lambda: len(fake.notes) == 2)
+    ((batch_id, revision),) = rows(database, "SELECT batch_id, revision FROM superseded")
+    nonces = rows(database, f"SELECT state FROM nonces WHERE batch_id = {batch_id} ORDER BY nonce")
+    assert (revision, nonces) == (1, [(3,), (2,)]), "one reverted, one mined"
+    assert rows(database, f"SELECT count(*) FROM batches WHERE batch_id = {batch_id}") == [(1,)]
+    assert said(fake) == [(1, FROZEN, DEBTOR, "USD", 5), (1, PAID, DEBTOR, "USD", 5)]
+    credit(fake, DEBTOR, -5)
+    await assert_balances(fake, node.url, contract_of(database))
+
+
+async def test_debts_outlive_the_settlers_database(
+    node: Node, book: tuple[FakeBook, str], database: str, tmp_path: Path
+) -> None:
+    fake, address = book
+    fake.open_market(users=2)
+    async with settler(settings(database, address, node.url)) as one:
+        await one.settled(fake)
+        await fund(node.url, contract_of(database), INSURANCE, "USD", 9)
+        await eventually(lambda: len(fake.deposits) == 4)
+        credit(fake, DEBTOR, 8)
+        fake.transfer(DEBTOR, 1001, "USD", 5)
+        await one.settled(fake)
+        await eventually(lambda: len(fake.notes) == 2)
+    fresh = f"sqlite:///{tmp_path}/fresh.sqlite"
+    given = settings(fresh, address, node.url, settlement_contract_address=contract_of(database))
+    async with settler(given) as one:
+        fake.transfer(DEBTOR, 1001, "USD", 3)
+        await one.settled(fake)
+        await eventually(lambda: len(fake.notes) == 4)
+    assert said(fake)[2:] == [(3, FROZEN, DEBTOR, "USD", 3), (3, PAID, DEBTOR, "USD", 3)]
+    assert [(each.debt_id, each.state) for each in await debts.listed(fresh)] == [(1, "PAID"), (3, "PAID")]
+
+
+@pytest.mark.backends
+async def test_a_reorganisation_past_what_was_final_halts(
+    book: tuple[FakeBook, str], database: str, backends: Backends, tmp_path: Path
+) -> None:
+    fake, address = book
+    fake.open_market(users=2)
+    with running(anvil(tmp_path, backends.directory)) as chain:
+        async with settler(settings(database, address, chain.url, settle_final_blocks=2)) as one:
+            async with asyncio.timeout(60):
+                while fake.final_through < len(fake.entries):
+                    await asyncio.to_thread(chain.rpc, "anvil_mine", "0x1")
+                    await asyncio.sleep(0.1)
+            await asyncio.to_thread(chain.rpc, "anvil_mine", "0x4")
+            head = int(chain.rpc("eth_blockNumber"), 16) - 1
+            query = "SELECT content FROM meta WHERE name = 'searched_block'"
+            await eventually(lambda: int(rows(database, query)[0][0]) >= head)
+            await asyncio.to_thread(chain.rpc, "anvil_reorg", 3, [])
+            await one.healthy(False)
+            before = fake.final_through
+            fake.withdraw(1001, "USD", 5, "0x" + "ab" * 20)
+            await asyncio.sleep(1)
+            assert fake.final_through == before
