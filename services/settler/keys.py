@@ -26,9 +26,9 @@ class KeySettings(Settings):
     settlement_keystore_password_file: Path | None = None
     settlement_signer_url: str = Field(default="", repr=False)
     settlement_signer_address: str = ""
-    settlement_signer_authority: str = ""
-    settlement_signer_certificate: str = ""
-    settlement_signer_key: str = ""
+    settlement_signer_authority: Path | None = None
+    settlement_signer_certificate: Path | None = None
+    settlement_signer_key: Path | None = None
 
     @property
     def has_key(self) -> bool:

@@ -5,6 +5,7 @@ What it returns is not trusted: it must be the asked transaction, signed by the 
 
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, cast
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
@@ -30,15 +31,15 @@ class Endpoint:
 
     Attributes:
         url: https, or http on this machine; may hold a user and password.
-        authority: path of the certificates (PEM) to believe; "": the system's.
-        certificate: path of our own, for a signer that asks for it; "": none.
-        key: path of its key.
+        authority: the certificates (PEM) to believe; None: the system's.
+        certificate: our own, for a signer that asks for it.
+        key: its key; None: in the same file.
     """
 
     url: str
-    authority: str = ""
-    certificate: str = ""
-    key: str = ""
+    authority: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
 
 
 class SignerUnavailable(ChainUnavailable):
@@ -123,9 +124,9 @@ def _raw(result: Any) -> bytes:
 
 def _context(endpoint: Endpoint) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=endpoint.authority or None)
+        context = ssl.create_default_context(cafile=endpoint.authority)
         if endpoint.certificate:
-            context.load_cert_chain(endpoint.certificate, endpoint.key or None)
+            context.load_cert_chain(endpoint.certificate, endpoint.key)
     except (OSError, ValueError) as wrong:
         raise ChainMisconfigured(f"the certificates for SETTLEMENT_SIGNER_URL cannot be read: {wrong}") from None
     return context

@@ -41,6 +41,8 @@ from tests.settlers import (
 
 KILLS = 4
 WHOLE_RUNS = 3
+STEPS_MIN = 4
+"""Writes and sends of a run: more of them where the clock parts what another run does at once."""
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ async def test_a_crash_at_any_write_or_send_changes_nothing(
             fake.transfer(2, 1002, "USD", 10**9)
             fake.trade(1002, 1001, 3, 700)
     points.left = -1
-    assert crashes > 5 * WHOLE_RUNS
+    assert crashes >= STEPS_MIN * WHOLE_RUNS
     async with settler(given) as one:
         await one.settled(fake, len(claimed))
         assert_in_order(await one.history(), len(fake.entries))

@@ -176,11 +176,14 @@ def late(pick: Pick[Any]) -> m.CommandBody:
     )
 
 
+NUMBERS_OF_TERMS = tuple(name for name in m.Terms.__match_args__ if name != "signed")
+
+
 def wrong_place(pick: Pick[Any]) -> m.PlaceOrder:
     """An order with one field that may be wrong."""
     order = place(pick)
     if order.terms is not None and pick(range(3)) == 0:
-        name = pick(order.terms.__match_args__)
+        name = pick(NUMBERS_OF_TERMS)
         setattr(order.terms, name, not order.terms.reprice if name == "reprice" else pick((*WRONG, 5)))
         return order
     fields = ("account_id", "market_id", "side", "type", "time_in_force", "price_ticks", "quantity_lots", "budget")
