@@ -41,7 +41,7 @@ from tests.settlers import (
 
 KILLS = 4
 WHOLE_RUNS = 3
-STEPS_MIN = 4
+STEPS_MIN = 6
 """Writes and sends of a run: more of them where the clock parts what another run does at once."""
 
 
@@ -85,10 +85,11 @@ class CrashPoints:
 
     async def _around(self, effect: Callable[[], Any]) -> Any:
         self.left -= 1
-        if self.left == 0 and not self.after:
+        cut_here = self.left == 0  # others count on while this one waits
+        if cut_here and not self.after:
             raise Crash
         result = await effect()
-        if self.left == 0:
+        if cut_here:
             raise Crash
         return result
 
