@@ -29,6 +29,7 @@ from services.book.publisher.board import Board
 from services.cli.welcome import engine_build
 from services.command_ids import command_id_of
 from services.order_gateway import batch_wire, trade_wire, wire
+from services.order_gateway.chain_domain import ChainDomain
 from services.order_gateway.executions import Executions
 from services.order_gateway.fees import Rates
 from services.order_gateway.ledger import ENDED_ORDERS_MAX, Ledger
@@ -76,7 +77,7 @@ class Hops:
         self.session = Session(self.ledger, GATEWAY)
         self.executions = Executions(self.ledger, self.session, self.store)
         schedule = Schedule(parse_tiers("", Rates(1_000, 2_000)), self.ledger)
-        self.orders = Orders(self.ledger, self.session, self.store, schedule, 10**9)
+        self.orders = Orders(self.ledger, self.session, self.store, schedule, 10**9, ChainDomain())
         market = book_model.Market(0, "BTC-USD", 1, 2, "0.01", "0.00001", 0, book_model.MARKET_STATE_OPEN)
         self._own(
             book_model.LeaderStarted(1, "hops"),

@@ -303,6 +303,7 @@ EXAMPLES: Final = {
     "ListSettlements": Example(
         {"market": "BTC-USD", "page_size": 1}, {"settlements": [_SETTLEMENT], "next_page_token": _PAGE}
     ),
+    "GetContract": Example({}, {"chain_id": "31337", "contract": "0x5FbDB2315678afecb367f032d93F642f64180aa3"}),
     "GetReconciliation": Example({"index": 2}, {"reconciliation": _RECONCILIATION}),
     "GetLiabilityProof": Example(
         {},

@@ -80,6 +80,7 @@ LOOKS: Final = (
     Look("/api/v1/tickers", _BOOK["ListTickers"], _book_service, "Read the last 24 hours of some markets, or of all"),
     Look("/api/v1/settlement", _SETTLEMENT["GetSettlement"], _order_gateway, "Tell how far a settlement is"),
     Look("/api/v1/settlements", _SETTLEMENT["ListSettlements"], _order_gateway, "List settlements, newest first"),
+    Look("/api/v1/contract", _SETTLEMENT["GetContract"], _order_gateway, "Tell the contract that settles"),
     Look(
         "/api/v1/reconciliation",
         _SETTLEMENT["GetReconciliation"],

@@ -11,6 +11,7 @@ from services.order_gateway.admin import Admin
 from services.order_gateway.audit import Audit
 from services.order_gateway.batch_wire import ORDERS_PER_CALL_MAX
 from services.order_gateway.cancels import Cancels
+from services.order_gateway.chain_domain import ChainDomain
 from services.order_gateway.disconnects import Disconnects
 from services.order_gateway.executions import Executions
 from services.order_gateway.faucet import Faucet, parse_grants
@@ -119,7 +120,7 @@ class GatewaySettings(LogSettings, IdentitySettings, LimitSettings, TlsSettings,
     """Of one account."""
     ledger_check_seconds: float = Field(default=10.0, gt=0)
     settlement_contract_address: str = ""
-    """With the chain's id: what signed orders are signed for. Without, none is taken."""
+    """With the chain's id: what signed orders are signed for, told before the settler tells it."""
 
     @property
     def tiers(self) -> tuple[Tier, ...]:
@@ -176,6 +177,8 @@ class Gateway:
 
     ledger: Ledger
     methods: list[Method]
+    _settlements: settlement_rpcs.SettlementHandlers
+    _domain: ChainDomain
 
     def __init__(self, settings: GatewaySettings) -> None:
         settings.check_exposure()
@@ -219,11 +222,11 @@ class Gateway:
             rpc.connect(settings.book_address, self._tls, role=Role.BOOK, message_bytes_max=BOOK_BYTES_MAX) as book,
             rpc.connect(settings.settler_address, self._tls, role=Role.SETTLER) as settler,
         ):
-            await self._serve(Store(database), desk, book, settler, closing)
+            self._settlements = settlement_rpcs.SettlementHandlers(settler)
+            self._domain = ChainDomain(settings.domain())
+            await self._serve(Store(database), desk, book, closing)
 
-    async def _serve(
-        self, store: Store, desk: Desk, book: grpc.aio.Channel, settler: grpc.aio.Channel, closing: Closing
-    ) -> None:
+    async def _serve(self, store: Store, desk: Desk, book: grpc.aio.Channel, closing: Closing) -> None:
         settings = self._settings
         await desk.load(store)
         counted_in = settings.fee_volume_asset
@@ -239,7 +242,7 @@ class Gateway:
         fees = Schedule(settings.tiers, ledger)
         fixed = FixedTiers(fees, store.database)
         await fixed.load()
-        orders = Orders(ledger, session, store, fees, settings.open_orders_max, settings.domain())
+        orders = Orders(ledger, session, store, fees, settings.open_orders_max, self._domain)
         await orders.load_seen()
         replaces, cancels = Replaces(ledger, session, orders), Cancels(ledger, session, orders)
         disconnects, leaving = Disconnects(cancels), Leaving(ledger, session, cancels)
@@ -269,7 +272,7 @@ class Gateway:
             *money_rpcs.MoneyHandlers(ledger, money, store).methods(),
             *key_rpcs.KeyHandlers(desk.issuer, desk.sign_ins(accounts), desk.store, accounts).methods(),
             *fee_rpcs.FeeHandlers(ledger, fees, fixed).methods(),
-            *settlement_rpcs.SettlementHandlers(settler).methods(),
+            *self._settlements.methods(),
         ]
         methods = audit.around(methods)
         executions.listen(faucet.tell, orders=False)
@@ -316,6 +319,7 @@ class Gateway:
                 group.create_task(desk.freezes.follow(), name="freezes"),
                 group.create_task(health.run(), name="health"),
                 group.create_task(health.check(closing, self._settings.ledger_check_seconds), name="check"),
+                group.create_task(self._domain.learn(self._settlements.domain), name="contract"),
                 group.create_task(self._open(executions, desk), name="opening"),
             ]
             await closing.wait()

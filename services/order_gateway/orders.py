@@ -16,6 +16,7 @@ from services.errors import Reason, Rejected
 from services.locks import lock
 from services.market_rules import MarketState
 from services.order_gateway.budget import insufficient, market_buy_budget
+from services.order_gateway.chain_domain import ChainDomain
 from services.order_gateway.fees import Rates
 from services.order_gateway.ledger import CLIENT_ID_WINDOW_NS, Change, Ledger, Reservation
 from services.order_gateway.model import (
@@ -39,7 +40,6 @@ from services.order_gateway.store import Store
 from services.order_gateway.takes import check_rules, check_state
 from services.order_gateway.tiers import Schedule
 from services.records import replaced
-from services.signed_orders import Domain
 from services.units import Asset
 
 SEEN_LOAD_ROWS_MAX = 200_000
@@ -96,7 +96,7 @@ class Orders:
         store: what memory let go.
         fees: the rates to stamp.
         open_orders_max: of one account.
-        domain: the contract that signed orders are signed for; None: none is taken.
+        domain: the contract that signed orders are signed for.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Orders:
         store: Store,
         fees: Schedule,
         open_orders_max: int,
-        domain: Domain | None = None,
+        domain: ChainDomain,
     ) -> None:
         self._signatures = Signatures(ledger, fees, domain)
         self._ledger, self._session, self._store, self._fees = ledger, session, store, fees

@@ -4,6 +4,7 @@ import re
 
 from services.errors import Reason, Rejected
 from services.market_rules import MarketRules
+from services.order_gateway.chain_domain import ChainDomain
 from services.order_gateway.identity.wallet_signature import signer_of_hash
 from services.order_gateway.ledger import Ledger
 from services.order_gateway.model import Placement, TimeInForce
@@ -13,7 +14,6 @@ from services.signed_orders import (
     LIFE_SECONDS_MAX,
     SETTLED_WITHIN_SECONDS,
     Authorization,
-    Domain,
     SignedOrder,
     of_text,
     order_hash,
@@ -28,23 +28,22 @@ class Signatures:
     Args:
         ledger: knows accounts by their wallets, and the journal's time.
         fees: the rates that an order will be stamped with.
-        domain: the contract that settles; None: not known here, and no signed order is taken.
+        domain: the contract that settles; while it is not known no signed order is taken.
     """
 
-    def __init__(self, ledger: Ledger, fees: Schedule, domain: Domain | None) -> None:
+    def __init__(self, ledger: Ledger, fees: Schedule, domain: ChainDomain) -> None:
         self._ledger, self._fees, self._domain = ledger, fees, domain
 
     def check(self, account_id: int, placement: Placement, rules: MarketRules | None) -> None:
         """Refuses a signed order that the chain would not settle, whatever comes of it.
 
         Raises:
-            Rejected: INVALID_SIGNATURE with the field.
+            Rejected: INVALID_SIGNATURE with the field; UNAVAILABLE: the contract is not known yet.
         """
         market = placement.market
         if rules is None or not rules.signed_orders:
             raise _unfit("signature", f"is for markets of signed orders; {market.symbol} is none")
-        if self._domain is None:
-            raise _unfit("signature", "cannot be judged: this exchange was not told its contract")
+        domain = self._domain.known()
         assert placement.terms is not None, "a signature is a term"
         given = of_text(placement.terms.signed)
         wallet = self._ledger.account_names.get(account_id, "")
@@ -56,10 +55,10 @@ class Signatures:
             what = f"{given.fee_max_ppm} is below the account's rates, {rates.maker_ppm} and {rates.taker_ppm}"
             raise _unfit("signature.fee_max_ppm", what)
         order = SignedOrder(account_id, market.base.symbol, market.quote.symbol, placement.buys, *given[:-1])
-        signer = signer_of_hash(order_hash(order, self._domain), given.signature)
+        signer = signer_of_hash(order_hash(order, domain), given.signature)
         if signer.lower() != wallet:
-            domain = f"chain {self._domain.chain_id}, contract {self._domain.contract}"
-            what = f"is not of {wallet} for this order ({domain}): it is of {signer or 'nobody'}"
+            where = f"chain {domain.chain_id}, contract {domain.contract}"
+            what = f"is not of {wallet} for this order ({where}): it is of {signer or 'nobody'}"
             raise _unfit("signature.signature", what)
 
     def _check_times(self, placement: Placement, given: Authorization) -> None:

@@ -44,6 +44,7 @@ ADMITTED: Final[Admitted] = {
     "/clearbook.internal.v1.SettlerService/GetSettlement": frozenset({Role.GATEWAY}),
     "/clearbook.internal.v1.SettlerService/ListSettlements": frozenset({Role.GATEWAY}),
     "/clearbook.internal.v1.SettlerService/StreamSettlements": frozenset({Role.GATEWAY}),
+    "/clearbook.internal.v1.SettlerService/GetContract": frozenset({Role.GATEWAY}),
     "/clearbook.internal.v1.SettlerService/GetReconciliation": frozenset({Role.GATEWAY}),
     "/clearbook.internal.v1.SettlerService/GetLiabilityProof": frozenset({Role.GATEWAY}),
     "/clearbook.internal.v1.ForwardService/Forward": frozenset({Role.HTTP}),

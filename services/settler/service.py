@@ -13,7 +13,7 @@ from services.runtime import metrics
 from services.settler.model import Change, Item
 from services.settler.publications import Published
 from services.settler.store import Store
-from services.settler.wire import liability_proof_of, reconciliation_of, settlement_of
+from services.settler.wire import contract_of, liability_proof_of, reconciliation_of, settlement_of
 
 NAME: Final = "clearbook.internal.v1.SettlerService"
 HEARTBEAT_SECONDS: Final = 5.0
@@ -105,6 +105,15 @@ class Settler(settler_service_pb2_grpc.SettlerServiceServicer):
             if change is not None:  # else it lies beyond a gap
                 settlements.append(settlement_of(item, change, nonce))
         return settler_service_pb2.ListSettlementsResponse(settlements=settlements)
+
+    async def GetContract(
+        self, request: settler_service_pb2.GetContractRequest, context: Context
+    ) -> settler_service_pb2.GetContractResponse:
+        """See the proto."""
+        response = contract_of(self._store.meta)
+        if response is None:
+            raise Rejected(Reason.UNAVAILABLE, "the settler has no contract yet")
+        return settler_service_pb2.GetContractResponse(response=response)
 
     async def GetReconciliation(
         self, request: settler_service_pb2.GetReconciliationRequest, context: Context

@@ -1,7 +1,7 @@
 """Between the settler's own types and the protos: settlement messages in, commands and states out."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -449,6 +449,14 @@ def settlement_of(item: Item, change: Change, nonce: int | None) -> settlement_s
         event_time=when,
         nonce=nonce,
     )
+
+
+def contract_of(meta: Mapping[str, str]) -> settlement_service_pb2.GetContractResponse | None:
+    """The contract as the settler remembers it; None before it is bound to one."""
+    address = meta.get("contract_address")
+    if address is None:
+        return None
+    return settlement_service_pb2.GetContractResponse(chain_id=int(meta["chain_id"]), contract=address)
 
 
 # Reconciliations

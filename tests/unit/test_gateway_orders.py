@@ -9,6 +9,7 @@ import pytest
 
 from services.errors import Reason, Rejected
 from services.order_gateway.cancels import Cancels
+from services.order_gateway.chain_domain import ChainDomain
 from services.order_gateway.fees import Rates
 from services.order_gateway.model import (
     CancelCause,
@@ -53,7 +54,9 @@ async def test_an_order_in_flight_that_is_refused_is_not_found(method: str) -> N
     fold = ledger(alice_usd=10**30)
     journal, session = Journal(fold), Session(fold, gateway=1)
     session.open(1, 100)
-    orders = Orders(fold, session, cast("Store", EmptyStore()), Schedule(parse_tiers("", Rates(0, 0)), fold), 10)
+    orders = Orders(
+        fold, session, cast("Store", EmptyStore()), Schedule(parse_tiers("", Rates(0, 0)), fold), 10, ChainDomain()
+    )
     bid = Placement(MARKET, True, True, TimeInForce.GTC, False, 1_000, 10, None)
     placing = asyncio.create_task(orders.place(ALICE, Wanted(bid, "mine"), 5))
     (command,) = await asyncio.wait_for(session.batch(), 5)
@@ -81,7 +84,9 @@ async def test_an_order_is_its_owners_to_name(method: str, name: int | str) -> N
     Journal(fold).say(OrderPlaced(order(), ()), 1)
     session = Session(fold, gateway=1)
     session.open(1, 100)
-    orders = Orders(fold, session, cast("Store", EmptyStore()), Schedule(parse_tiers("", Rates(0, 0)), fold), 10)
+    orders = Orders(
+        fold, session, cast("Store", EmptyStore()), Schedule(parse_tiers("", Rates(0, 0)), fold), 10, ChainDomain()
+    )
     ask = orders.get if method == "get" else Cancels(fold, session, orders).cancel
     with pytest.raises(Rejected) as caught:
         await ask(BOB, name, 5)
@@ -166,7 +171,7 @@ async def test_a_group_that_only_the_database_has(known: list[Order], becomes: l
     session = Session(fold, gateway=1)
     session.open(1, 100)
     fees = Schedule(parse_tiers("", Rates(0, 0)), fold)
-    orders = Orders(fold, session, cast("Store", FullStore(*known)), fees, 10)
+    orders = Orders(fold, session, cast("Store", FullStore(*known)), fees, 10, ChainDomain())
     await orders.load_seen()
     wanted = WantedGroup((Wanted(ASK, "a"), Wanted(GUARD, "b")), has_entry=False)
     found = await outcomes(orders.begin_group(ALICE, wanted).promises, 5)

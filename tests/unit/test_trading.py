@@ -13,6 +13,7 @@ from clearbook.v1 import order_service_pb2 as pb
 from services.order_gateway import batch_wire, disconnects
 from services.order_gateway.call import Call
 from services.order_gateway.cancels import Cancels
+from services.order_gateway.chain_domain import ChainDomain
 from services.order_gateway.disconnects import Disconnects
 from services.order_gateway.fees import Rates
 from services.order_gateway.identity.who import Caller, Identity
@@ -68,7 +69,7 @@ class Desk:
         self.session.open(1, 100)
         self.store = SlowStore()
         fees = Schedule(parse_tiers("", Rates(0, 0)), self.fold)
-        self.orders = Orders(self.fold, self.session, cast("Store", self.store), fees, 100)
+        self.orders = Orders(self.fold, self.session, cast("Store", self.store), fees, 100, ChainDomain())
         cancels = Cancels(self.fold, self.session, self.orders)
         self.disconnects = Disconnects(cancels)
         replaces = Replaces(self.fold, self.session, self.orders)

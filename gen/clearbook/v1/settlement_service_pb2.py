@@ -26,17 +26,17 @@ from clearbook.v1 import reconciliation_pb2 as clearbook_dot_v1_dot_reconciliati
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%clearbook/v1/settlement_service.proto\x12\x0c\x63learbook.v1\x1a!clearbook/v1/reconciliation.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"j\n\x14GetSettlementRequest\x12\x1b\n\x13settlement_sequence\x18\x01 \x01(\x04\x12\x0e\n\x06market\x18\x02 \x01(\t\x12\x10\n\x08trade_id\x18\x03 \x01(\x04\x12\x13\n\x0btransfer_id\x18\x04 \x01(\t\"E\n\x15GetSettlementResponse\x12,\n\nsettlement\x18\x01 \x01(\x0b\x32\x18.clearbook.v1.Settlement\"O\n\x16ListSettlementsRequest\x12\x0e\n\x06market\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"a\n\x17ListSettlementsResponse\x12-\n\x0bsettlements\x18\x01 \x03(\x0b\x32\x18.clearbook.v1.Settlement\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x18GetReconciliationRequest\x12\r\n\x05index\x18\x01 \x01(\x04\"Q\n\x19GetReconciliationResponse\x12\x34\n\x0ereconciliation\x18\x01 \x01(\x0b\x32\x1c.clearbook.v1.Reconciliation\"\x1a\n\x18GetLiabilityProofRequest\"~\n\x19GetLiabilityProofResponse\x12\x34\n\x0ereconciliation\x18\x01 \x01(\x0b\x32\x1c.clearbook.v1.Reconciliation\x12+\n\x05proof\x18\x02 \x01(\x0b\x32\x1c.clearbook.v1.LiabilityProof\"/\n\x18StreamSettlementsRequest\x12\x13\n\x0b\x61\x66ter_index\x18\x01 \x01(\x04\"Y\n\x19StreamSettlementsResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12-\n\x0bsettlements\x18\x02 \x03(\x0b\x32\x18.clearbook.v1.Settlement\"\xd9\x02\n\nSettlement\x12\x1b\n\x13settlement_sequence\x18\x01 \x01(\x04\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.clearbook.v1.SettlementKind\x12\x0e\n\x06market\x18\x03 \x01(\t\x12\x10\n\x08trade_id\x18\x04 \x01(\x04\x12\x13\n\x0btransfer_id\x18\x05 \x01(\t\x12\r\n\x05\x61sset\x18\x06 \x01(\t\x12,\n\x05state\x18\x07 \x01(\x0e\x32\x1d.clearbook.v1.SettlementState\x12\x10\n\x08\x62\x61tch_id\x18\x08 \x01(\x04\x12\x18\n\x10transaction_hash\x18\t \x01(\t\x12\x14\n\x0c\x62lock_number\x18\n \x01(\x04\x12.\n\nevent_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x05nonce\x18\x0c \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_nonce*\x85\x02\n\x0fSettlementState\x12 \n\x1cSETTLEMENT_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18SETTLEMENT_STATE_MATCHED\x10\x01\x12\x1c\n\x18SETTLEMENT_STATE_BATCHED\x10\x02\x12\x1e\n\x1aSETTLEMENT_STATE_SUBMITTED\x10\x03\x12\x1a\n\x16SETTLEMENT_STATE_MINED\x10\x04\x12\x1e\n\x1aSETTLEMENT_STATE_CONFIRMED\x10\x05\x12\x1a\n\x16SETTLEMENT_STATE_FINAL\x10\x06\x12\x1c\n\x18SETTLEMENT_STATE_REORGED\x10\x07*\xa5\x01\n\x0eSettlementKind\x12\x1f\n\x1bSETTLEMENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15SETTLEMENT_KIND_ASSET\x10\x01\x12\x19\n\x15SETTLEMENT_KIND_TRADE\x10\x02\x12\x1c\n\x18SETTLEMENT_KIND_TRANSFER\x10\x03\x12\x1e\n\x1aSETTLEMENT_KIND_WITHDRAWAL\x10\x04\x32\x81\x04\n\x11SettlementService\x12X\n\rGetSettlement\x12\".clearbook.v1.GetSettlementRequest\x1a#.clearbook.v1.GetSettlementResponse\x12^\n\x0fListSettlements\x12$.clearbook.v1.ListSettlementsRequest\x1a%.clearbook.v1.ListSettlementsResponse\x12\x66\n\x11StreamSettlements\x12&.clearbook.v1.StreamSettlementsRequest\x1a\'.clearbook.v1.StreamSettlementsResponse0\x01\x12\x64\n\x11GetReconciliation\x12&.clearbook.v1.GetReconciliationRequest\x1a\'.clearbook.v1.GetReconciliationResponse\x12\x64\n\x11GetLiabilityProof\x12&.clearbook.v1.GetLiabilityProofRequest\x1a\'.clearbook.v1.GetLiabilityProofResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%clearbook/v1/settlement_service.proto\x12\x0c\x63learbook.v1\x1a!clearbook/v1/reconciliation.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"j\n\x14GetSettlementRequest\x12\x1b\n\x13settlement_sequence\x18\x01 \x01(\x04\x12\x0e\n\x06market\x18\x02 \x01(\t\x12\x10\n\x08trade_id\x18\x03 \x01(\x04\x12\x13\n\x0btransfer_id\x18\x04 \x01(\t\"E\n\x15GetSettlementResponse\x12,\n\nsettlement\x18\x01 \x01(\x0b\x32\x18.clearbook.v1.Settlement\"O\n\x16ListSettlementsRequest\x12\x0e\n\x06market\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"a\n\x17ListSettlementsResponse\x12-\n\x0bsettlements\x18\x01 \x03(\x0b\x32\x18.clearbook.v1.Settlement\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x14\n\x12GetContractRequest\"9\n\x13GetContractResponse\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\x04\x12\x10\n\x08\x63ontract\x18\x02 \x01(\t\")\n\x18GetReconciliationRequest\x12\r\n\x05index\x18\x01 \x01(\x04\"Q\n\x19GetReconciliationResponse\x12\x34\n\x0ereconciliation\x18\x01 \x01(\x0b\x32\x1c.clearbook.v1.Reconciliation\"\x1a\n\x18GetLiabilityProofRequest\"~\n\x19GetLiabilityProofResponse\x12\x34\n\x0ereconciliation\x18\x01 \x01(\x0b\x32\x1c.clearbook.v1.Reconciliation\x12+\n\x05proof\x18\x02 \x01(\x0b\x32\x1c.clearbook.v1.LiabilityProof\"/\n\x18StreamSettlementsRequest\x12\x13\n\x0b\x61\x66ter_index\x18\x01 \x01(\x04\"Y\n\x19StreamSettlementsResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12-\n\x0bsettlements\x18\x02 \x03(\x0b\x32\x18.clearbook.v1.Settlement\"\xd9\x02\n\nSettlement\x12\x1b\n\x13settlement_sequence\x18\x01 \x01(\x04\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.clearbook.v1.SettlementKind\x12\x0e\n\x06market\x18\x03 \x01(\t\x12\x10\n\x08trade_id\x18\x04 \x01(\x04\x12\x13\n\x0btransfer_id\x18\x05 \x01(\t\x12\r\n\x05\x61sset\x18\x06 \x01(\t\x12,\n\x05state\x18\x07 \x01(\x0e\x32\x1d.clearbook.v1.SettlementState\x12\x10\n\x08\x62\x61tch_id\x18\x08 \x01(\x04\x12\x18\n\x10transaction_hash\x18\t \x01(\t\x12\x14\n\x0c\x62lock_number\x18\n \x01(\x04\x12.\n\nevent_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x05nonce\x18\x0c \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_nonce*\x85\x02\n\x0fSettlementState\x12 \n\x1cSETTLEMENT_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18SETTLEMENT_STATE_MATCHED\x10\x01\x12\x1c\n\x18SETTLEMENT_STATE_BATCHED\x10\x02\x12\x1e\n\x1aSETTLEMENT_STATE_SUBMITTED\x10\x03\x12\x1a\n\x16SETTLEMENT_STATE_MINED\x10\x04\x12\x1e\n\x1aSETTLEMENT_STATE_CONFIRMED\x10\x05\x12\x1a\n\x16SETTLEMENT_STATE_FINAL\x10\x06\x12\x1c\n\x18SETTLEMENT_STATE_REORGED\x10\x07*\xa5\x01\n\x0eSettlementKind\x12\x1f\n\x1bSETTLEMENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15SETTLEMENT_KIND_ASSET\x10\x01\x12\x19\n\x15SETTLEMENT_KIND_TRADE\x10\x02\x12\x1c\n\x18SETTLEMENT_KIND_TRANSFER\x10\x03\x12\x1e\n\x1aSETTLEMENT_KIND_WITHDRAWAL\x10\x04\x32\xd5\x04\n\x11SettlementService\x12X\n\rGetSettlement\x12\".clearbook.v1.GetSettlementRequest\x1a#.clearbook.v1.GetSettlementResponse\x12^\n\x0fListSettlements\x12$.clearbook.v1.ListSettlementsRequest\x1a%.clearbook.v1.ListSettlementsResponse\x12\x66\n\x11StreamSettlements\x12&.clearbook.v1.StreamSettlementsRequest\x1a\'.clearbook.v1.StreamSettlementsResponse0\x01\x12R\n\x0bGetContract\x12 .clearbook.v1.GetContractRequest\x1a!.clearbook.v1.GetContractResponse\x12\x64\n\x11GetReconciliation\x12&.clearbook.v1.GetReconciliationRequest\x1a\'.clearbook.v1.GetReconciliationResponse\x12\x64\n\x11GetLiabilityProof\x12&.clearbook.v1.GetLiabilityProofRequest\x1a\'.clearbook.v1.GetLiabilityProofResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'clearbook.v1.settlement_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SETTLEMENTSTATE']._serialized_start=1253
-  _globals['_SETTLEMENTSTATE']._serialized_end=1514
-  _globals['_SETTLEMENTKIND']._serialized_start=1517
-  _globals['_SETTLEMENTKIND']._serialized_end=1682
+  _globals['_SETTLEMENTSTATE']._serialized_start=1334
+  _globals['_SETTLEMENTSTATE']._serialized_end=1595
+  _globals['_SETTLEMENTKIND']._serialized_start=1598
+  _globals['_SETTLEMENTKIND']._serialized_end=1763
   _globals['_GETSETTLEMENTREQUEST']._serialized_start=123
   _globals['_GETSETTLEMENTREQUEST']._serialized_end=229
   _globals['_GETSETTLEMENTRESPONSE']._serialized_start=231
@@ -45,20 +45,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSETTLEMENTSREQUEST']._serialized_end=381
   _globals['_LISTSETTLEMENTSRESPONSE']._serialized_start=383
   _globals['_LISTSETTLEMENTSRESPONSE']._serialized_end=480
-  _globals['_GETRECONCILIATIONREQUEST']._serialized_start=482
-  _globals['_GETRECONCILIATIONREQUEST']._serialized_end=523
-  _globals['_GETRECONCILIATIONRESPONSE']._serialized_start=525
-  _globals['_GETRECONCILIATIONRESPONSE']._serialized_end=606
-  _globals['_GETLIABILITYPROOFREQUEST']._serialized_start=608
-  _globals['_GETLIABILITYPROOFREQUEST']._serialized_end=634
-  _globals['_GETLIABILITYPROOFRESPONSE']._serialized_start=636
-  _globals['_GETLIABILITYPROOFRESPONSE']._serialized_end=762
-  _globals['_STREAMSETTLEMENTSREQUEST']._serialized_start=764
-  _globals['_STREAMSETTLEMENTSREQUEST']._serialized_end=811
-  _globals['_STREAMSETTLEMENTSRESPONSE']._serialized_start=813
-  _globals['_STREAMSETTLEMENTSRESPONSE']._serialized_end=902
-  _globals['_SETTLEMENT']._serialized_start=905
-  _globals['_SETTLEMENT']._serialized_end=1250
-  _globals['_SETTLEMENTSERVICE']._serialized_start=1685
-  _globals['_SETTLEMENTSERVICE']._serialized_end=2198
+  _globals['_GETCONTRACTREQUEST']._serialized_start=482
+  _globals['_GETCONTRACTREQUEST']._serialized_end=502
+  _globals['_GETCONTRACTRESPONSE']._serialized_start=504
+  _globals['_GETCONTRACTRESPONSE']._serialized_end=561
+  _globals['_GETRECONCILIATIONREQUEST']._serialized_start=563
+  _globals['_GETRECONCILIATIONREQUEST']._serialized_end=604
+  _globals['_GETRECONCILIATIONRESPONSE']._serialized_start=606
+  _globals['_GETRECONCILIATIONRESPONSE']._serialized_end=687
+  _globals['_GETLIABILITYPROOFREQUEST']._serialized_start=689
+  _globals['_GETLIABILITYPROOFREQUEST']._serialized_end=715
+  _globals['_GETLIABILITYPROOFRESPONSE']._serialized_start=717
+  _globals['_GETLIABILITYPROOFRESPONSE']._serialized_end=843
+  _globals['_STREAMSETTLEMENTSREQUEST']._serialized_start=845
+  _globals['_STREAMSETTLEMENTSREQUEST']._serialized_end=892
+  _globals['_STREAMSETTLEMENTSRESPONSE']._serialized_start=894
+  _globals['_STREAMSETTLEMENTSRESPONSE']._serialized_end=983
+  _globals['_SETTLEMENT']._serialized_start=986
+  _globals['_SETTLEMENT']._serialized_end=1331
+  _globals['_SETTLEMENTSERVICE']._serialized_start=1766
+  _globals['_SETTLEMENTSERVICE']._serialized_end=2363
 # @@protoc_insertion_point(module_scope)

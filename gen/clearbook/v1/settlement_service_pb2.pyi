@@ -216,6 +216,49 @@ class ListSettlementsResponse(_message.Message):
 Global___ListSettlementsResponse: _TypeAlias = ListSettlementsResponse  # noqa: Y015
 
 @_typing.final
+class GetContractRequest(_message.Message):
+    """Asks for the contract."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetContractRequest: _TypeAlias = GetContractRequest  # noqa: Y015
+
+@_typing.final
+class GetContractResponse(_message.Message):
+    """The contract: the domain of EIP-712 signatures is made of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAIN_ID_FIELD_NUMBER: _builtins.int
+    CONTRACT_FIELD_NUMBER: _builtins.int
+    chain_id: _builtins.int
+    """Of its chain."""
+    contract: _builtins.str
+    """Its address, 0x and 40 hexadecimal digits in EIP-55's mixed case."""
+    def __init__(
+        self,
+        *,
+        chain_id: _builtins.int = ...,
+        contract: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "contract", b"contract"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetContractResponse: _TypeAlias = GetContractResponse  # noqa: Y015
+
+@_typing.final
 class GetReconciliationRequest(_message.Message):
     """Asks for a reconciliation."""
 

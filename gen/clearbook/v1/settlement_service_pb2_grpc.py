@@ -50,6 +50,11 @@ class SettlementServiceStub:
                 request_serializer=clearbook_dot_v1_dot_settlement__service__pb2.StreamSettlementsRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_settlement__service__pb2.StreamSettlementsResponse.FromString,
                 _registered_method=True)
+        self.GetContract = channel.unary_unary(
+                '/clearbook.v1.SettlementService/GetContract',
+                request_serializer=clearbook_dot_v1_dot_settlement__service__pb2.GetContractRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_settlement__service__pb2.GetContractResponse.FromString,
+                _registered_method=True)
         self.GetReconciliation = channel.unary_unary(
                 '/clearbook.v1.SettlementService/GetReconciliation',
                 request_serializer=clearbook_dot_v1_dot_settlement__service__pb2.GetReconciliationRequest.SerializeToString,
@@ -87,6 +92,13 @@ class SettlementServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetContract(self, request, context):
+        """Returns the contract that settles: what wallets sign their orders for. UNAVAILABLE: the settler has none yet, or is away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetReconciliation(self, request, context):
         """Returns a reconciliation of ledger and chain. NOT_FOUND: none of that index, or none yet.
         """
@@ -119,6 +131,11 @@ def add_SettlementServiceServicer_to_server(servicer, server):
                     servicer.StreamSettlements,
                     request_deserializer=clearbook_dot_v1_dot_settlement__service__pb2.StreamSettlementsRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_settlement__service__pb2.StreamSettlementsResponse.SerializeToString,
+            ),
+            'GetContract': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetContract,
+                    request_deserializer=clearbook_dot_v1_dot_settlement__service__pb2.GetContractRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_settlement__service__pb2.GetContractResponse.SerializeToString,
             ),
             'GetReconciliation': grpc.unary_unary_rpc_method_handler(
                     servicer.GetReconciliation,
@@ -213,6 +230,33 @@ class SettlementService:
             '/clearbook.v1.SettlementService/StreamSettlements',
             clearbook_dot_v1_dot_settlement__service__pb2.StreamSettlementsRequest.SerializeToString,
             clearbook_dot_v1_dot_settlement__service__pb2.StreamSettlementsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetContract(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.SettlementService/GetContract',
+            clearbook_dot_v1_dot_settlement__service__pb2.GetContractRequest.SerializeToString,
+            clearbook_dot_v1_dot_settlement__service__pb2.GetContractResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,8 @@ class SettlementServiceStub:
     """Lists settlements as they are now, newest first."""
     StreamSettlements: _grpc.UnaryStreamMultiCallable[_settlement_service_pb2.StreamSettlementsRequest, _settlement_service_pb2.StreamSettlementsResponse]
     """Streams changes of settlement states in the order in which they happened, from an index on, then live."""
+    GetContract: _grpc.UnaryUnaryMultiCallable[_settlement_service_pb2.GetContractRequest, _settlement_service_pb2.GetContractResponse]
+    """Returns the contract that settles: what wallets sign their orders for. UNAVAILABLE: the settler has none yet, or is away."""
     GetReconciliation: _grpc.UnaryUnaryMultiCallable[_settlement_service_pb2.GetReconciliationRequest, _settlement_service_pb2.GetReconciliationResponse]
     """Returns a reconciliation of ledger and chain. NOT_FOUND: none of that index, or none yet."""
     GetLiabilityProof: _grpc.UnaryUnaryMultiCallable[_settlement_service_pb2.GetLiabilityProofRequest, _settlement_service_pb2.GetLiabilityProofResponse]
@@ -57,6 +59,8 @@ class SettlementServiceAsyncStub(SettlementServiceStub):
     """Lists settlements as they are now, newest first."""
     StreamSettlements: _aio.UnaryStreamMultiCallable[_settlement_service_pb2.StreamSettlementsRequest, _settlement_service_pb2.StreamSettlementsResponse]  # type: ignore[assignment]
     """Streams changes of settlement states in the order in which they happened, from an index on, then live."""
+    GetContract: _aio.UnaryUnaryMultiCallable[_settlement_service_pb2.GetContractRequest, _settlement_service_pb2.GetContractResponse]  # type: ignore[assignment]
+    """Returns the contract that settles: what wallets sign their orders for. UNAVAILABLE: the settler has none yet, or is away."""
     GetReconciliation: _aio.UnaryUnaryMultiCallable[_settlement_service_pb2.GetReconciliationRequest, _settlement_service_pb2.GetReconciliationResponse]  # type: ignore[assignment]
     """Returns a reconciliation of ledger and chain. NOT_FOUND: none of that index, or none yet."""
     GetLiabilityProof: _aio.UnaryUnaryMultiCallable[_settlement_service_pb2.GetLiabilityProofRequest, _settlement_service_pb2.GetLiabilityProofResponse]  # type: ignore[assignment]
@@ -90,6 +94,14 @@ class SettlementServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_settlement_service_pb2.StreamSettlementsResponse], _abc.AsyncIterator[_settlement_service_pb2.StreamSettlementsResponse]]:
         """Streams changes of settlement states in the order in which they happened, from an index on, then live."""
+
+    @_abc_1.abstractmethod
+    def GetContract(
+        self,
+        request: _settlement_service_pb2.GetContractRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_settlement_service_pb2.GetContractResponse, _abc.Awaitable[_settlement_service_pb2.GetContractResponse]]:
+        """Returns the contract that settles: what wallets sign their orders for. UNAVAILABLE: the settler has none yet, or is away."""
 
     @_abc_1.abstractmethod
     def GetReconciliation(

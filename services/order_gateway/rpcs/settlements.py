@@ -17,6 +17,7 @@ from services.order_gateway.identity.who import Caller
 from services.order_gateway.methods import Access, Method
 from services.order_gateway.paging import NEWEST, Page
 from services.runtime import rpc
+from services.signed_orders import Domain
 
 SERVICE = "clearbook.v1.SettlementService"
 SETTLER_SECONDS_MAX = 5.0
@@ -39,6 +40,7 @@ class SettlementHandlers:
         return [
             Method(SERVICE, "GetSettlement", Access.PUBLIC, pb.GetSettlementRequest, self.get),
             Method(SERVICE, "ListSettlements", Access.PUBLIC, pb.ListSettlementsRequest, self.list),
+            Method(SERVICE, "GetContract", Access.PUBLIC, pb.GetContractRequest, self.contract),
             Method(SERVICE, "GetReconciliation", Access.PUBLIC, pb.GetReconciliationRequest, self.reconciliation),
             Method(SERVICE, "GetLiabilityProof", Access.READ, pb.GetLiabilityProofRequest, self.proof),
             Method(SERVICE, "StreamSettlements", Access.PUBLIC, pb.StreamSettlementsRequest, streams=self.stream),
@@ -66,6 +68,16 @@ class SettlementHandlers:
         last = (shown[-1].trade_id if request.market else shown[-1].settlement_sequence, 0) if shown else NEWEST
         token = page.next_token(len(answer.settlements), last)
         return pb.ListSettlementsResponse(settlements=shown, next_page_token=token)
+
+    async def contract(self, _nobody: None, request: pb.GetContractRequest, seconds: float) -> pb.GetContractResponse:
+        """GetContract."""
+        asked = settler_pb.GetContractRequest(request=request)
+        return (await _answered(self._settler.GetContract(asked, timeout=_bounded(seconds)))).response
+
+    async def domain(self) -> Domain:
+        """The same for this gateway itself: what orders are signed for. Raises Rejected: UNAVAILABLE."""
+        found = await self.contract(None, pb.GetContractRequest(), SETTLER_SECONDS_MAX)
+        return Domain(found.chain_id, found.contract)
 
     async def reconciliation(
         self, _nobody: None, request: pb.GetReconciliationRequest, seconds: float

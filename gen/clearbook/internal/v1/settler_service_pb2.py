@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from clearbook.v1 import settlement_service_pb2 as clearbook_dot_v1_dot_settlement__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+clearbook/internal/v1/settler_service.proto\x12\x15\x63learbook.internal.v1\x1a%clearbook/v1/settlement_service.proto\"K\n\x14GetSettlementRequest\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\".clearbook.v1.GetSettlementRequest\"N\n\x15GetSettlementResponse\x12\x35\n\x08response\x18\x01 \x01(\x0b\x32#.clearbook.v1.GetSettlementResponse\"G\n\x16ListSettlementsRequest\x12\x0e\n\x06market\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\"H\n\x17ListSettlementsResponse\x12-\n\x0bsettlements\x18\x01 \x03(\x0b\x32\x18.clearbook.v1.Settlement\"S\n\x18GetReconciliationRequest\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.clearbook.v1.GetReconciliationRequest\"V\n\x19GetReconciliationResponse\x12\x39\n\x08response\x18\x01 \x01(\x0b\x32\'.clearbook.v1.GetReconciliationResponse\".\n\x18GetLiabilityProofRequest\x12\x12\n\naccount_id\x18\x01 \x01(\x03\"V\n\x19GetLiabilityProofResponse\x12\x39\n\x08response\x18\x01 \x01(\x0b\x32\'.clearbook.v1.GetLiabilityProofResponse\"S\n\x18StreamSettlementsRequest\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.clearbook.v1.StreamSettlementsRequest\"V\n\x19StreamSettlementsResponse\x12\x39\n\x08response\x18\x01 \x01(\x0b\x32\'.clearbook.v1.StreamSettlementsResponse2\xd8\x04\n\x0eSettlerService\x12j\n\rGetSettlement\x12+.clearbook.internal.v1.GetSettlementRequest\x1a,.clearbook.internal.v1.GetSettlementResponse\x12p\n\x0fListSettlements\x12-.clearbook.internal.v1.ListSettlementsRequest\x1a..clearbook.internal.v1.ListSettlementsResponse\x12x\n\x11StreamSettlements\x12/.clearbook.internal.v1.StreamSettlementsRequest\x1a\x30.clearbook.internal.v1.StreamSettlementsResponse0\x01\x12v\n\x11GetReconciliation\x12/.clearbook.internal.v1.GetReconciliationRequest\x1a\x30.clearbook.internal.v1.GetReconciliationResponse\x12v\n\x11GetLiabilityProof\x12/.clearbook.internal.v1.GetLiabilityProofRequest\x1a\x30.clearbook.internal.v1.GetLiabilityProofResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+clearbook/internal/v1/settler_service.proto\x12\x15\x63learbook.internal.v1\x1a%clearbook/v1/settlement_service.proto\"K\n\x14GetSettlementRequest\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\".clearbook.v1.GetSettlementRequest\"N\n\x15GetSettlementResponse\x12\x35\n\x08response\x18\x01 \x01(\x0b\x32#.clearbook.v1.GetSettlementResponse\"G\n\x16ListSettlementsRequest\x12\x0e\n\x06market\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\"H\n\x17ListSettlementsResponse\x12-\n\x0bsettlements\x18\x01 \x03(\x0b\x32\x18.clearbook.v1.Settlement\"G\n\x12GetContractRequest\x12\x31\n\x07request\x18\x01 \x01(\x0b\x32 .clearbook.v1.GetContractRequest\"J\n\x13GetContractResponse\x12\x33\n\x08response\x18\x01 \x01(\x0b\x32!.clearbook.v1.GetContractResponse\"S\n\x18GetReconciliationRequest\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.clearbook.v1.GetReconciliationRequest\"V\n\x19GetReconciliationResponse\x12\x39\n\x08response\x18\x01 \x01(\x0b\x32\'.clearbook.v1.GetReconciliationResponse\".\n\x18GetLiabilityProofRequest\x12\x12\n\naccount_id\x18\x01 \x01(\x03\"V\n\x19GetLiabilityProofResponse\x12\x39\n\x08response\x18\x01 \x01(\x0b\x32\'.clearbook.v1.GetLiabilityProofResponse\"S\n\x18StreamSettlementsRequest\x12\x37\n\x07request\x18\x01 \x01(\x0b\x32&.clearbook.v1.StreamSettlementsRequest\"V\n\x19StreamSettlementsResponse\x12\x39\n\x08response\x18\x01 \x01(\x0b\x32\'.clearbook.v1.StreamSettlementsResponse2\xbe\x05\n\x0eSettlerService\x12j\n\rGetSettlement\x12+.clearbook.internal.v1.GetSettlementRequest\x1a,.clearbook.internal.v1.GetSettlementResponse\x12p\n\x0fListSettlements\x12-.clearbook.internal.v1.ListSettlementsRequest\x1a..clearbook.internal.v1.ListSettlementsResponse\x12x\n\x11StreamSettlements\x12/.clearbook.internal.v1.StreamSettlementsRequest\x1a\x30.clearbook.internal.v1.StreamSettlementsResponse0\x01\x12\x64\n\x0bGetContract\x12).clearbook.internal.v1.GetContractRequest\x1a*.clearbook.internal.v1.GetContractResponse\x12v\n\x11GetReconciliation\x12/.clearbook.internal.v1.GetReconciliationRequest\x1a\x30.clearbook.internal.v1.GetReconciliationResponse\x12v\n\x11GetLiabilityProof\x12/.clearbook.internal.v1.GetLiabilityProofRequest\x1a\x30.clearbook.internal.v1.GetLiabilityProofResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,18 +40,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSETTLEMENTSREQUEST']._serialized_end=337
   _globals['_LISTSETTLEMENTSRESPONSE']._serialized_start=339
   _globals['_LISTSETTLEMENTSRESPONSE']._serialized_end=411
-  _globals['_GETRECONCILIATIONREQUEST']._serialized_start=413
-  _globals['_GETRECONCILIATIONREQUEST']._serialized_end=496
-  _globals['_GETRECONCILIATIONRESPONSE']._serialized_start=498
-  _globals['_GETRECONCILIATIONRESPONSE']._serialized_end=584
-  _globals['_GETLIABILITYPROOFREQUEST']._serialized_start=586
-  _globals['_GETLIABILITYPROOFREQUEST']._serialized_end=632
-  _globals['_GETLIABILITYPROOFRESPONSE']._serialized_start=634
-  _globals['_GETLIABILITYPROOFRESPONSE']._serialized_end=720
-  _globals['_STREAMSETTLEMENTSREQUEST']._serialized_start=722
-  _globals['_STREAMSETTLEMENTSREQUEST']._serialized_end=805
-  _globals['_STREAMSETTLEMENTSRESPONSE']._serialized_start=807
-  _globals['_STREAMSETTLEMENTSRESPONSE']._serialized_end=893
-  _globals['_SETTLERSERVICE']._serialized_start=896
-  _globals['_SETTLERSERVICE']._serialized_end=1496
+  _globals['_GETCONTRACTREQUEST']._serialized_start=413
+  _globals['_GETCONTRACTREQUEST']._serialized_end=484
+  _globals['_GETCONTRACTRESPONSE']._serialized_start=486
+  _globals['_GETCONTRACTRESPONSE']._serialized_end=560
+  _globals['_GETRECONCILIATIONREQUEST']._serialized_start=562
+  _globals['_GETRECONCILIATIONREQUEST']._serialized_end=645
+  _globals['_GETRECONCILIATIONRESPONSE']._serialized_start=647
+  _globals['_GETRECONCILIATIONRESPONSE']._serialized_end=733
+  _globals['_GETLIABILITYPROOFREQUEST']._serialized_start=735
+  _globals['_GETLIABILITYPROOFREQUEST']._serialized_end=781
+  _globals['_GETLIABILITYPROOFRESPONSE']._serialized_start=783
+  _globals['_GETLIABILITYPROOFRESPONSE']._serialized_end=869
+  _globals['_STREAMSETTLEMENTSREQUEST']._serialized_start=871
+  _globals['_STREAMSETTLEMENTSREQUEST']._serialized_end=954
+  _globals['_STREAMSETTLEMENTSRESPONSE']._serialized_start=956
+  _globals['_STREAMSETTLEMENTSRESPONSE']._serialized_end=1042
+  _globals['_SETTLERSERVICE']._serialized_start=1045
+  _globals['_SETTLERSERVICE']._serialized_end=1747
 # @@protoc_insertion_point(module_scope)

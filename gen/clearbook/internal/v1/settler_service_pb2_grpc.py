@@ -50,6 +50,11 @@ class SettlerServiceStub:
                 request_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.StreamSettlementsRequest.SerializeToString,
                 response_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.StreamSettlementsResponse.FromString,
                 _registered_method=True)
+        self.GetContract = channel.unary_unary(
+                '/clearbook.internal.v1.SettlerService/GetContract',
+                request_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetContractRequest.SerializeToString,
+                response_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetContractResponse.FromString,
+                _registered_method=True)
         self.GetReconciliation = channel.unary_unary(
                 '/clearbook.internal.v1.SettlerService/GetReconciliation',
                 request_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetReconciliationRequest.SerializeToString,
@@ -87,6 +92,13 @@ class SettlerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetContract(self, request, context):
+        """As SettlementService.GetContract.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetReconciliation(self, request, context):
         """As SettlementService.GetReconciliation.
         """
@@ -118,6 +130,11 @@ def add_SettlerServiceServicer_to_server(servicer, server):
                     servicer.StreamSettlements,
                     request_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.StreamSettlementsRequest.FromString,
                     response_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.StreamSettlementsResponse.SerializeToString,
+            ),
+            'GetContract': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetContract,
+                    request_deserializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetContractRequest.FromString,
+                    response_serializer=clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetContractResponse.SerializeToString,
             ),
             'GetReconciliation': grpc.unary_unary_rpc_method_handler(
                     servicer.GetReconciliation,
@@ -212,6 +229,33 @@ class SettlerService:
             '/clearbook.internal.v1.SettlerService/StreamSettlements',
             clearbook_dot_internal_dot_v1_dot_settler__service__pb2.StreamSettlementsRequest.SerializeToString,
             clearbook_dot_internal_dot_v1_dot_settler__service__pb2.StreamSettlementsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetContract(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.internal.v1.SettlerService/GetContract',
+            clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetContractRequest.SerializeToString,
+            clearbook_dot_internal_dot_v1_dot_settler__service__pb2.GetContractResponse.FromString,
             options,
             channel_credentials,
             insecure,

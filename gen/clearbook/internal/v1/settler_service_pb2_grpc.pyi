@@ -39,6 +39,8 @@ class SettlerServiceStub:
     """As SettlementService.ListSettlements, one page."""
     StreamSettlements: _grpc.UnaryStreamMultiCallable[_settler_service_pb2.StreamSettlementsRequest, _settler_service_pb2.StreamSettlementsResponse]
     """As SettlementService.StreamSettlements."""
+    GetContract: _grpc.UnaryUnaryMultiCallable[_settler_service_pb2.GetContractRequest, _settler_service_pb2.GetContractResponse]
+    """As SettlementService.GetContract."""
     GetReconciliation: _grpc.UnaryUnaryMultiCallable[_settler_service_pb2.GetReconciliationRequest, _settler_service_pb2.GetReconciliationResponse]
     """As SettlementService.GetReconciliation."""
     GetLiabilityProof: _grpc.UnaryUnaryMultiCallable[_settler_service_pb2.GetLiabilityProofRequest, _settler_service_pb2.GetLiabilityProofResponse]
@@ -55,6 +57,8 @@ class SettlerServiceAsyncStub(SettlerServiceStub):
     """As SettlementService.ListSettlements, one page."""
     StreamSettlements: _aio.UnaryStreamMultiCallable[_settler_service_pb2.StreamSettlementsRequest, _settler_service_pb2.StreamSettlementsResponse]  # type: ignore[assignment]
     """As SettlementService.StreamSettlements."""
+    GetContract: _aio.UnaryUnaryMultiCallable[_settler_service_pb2.GetContractRequest, _settler_service_pb2.GetContractResponse]  # type: ignore[assignment]
+    """As SettlementService.GetContract."""
     GetReconciliation: _aio.UnaryUnaryMultiCallable[_settler_service_pb2.GetReconciliationRequest, _settler_service_pb2.GetReconciliationResponse]  # type: ignore[assignment]
     """As SettlementService.GetReconciliation."""
     GetLiabilityProof: _aio.UnaryUnaryMultiCallable[_settler_service_pb2.GetLiabilityProofRequest, _settler_service_pb2.GetLiabilityProofResponse]  # type: ignore[assignment]
@@ -86,6 +90,14 @@ class SettlerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_settler_service_pb2.StreamSettlementsResponse], _abc.AsyncIterator[_settler_service_pb2.StreamSettlementsResponse]]:
         """As SettlementService.StreamSettlements."""
+
+    @_abc_1.abstractmethod
+    def GetContract(
+        self,
+        request: _settler_service_pb2.GetContractRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_settler_service_pb2.GetContractResponse, _abc.Awaitable[_settler_service_pb2.GetContractResponse]]:
+        """As SettlementService.GetContract."""
 
     @_abc_1.abstractmethod
     def GetReconciliation(
