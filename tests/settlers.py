@@ -44,6 +44,8 @@ from tests.suite import free_ports
 START_SECONDS_MAX = 60.0
 STEP_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.05
+AHEAD = (1 << 63) - 1
+"""An index that no change has."""
 FAUCET, FEES = 2, 1
 ASSETS = ("BTC", "ETH", "USD")
 SECOND_KEY = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"
@@ -470,18 +472,26 @@ class Settler:
             yield message.response
 
     async def history(self, after: int = 0) -> list[public.StreamSettlementsResponse]:
-        """All changes there are, until the first heartbeat or a pause."""
+        """All changes there are by now, however long they take to read."""
         found: list[public.StreamSettlementsResponse] = []
-        stream = self.stream(after)
-        try:
-            async with asyncio.timeout(2):
-                async for response in stream:
-                    if not response.settlements:
-                        break
-                    found.append(response)
-        except TimeoutError:
-            pass
+        last = await self._last_index()
+        async with asyncio.timeout(STEP_SECONDS_MAX):
+            async for response in self.stream(after):
+                found += [response] if response.settlements else []
+                if response.index >= last:
+                    break
         return found
+
+    async def _last_index(self) -> int:
+        """The last change's: whoever asks for more is told it."""
+        try:
+            async for _ in self.stream(after=AHEAD):
+                break
+        except grpc.aio.AioRpcError as error:
+            if rpc.rejected_from(error) is not Reason.OUT_OF_SEQUENCE:
+                raise
+            return int((error.details() or "").rpartition(" ")[2])
+        raise AssertionError(f"there is no change {AHEAD}")
 
     async def settled(self, book: FakeBook, claims: int = 0, seconds: float = STEP_SECONDS_MAX) -> None:
         """Waits until everything is final at the book, and it has heard of so many claims."""

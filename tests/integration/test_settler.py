@@ -13,10 +13,12 @@ import pytest
 from clearbook.v1 import settlement_service_pb2 as public
 
 from services.runtime.run import Closing, StartError
+from services.settler import service
 from services.settler.__main__ import SettlerSettings, main
 from services.settler.contract import Chain, SettlementContract, Signer, account_key, load_abi
 from services.settler.deploy import DirectTransact, ensure_clearbook, fund_faucet
 from services.settler.keys import DEV_KEY
+from services.settler.model import Change
 from tests.backends import Backends
 from tests.settlers import (
     ASSETS,
@@ -103,6 +105,26 @@ async def test_a_restart_goes_on_where_it_ended(node: Node, book: tuple[FakeBook
             await running_settler.settled(fake)
     await assert_balances(fake, node.url, contract_of(database))
     assert fake.refused == []
+
+
+async def test_a_history_that_is_long_in_coming_is_whole(
+    node: Node, book: tuple[FakeBook, str], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a test that has thousands of changes to read, on a busy machine, does not take a part of them for all."""
+    fake, address = book
+    fake.open_market(users=2)
+    message, slow = service.Settler._message, [True]
+
+    async def late(answering: service.Settler, change: Change) -> Any:
+        if slow:
+            slow.clear()
+            await asyncio.sleep(2.1)
+        return await message(answering, change)
+
+    monkeypatch.setattr(service.Settler, "_message", late)
+    async with settler(settings(database, address, node.url)) as running_settler:
+        await running_settler.settled(fake)
+        assert_in_order(await running_settler.history(), len(fake.entries))
 
 
 async def test_lookups_and_streams(node: Node, book: tuple[FakeBook, str], database: str) -> None:
