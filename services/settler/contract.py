@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, TypeAlias, cast
@@ -53,6 +54,8 @@ REQUEST_TIMEOUT_SECONDS: Final = 10
 DISCONNECT_SECONDS_MAX: Final = 2
 """For requests that are under way at the end."""
 TIP_DEFAULT_WEI: Final = 1_000_000_000
+GAS_MARGIN: Final = Fraction(5, 4)
+"""Of what a node expects: the state may change before the transaction is mined."""
 
 NEEDED_FUNCTIONS: Final = {
     "settle": (
@@ -411,6 +414,25 @@ class Chain:
             params["from"] = to_checksum_address(sender)
         async with _translated("eth_call"):
             return bytes(await self._web3.eth.call(params, cast("Any", block)))
+
+    async def gas_limit(self, sender: str, to: str | None, data: bytes, usual: int) -> int:
+        """What a transaction may use: ``usual``, or GAS_MARGIN of what the node expects, where that is more.
+
+        Chains and their forks price gas differently, so no limit of ours holds on all of them. What would revert gets
+        the usual limit: whoever sends it has judged it already, on the state that counts.
+
+        Raises:
+            ChainUnavailable: the node gave no number.
+        """
+        params: TxParams = {"from": to_checksum_address(sender), "data": cast("HexStr", "0x" + data.hex())}
+        if to is not None:
+            params["to"] = to_checksum_address(to)
+        try:
+            async with _translated("eth_estimateGas"):
+                expected = int(await self._web3.eth.estimate_gas(params))
+        except (CallReverted, _MethodMissing):
+            return usual
+        return max(usual, expected * GAS_MARGIN.numerator // GAS_MARGIN.denominator)
 
     async def receipt(self, transaction_hash: str) -> Receipt | None:
         """The receipt, or None if the transaction is not mined (or no longer, after a reorg)."""
@@ -777,9 +799,9 @@ def chain_hash(previous: bytes, shard: int, first: int, last: int, content: byte
 
 
 def settle_gas_limit(legs: int) -> int:
-    """A gas limit that a batch of so many legs, withdrawals and links never reaches (bench/gas.py measures them).
+    """Gas that a batch of so many legs, withdrawals and links does not reach at Cancun's prices (bench/gas.py).
 
-    Estimating is slow.
+    Where a chain's are higher, :meth:`Chain.gas_limit` finds out.
     """
     return 120_000 + 33_000 * legs
 

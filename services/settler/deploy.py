@@ -66,7 +66,11 @@ class Transact(Protocol):
     """Sends one transaction and waits until it is mined."""
 
     async def __call__(self, to: str | None, data: bytes, gas: int) -> Receipt:
-        """Sends ``data`` to ``to`` (None: creates a contract) with the gas limit; raises DeployFailed if it reverts."""
+        """Sends ``data`` to ``to`` (None: creates a contract) with at least that gas limit.
+
+        Raises:
+            DeployFailed: it reverted.
+        """
 
 
 class DirectTransact:
@@ -99,7 +103,8 @@ class DirectTransact:
         while (nonce := await self._chain.nonce_of(address, "pending")) != await self._chain.nonce_of(address):  # noqa: ASYNC110
             await asyncio.sleep(RECEIPT_POLL_SECONDS)
         fees = await self._chain.suggest_fees()
-        signed = await self._signer.sign(self._chain.transaction(to, data, nonce=nonce, gas=gas, fees=fees))
+        limit = await self._chain.gas_limit(address, to, data, gas)
+        signed = await self._signer.sign(self._chain.transaction(to, data, nonce=nonce, gas=limit, fees=fees))
         sent = False
         while True:
             try:

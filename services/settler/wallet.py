@@ -85,7 +85,8 @@ class Wallet:
 
     async def _sign(self, to: str | None, data: bytes, gas: int, nonce: int, batch_id: int) -> Ticket:
         fees = await self._chain.suggest_fees(cap_wei=self._rules.cap_wei)
-        signed = await self._signer.sign(self._chain.transaction(to, data, nonce=nonce, gas=gas, fees=fees))
+        limit = await self._chain.gas_limit(self.address, to, data, gas)
+        signed = await self._signer.sign(self._chain.transaction(to, data, nonce=nonce, gas=limit, fees=fees))
         return await self._store.add_attempt(nonce, batch_id, signed.hash, signed.raw)
 
     async def push(self) -> None:

@@ -358,3 +358,28 @@ async def test_a_foreign_transaction_on_the_key_is_told_and_overcome(
     await chain.close()
     await assert_balances(fake, node.url, contract_of(database))
     assert_one_nonce_one_batch(database, strictly=False)
+
+
+USUAL_GAS = 50_000
+
+
+@pytest.mark.parametrize(
+    ("said", "limit"),
+    [
+        pytest.param(result(hex(21_000)), USUAL_GAS, id="less than usual"),
+        pytest.param(result(hex(100_000)), 125_000, id="more: a quarter above it"),
+        pytest.param(rpc_error(3, "execution reverted"), USUAL_GAS, id="it would revert, now"),
+        pytest.param(rpc_error(-32601, "the method does not exist"), USUAL_GAS, id="a node without the method"),
+    ],
+)
+async def test_a_limit_is_raised_where_the_chain_prices_gas_higher(node: Node, said: Fault, limit: int) -> None:
+    """Found on geth 1.17, whose developer chain has prices that our limits had not heard of."""
+    async with rpc_proxy(node.url) as proxy:
+        proxy.fault = only("eth_estimateGas", said)
+        chain = await Chain.connect(proxy.url)
+        try:
+            assert await chain.gas_limit(Signer(DEV_KEY).address, "0x" + "12" * 20, b"", USUAL_GAS) == limit
+        finally:
+            await chain.close()
+
+
