@@ -58,7 +58,7 @@ class SignIns:
 
     Args:
         site: as the messages name it.
-        failures: counts wrong signatures by address. To look at one costs ten milliseconds: unlike a key's, one from an
+        failures: counts wrong signatures by address. To look at one may cost milliseconds: unlike a key's, one from an
             address that has failed too often is not looked at.
         counts: counts all sign-ins, by address and by wallet.
         sign_ups: counts the accounts that strangers open.

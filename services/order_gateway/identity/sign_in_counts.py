@@ -1,7 +1,8 @@
 """How many sign-ins there may be, right or wrong.
 
-Each costs ten milliseconds, in which nobody else is served, and a right one a row that is kept for a month. Anybody may
-show a message for any wallet, so that a wallet's count begins with its signature.
+Each costs a tenth of a millisecond (five, where eth_keys has no libsecp256k1), in which nobody else is served, and a
+right one a row that is kept for a month. Anybody may show a message for any wallet, so that a wallet's count begins with
+its signature.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from services.order_gateway.identity.tally import Tally
 
 SIGN_INS_PER_IP_MAX = 60
-"""In IP_MS, right or wrong, from one address: a hundredth of a core."""
+"""In IP_MS, right or wrong, from one address: at worst half a hundredth of a core."""
 IP_MS = 60_000
 SIGN_INS_PER_WALLET_MAX = 200
 """In WALLET_MS, right ones of one wallet, whose sessions last a day."""
