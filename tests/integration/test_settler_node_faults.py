@@ -381,5 +381,3 @@ async def test_a_limit_is_raised_where_the_chain_prices_gas_higher(node: Node, s
             assert await chain.gas_limit(Signer(DEV_KEY).address, "0x" + "12" * 20, b"", USUAL_GAS) == limit
         finally:
             await chain.close()
-
-

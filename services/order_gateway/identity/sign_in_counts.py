@@ -1,8 +1,8 @@
 """How many sign-ins there may be, right or wrong.
 
 Each costs a tenth of a millisecond (five, where eth_keys has no libsecp256k1), in which nobody else is served, and a
-right one a row that is kept for a month. Anybody may show a message for any wallet, so that a wallet's count begins with
-its signature.
+right one a row that is kept for a month. Anybody may show a message for any wallet, so that a wallet's count begins
+with its signature.
 """
 
 from collections.abc import Callable
