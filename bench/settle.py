@@ -3,12 +3,14 @@
 ``python bench/settle.py [TRADES]``, after ``scripts/services start`` and ``eval "$(scripts/services env)"``: trades a
 second from the first one that the settler can read to all of them MINED, gas a trade, and CPU of the settler a trade,
 by the entries of a batch, among 20 accounts; then RabbitMQ beside a bare aiormq, turn by turn, on a quorum queue.
+
+``python bench/settle.py --waiting TRADES``: the settler was down, and starts with so many trades waiting.
 """
 
+import argparse
 import asyncio
 import os
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -26,6 +28,8 @@ TRADES: Final = 10_000
 USERS: Final = 20
 BATCHES: Final = (50, 200, 500, 1_000)
 """Entries of a batch."""
+BATCHES_WAITING: Final = (500,)
+"""The settler's own."""
 MESSAGES: Final = 3_000
 MESSAGE_BYTES: Final = 400
 TURNS: Final = 3
@@ -40,8 +44,11 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-async def settle(trades: int, entries_max: int) -> None:
-    """One line of the table: what was there before the trades is final before they come."""
+async def settle(trades: int, entries_max: int, *, waiting: bool = False) -> None:
+    """One line of the table: what was there before the trades is final before they come.
+
+    `waiting`: the settler ends before they come, and starts again when all are there; the start counts.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         database = f"sqlite:///{folder}/settler.sqlite"
@@ -55,11 +62,15 @@ async def settle(trades: int, entries_max: int) -> None:
                 process.start()
                 try:
                     await eventually(lambda: book.final_through == len(book.entries), seconds=SECONDS_MAX)
-                    assert process.child is not None
-                    opened, cpu = len(process.log), cpu_seconds(process.child.pid)
-                    last = len(book.entries) + trades
+                    opened, last = len(process.log), len(book.entries) + trades
+                    if waiting:
+                        process.kill()
                     book.trades(trades, users=USERS)
                     began = time.perf_counter()
+                    if waiting:
+                        process.start()
+                    assert process.child is not None
+                    cpu = cpu_seconds(process.child.pid)
                     await eventually(lambda: mined(database) == last, seconds=SECONDS_MAX)
                     seconds = time.perf_counter() - began
                     used = cpu_seconds(process.child.pid) - cpu
@@ -150,11 +161,14 @@ async def broker(uri: str) -> None:
 
 async def main() -> None:
     """All of it."""
-    trades = int(sys.argv[1]) if len(sys.argv) > 1 else TRADES
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("trades", type=int, nargs="?", default=TRADES)
+    parser.add_argument("--waiting", action="store_true")
+    asked = parser.parse_args()
     print("| entries a batch | trades/s | gas a trade | settler's CPU a trade, µs | seconds |\n|---|---|---|---|---|")
-    for entries_max in BATCHES:
-        await settle(trades, entries_max)
-    if uri := os.environ.get("RABBITMQ_URI"):
+    for entries_max in BATCHES_WAITING if asked.waiting else BATCHES:
+        await settle(asked.trades, entries_max, waiting=asked.waiting)
+    if not asked.waiting and (uri := os.environ.get("RABBITMQ_URI")):
         await broker(uri)
 
 
