@@ -85,7 +85,7 @@ async def settle(trades: int, entries_max: int, *, waiting: bool = False) -> Non
 
 def mined(database: str) -> int:
     """The last entry that is in a block."""
-    query = "SELECT coalesce(max(last_sequence), 0) FROM batches WHERE void = 0 AND state >= 4"
+    query = "SELECT coalesce(max(last_sequence), 0) FROM batches WHERE void = 0 AND state BETWEEN 4 AND 6"
     return int(rows(database, query)[0][0])
 
 

@@ -14,6 +14,7 @@ class State(IntEnum):
     CONFIRMED = 5
     FINAL = 6
     REORGED = 7
+    FAILED = 8
 
 
 class Kind(IntEnum):
@@ -35,19 +36,21 @@ class NonceState(IntEnum):
     """Used by a transaction that is not ours."""
 
 
-WAITING = frozenset({State.BATCHED, State.SUBMITTED})
+WAITING = frozenset({State.BATCHED, State.SUBMITTED, State.FAILED})
 """States of a batch that is not on chain."""
 ON_CHAIN = frozenset({State.MINED, State.CONFIRMED, State.FINAL})
 """States of a batch that is."""
 
 FOLLOWS = {
-    State.BATCHED: frozenset({State.SUBMITTED, State.MINED}),
-    State.SUBMITTED: frozenset({State.SUBMITTED, State.MINED}),
+    State.BATCHED: frozenset({State.SUBMITTED, State.MINED, State.FAILED}),
+    State.SUBMITTED: frozenset({State.SUBMITTED, State.MINED, State.FAILED}),
+    State.FAILED: frozenset({State.BATCHED, State.SUBMITTED, State.MINED, State.FAILED}),
     State.MINED: frozenset({State.CONFIRMED, State.REORGED}),
     State.CONFIRMED: frozenset({State.FINAL, State.REORGED}),
     State.REORGED: frozenset({State.SUBMITTED, State.MINED}),
 }
-"""What may follow a batch's state. BATCHED to MINED: another settler sent the same batch. FINAL stays."""
+"""What may follow a batch's state. BATCHED to MINED: another settler sent the same batch. FAILED to BATCHED: it is
+made anew. FINAL stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Batch:
         calldata: of `settle`; empty if another settler made the batch.
         chained: the contract's batch hash after it.
         legs: how many, withdrawals and links among them; a signed trade counts for LEGS_PER_TRADE of them.
-        state: one of BATCHED, SUBMITTED, MINED, CONFIRMED, FINAL.
+        state: any but MATCHED and REORGED.
         transaction_hash: of the newest attempt, or of the one that was mined; empty before SUBMITTED.
         block_number: 0 before MINED.
         block_hash: empty before MINED.
@@ -81,7 +84,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Entries `first` to `last` reached a state together."""
+    """Entries `first` to `last` reached a state together. `reason`: why, if it is FAILED."""
 
     index: int
     first: int
@@ -91,6 +94,7 @@ class Change:
     transaction_hash: str
     block_number: int
     time_ns: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from services.settler.contract import (
 )
 from services.settler.deploy import DeployFailed
 from services.settler.faucet import Listings
-from services.settler.model import Batch, NonceState, Owner, Shortfall
+from services.settler.model import Batch, NonceState, Owner, Shortfall, Ticket
 from services.settler.payable import Payable, Payables, TooManyLegs, links_of
 from services.settler.signed import LEGS_PER_TRADE, signed_calldata, signed_chained_hash
 from services.settler.store import Store
@@ -268,8 +268,7 @@ class Sender:
                 return self._fresh()
             if receipt is not None:
                 self._wallet.count_gas(receipt)
-                self._alarms.once("reverted", f"transaction {receipt.transaction_hash} reverted")
-                await self._store.close_ticket(ticket, NonceState.REVERTED)
+                await self._reverted(batch, ticket, receipt.transaction_hash)
                 return 0
         if through >= batch.first:
             self._looks += 1
@@ -282,6 +281,15 @@ class Sender:
                 await self._store.close_ticket(ticket, NonceState.LOST)
                 return 0
         return await self._send(batch, signed=bool(tickets))
+
+    async def _reverted(self, batch: Batch, ticket: Ticket, transaction_hash: str) -> None:
+        """A transaction used its nonce up for nothing: the batch failed, unless another has settled it before."""
+        why = f"transaction {transaction_hash} reverted"
+        self._alarms.once("reverted", why)
+        if await self._contract.settled_through(self._shard) >= batch.first:
+            await self._store.close_ticket(ticket, NonceState.REVERTED)
+        else:
+            await self._store.failed(batch, ticket, transaction_hash, why)
 
     async def _send(self, batch: Batch, *, signed: bool) -> float:
         if not signed:

@@ -46,7 +46,7 @@ ARRIVALS_MAX: Final = 1024
 REORG_BLOCKS_MAX: Final = 64
 """How many blocks lower than before a reorganised transaction is looked for."""
 
-_CHANGE = "idx, first_sequence, last_sequence, state, batch_id, transaction_hash, block_number, time_ns"
+_CHANGE = "idx, first_sequence, last_sequence, state, batch_id, transaction_hash, block_number, time_ns, reason"
 _ITEM = "settlement_sequence, kind, market, trade_id, transfer_id, asset"
 _CLAIM = "claim_index, address, asset, amount, block_number, transaction_hash, settled_through, exit_account"
 _EXIT = "exit_index, account, canceled, block_number, transaction_hash"
@@ -124,10 +124,11 @@ class Store:
         self.last_batch_id = await self._one("SELECT coalesce(max(batch_id), 0) FROM batches")
         last = "SELECT coalesce(max(last_sequence), 0) FROM batches WHERE void = 0"
         self.last_batched = await self._one(last)
-        self.mined_through = await self._one(f"{last} AND state >= $1", State.MINED)
+        mined = (State.MINED, State.FINAL)
+        self.mined_through = await self._one(f"{last} AND state BETWEEN $1 AND $2", *mined)
         self.final_through = await self._one(f"{last} AND state = $1", State.FINAL)
-        blocks = "SELECT coalesce(max(block_number), 0) FROM batches WHERE void = 0 AND state >= $1"
-        self.mined_block = await self._one(blocks, State.MINED)
+        blocks = "SELECT coalesce(max(block_number), 0) FROM batches WHERE void = 0 AND state BETWEEN $1 AND $2"
+        self.mined_block = await self._one(blocks, *mined)
         if self.contiguous > self.last_batched:  # nobody knows since when they wait: long enough
             self._arrivals.append((self.contiguous, 0.0))
 
@@ -270,6 +271,7 @@ class Store:
     ) -> Batch:
         """Another content takes a batch's place, under its id: the contract refuses what it was; none is open.
 
+        What it was is FAILED, if it was not yet; what it is now, BATCHED.
         Entries and links stay the same; what insurance was to pay in the old content, it is not to pay any more.
         """
         async with self._lock:
@@ -286,7 +288,11 @@ class Store:
             owed = self._owed(batch.batch_id, shortfalls, after=len(over))
             notes = self._noted([*over, *((debt, DebtState.FROZEN) for debt in owed)])
             new = Statement(put, [(calldata, chained, legs, batch.batch_id)], expect=1)
-            await self._write([Statement(keep, [old]), new, *self._debt_rows(owed), *notes], [])
+            changes: list[Change] = []
+            if batch.state is not State.FAILED:
+                batch, _, changes = self._moved(batch, State.FAILED, reason=why)
+            batch, moved, more = self._moved(batch, State.BATCHED, len(changes), transaction_hash="")
+            await self._write([Statement(keep, [old]), new, moved, *self._debt_rows(owed), *notes], [*changes, *more])
             batch = replace(batch, calldata=calldata, chained=chained, legs=legs)
             self._replace(batch)
             self._have_noted([replace(debt, state=state) for debt, state in over])
@@ -328,6 +334,15 @@ class Store:
         async with self._lock:
             await self._write([self._closed(ticket.nonce, state)], [])
             self.tickets.pop(ticket.nonce, None)
+        self._tell()
+
+    async def failed(self, batch: Batch, ticket: Ticket, transaction_hash: str, why: str) -> None:
+        """A transaction of the batch reverted: its nonce is used up, the batch FAILED until it is sent or made anew."""
+        async with self._lock:
+            moved, statement, changes = self._moved(batch, State.FAILED, reason=why, transaction_hash=transaction_hash)
+            await self._write([self._closed(ticket.nonce, NonceState.REVERTED), statement], changes)
+            self.tickets.pop(ticket.nonce, None)
+            self._replace(moved)
         self._tell()
 
     async def reopen(self, nonce: int) -> list[int]:
@@ -449,7 +464,7 @@ class Store:
             self.batches = [each for each in kept if each.state is not State.FINAL]
 
     def _moved(
-        self, batch: Batch, state: State, written: int = 0, **where: Any
+        self, batch: Batch, state: State, written: int = 0, reason: str = "", **where: Any
     ) -> tuple[Batch, Statement, list[Change]]:
         """The batch in its next state, the guarded statement that says so, and the changes to log."""
         assert state in FOLLOWS[batch.state], f"{batch.state.name} cannot become {state.name}"
@@ -459,7 +474,8 @@ class Store:
             " WHERE batch_id = $5 AND void = 0"
         )
         row = (int(state), moved.transaction_hash, moved.block_number, moved.block_hash, moved.batch_id)
-        return moved, Statement(sql, [row], expect=1), self._changes(moved, state, written)
+        changes = [replace(change, reason=reason) for change in self._changes(moved, state, written)]
+        return moved, Statement(sql, [row], expect=1), changes
 
     def _closed(self, nonce: int, state: NonceState) -> Statement:
         sql = "UPDATE nonces SET state = $1 WHERE address = $2 AND nonce = $3"
@@ -772,12 +788,13 @@ class Store:
         """One transaction, under the lock, if this settler still holds the lease."""
         mine = self.lease.guard
         log = Statement(
-            f"INSERT INTO changes ({_CHANGE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            f"INSERT INTO changes ({_CHANGE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             [
-                (c.index, c.first, c.last, int(c.state), c.batch_id, c.transaction_hash, c.block_number, c.time_ns)
+                (c.index, c.first, c.last, int(c.state), c.batch_id, c.transaction_hash, c.block_number, c.time_ns,
+                 c.reason)
                 for c in changes
             ],
-        )
+        )  # fmt: skip
         try:
             await self._db.write([mine, *statements, log] if changes else [mine, *statements])
         except Conflict as conflict:
@@ -842,7 +859,7 @@ def _batch(row: Sequence[Any]) -> Batch:
 
 
 def _change_of(row: Sequence[Any]) -> Change:
-    return Change(row[0], row[1], row[2], State(row[3]), row[4], row[5], row[6], row[7])
+    return Change(row[0], row[1], row[2], State(row[3]), row[4], row[5], row[6], row[7], row[8])
 
 
 def _item(row: Sequence[Any]) -> Item:

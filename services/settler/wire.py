@@ -448,6 +448,7 @@ def settlement_of(item: Item, change: Change, nonce: int | None) -> settlement_s
         block_number=change.block_number,
         event_time=when,
         nonce=nonce,
+        reason=change.reason,
     )
 
 

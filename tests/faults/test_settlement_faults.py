@@ -43,7 +43,7 @@ DELIVERIES = 100_000 if SOAK else 500
 BROKER_KILLS = 50 if SOAK else 1
 CONFIRMED = 100_000 if SOAK else 2_000
 """Messages that the broker has confirmed while it was killed so often."""
-MINED, REORGED = 4, 7
+MINED, FINAL, REORGED = 4, 6, 7
 STEADY_SECONDS = 10.0
 """A quorum queue younger than that may lose what it confirmed."""
 
@@ -78,7 +78,7 @@ def reorganised(database: str) -> int:
 
 def mined_through(database: str) -> int:
     """The last entry in a block, as the settler has stored it."""
-    query = f"SELECT coalesce(max(last_sequence), 0) FROM batches WHERE void = 0 AND state >= {MINED}"
+    query = f"SELECT coalesce(max(last_sequence), 0) FROM batches WHERE void = 0 AND state BETWEEN {MINED} AND {FINAL}"
     return int(rows(database, query)[0][0])
 
 

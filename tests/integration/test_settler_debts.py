@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from clearbook.internal.v1 import journal_pb2 as journal
+from clearbook.v1 import settlement_service_pb2 as public
 
 from services.cli import debts
 from services.settler.contract import LegRefused, SettlementContract
@@ -16,8 +18,11 @@ from services.settler.reconciliation import reconciliation_of
 from services.units import INSURANCE_ACCOUNT as INSURANCE
 from tests.backends import Backends
 from tests.settlers import (
+    POLL_SECONDS,
+    STEP_SECONDS_MAX,
     FakeBook,
     Node,
+    Settler,
     anvil,
     assert_balances,
     contract_of,
@@ -121,22 +126,53 @@ async def test_what_insurance_cannot_pay_waits_for_a_deposit(
     await assert_balances(fake, node.url, contract_of(database))
 
 
-async def test_a_stored_batch_that_reverts_is_superseded_under_its_id(
-    node: Node, book: tuple[FakeBook, str], database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A node that says of what it will refuse that it would pass: the transaction reverts, then the node is right."""
-    fake, address = book
-    fake.open_market(users=2)
-    lies, simulate = [2], SettlementContract.simulate
+def lying(monkeypatch: pytest.MonkeyPatch, lies: int) -> None:
+    """A node that says so often of what it will refuse that it would pass."""
+    left, simulate = [lies], SettlementContract.simulate
 
     async def simulated(contract: SettlementContract, data: bytes, sender: str, block: Any) -> LegRefused | None:
         refused = await simulate(contract, data, sender, block)
-        if refused is not None and lies[0]:
-            lies[0] -= 1
+        if refused is not None and left[0]:
+            left[0] -= 1
             return None
         return refused
 
     monkeypatch.setattr(SettlementContract, "simulate", simulated)
+
+
+def told_of(history: list[public.StreamSettlementsResponse], sequence: int) -> list[public.Settlement]:
+    """What became of an entry, change by change."""
+    return [each for change in history for each in change.settlements if each.settlement_sequence == sequence]
+
+
+async def answered(one: Settler, sequence: int) -> public.Settlement:
+    """Of a settler that is about to answer."""
+    async with asyncio.timeout(STEP_SECONDS_MAX):
+        while True:
+            try:
+                return await one.get(settlement_sequence=sequence)
+            except grpc.aio.AioRpcError:
+                one.check()
+                await asyncio.sleep(POLL_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("lies", "states", "nonces"),
+    [(2, [1, 2, 3, 8, 2, 3, 4, 5, 6], [(3,), (2,)]), (1, [1, 2, 8, 2, 3, 4, 5, 6], [(2,)])],
+)
+async def test_a_stored_batch_that_is_refused_fails_and_is_superseded_under_its_id(
+    node: Node,
+    book: tuple[FakeBook, str],
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    lies: int,
+    states: list[int],
+    nonces: list[tuple[int]],
+) -> None:
+    """Its transaction reverts, or is never sent; then the node is right."""
+    fake, address = book
+    fake.open_market(users=2)
+    lying(monkeypatch, lies)
     async with settler(settings(database, address, node.url)) as one:
         await one.settled(fake)
         await fund(node.url, contract_of(database), INSURANCE, "USD", 9)
@@ -145,11 +181,44 @@ async def test_a_stored_batch_that_reverts_is_superseded_under_its_id(
         fake.transfer(DEBTOR, 1001, "USD", 5)
         await one.settled(fake)
         await eventually(lambda: len(fake.notes) == 2)
+        told = told_of(await one.history(), len(fake.entries))
+    assert [each.state for each in told] == states
+    failed, anew = (told[place + states.index(8)] for place in (0, 1))
+    assert ("reverted" in failed.reason, failed.HasField("nonce")) == (lies == 2, lies == 2)
+    assert [each for each in told if each.reason] == [failed]
+    assert (anew.transaction_hash, anew.HasField("nonce")) == ("", False), "it is not sent yet"
     ((batch_id, revision),) = rows(database, "SELECT batch_id, revision FROM superseded")
-    nonces = rows(database, f"SELECT state FROM nonces WHERE batch_id = {batch_id} ORDER BY nonce")
-    assert (revision, nonces) == (1, [(3,), (2,)]), "one reverted, one mined"
+    assert revision == 1
+    assert rows(database, f"SELECT state FROM nonces WHERE batch_id = {batch_id} ORDER BY nonce") == nonces
     assert rows(database, f"SELECT count(*) FROM batches WHERE batch_id = {batch_id}") == [(1,)]
     assert said(fake) == [(1, FROZEN, DEBTOR, "USD", 5), (1, PAID, DEBTOR, "USD", 5)]
+    credit(fake, DEBTOR, -5)
+    await assert_balances(fake, node.url, contract_of(database))
+
+
+async def test_a_failed_batch_says_so_and_why_until_it_is_mended(
+    node: Node, book: tuple[FakeBook, str], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transaction reverts, and insurance cannot pay: so it stays, through a restart, until somebody deposits."""
+    fake, address = book
+    fake.open_market(users=2)
+    lying(monkeypatch, 2)
+    given = settings(database, address, node.url)
+    async with settler(given) as one:
+        await one.settled(fake)
+        before = len(fake.entries)
+        credit(fake, DEBTOR, 5)
+        fake.transfer(DEBTOR, 1001, "USD", 5)
+        await one.healthy(False)
+    async with settler(given) as one:
+        failed = await answered(one, before + 1)
+        assert (failed.state, failed.block_number) == (public.SETTLEMENT_STATE_FAILED, 0)
+        assert failed.reason == f"transaction {failed.transaction_hash} reverted"
+        assert failed == (await one.page(limit=1))[0]
+        assert fake.final_through == before
+        await fund(node.url, contract_of(database), INSURANCE, "USD", 5)
+        await one.settled(fake)
+        assert [each.state for each in told_of(await one.history(), before + 1)][3:] == [8, 2, 3, 4, 5, 6]
     credit(fake, DEBTOR, -5)
     await assert_balances(fake, node.url, contract_of(database))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,8 @@ async def test_a_sleeper_that_wakes_writes_nothing(database: Database) -> None:
         sleeper.add_attempt(8, 1, HASH + "2", RAW),
         sleeper.add_attempt(7, 1, HASH + "3", RAW),
         sleeper.close_ticket(ticket, NonceState.LOST),
+        sleeper.failed(batch, ticket, HASH, "why"),
+        sleeper.supersede(replace(batch, batch_id=9), b"other", b"e" * 32, 6, [], "why"),
         sleeper.mined(batch, HASH, 5, "0xb"),
         sleeper.adopt(1, 4, b"e" * 32, HASH, 5, "0xb"),
         sleeper.remember(searched_block=9),
@@ -258,6 +261,25 @@ async def test_a_sleeper_that_wakes_writes_nothing(database: Database) -> None:
             await write
     assert [await database.fetch(f"SELECT * FROM {table} ORDER BY 1") for table in tables] == before
     assert (await newer.add_batch(5, 6, b"data", b"d" * 32, 6)).batch_id == 2
+
+
+async def test_a_failed_batch_waits_and_counts_as_settled_nowhere(database: Database) -> None:
+    store = await Store.load(database, KEY)
+    await store.take_entries(trades(1, 10))
+    batch = await store.add_batch(1, 4, b"data", b"c" * 32, 6)
+    ticket = await store.add_attempt(7, 1, HASH, RAW)
+    await store.failed(store.waiting()[0], ticket, HASH, "why")
+    for each in (store, await Store.load(database, KEY)):
+        (failed,) = each.waiting()
+        assert (failed.state, failed.transaction_hash, each.tickets) == (State.FAILED, HASH, {})
+        assert (each.mined_through, each.mined_block, each.final_through) == (0, 0, 0)
+        assert each.on_chain() == []
+    change = await each.change_of(4)
+    assert change is not None
+    assert (change.state, change.reason, change.transaction_hash) == (State.FAILED, "why", HASH)
+    made = await each.supersede(failed, b"other", b"d" * 32, 7, [], "why")
+    assert made == replace(batch, calldata=b"other", chained=b"d" * 32, legs=7)
+    assert (await Store.load(database, KEY)).waiting() == [made]
 
 
 async def test_what_a_reorganisation_took_from_closed_nonces_is_open_again(database: Database) -> None:

@@ -43,6 +43,8 @@ class _SettlementStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Settl
     """Under the depth that counts as final here."""
     SETTLEMENT_STATE_REORGED: _SettlementState.ValueType  # 7
     """The block was reorganised away; the batch is sent again."""
+    SETTLEMENT_STATE_FAILED: _SettlementState.ValueType  # 8
+    """The contract refused the batch: `reason` says why. BATCHED follows if it is made anew, SUBMITTED if it is sent as it was."""
 
 class SettlementState(_SettlementState, metaclass=_SettlementStateEnumTypeWrapper):
     """Where an entry stands."""
@@ -63,6 +65,8 @@ SETTLEMENT_STATE_FINAL: SettlementState.ValueType  # 6
 """Under the depth that counts as final here."""
 SETTLEMENT_STATE_REORGED: SettlementState.ValueType  # 7
 """The block was reorganised away; the batch is sent again."""
+SETTLEMENT_STATE_FAILED: SettlementState.ValueType  # 8
+"""The contract refused the batch: `reason` says why. BATCHED follows if it is made anew, SUBMITTED if it is sent as it was."""
 Global___SettlementState: _TypeAlias = SettlementState  # noqa: Y015
 
 class _SettlementKind:
@@ -419,6 +423,7 @@ class Settlement(_message.Message):
     BLOCK_NUMBER_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     NONCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     settlement_sequence: _builtins.int
     """Per shard, from 1, no gaps."""
     kind: Global___SettlementKind.ValueType
@@ -441,6 +446,8 @@ class Settlement(_message.Message):
     """The block; 0 before MINED."""
     nonce: _builtins.int
     """The nonce of that transaction, where it is our settler's; not before SUBMITTED."""
+    reason: _builtins.str
+    """Why it FAILED; else empty."""
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When this state was reached."""
@@ -460,10 +467,11 @@ class Settlement(_message.Message):
         block_number: _builtins.int = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
         nonce: _builtins.int | None = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_nonce", b"_nonce", "event_time", b"event_time", "nonce", b"nonce"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nonce", b"_nonce", "asset", b"asset", "batch_id", b"batch_id", "block_number", b"block_number", "event_time", b"event_time", "kind", b"kind", "market", b"market", "nonce", b"nonce", "settlement_sequence", b"settlement_sequence", "state", b"state", "trade_id", b"trade_id", "transaction_hash", b"transaction_hash", "transfer_id", b"transfer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nonce", b"_nonce", "asset", b"asset", "batch_id", b"batch_id", "block_number", b"block_number", "event_time", b"event_time", "kind", b"kind", "market", b"market", "nonce", b"nonce", "reason", b"reason", "settlement_sequence", b"settlement_sequence", "state", b"state", "trade_id", b"trade_id", "transaction_hash", b"transaction_hash", "transfer_id", b"transfer_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__nonce: _TypeAlias = _typing.Literal["nonce"]  # noqa: Y015
     _WhichOneofArgType__nonce: _TypeAlias = _typing.Literal["_nonce", b"_nonce"]  # noqa: Y015
