@@ -121,7 +121,7 @@ def honest(asked: dict[str, Any], key: str = KEY, **changed: Any) -> str:
     return "0x" + bytes(Account.from_key(key).sign_transaction(given | changed).raw_transaction).hex()
 
 
-async def asked_of(url: str, **more: str) -> Signed:
+async def asked_of(url: str, **more: Path) -> Signed:
     return await RemoteSigner(Endpoint(url, **more), ADDRESS).sign(ASKED)
 
 
@@ -180,8 +180,8 @@ async def test_over_tls_both_show_a_certificate(tmp_path: Path) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=own["tls_authority"])
     context.load_cert_chain(public / certs.CERTIFICATE, public / certs.KEY)
     context.verify_mode = ssl.CERT_REQUIRED
-    believed = {"authority": own["tls_authority"]}
-    shown = {"certificate": own["tls_certificate"], "key": own["tls_key"]}
+    believed = {"authority": Path(own["tls_authority"])}
+    shown = {"certificate": Path(own["tls_certificate"]), "key": Path(own["tls_key"])}
     async with signer_that(honest, context) as url:
         assert await asked_of(url, **believed, **shown) == await Signer(KEY).sign(ASKED)
         for less in (believed, shown):
