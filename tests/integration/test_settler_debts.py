@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from services.cli import debts
 from services.settler.contract import LegRefused, SettlementContract
 from services.settler.reconciliation import reconciliation_of
 from services.units import INSURANCE_ACCOUNT as INSURANCE
+from tests import processes
 from tests.backends import Backends
 from tests.settlers import (
     POLL_SECONDS,
@@ -38,6 +40,7 @@ from tests.settlers import (
 
 FROZEN, PAID, RESOLVED = journal.DEBT_STATE_FROZEN, journal.DEBT_STATE_PAID, journal.DEBT_STATE_RESOLVED
 DEBTOR = 1999
+CLI_SECONDS_MAX = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,46 @@ async def test_a_leg_that_the_chain_refuses_is_insurances_and_nobody_waits(
     await assert_balances(fake, node.url, contract_of(database))
     assert fake.ledger[INSURANCE, "USD"] == 96
     assert fake.refused == []
+
+
+async def settle_debts(database: str, *options: str) -> tuple[int, list[list[str]], str]:
+    """`clearbook settle debts` as a process of its own: its status, the fields that it lists, and what it says."""
+    argv, env = [*processes.COMMAND, "settle", "debts", *options], os.environ | {"DATABASE_URL": database}
+    done = await asyncio.to_thread(processes.run, argv, env, CLI_SECONDS_MAX)
+    return done.returncode, [line.split("\t") for line in done.stdout.splitlines()], done.stderr
+
+
+async def test_the_command_line_lists_debts_and_ends_them(
+    node: Node, book: tuple[FakeBook, str], database: str, tmp_path: Path
+) -> None:
+    fake, address = book
+    assert await settle_debts(database) == (2, [], f"clearbook: {tmp_path}/settler.sqlite does not exist\n")
+    fake.open_market(users=2)
+    async with settler(settings(database, address, node.url)) as one:
+        await one.settled(fake)
+        assert await settle_debts(database) == (0, [], "")
+        await fund(node.url, contract_of(database), INSURANCE, "USD", 9)
+        await eventually(lambda: len(fake.deposits) == 4)
+        credit(fake, DEBTOR, 5)
+        fake.transfer(DEBTOR, 1001, "USD", 5)
+        await one.settled(fake)
+        await eventually(lambda: len(fake.notes) == 2)
+        ((batch_id, reason),) = rows(database, "SELECT batch_id, reason FROM debts")
+        owed = ["1", f"account {DEBTOR}", "5 USD", f"batch {batch_id}", "PAID", reason]
+        assert await settle_debts(database) == (0, [[*owed, ""]], "")
+        none = "clearbook: debt 2 is none that insurance has paid and nobody has resolved\n"
+        assert await settle_debts(database, "--resolve", "2", "--why", "paid back") == (2, [], none)
+        code, listed, said_of_it = await settle_debts(database, "--resolve", "1")
+        assert (code, listed, "say how it ended" in said_of_it) == (2, [], True)
+        assert len(fake.notes) == 2, "what was refused changes nothing"
+        code, listed, _ = await settle_debts(database, "--resolve", "1", "--why", "paid back")
+        assert (code, [fields[-1] for fields in listed]) == (0, ["paid back"])
+        await eventually(lambda: len(fake.notes) == 3)
+        assert said(fake)[-1] == (1, RESOLVED, DEBTOR, "USD", 5)
+        await eventually(lambda: rows(database, "SELECT state FROM debts") == [(int(RESOLVED),)])
+        ended = [*owed[:4], "RESOLVED", reason, "paid back"]
+        assert await settle_debts(database) == (0, [ended], "")
+        assert (await settle_debts(database, "--resolve", "1", "--why", "again"))[0] == 2, "it is over"
 
 
 async def test_what_insurance_cannot_pay_waits_for_a_deposit(
