@@ -235,11 +235,7 @@ class FakeBook(matching_service_pb2_grpc.MatchingServiceServicer):
             if note.note_index != len(self.notes) + 1:
                 self._refuse(command)
                 return
-            self.notes.append(note)
-            if note.state == journal.DEBT_STATE_PAID:
-                self.ledger[3, note.asset] -= int(note.amount)
-                self.ledger[note.account_id, note.asset] += int(note.amount)
-            self._append(command.command_id, debt_noted=journal.DebtNoted(note=note))
+            self.note(note, command.command_id)
         elif command.WhichOneof("kind") == "exit_request_final":
             asked = command.exit_request_final
             if asked.exit_index != len(self.exits) + 1:
@@ -255,6 +251,14 @@ class FakeBook(matching_service_pb2_grpc.MatchingServiceServicer):
             self.final_through = through
             finalized = journal.SettlementFinalized(through_settlement_sequence=through)
             self._append(command.command_id, settlement_finalized=finalized)
+
+    def note(self, note: journal.NoteDebt, command_id: int = 0) -> None:
+        """What became of a debt is journaled."""
+        self.notes.append(note)
+        if note.state == journal.DEBT_STATE_PAID:
+            self.ledger[3, note.asset] -= int(note.amount)
+            self.ledger[note.account_id, note.asset] += int(note.amount)
+        self._append(command_id, debt_noted=journal.DebtNoted(note=note))
 
     def _refuse(self, command: journal.Command) -> None:
         self.refused.append(str(command))

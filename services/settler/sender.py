@@ -343,8 +343,11 @@ class Sender:
     async def _adopt(self, through: int) -> float:
         """The chain is ahead of our batches: find out by which transactions, and take them for ours.
 
-        So it is after the settler's database was lost, and when two settlers work on one shard.
+        So it is after the settler's database was lost, and when two settlers work on one shard. What insurance has paid
+        in them only the journal tells: it is read first, or the reconciler would find a difference that is none.
         """
+        if self._journal_through() is None:
+            return self._poll()
         known = self._store.mined_through
         if through > self._store.contiguous:
             return self._ahead(through)

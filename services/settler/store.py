@@ -385,10 +385,10 @@ class Store:
         """The batch is CONFIRMED, or FINAL."""
         async with self._lock:
             moved, statement, changes = self._moved(batch, state)
-            paid = self._of_batches([batch], DebtState.PAID) if state is State.FINAL else []
-            await self._write([statement, *self._noted(paid)], changes)
+            over = self._over(batch) if state is State.FINAL else []
+            await self._write([statement, *self._noted(over)], changes)
             self._replace(moved)
-            self._have_noted([replace(debt, state=said) for debt, said in paid])
+            self._have_noted([replace(debt, state=said) for debt, said in over])
             if state is State.FINAL:
                 assert moved.first == self.final_through + 1, "finality comes in order"
                 self.final_through = moved.last
@@ -713,6 +713,27 @@ class Store:
         ids = {batch.batch_id for batch in gone}
         mine = [debt for debt in self.debts.values() if debt.batch_id in ids and debt.state < DebtState.PAID]
         return [(debt, state) for debt in mine]
+
+    def _over(self, final: Batch) -> list[tuple[Debt, DebtState]]:
+        """What a final batch makes of debts: of its own, and of those that the journal alone remembers.
+
+        These are of a batch that was lost with its database. If it is the one that the chain has taken, which is then
+        not ours and ends with the same entry, insurance has paid; else its entries were settled anew: it never will.
+        """
+        lost = [
+            debt
+            for debt in self.debts.values()
+            if not debt.batch_id
+            and debt.state < DebtState.PAID
+            and final.first <= debt.shortfall.settlement_sequence <= final.last
+        ]
+        paid = [debt for debt in lost if not final.calldata and debt.shortfall.settlement_sequence == final.last]
+        never = [debt for debt in lost if debt not in paid]
+        return [
+            *self._of_batches([final], DebtState.PAID),
+            *((debt, DebtState.PAID) for debt in paid),
+            *((debt, DebtState.RESOLVED) for debt in never),
+        ]
 
     def _last_note(self) -> int:
         return max(self.number("notes_seen"), self.number("notes_journaled"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from google.protobuf.json_format import MessageToDict
 from services.errors import Reason
 from services.runtime import metrics
 from services.settler.__main__ import SettlerSettings
+from services.settler.book_session import BookSession
+from services.settler.wire import Folded
+from services.units import INSURANCE_ACCOUNT
 from tests.backends import Backends
 from tests.reserves import verified, verifier
 from tests.settlers import (
@@ -29,12 +33,16 @@ from tests.settlers import (
     devchain,
     eventually,
     fake_book,
+    fund,
     running,
     settings,
     settler,
 )
 
-USER = 1001
+USER, DEBTOR = 1001, 1999
+HEAD_START_SECONDS = 2.0
+EVENTS_PER_MESSAGE = 50
+"""Of the fake book's."""
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +64,10 @@ async def proof_of(running_settler: Settler, account_id: int) -> dict[str, Any]:
 
 def alarm(kind: str) -> float:
     return metrics.registry.get_sample_value("clearbook_settler_alarm", {"kind": kind}) or 0
+
+
+def differences() -> float:
+    return metrics.registry.get_sample_value("clearbook_settler_ledger_differences") or 0
 
 
 async def test_what_is_owed_is_published_and_proven_from_the_chain_alone(
@@ -180,3 +192,38 @@ async def test_what_the_journal_lacks_is_named(
         fake.deaf = False
         await running_settler.reconciled(len(fake.entries), deposits=4, claims=1)
         await eventually(lambda: alarm("reconcile") == 0)
+
+
+async def test_what_insurance_paid_is_no_difference_though_the_database_is_lost(
+    node: Node, book: tuple[FakeBook, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chain and the messages are read before the journal, where alone it stands what insurance has paid."""
+    fake, address = book
+    fake.open_market(users=2)
+    lost = settings(f"sqlite:///{tmp_path}/lost.sqlite", address, node.url)
+    async with settler(lost) as running_settler:
+        await running_settler.settled(fake)
+        await fund(node.url, contract_of(lost.database_url), INSURANCE_ACCOUNT, "USD", 9)
+        await eventually(lambda: len(fake.deposits) == 4)
+        fake.trades(EVENTS_PER_MESSAGE, users=2)  # so that the journal tells of the debt later than of the deposits
+        fake.transfer(DEBTOR, USER, "USD", 5)
+        await running_settler.settled(fake)
+        await eventually(lambda: len(fake.notes) == 2)
+        await running_settler.reconciled(len(fake.entries), deposits=4)
+    fold = BookSession._fold
+    waited: list[BookSession] = []
+
+    async def late(session: BookSession, rows: Folded) -> None:
+        if rows.debts and not waited:
+            waited.append(session)
+            with suppress(TimeoutError):
+                await eventually(lambda: differences() > 0, HEAD_START_SECONDS)
+        await fold(session, rows)
+
+    monkeypatch.setattr(BookSession, "_fold", late)
+    contract = contract_of(lost.database_url)
+    found = settings(f"sqlite:///{tmp_path}/new.sqlite", address, node.url, settlement_contract_address=contract)
+    async with settler(found) as running_settler:
+        await running_settler.healthy()
+        await running_settler.reconciled(len(fake.entries), deposits=4)
+        assert differences() == 0

@@ -289,6 +289,57 @@ async def test_debts_outlive_the_settlers_database(
     assert [(each.debt_id, each.state) for each in await debts.listed(fresh)] == [(1, "PAID"), (3, "PAID")]
 
 
+async def test_insurance_has_paid_though_the_database_that_knew_is_lost(
+    node: Node, book: tuple[FakeBook, str], database: str, tmp_path: Path
+) -> None:
+    """The batch is on chain, its debt FROZEN in the journal: who comes after the loss must say that it is paid."""
+    fake, address = book
+    fake.open_market(users=2)
+    async with settler(settings(database, address, node.url)) as one:
+        await one.settled(fake)
+        await fund(node.url, contract_of(database), INSURANCE, "USD", 9)
+        await eventually(lambda: len(fake.deposits) == 4)
+    credit(fake, DEBTOR, 5)
+    async with settler(settings(database, address, node.url, settle_final_blocks=99)):
+        fake.transfer(DEBTOR, 1001, "USD", 5)
+        mined = "SELECT max(last_sequence) FROM batches WHERE block_number > 0"
+        await eventually(lambda: rows(database, mined) == [(len(fake.entries),)])
+        await eventually(lambda: len(fake.notes) == 1)
+    assert fake.final_through < len(fake.entries)
+    fresh = f"sqlite:///{tmp_path}/fresh.sqlite"
+    given = settings(fresh, address, node.url, settlement_contract_address=contract_of(database))
+    async with settler(given) as one:
+        await one.settled(fake)
+        await eventually(lambda: len(fake.notes) == 2)
+        assert said(fake) == [(1, FROZEN, DEBTOR, "USD", 5), (1, PAID, DEBTOR, "USD", 5)]
+        await eventually(lambda: rows(fresh, "SELECT count(*) FROM reconciliations")[0][0] > 0)
+        await eventually(lambda: reconciled(fresh) == len(fake.entries))
+        await eventually(lambda: rows(fresh, "SELECT state FROM debts") == [(int(PAID),)])
+    credit(fake, DEBTOR, -5)
+    await assert_balances(fake, node.url, contract_of(database))
+
+
+async def test_what_a_lost_batch_was_to_charge_insurance_is_over(
+    node: Node, book: tuple[FakeBook, str], database: str, tmp_path: Path
+) -> None:
+    """A batch was stored, its debt journaled, and the batch lost before it was sent: its entries are settled anew."""
+    fake, address = book
+    fake.open_market(users=2)
+    async with settler(settings(database, address, node.url)) as one:
+        await one.settled(fake)
+    fake.transfer(1001, 1002, "USD", 5)
+    owes = journal.NoteDebt(note_index=1, debt_id=1, state=FROZEN, account_id=DEBTOR, asset="USD", amount="5")
+    owes.reason, owes.settlement_sequence = "LEG", len(fake.entries)
+    fake.note(owes)
+    fresh = f"sqlite:///{tmp_path}/fresh.sqlite"
+    given = settings(fresh, address, node.url, settlement_contract_address=contract_of(database))
+    async with settler(given) as one:
+        await one.settled(fake)
+        await eventually(lambda: len(fake.notes) == 2)
+    assert said(fake)[1:] == [(1, RESOLVED, DEBTOR, "USD", 5)]
+    await assert_balances(fake, node.url, contract_of(database))
+
+
 @pytest.mark.backends
 async def test_a_reorganisation_past_what_was_final_halts(
     book: tuple[FakeBook, str], database: str, backends: Backends, tmp_path: Path
