@@ -163,11 +163,18 @@ class ApiSocket:
         def say(event: dict[str, Any]) -> None:
             self._outbox.say(msgspec.json.encode({"subscriptionId": number, "event": event}).decode())
 
+        logon = self._logon if caller.signed is None else None
         user = UserStream(self._exchange.asker(caller), self._exchange.markets, say)
         await user.begin()
         self._users[number] = user
-        user.ended.add_done_callback(lambda _: self._users.pop(number, None))
+        user.ended.add_done_callback(lambda ended: self._unsubscribed(number, ended.result(), logon))
         return {"subscriptionId": number}
+
+    def _unsubscribed(self, number: int, why: Rejected, logon: Logon | None) -> None:
+        """A logon's end is told on each of its streams, in any order: the first to say so ends it for this socket."""
+        self._users.pop(number, None)
+        if logon is not None and why.reason not in {Reason.LAGGED, Reason.UNAVAILABLE}:
+            self._forget(logon)
 
     async def _unsubscribe(self, params: Params, _caller: Caller) -> dict[str, Any]:
         asked = params.integer("subscriptionId") if "subscriptionId" in params else None

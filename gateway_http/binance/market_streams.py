@@ -11,7 +11,7 @@ from gateway_http.binance.listen_keys import KEY_CHARS
 from gateway_http.binance.outbox import Frame, Outbox
 from gateway_http.binance.refusals import Refused
 from gateway_http.binance.sockets import accept, pump
-from gateway_http.binance.stream_names import Stream, stream_of
+from gateway_http.binance.stream_names import NAME_CHARS_MAX, Stream, stream_of
 from gateway_http.binance.user_stream import UserStream
 from gateway_http.direct import Write, never
 from gateway_http.json_proto import UNREADABLE
@@ -117,7 +117,8 @@ class MarketSocket:
         for name in names:
             stream = stream_of(name, symbols)
             if stream is None:
-                raise Refused(BAD_REQUEST, "Invalid request: no such stream")
+                told = f"{name[:NAME_CHARS_MAX]!a}: they are like btcusdt@trade, in lower case"
+                raise Refused(BAD_REQUEST, f"Invalid request: no such stream {told}")
             wanted[name] = stream
         if len(self._streams.keys() | wanted.keys()) > STREAMS_MAX:
             raise Refused(BAD_REQUEST, f"Invalid request: a socket has {STREAMS_MAX} streams at most")

@@ -253,6 +253,10 @@ async def test_subscriptions(suite: Suite, seller: Signer, symbol: str) -> None:
             ("SUBSCRIBE", ["nosuch@trade"]), ("SUBSCRIBE", [1]), ("OTHER", []), ("SET_PROPERTY", ["combined"]),
         ):  # fmt: skip
             assert (await asked(stream, method, params, 7))["error"]["code"] == 2
+        told = (await asked(stream, "SUBSCRIBE", [names[0].upper()], 8))["error"]["msg"]
+        assert (
+            told == f"Invalid request: no such stream '{names[0].upper()}': they are like btcusdt@trade, in lower case"
+        )
         await stream.send("no JSON")
         assert (await heard(stream))["error"]["code"] == 2
         assert (await asked(stream, "SET_PROPERTY", ["combined", True]))["result"] is None

@@ -8,7 +8,7 @@ from services.errors import Reason
 from tests.suite import Suite
 from tests.transcript import ROOT, Program, Runner, Step, blocks, json_values, same
 
-DOCUMENTS = ["README.md", "docs/api.md", "docs/MARKET_DATA.md"]
+DOCUMENTS = ["README.md", "docs/api.md", "docs/market-data.md"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
