@@ -126,11 +126,18 @@ def _set(message: Message, field: FieldDescriptor, raw: bytes, place: str) -> No
             target.SetInParent()
             _fill(target, _decoded(_objects, raw, place, "an object"), f"{place}.")
         elif field.message_type is not None:
-            target.FromJsonString(_text(raw, place))
+            _set_time(target, _text(raw, place), place)
         else:
             setattr(message, field.name, read(raw, place))
-    except (ValueError, OverflowError):  # what protobuf says of a number or a time that does not fit
-        raise _invalid(place, "is out of range, or no time") from None
+    except (ValueError, OverflowError):  # what protobuf says of a number that does not fit
+        raise _invalid(place, "is out of range") from None
+
+
+def _set_time(target: Timestamp, text: str, place: str) -> None:
+    try:
+        target.FromJsonString(text)
+    except (ValueError, OverflowError):
+        raise _invalid(place, "is no time of RFC 3339, like 2026-11-24T12:00:00Z") from None
 
 
 @cache

@@ -452,7 +452,7 @@ OUTCOMES: list[tuple[pb.MarketDataSubscription, int, str, str]] = [
     (wants(3, trades=pb.StreamTradesRequest(market=BTC_USD, after_trade_id=10**6)), REFUSED, "OUT_OF_SEQUENCE",
      "after_trade_id"),
     (wants(3, trades=pb.StreamTradesRequest(market=BTC_USD, after_trade_id=0)), ACCEPTED, "", ""),
-    (wants(4, tickers=pb.StreamTickersRequest(markets=["X-Y"])), REFUSED, "MARKET_NOT_FOUND", "market"),
+    (wants(4, tickers=pb.StreamTickersRequest(markets=["X-Y"])), REFUSED, "MARKET_NOT_FOUND", "markets"),
     (wants(4, tickers=pb.StreamTickersRequest()), ACCEPTED, "", ""),
     (wants(5, candles=pb.StreamCandlesRequest(market=BTC_USD)), REFUSED, "INVALID_FIELD", "interval"),
     (wants(5, candles=pb.StreamCandlesRequest(market=BTC_USD, interval=pb.CANDLE_INTERVAL_1_DAY)), ACCEPTED, "", ""),

@@ -106,3 +106,8 @@ def test_wrong_queries_are_named(name: str, given: Given, reason: Reason, field:
     with pytest.raises(Rejected) as caught:
         query_in(GetMessageClass(METHODS[name].input_type), given)
     assert (caught.value.reason, caught.value.field) == (reason, field)
+
+
+def test_a_wrong_time_is_told_what_times_look_like() -> None:
+    with pytest.raises(Rejected, match="from_time is no time of RFC 3339, like 2026-11-24T12:00:00Z"):
+        query_in(GetMessageClass(METHODS["ListTrades"].input_type), [("from_time", "yesterday")])

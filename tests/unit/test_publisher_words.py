@@ -16,7 +16,7 @@ RESUMED = pb.StreamOrderBookRequest(detail=pb.BOOK_DETAIL_L1, resume_from_sequen
 TOLD: list[tuple[Callable[[], object], str]] = [
     (lambda: Board().topic("btc-usd"), "no such market: btc-usd"),
     (lambda: asked_wire.book_stream(RESUMED, MARKET), "no detail, depth, price_group, conflation"),
-    (lambda: figures_wire.interval_of(99), "CANDLE_INTERVAL_ and one of 1_SECOND, 1_MINUTE"),
+    (lambda: figures_wire.interval_of(99), "one of 1_second, 1_minute, 3_minutes"),
 ]
 
 

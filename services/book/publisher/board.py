@@ -46,17 +46,17 @@ class Board:
         self._by_symbol: dict[str, Topic] = {}
         self._lag_changes_max = lag_changes_max
 
-    def topic(self, symbol: str) -> Topic:
-        """A market by name.
+    def topic(self, symbol: str, field: str = "market") -> Topic:
+        """A market by name, that stands in this field of a request.
 
         Raises:
             Rejected: MARKET_NOT_FOUND; INVALID_FIELD when there is no name.
         """
         if not symbol:
-            raise Rejected(Reason.INVALID_FIELD, "market is missing", "market")
+            raise Rejected(Reason.INVALID_FIELD, "market is missing", field)
         topic = self._by_symbol.get(symbol)
         if topic is None:
-            raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {symbol[:40]}", "market")
+            raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {symbol[:40]}", field)
         return topic
 
     def by_symbol(self) -> list[Topic]:

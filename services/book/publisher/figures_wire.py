@@ -25,8 +25,9 @@ def interval_of(number: int) -> Interval:
     """The length that a request asks for. Raises Rejected(INVALID_FIELD)."""
     interval = INTERVALS.get(number)
     if interval is None:
-        names = ", ".join(name.removeprefix(_PREFIX) for name in pb.CandleInterval.keys()[1:])
-        raise Rejected(Reason.INVALID_FIELD, f"interval must be {_PREFIX} and one of {names}", "interval")
+        names = ", ".join(name.removeprefix(_PREFIX).lower() for name in pb.CandleInterval.keys()[1:])
+        example = f"in gRPC {pb.CandleInterval.keys()[1]}"
+        raise Rejected(Reason.INVALID_FIELD, f"interval must be one of {names} ({example} and so on)", "interval")
     return interval
 
 

@@ -271,7 +271,7 @@ class BookService:
         if len(markets) > asked_wire.MARKETS_MAX:
             message = f"{len(markets)} markets, at most {asked_wire.MARKETS_MAX} may be named"
             raise Rejected(Reason.INVALID_FIELD, message, "markets")
-        return [self._board.topic(symbol) for symbol in sorted(set(markets))]
+        return [self._board.topic(symbol, "markets") for symbol in sorted(set(markets))]
 
     def _topic(self, symbol: str) -> Topic:
         self._check_open()
