@@ -15,8 +15,6 @@ from bench.load import ANSWER_SECONDS_MAX, GRPC_OPTIONS, WRONG_MAX, Job, Order, 
 
 PLACE_ORDERS = "/clearbook.v1.OrderService/PlaceOrders"
 TRADE = "/clearbook.v1.OrderService/Trade"
-REQUESTS_MAX = 2
-"""Of one Trade stream, on their way at once."""
 
 PREPARED_PER_SECOND_MAX, PREPARED_MESSAGES_PER_SECOND_MAX = 100_000, 4_000
 """Orders, and messages, of a second that are made before the run: more than can be sent."""
@@ -107,7 +105,7 @@ async def _call(run: Run, caller: int, channel: grpc.aio.Channel) -> None:
 
 
 async def _talk(run: Run, caller: int, channel: grpc.aio.Channel) -> None:
-    """One Trade stream: a request goes as soon as fewer than REQUESTS_MAX are on their way; or when it is due."""
+    """One Trade stream: a request goes as soon as fewer than job.in_flight are on their way; or when it is due."""
     stream: Any = channel.stream_stream(TRADE)(metadata=(("x-clearbook-user", f"bench-{caller}"),))
     sent: deque[tuple[int, Batch]] = deque()
 
@@ -139,7 +137,7 @@ async def _talk(run: Run, caller: int, channel: grpc.aio.Channel) -> None:
                 await write(at)
         else:
             while sent or not run.over:
-                while len(sent) < REQUESTS_MAX and not run.over:
+                while len(sent) < run.job.in_flight and not run.over:
                     await write(time.monotonic_ns())
                 await read()
         await stream.done_writing()

@@ -36,7 +36,7 @@ from clearbook.v1 import account_service_pb2 as account_pb
 from clearbook.v1 import order_service_pb2 as order_pb
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bench.load import GO, READY, SEED, USERS, Job, Outcome
+from bench.load import GO, IN_FLIGHT, READY, SEED, USERS, Job, Outcome
 from services.book.journal import Journal
 from services.cli.clients import Clients
 from services.cli.welcome import engine_build
@@ -98,7 +98,7 @@ WAYS = (
     Way("placeorders", "PlaceOrders, by orders a call; eight callers", "bare grpcio echo", BATCH_SIZES),
     Way(
         "trade",
-        "Trade (ACCEPTED), by orders a request; eight streams, two requests on their way",
+        "Trade (ACCEPTED), by orders a request; eight streams, each with --in-flight requests on their way",
         STREAM_ECHO,
         BATCH_SIZES,
     ),
@@ -198,6 +198,7 @@ class Bench:
         self._suite, self._load, self._floors, self._profiled = suite, load, floors, profiled
         self._addresses: dict[str, str] = {}
         self._jobs = 0
+        self.in_flight = IN_FLIGHT
         self.figures: dict[tuple[str, int, bool], Figures] = defaultdict(Figures)
         self.half_load: dict[tuple[str, int], Figures] = defaultdict(Figures)
         self.peer = ""
@@ -270,6 +271,7 @@ class Bench:
             warm_seconds=pace.warm_seconds,
             seconds=pace.seconds,
             tag=f"{way.kind}-{callers}-{round_number}" + ("-half" if orders_per_second else ""),
+            in_flight=self.in_flight,
             orders_per_second=orders_per_second,
             seed=SEED + 1_000 * callers + round_number,
             keys=[] if bare else self._keys.get(way.kind, []),
@@ -494,6 +496,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> None:
             matching_engine(folder) as peer,
         ):
             bench = Bench(suite, load, {"grpc": echo, "http": route}, profiled)
+            bench.in_flight = arguments.in_flight
             bench.peer = peer
             await bench.prepare()
             await bench.measure(ways, QUICK if arguments.quick else FULL)
@@ -510,6 +513,7 @@ def main() -> None:
     parser.add_argument("--production", action="store_true")
     kinds = [way.kind for way in WAYS]
     parser.add_argument("--ways", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--in-flight", type=int, default=IN_FLIGHT, help="of a Trade stream")
     parser.add_argument("--callers", nargs="+", type=int, default=())
     parser.add_argument("--profile", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()

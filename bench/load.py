@@ -32,6 +32,7 @@ PEER_ROUTE = "/markets/BTC-USD/orders"
 READY, GO = b"ready\n", b"go\n"
 SEED = 20_240_607
 USERS = 64
+IN_FLIGHT = 2
 BAND_TICKS = 500
 """Orders rest on so many price levels a side, and never meet."""
 LADDER_TICKS = 10_000
@@ -54,6 +55,8 @@ class Job(msgspec.Struct):
     seed: int
     size: int = 1
     """Orders a message."""
+    in_flight: int = IN_FLIGHT
+    """Requests of one Trade stream that are on their way at once."""
     orders_per_second: float = 0
     """An open loop, of batches only: so many are sent, whether or not they are answered. 0: a closed one."""
     book: str = ""
