@@ -252,7 +252,7 @@ def reference(pick: Pick[Any]) -> m.SetReferencePrice:
         pick((1, 1, 2, 9)),
         pick((*PRICES, 0)),
         pick(("elsewhere", "elsewhere", "", "x" * 65)),
-        pick((0, 0, 99, 999, 999, -5, 10**9)),
+        pick((0, 0, 99, 999, 999, -5, -5, 10**9)),
     )
 
 
