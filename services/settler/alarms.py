@@ -17,6 +17,7 @@ class Alarms:
     """The alarms that are up, by kind."""
 
     def __init__(self) -> None:
+        _raised.clear()  # a settler that ended in this process may have left some up
         self._up: dict[str, tuple[str, bool]] = {}
         self.changed = News()
 
