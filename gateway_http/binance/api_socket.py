@@ -174,6 +174,7 @@ class ApiSocket:
         """A logon's end is told on each of its streams, in any order: the first to say so ends it for this socket."""
         self._users.pop(number, None)
         if logon is not None and why.reason not in {Reason.LAGGED, Reason.UNAVAILABLE}:
+            logon.cancel()
             self._forget(logon)
 
     async def _unsubscribe(self, params: Params, _caller: Caller) -> dict[str, Any]:

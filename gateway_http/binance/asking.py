@@ -124,9 +124,14 @@ class Logon:
 
     async def end(self) -> None:
         """Logs out."""
+        self.cancel()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def cancel(self) -> None:
+        """Begins to log out, for who cannot wait."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
 
 
 @asynccontextmanager
