@@ -19,6 +19,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import grpc
+import pytest
 from clearbook.internal.v1 import journal_pb2 as journal
 from clearbook.internal.v1 import matching_service_pb2 as pb
 from clearbook.internal.v1 import (
@@ -36,7 +37,7 @@ from services.errors import Reason, Rejected
 from services.runtime import rpc
 from services.runtime.run import Closing
 from services.settler.__main__ import SettlerSettings, main
-from services.settler.contract import SettlementContract, Signer, account_key, load_abi
+from services.settler.contract import LegRefused, SettlementContract, Signer, account_key, load_abi
 from services.settler.deploy import DirectTransact
 from tests import processes
 from tests.suite import free_ports
@@ -541,6 +542,20 @@ class SettlerProcess:
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def lying(monkeypatch: pytest.MonkeyPatch, lies: int) -> None:
+    """A node that says so often of what it will refuse that it would pass."""
+    left, simulate = [lies], SettlementContract.simulate
+
+    async def simulated(contract: SettlementContract, data: bytes, sender: str, block: Any) -> LegRefused | None:
+        refused = await simulate(contract, data, sender, block)
+        if refused is not None and left[0]:
+            left[0] -= 1
+            return None
+        return refused
+
+    monkeypatch.setattr(SettlementContract, "simulate", simulated)
 
 
 async def fund(node_url: str, address: str, account: int, symbol: str, amount: int) -> None:

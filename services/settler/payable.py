@@ -10,7 +10,7 @@ from typing import Final
 
 from services.settler import batch as batches
 from services.settler.alarms import Halted
-from services.settler.batch import INSURANCE_ACCOUNT, LEGS_MAX, Cut
+from services.settler.batch import INSURANCE_ACCOUNT, LEGS_MAX, Cut, Trade
 from services.settler.contract import (
     CallReverted,
     ChainUnavailable,
@@ -23,6 +23,7 @@ from services.settler.contract import (
     chained_hash,
 )
 from services.settler.model import Owner, Shortfall
+from services.settler.signed import LEGS_PER_TRADE, signed_calldata, signed_chained_hash
 from services.settler.store import Store
 
 SHORTFALLS_MAX: Final = LEGS_MAX
@@ -34,8 +35,8 @@ class Payable:
     """A batch as the contract takes it.
 
     Attributes:
-        cut: entries, legs and withdrawals.
-        calldata: of `settle`.
+        cut: entries, legs and withdrawals; trades of signed orders have no legs.
+        calldata: of `settle`, or of `settle_signed`.
         chained: the contract's batch hash after it.
         size: legs, withdrawals and links together.
         shortfalls: what insurance pays in it.
@@ -99,6 +100,34 @@ class Payables:
             cut, shortfall = await self._insured(cut, refused, block)
             shortfalls.append(shortfall)
         raise Halted(f"more than {SHORTFALLS_MAX} legs of entries {cut.first} to {cut.last} are refused")
+
+    async def make_signed(self, first: int, trades: Sequence[Trade], owners: Sequence[Owner]) -> Payable | None:
+        """As many trades of signed orders, from the first on, as the contract takes as they were signed.
+
+        Returns:
+            None if it refuses a leg of the first.
+
+        Raises:
+            Halted: the contract refuses them for another reason.
+            ChainUnavailable: try again.
+        """
+        block, links = await self._newest(), links_of(owners)
+        taken, beyond, count = 0, len(trades) + 1, len(trades)
+        while beyond - taken > 1:  # trades are settled one after the other: what is taken is taken without those after
+            calldata = signed_calldata(self._contract, self._shard, first, trades[:count], links)
+            if await self.refused(calldata, first, first + count - 1, block) is None:
+                taken = count
+            else:
+                beyond = count
+            count = (taken + beyond) // 2
+        if not taken:
+            return None
+        trades = trades[:taken]
+        calldata = signed_calldata(self._contract, self._shard, first, trades, links)
+        previous = await self._contract.batch_hash(self._shard, block)
+        chained = signed_chained_hash(previous, self._shard, first, trades, links)
+        size = LEGS_PER_TRADE * taken + len(links)
+        return Payable(Cut(first, first + taken - 1, ()), calldata, chained, size, ())
 
     async def refused(self, calldata: bytes, first: int, last: int, block: int | None = None) -> LegRefused | None:
         """The leg that the contract refuses of a batch, as it would be settled now; None if it takes it.

@@ -7,7 +7,7 @@ the one to send. So nothing here can settle twice, and nothing can be skipped.
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,9 +27,8 @@ from services.settler.contract import (
 )
 from services.settler.deploy import DeployFailed
 from services.settler.faucet import Listings
-from services.settler.model import Batch, NonceState, Owner, Shortfall, Ticket
-from services.settler.payable import Payable, Payables, TooManyLegs, links_of
-from services.settler.signed import LEGS_PER_TRADE, signed_calldata, signed_chained_hash
+from services.settler.model import Batch, NonceState, Owner, Ticket
+from services.settler.payable import Payable, Payables, TooManyLegs
 from services.settler.store import Store
 from services.settler.wallet import Wallet
 from services.settler.wire import entry_of_bytes
@@ -181,9 +180,10 @@ class Sender:
         await self._list(entries)
         tokens, signed_apart = self._store.tokens, self._limits.signed_apart
         trades = batches.signed_run(entries, tokens) if signed_apart else []
-        if trades:
-            await self._store_signed(entries[0].settlement_sequence, trades)
+        if trades and await self._cut_signed(entries[0].settlement_sequence, trades):
             return
+        if trades:  # the contract refuses a leg of the first: that trade alone goes without its signatures
+            entries, signed_apart = entries[:1], False
         owners = await self._store.unlinked(LINKS_MAX)
         legs_max = LEGS_MAX
         while True:
@@ -196,7 +196,21 @@ class Sender:
             except TooManyLegs as too_many:
                 legs_max -= too_many.more
         self._tell_of(made)
-        await self._keep(cut.first, cut.last, made.calldata, made.chained, made.size, owners, made.shortfalls)
+        await self._keep(made, owners)
+
+    async def _cut_signed(self, first: int, trades: list[Trade]) -> bool:
+        """A batch of trades of signed orders, or none: the contract refuses a leg of the first.
+
+        It links their accounts' owners before others.
+        """
+        whose = {account for trade in trades for account in (trade.buyer, trade.seller)}
+        owners = await self._store.unlinked(LINKS_MAX, whose)
+        made = await self._payables.make_signed(first, trades, owners)
+        if made is None:
+            logger.warning("settled without its signatures: a leg is refused", entry=first)
+            return False
+        await self._keep(made, owners)
+        return True
 
     def _tell_of(self, made: Payable) -> None:
         """Tells of what insurance pays. Its debts are numbered after all that the journal knows."""
@@ -216,33 +230,14 @@ class Sender:
                     raise
                 return
 
-    async def _store_signed(self, first: int, trades: list[Trade]) -> None:
-        """A batch of trades of signed orders; it links their accounts' owners before others."""
-        last, contract = first + len(trades) - 1, self._contract
-        whose = {account for trade in trades for account in (trade.buyer, trade.seller)}
-        owners = await self._store.unlinked(LINKS_MAX, whose)
-        links = links_of(owners)
-        calldata = signed_calldata(contract, self._shard, first, trades, links)
-        refused = await self._payables.refused(calldata, first, last)
-        if refused is not None:
-            raise Halted(f"{refused} in entries {first} to {last}")
-        chained = signed_chained_hash(await contract.batch_hash(self._shard), self._shard, first, trades, links)
-        await self._keep(first, last, calldata, chained, LEGS_PER_TRADE * len(trades) + len(links), owners)
-
-    async def _keep(
-        self,
-        first: int,
-        last: int,
-        calldata: bytes,
-        chained: bytes,
-        legs: int,
-        owners: list[Owner],
-        shortfalls: Sequence[Shortfall] = (),
-    ) -> None:
-        stored = await self._store.add_batch(first, last, calldata, chained, legs, owners, shortfalls)
+    async def _keep(self, made: Payable, owners: list[Owner]) -> None:
+        first, last = made.cut.first, made.cut.last
+        stored = await self._store.add_batch(
+            first, last, made.calldata, made.chained, made.size, owners, made.shortfalls
+        )
         _batches.inc()
-        _legs.inc(legs)
-        logger.debug("stored", batch=stored.batch_id, first=first, last=last, legs=legs)
+        _legs.inc(made.size)
+        logger.debug("stored", batch=stored.batch_id, first=first, last=last, legs=made.size)
 
     # Sending
 
@@ -305,13 +300,14 @@ class Sender:
     async def _supersede(self, batch: Batch, why: str) -> Batch:
         """What was stored is refused, and none of its transactions is open: the same entries anew, under the same id.
 
-        The contract settles these entries once, whichever content reaches it.
+        The contract settles these entries once, whichever content reaches it. Trades of signed orders are settled
+        without their signatures then: as signed the contract does not take them, and others wait.
         """
         entries = [entry_of_bytes(body) for body in await self._store.bodies(batch.first, batch.last)]
-        apart = self._limits.signed_apart
-        cut = batches.cut(entries, self._store.tokens, entries_max=len(entries), signed_apart=apart)
-        if cut is None or cut.last != batch.last:
-            raise Halted(f"batch {batch.batch_id}: {why}, and its trades are settled as they were signed or not at all")
+        cut = batches.cut(entries, self._store.tokens, entries_max=len(entries), signed_apart=False)
+        assert cut is not None, "they were cut before"
+        if cut.last != batch.last:
+            raise Halted(f"batch {batch.batch_id}: {why}, and netted it has too many legs")
         try:
             made = await self._payables.make(cut, await self._store.owners_in(batch))
         except TooManyLegs as too_many:

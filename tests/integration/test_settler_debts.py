@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -14,7 +13,6 @@ from clearbook.internal.v1 import journal_pb2 as journal
 from clearbook.v1 import settlement_service_pb2 as public
 
 from services.cli import debts
-from services.settler.contract import LegRefused, SettlementContract
 from services.settler.reconciliation import reconciliation_of
 from services.units import INSURANCE_ACCOUNT as INSURANCE
 from tests import processes
@@ -32,6 +30,7 @@ from tests.settlers import (
     eventually,
     fake_book,
     fund,
+    lying,
     rows,
     running,
     settings,
@@ -167,20 +166,6 @@ async def test_what_insurance_cannot_pay_waits_for_a_deposit(
         await eventually(lambda: len(fake.deposits) == 4 and len(fake.notes) == 2)
     credit(fake, DEBTOR, -7)
     await assert_balances(fake, node.url, contract_of(database))
-
-
-def lying(monkeypatch: pytest.MonkeyPatch, lies: int) -> None:
-    """A node that says so often of what it will refuse that it would pass."""
-    left, simulate = [lies], SettlementContract.simulate
-
-    async def simulated(contract: SettlementContract, data: bytes, sender: str, block: Any) -> LegRefused | None:
-        refused = await simulate(contract, data, sender, block)
-        if refused is not None and left[0]:
-            left[0] -= 1
-            return None
-        return refused
-
-    monkeypatch.setattr(SettlementContract, "simulate", simulated)
 
 
 def told_of(history: list[public.StreamSettlementsResponse], sequence: int) -> list[public.Settlement]:

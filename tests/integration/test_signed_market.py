@@ -16,9 +16,10 @@ from eth_account import Account
 from eth_account.messages import encode_typed_data
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.cli import debts
 from services.cli.devchain import DEV_KEY
 from services.order_gateway.check import violations
-from services.settler.contract import Chain, SettlementContract, Signer, account_key, load_abi
+from services.settler.contract import Chain, Delta, SettlementContract, Signer, account_key, load_abi
 from services.settler.deploy import DirectTransact, ensure_clearbook
 from services.signed_orders import (
     LIFE_SECONDS_MAX,
@@ -28,11 +29,12 @@ from services.signed_orders import (
     order_hash,
     typed_data,
 )
+from services.units import INSURANCE_ACCOUNT
 from tests import gateways
 from tests.gateways import Client, Exchange, limit, refused
-from tests.settlers import FAUCET, Node, Settler, devchain, eventually, running, settings, settler
+from tests.settlers import FAUCET, Node, Settler, devchain, eventually, lying, running, settings, settler
 
-SELLER, BUYER = (Account.from_key(bytes([number]) * 32) for number in (7, 8))
+SELLER, BUYER, LATER = (Account.from_key(bytes([number]) * 32) for number in (7, 8, 9))
 WHOLE = 10**18
 FAR_SECONDS = 600
 GTD: dict[str, Any] = {"time_in_force": pb.TIME_IN_FORCE_GTD}
@@ -205,3 +207,69 @@ async def test_trades_are_settled_with_both_signatures(market: Market) -> None:
             asset = next(each for each in ledger.assets.values() if each.symbol == symbol)
             assert on_chain == ledger.balance(account, asset.asset_id).total
     await ann.cancel(order_id=placed.order.order_id)
+
+
+async def robbed(market: Market, wallet: Any, leaves: int) -> None:
+    """Somebody with the settler's key gives insurance the wallet's BTC on chain, all but so many base units."""
+    ledger, contract = market.exchange.gateway.ledger, market.contract
+    faucet = ledger.balances[FAUCET]
+    await eventually(lambda: len(faucet) == len(ledger.assets) and not any(each.unsettled for each in faucet.values()))
+    token, account = await contract.token_of("BTC"), account_key(market.account(wallet))
+    assert token is not None
+    taken = await contract.balance(account, token) - leaves
+    legs = [Delta(account, token, -taken), Delta(account_key(INSURANCE_ACCOUNT), token, taken)]
+    number = await contract.settled_through(0) + 1
+    data = contract.settle_calldata(0, number, number, legs)
+    await DirectTransact(contract.chain, Signer(DEV_KEY))(contract.address, data, 300_000)
+    assert await contract.settled_through(0) == number
+
+
+async def filled(market: Market, order: SignedOrder) -> int:
+    """What the chain counts as filled of an order."""
+    asked = market.contract.calldata("filled", order_hash(order, market.domain))
+    return int.from_bytes(await market.contract.chain.call(market.contract.address, asked))
+
+
+@pytest.mark.parametrize("lies", [0, 2])
+async def test_whose_leg_the_chain_refuses_keeps_nobody_waiting(
+    market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lies: int
+) -> None:
+    """What fits is settled as it was signed, what the seller cannot pay without, what comes after as signed again.
+
+    Whether the node says so at once, or only of a batch that is stored, sent, and has reverted.
+    """
+    ann, bob = market.user(SELLER), market.user(BUYER)
+    await robbed(market, SELLER, leaves=WHOLE // 10)
+    await market.exchange.user("carol").balances()  # the first of what the faucet gives comes where the robber's was
+    cat = market.user(LATER)
+    await cat.balances()
+    ledger = market.exchange.gateway.ledger
+
+    async def bought(seller: Client, wallet: Any, name: str, part: int, quantity: str) -> tuple[SignedOrder, int]:
+        sell = market.order(wallet, "SELL", name, base_amount=part, quote_amount=part * 30_000)
+        buy = market.order(BUYER, "BUY", name, base_amount=part, quote_amount=part * 30_000)
+        await seller.place(market.request(wallet, sell, quantity=quantity))
+        (execution,) = (await bob.place(market.request(BUYER, buy, quantity=quantity, **IOC))).executions
+        return buy, execution.settlement_sequence
+
+    fits, last = await bought(ann, SELLER, "fits", WHOLE // 16, "0.0625")
+    if lies:  # a stored batch is netted whole
+        await eventually(lambda: ledger.final_through >= last)
+    lying(monkeypatch, lies)
+    lacks, last = await bought(ann, SELLER, "lacks", WHOLE // 4, "0.25")
+    await eventually(lambda: ledger.final_through >= last)
+    debt = WHOLE // 4 + WHOLE // 16 - WHOLE // 10
+    (owed,) = await debts.listed(f"sqlite:///{tmp_path}/settler.sqlite")
+    assert (owed.account_id, owed.asset, owed.amount) == (market.account(SELLER), "BTC", debt)
+    await market.settler.healthy()
+
+    after, last = await bought(cat, LATER, "after", WHOLE // 8, "0.125")
+    await eventually(lambda: ledger.final_through >= last)
+    assert [await filled(market, order) for order in (fits, lacks, after)] == [WHOLE // 16, 0, WHOLE // 8]
+    token = await market.contract.token_of("BTC")
+    assert token is not None
+    on_chain = await market.contract.balance(account_key(market.account(BUYER)), token)
+    asset = next(each for each in ledger.assets.values() if each.symbol == "BTC")
+    assert on_chain == ledger.balance(market.account(BUYER), asset.asset_id).total, "whoever is to receive has all"
+    frozen = market.request(SELLER, market.order(SELLER, "SELL", "frozen"))
+    assert (await refused(ann.place(frozen)))[1] == "ACCOUNT_FROZEN"

@@ -12,14 +12,16 @@ from eth_utils.crypto import keccak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.settler.batch import Trade
+from services.settler.batch import INSURANCE_ACCOUNT, Entry, Trade, cut, insured
 from services.settler.contract import (
+    Delta,
     Link,
     NotNext,
     _RefusedLeg,
     account_key,
     chained_hash,
     decode_revert,
+    settle_lists,
 )
 from services.settler.signed import SignedLists, signed_chained_hash, signed_lists
 from services.signed_orders import (
@@ -124,6 +126,40 @@ class TestWhatIsSigned:
     def test_what_is_no_text_of_one(self, text: str) -> None:
         with pytest.raises(ValueError, match=r"."):
             of_text(text)
+
+
+class TestWhoCannotPay:
+    def test_the_trade_is_taken_without_signatures_as_insurance_pays(self) -> None:
+        """Between two that are settled as they were signed; nothing of it counts for what its orders still allow."""
+        signing = make_signing(held=200)
+        signing.deposit(signing.usd, account_key(INSURANCE_ACCOUNT), 100)
+        part = signing.trade(base_amount=5, quote_amount=75, seller_fee=0)
+        signing.settle_signed(part)
+        signing.deposit(signing.btc, account_key(OTHER), 10)
+        dear = signing.trade(
+            signing.signed(signing.order(BUYER, buys=True, client_order_id="dear")),
+            signing.signed(signing.order(SELLER, buys=False, client_order_id="dear")),
+        )
+        refused = refusal(signing.settle_signed, dear)
+        leg = decode_revert(refused.data)
+        assert isinstance(leg, _RefusedLeg)
+        assert (leg.leg.account_id, leg.leg.token) == (BUYER, signing.usd.address)
+
+        first, tokens = signing.next(), {"BTC": signing.btc.address, "USD": signing.usd.address}
+        netted = cut([Entry(first, dear)], tokens, entries_max=1, signed_apart=False)
+        assert netted is not None
+        payable, lacks = insured(netted, signing.usd.address, BUYER, signing.held(BUYER)[1])
+        assert lacks == 150 - (200 - 75)
+        lists = settle_lists(Delta(account_key(leg.account_id), leg.token, leg.amount) for leg in payable.legs)
+        signing.book.send(SETTLER, "settle", 0, first, first, *lists)
+        assert signing.held(BUYER) == (200 + 15, 0)
+        assert signing.held(SELLER) == (200 - 15, 200 + 75 + 149)
+        assert signing.held(INSURANCE_ACCOUNT) == (0, 100 - lacks)
+        assert signing.filled(signing.order(BUYER, buys=True, client_order_id="dear")) == 0
+
+        signing.deposit(signing.usd, account_key(BUYER), 75)
+        signing.settle_signed(part)
+        assert signing.filled(signing.order(BUYER, buys=True)) == 10
 
 
 class TestTaken:
