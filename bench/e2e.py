@@ -194,11 +194,13 @@ async def helper(script: str, *arguments: str) -> AsyncIterator[Helper]:
 class Bench:
     """One run."""
 
-    def __init__(self, suite: Suite, load: Helper, floors: dict[str, Helper], profiled: tuple[str, ...]) -> None:
+    def __init__(
+        self, suite: Suite, load: Helper, floors: dict[str, Helper], profiled: tuple[str, ...], in_flight: int
+    ) -> None:
         self._suite, self._load, self._floors, self._profiled = suite, load, floors, profiled
+        self._in_flight = in_flight
         self._addresses: dict[str, str] = {}
         self._jobs = 0
-        self.in_flight = IN_FLIGHT
         self.figures: dict[tuple[str, int, bool], Figures] = defaultdict(Figures)
         self.half_load: dict[tuple[str, int], Figures] = defaultdict(Figures)
         self.peer = ""
@@ -271,7 +273,7 @@ class Bench:
             warm_seconds=pace.warm_seconds,
             seconds=pace.seconds,
             tag=f"{way.kind}-{callers}-{round_number}" + ("-half" if orders_per_second else ""),
-            in_flight=self.in_flight,
+            in_flight=self._in_flight,
             orders_per_second=orders_per_second,
             seed=SEED + 1_000 * callers + round_number,
             keys=[] if bare else self._keys.get(way.kind, []),
@@ -495,8 +497,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> None:
             helper("floors.py", "http") as route,
             matching_engine(folder) as peer,
         ):
-            bench = Bench(suite, load, {"grpc": echo, "http": route}, profiled)
-            bench.in_flight = arguments.in_flight
+            bench = Bench(suite, load, {"grpc": echo, "http": route}, profiled, arguments.in_flight)
             bench.peer = peer
             await bench.prepare()
             await bench.measure(ways, QUICK if arguments.quick else FULL)

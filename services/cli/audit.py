@@ -18,7 +18,7 @@ from rich.console import Console
 from services.book.engine import Engine
 from services.book.journal import GENESIS_HASH, Journal
 from services.book.recovery import replay
-from services.cli.balance_sheet import Amounts, Comparison, Sheet, nonzero
+from services.cli.balance_sheet import EXIT_DIFFERENT, EXIT_EQUAL, EXIT_UNREADABLE, Amounts, Comparison, Sheet, nonzero
 from services.cli.chain_side import (
     READING_FAILURES,
     AuditFailed,
@@ -34,7 +34,6 @@ from services.runtime.db import Database
 from services.settler.contract import SettlementContract
 from services.units import Asset
 
-EXIT_EQUAL, EXIT_DIFFERENT, EXIT_UNREADABLE = 0, 1, 2
 PAGE_ROWS: Final = 20_000
 
 

@@ -19,6 +19,7 @@ from services.units import (
     Asset,
 )
 
+EXIT_EQUAL, EXIT_DIFFERENT, EXIT_UNREADABLE = 0, 1, 2
 CLASSES = {
     FEES_ACCOUNT: "fees",
     FAUCET_ACCOUNT: "faucet",

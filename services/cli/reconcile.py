@@ -16,7 +16,15 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from services.book.journal import Journal
-from services.cli.balance_sheet import CLASSES, TABLE_COLUMNS_MAX, Amounts, Comparison
+from services.cli.balance_sheet import (
+    CLASSES,
+    EXIT_DIFFERENT,
+    EXIT_EQUAL,
+    EXIT_UNREADABLE,
+    TABLE_COLUMNS_MAX,
+    Amounts,
+    Comparison,
+)
 from services.cli.chain_side import (
     READING_FAILURES,
     AuditFailed,
@@ -30,8 +38,6 @@ from services.cli.chain_side import (
 from services.cli.journal_money import JournalMoney
 from services.cli.rebuild import check_exists, rows_of
 from services.units import OUTSIDE_ACCOUNT, Asset
-
-EXIT_EQUAL, EXIT_DIFFERENT, EXIT_UNREADABLE = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, TypeAlias, cast
@@ -54,8 +53,8 @@ REQUEST_TIMEOUT_SECONDS: Final = 10
 DISCONNECT_SECONDS_MAX: Final = 2
 """For requests that are under way at the end."""
 TIP_DEFAULT_WEI: Final = 1_000_000_000
-GAS_MARGIN: Final = Fraction(5, 4)
-"""Of what a node expects: the state may change before the transaction is mined."""
+GAS_SPARE_PARTS: Final = 4
+"""One such part of what a node expects is allowed beside it: the state may change before the transaction is mined."""
 
 NEEDED_FUNCTIONS: Final = {
     "settle": (
@@ -409,14 +408,11 @@ class Chain:
         Raises:
             CallReverted: with the decoded reason (NotNext for the cursor); see :meth:`SettlementContract.simulate`.
         """
-        params: TxParams = {"to": to_checksum_address(to), "data": cast("HexStr", "0x" + data.hex())}
-        if sender is not None:
-            params["from"] = to_checksum_address(sender)
         async with _translated("eth_call"):
-            return bytes(await self._web3.eth.call(params, cast("Any", block)))
+            return bytes(await self._web3.eth.call(_transaction(sender, to, data), cast("Any", block)))
 
     async def gas_limit(self, sender: str, to: str | None, data: bytes, usual: int) -> int:
-        """What a transaction may use: ``usual``, or GAS_MARGIN of what the node expects, where that is more.
+        """What a transaction may use: ``usual``, or what the node expects and a quarter, where that is more.
 
         Chains and their forks price gas differently, so no limit of ours holds on all of them. What would revert gets
         the usual limit: whoever sends it has judged it already, on the state that counts.
@@ -424,15 +420,12 @@ class Chain:
         Raises:
             ChainUnavailable: the node gave no number.
         """
-        params: TxParams = {"from": to_checksum_address(sender), "data": cast("HexStr", "0x" + data.hex())}
-        if to is not None:
-            params["to"] = to_checksum_address(to)
         try:
             async with _translated("eth_estimateGas"):
-                expected = int(await self._web3.eth.estimate_gas(params))
+                expected = int(await self._web3.eth.estimate_gas(_transaction(sender, to, data)))
         except (CallReverted, _MethodMissing):
             return usual
-        return max(usual, expected * GAS_MARGIN.numerator // GAS_MARGIN.denominator)
+        return max(usual, expected + expected // GAS_SPARE_PARTS)
 
     async def receipt(self, transaction_hash: str) -> Receipt | None:
         """The receipt, or None if the transaction is not mined (or no longer, after a reorg)."""
@@ -796,6 +789,16 @@ def chained_hash(
 def chain_hash(previous: bytes, shard: int, first: int, last: int, content: bytes) -> bytes:
     """The batch hash after a batch whose lists have the hash `content`."""
     return keccak(encode(["bytes32", "uint64", "uint64", "uint64", "bytes32"], [previous, shard, first, last, content]))
+
+
+def _transaction(sender: str | None, to: str | None, data: bytes) -> TxParams:
+    """What eth_call and eth_estimateGas are asked; without ``to`` it creates a contract."""
+    params: TxParams = {"data": cast("HexStr", "0x" + data.hex())}
+    if sender is not None:
+        params["from"] = to_checksum_address(sender)
+    if to is not None:
+        params["to"] = to_checksum_address(to)
+    return params
 
 
 def settle_gas_limit(legs: int) -> int:

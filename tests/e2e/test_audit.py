@@ -21,7 +21,8 @@ from clearbook.v1 import settlement_service_pb2 as settlements
 from rich.console import Console
 from web3 import AsyncHTTPProvider, AsyncWeb3
 
-from services.cli.audit import EXIT_DIFFERENT, EXIT_EQUAL, audit
+from services.cli.audit import audit
+from services.cli.balance_sheet import EXIT_DIFFERENT, EXIT_EQUAL
 from services.cli.chain_side import Sources
 from services.settler.contract import Chain, SettlementContract, Signer, load_abi
 from services.settler.deploy import DirectTransact
