@@ -13,11 +13,13 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import asyncpg
 import grpc
 import pytest
 from clearbook.internal.v1 import journal_pb2 as journal
@@ -642,9 +644,20 @@ def assert_in_order(history: list[public.StreamSettlementsResponse], entries: in
 
 
 def rows(database: str, query: str) -> list[Any]:
-    """What a settler's SQLite file says."""
+    """What a settler's database says."""
+    if database.startswith("postgresql://"):
+        with ThreadPoolExecutor(1) as beside:  # the caller's loop is running
+            return beside.submit(asyncio.run, _postgres_rows(database, query)).result()
     with sqlite3.connect(database.removeprefix("sqlite:///")) as connection:
         return connection.execute(query).fetchall()
+
+
+async def _postgres_rows(url: str, query: str) -> list[Any]:
+    connection = await asyncpg.connect(url, server_settings={"search_path": "settler"})
+    try:
+        return [tuple(record) for record in await connection.fetch(query)]
+    finally:
+        await connection.close()
 
 
 def contract_of(database: str) -> str:

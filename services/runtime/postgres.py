@@ -20,6 +20,8 @@ from services.runtime.db import (
 )
 
 READ_CONNECTIONS_MAX = 4
+IDLE_SECONDS_MAX = WRITE_SECONDS_MAX / 2
+"""Of a process frozen within a transaction: the server ends it before whoever waits for its locks gives up."""
 CLOSE_SECONDS_MAX = 5.0
 
 T = TypeVar("T")
@@ -82,7 +84,7 @@ class Postgres(Database):
                 "synchronous_commit": "on",
                 "application_name": f"clearbook {self.schema}",
                 "statement_timeout": str(int(FETCH_SECONDS_MAX * 1000)),
-                "idle_in_transaction_session_timeout": str(int(WRITE_SECONDS_MAX * 1000)),
+                "idle_in_transaction_session_timeout": str(int(IDLE_SECONDS_MAX * 1000)),
             }
         }
 
