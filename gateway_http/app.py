@@ -31,6 +31,13 @@ CORS_HEADERS_SHOWN: Final = (
 )
 
 _HTTP_REASONS: Final = {404: Reason.ROUTE_NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED}
+_HINTS: Final = {Reason.ROUTE_NOT_FOUND: f"no such route; {DOCS_PATH} shows them all"}
+_INVALID: Final = {
+    "int_parsing": "must be a whole number",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
+"""Of pydantic's errors, our words."""
 
 
 def build(state: State, cors_origins: Sequence[str] = (), *, open_mode: bool = True) -> ASGIApp:
@@ -95,7 +102,8 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first: dict[str, Any] = dict(error.errors()[0])
     field = str(first["loc"][-1])
-    return answer(Rejected(Reason.INVALID_FIELD, f"{field}: {first['msg']}", field))
+    words = _INVALID.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
+    return answer(Rejected(Reason.INVALID_FIELD, f"{field} {words}", field))
 
 
 async def _on_bug(_request: Request, _error: Exception) -> Response:
@@ -107,6 +115,6 @@ async def _on_http(_request: Request, error: Exception) -> Response:
     """Unknown routes and methods."""
     assert isinstance(error, HTTPException)
     reason = _HTTP_REASONS.get(error.status_code, Reason.MALFORMED_REQUEST)
-    response = answer(Rejected(reason), error.status_code)
+    response = answer(Rejected(reason, _HINTS.get(reason, "")), error.status_code)
     response.headers.update(error.headers or {})
     return response

@@ -101,3 +101,10 @@ def answer(rejected: Rejected, status: int | None = None, names: Names = DOCUMEN
     """A refusal of the request that is being handled; `status` in place of the reason's own."""
     own, body, headers = problem(rejected, log.request_id.get(), names)
     return Response(body, status or own, headers, JSON)
+
+
+def upgrade_required() -> Response:
+    """What plain HTTP is answered where a WebSocket is (RFC 9110, 15.5.22)."""
+    response = answer(Rejected(Reason.UPGRADE_REQUIRED))
+    response.headers.update({"upgrade": "websocket", "connection": "upgrade"})
+    return response

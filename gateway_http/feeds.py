@@ -14,7 +14,7 @@ from gateway_http.direct import Line, Write, never
 from gateway_http.fanout import Batch, Fanout
 from gateway_http.turns import Turns
 from gateway_http.wire import order_book_update
-from services.errors import Reason, Rejected
+from services.errors import Reason, Rejected, no_such_market
 from services.runtime import log, rpc
 from services.runtime.config import Tls
 from services.runtime.run import Closing
@@ -201,7 +201,7 @@ class Feeds:
         known = await self.markets()
         listed = next((entry for entry in known.markets if entry.market == market), None)
         if listed is None:
-            raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {market[:32]}", "market")
+            raise no_such_market(market)
         if market not in self._feeds:  # somebody else may have come first
             if len(self._feeds) >= MARKETS_MAX:
                 raise Rejected(Reason.OVERLOADED, "too many markets are watched")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fastapi import APIRouter, WebSocket
+from starlette.responses import Response
 from starlette.websockets import WebSocketDisconnect
 
 from gateway_http.closing import (
@@ -22,6 +23,7 @@ from gateway_http.closing import (
     close_reason,
 )
 from gateway_http.direct import write_of
+from gateway_http.errors import upgrade_required
 from gateway_http.feeds import CONFLATIONS, Subscriber
 from gateway_http.limits import Limits, peer_of
 from gateway_http.private import Private, last_words, request_in
@@ -46,6 +48,12 @@ Show = Callable[[bool], None]
 """Has the documented channel sent, beginning with the book as it is, or no longer."""
 
 router = APIRouter()
+
+
+@router.get("/ws/marketdata", include_in_schema=False)
+async def no_socket() -> Response:
+    """Plain HTTP, by mistake."""
+    return upgrade_required()
 
 
 @router.websocket("/ws/marketdata")

@@ -16,6 +16,7 @@ from gateway_http.proto_json import json_value
 from services.errors import Reason, Rejected
 
 ID_MAX: Final = 2**32 - 1
+NO_ID: Final = 0
 ITEMS_MAX: Final = 256
 """Of one request."""
 DIGITS_MAX: Final = len(str(ID_MAX))
@@ -37,7 +38,7 @@ class Item(NamedTuple):
     """One subscription that is asked for.
 
     Attributes:
-        subscription: its id, which the client chose.
+        subscription: its id, which the client chose; NO_ID: it has none that can be used, so it is refused.
         channel: its name.
         request: what is asked: of a private channel its stream's request, else a MarketDataSubscription.
         refusal: why it cannot be asked.
@@ -53,7 +54,7 @@ def items_in(params: Params) -> list[Item]:
     """The items of `subscriptions`.
 
     Raises:
-        Rejected: INVALID_FIELD: one that has no id, so that it cannot be answered by itself.
+        Rejected: INVALID_FIELD: it is no list, of too many, or of something else than objects.
     """
     given = _list(params)
     return [_item(fields, f"subscriptions[{place}]") for place, fields in enumerate(given)]
@@ -117,14 +118,20 @@ def _item(raw: msgspec.Raw, place: str) -> Item:
     fields = read_as(dict[str, msgspec.Raw], raw)
     if fields is None:
         raise Rejected(Reason.INVALID_FIELD, f"{place} must be an object", place)
-    subscription = _id(fields.pop("id", msgspec.Raw(b"")), f"{place}.id")
-    channel = read_as(str, fields.pop("channel", msgspec.Raw(b'""')))
-    if channel is None:
-        return Item(subscription, "", refusal=Rejected(Reason.INVALID_FIELD, "channel must be a string", "channel"))
+    subscription = NO_ID
     try:
+        subscription = _id(fields.pop("id", msgspec.Raw(b"")), "id")
+        channel = _channel(fields.pop("channel", msgspec.Raw(b'""')))
         return Item(subscription, channel, _request(subscription, channel, fields))
     except Rejected as why:
         return Item(subscription, "", refusal=why)
+
+
+def _channel(raw: msgspec.Raw) -> str:
+    channel = read_as(str, raw)
+    if channel is None:
+        raise Rejected(Reason.INVALID_FIELD, "channel must be a string", "channel")
+    return channel
 
 
 def _request(subscription: int, channel: str, fields: Params) -> Message:

@@ -13,6 +13,9 @@ RETRY_AFTER_SECONDS: Final = 1
 RETRY_STATUSES: Final = frozenset({429, 503})
 """What the same request may be granted a little later. (TOO_LARGE is RESOURCE_EXHAUSTED too, and for ever.)"""
 
+NAME_CHARS_SHOWN_MAX: Final = 40
+"""Of a name that a client sent, in a message."""
+
 
 class Kind(NamedTuple):
     """How a reason looks from outside."""
@@ -55,6 +58,7 @@ class Reason(Enum):
     SETTLEMENT_NOT_FOUND = Kind("NOT_FOUND", 404, "no such settlement")
     RECONCILIATION_NOT_FOUND = Kind("NOT_FOUND", 404, "no such reconciliation of ledger and chain")
     ROUTE_NOT_FOUND = Kind("NOT_FOUND", 404, "no such route")
+    UPGRADE_REQUIRED = Kind("FAILED_PRECONDITION", 426, "here is a WebSocket: connect to it as one")
     METHOD_NOT_ALLOWED = Kind("UNIMPLEMENTED", 405, "the route does not take this method")
     KEY_NOT_FOUND = Kind("NOT_FOUND", 404, "no such key of this account")
     WALLET_NOT_FOUND = Kind("NOT_FOUND", 404, "no wallet is linked to this account")
@@ -139,3 +143,11 @@ class Rejected(Exception):
         self.message = message or reason.text
         self.field = field
         self.retry_after_seconds = retry_after_seconds or reason.retry_after_seconds
+
+
+def no_such_market(symbol: str, field: str = "market") -> Rejected:
+    """The refusal of a market's name that stands in this field: it says where the names are."""
+    shown = symbol[:NAME_CHARS_SHOWN_MAX]
+    return Rejected(
+        Reason.MARKET_NOT_FOUND, f"no such market: {shown}; ListMarkets (GET /api/v1/markets) has them all", field
+    )

@@ -10,6 +10,7 @@ import asyncio
 import json
 import lzma
 import random
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -171,17 +172,31 @@ class BinanceServer:
 
 
 @asynccontextmanager
-async def running(snapshot: Event) -> AsyncIterator[BinanceServer]:
-    """A server on a free port."""
+async def running(snapshot: Event, port: int = 0) -> AsyncIterator[BinanceServer]:
+    """A server; 0: on a free port."""
     server = BinanceServer(snapshot)
     app = web.Application()
     app.add_routes([web.get("/stream", server.stream), web.get("/api/v3/depth", server.depth)])
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         yield server
     finally:
         await runner.cleanup()
+
+
+async def play_for_ever(port: int) -> None:
+    """A made-up book that walks, ten updates a second, for whoever wants to see the mirror without an internet."""
+    snapshot, events = made(seed=time.time_ns())
+    async with running(snapshot, port) as server:
+        print(f"{SYMBOL} at {server.url}", flush=True)
+        for event in events:
+            await server.play(event)
+            await asyncio.sleep(0.1)
+
+
+if __name__ == "__main__":
+    asyncio.run(play_for_ever(int(sys.argv[1])))

@@ -14,6 +14,7 @@ from gateway_http.binance.routes import PREFIX
 from gateway_http.binance.sockets import accept, close, close_with
 from gateway_http.closing import GOING_AWAY
 from gateway_http.direct import write_of
+from gateway_http.errors import upgrade_required
 from gateway_http.limits import peer_of
 from gateway_http.state import State
 from services.errors import Rejected
@@ -43,6 +44,8 @@ class Binance:
             await self._rest(scope, receive, send)
         elif scope["type"] == "websocket" and _is_ours_to_serve(path):
             await self._socket(WebSocket(scope, receive, send))
+        elif scope["type"] == "http" and _is_ours_to_serve(path):
+            await upgrade_required()(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

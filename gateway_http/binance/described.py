@@ -12,7 +12,8 @@ from services.errors import Rejected
 
 Words = dict[str, Any]
 
-METHOD_NOT_ALLOWED: Final = 405
+OF_THE_ADDRESS: Final = {405, 426}
+"""Whoever reads the description of a route does not meet them."""
 TAG: Final = "Binance"
 PROBLEM: Final[Words] = {
     "type": "object",
@@ -20,7 +21,7 @@ PROBLEM: Final[Words] = {
     "properties": {"code": {"type": "integer"}, "msg": {"type": "string"}, "data": {"type": "object"}},
 }
 PROBLEM_NAME: Final = "BinanceProblem"
-REFUSALS: Final = tuple(sorted({word.status for word in WORDS.values()} - {METHOD_NOT_ALLOWED}))
+REFUSALS: Final = tuple(sorted({word.status for word in WORDS.values()} - OF_THE_ADDRESS))
 
 _TEXT: Final[Words] = {"type": "string", "minLength": 1}
 _COUNT: Final[Words] = {"type": "integer", "minimum": 0}

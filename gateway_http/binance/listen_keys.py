@@ -16,7 +16,6 @@ KEYS_MAX: Final = 1_000
 LIFE_SECONDS: Final = 3_600
 """From when it was made, or kept alive."""
 KEY_BYTES: Final = 48
-KEY_CHARS: Final = KEY_BYTES * 4 // 3
 
 
 class ListenKey:

@@ -7,7 +7,6 @@ import msgspec
 from starlette.websockets import WebSocket
 
 from gateway_http.binance.exchange import Exchange
-from gateway_http.binance.listen_keys import KEY_CHARS
 from gateway_http.binance.outbox import Frame, Outbox
 from gateway_http.binance.refusals import Refused
 from gateway_http.binance.sockets import accept, pump
@@ -19,6 +18,8 @@ from services.errors import Rejected
 
 STREAMS_MAX: Final = 1_024
 """Of one socket."""
+KEY_LIKE_CHARS_MIN: Final = 16
+"""A name without @ of so many is meant for a listen key, if for a wrong one."""
 BAD_REQUEST: Final = 2
 COMBINED: Final = "combined"
 
@@ -55,7 +56,7 @@ class MarketSocket:
         """
         user: UserStream | None = None
         try:
-            keys = [name for name in names if len(name) == KEY_CHARS and "@" not in name]
+            keys = [name for name in names if len(name) >= KEY_LIKE_CHARS_MIN and "@" not in name]
             for key in keys[:1]:
                 user = await self._user(key)
             await self._subscribe([name for name in names if name not in keys])
@@ -143,7 +144,10 @@ def _names(request: Request) -> list[str]:
 
 
 def names_in(path: str, query: bytes) -> list[str]:
-    """The streams that an address names. `path`: what is behind /ws or /stream."""
+    """The streams and listen keys that an address names. `path`: /ws or /stream, and what is behind it.
+
+    What is too short for a listen key, and no stream's name, is a client's own number of its connection: ccxt has one.
+    """
     if path == "/stream":
         return [name for text in parse_qs(query.decode("latin-1")).get("streams", []) for name in text.split("/")]
-    return [name for name in path.removeprefix("/ws").split("/") if "@" in name or len(name) == KEY_CHARS]
+    return [name for name in path.removeprefix("/ws").split("/") if "@" in name or len(name) >= KEY_LIKE_CHARS_MIN]

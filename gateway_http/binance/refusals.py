@@ -110,6 +110,7 @@ WORDS: Final = MappingProxyType(
         Reason.SETTLEMENT_NOT_FOUND: _ELSEWHERE,
         Reason.RECONCILIATION_NOT_FOUND: _ELSEWHERE,
         Reason.ROUTE_NOT_FOUND: Word(UNSUPPORTED, "This operation is not supported.", 404),
+        Reason.UPGRADE_REQUIRED: Word(UNSUPPORTED, "This operation is not supported.", 426),
         Reason.METHOD_NOT_ALLOWED: Word(UNSUPPORTED, "This operation is not supported.", 405),
         Reason.KEY_NOT_FOUND: _ELSEWHERE,
         Reason.WALLET_NOT_FOUND: _ELSEWHERE,

@@ -16,7 +16,7 @@ from clearbook.v1 import settlement_service_pb2 as settlement_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services import protobuf
-from services.errors import Reason, Rejected
+from services.errors import Reason, Rejected, no_such_market
 from services.market_rules import MarketRules, MarketState
 from services.order_gateway import encoding, model, terms_wire
 from services.order_gateway.model import CancelCause, Execution, Order, OrderState, Placement, TimeInForce
@@ -495,7 +495,7 @@ def named_market(symbol: str, markets: Markets) -> Market:
         raise invalid("market", "is missing")
     market = markets.get(symbol)
     if market is None:
-        raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {shown(symbol)}", "market")
+        raise no_such_market(symbol)
     return market
 
 

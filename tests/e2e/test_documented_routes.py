@@ -154,7 +154,7 @@ async def test_the_socket_tells_every_so_often_if_asked(suite: Suite, http: http
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
-        ("pair=NO-SUCH", "no such market: NO-SUCH"),
+        ("pair=NO-SUCH", "no such market: NO-SUCH; ListMarkets (GET /api/v1/markets) has them all"),
         ("conflation=2s", "conflation is one of 100_milliseconds, 1_second"),
         ("slow_reader=wait", "slow_reader is one of conflate, disconnect"),
     ],
@@ -252,7 +252,10 @@ ROUTES = [
     ("GET", "/api/v1/orderbook/BTC-USD?depth=many", 422, "INVALID_FIELD", "depth"),
     ("GET", "/api/v1/orderbook", 404, "ROUTE_NOT_FOUND", None),
     ("GET", "/nothing", 404, "ROUTE_NOT_FOUND", None),
-    ("GET", "/ws/marketdata", 404, "ROUTE_NOT_FOUND", None),
+    ("GET", "/", 404, "ROUTE_NOT_FOUND", None),
+    ("GET", "/ws/marketdata", 426, "UPGRADE_REQUIRED", None),
+    ("GET", "/ws/btcusd@trade", 426, "UPGRADE_REQUIRED", None),
+    ("GET", "/ws-api/v3", 426, "UPGRADE_REQUIRED", None),
     ("GET", "/api/v1/order", 405, "METHOD_NOT_ALLOWED", None),
     ("DELETE", "/api/v1/orderbook/BTC-USD", 405, "METHOD_NOT_ALLOWED", None),
 ]

@@ -59,6 +59,8 @@ def test_names(name: str, expected: Stream | None) -> None:
         ("/ws/btcusd@trade", b"", ["btcusd@trade"]),
         ("/ws/btcusd@trade/btcusd@depth", b"timeUnit=MILLISECOND", ["btcusd@trade", "btcusd@depth"]),
         (f"/ws/{'k' * 64}", b"", ["k" * 64]),
+        (f"/ws/{'k' * 63}", b"", ["k" * 63]),
+        (f"/ws/{'k' * 15}", b"", []),
         ("/stream", b"streams=btcusd@trade/btcusd@depth", ["btcusd@trade", "btcusd@depth"]),
         ("/stream", b"streams=btcusd%40trade", ["btcusd@trade"]),
         ("/stream", b"", []),

@@ -5,7 +5,7 @@ from services.book.publisher.bell import Bell
 from services.book.publisher.events import AssetEvent, BookEvent, MarketEvent, OrderEvent, ReferenceEvent, Row
 from services.book.publisher.pace import Pace
 from services.book.publisher.topic import LAG_CHANGES_MAX, Topic
-from services.errors import Reason, Rejected
+from services.errors import Reason, Rejected, no_such_market
 from services.units import Asset, market_of
 
 
@@ -56,7 +56,7 @@ class Board:
             raise Rejected(Reason.INVALID_FIELD, "market is missing", field)
         topic = self._by_symbol.get(symbol)
         if topic is None:
-            raise Rejected(Reason.MARKET_NOT_FOUND, f"no such market: {symbol[:40]}", field)
+            raise no_such_market(symbol, field)
         return topic
 
     def by_symbol(self) -> list[Topic]:
