@@ -20,6 +20,25 @@ ROUTES: Final = {
         _route("/api/v1/transfers/query", "ListTransfers", "List what came and went, newest first", repeatable=True),
         _route("/api/v1/withdrawals", "CreateWithdrawal", "Ask for funds to leave", repeatable=True),
         _route("/api/v1/withdrawals/cancel", "CancelWithdrawal", "Take that back", repeatable=False),
+        _route(
+            "/api/v1/withdrawals/rules/query", "ListWithdrawalRules", "Read what withdrawals keep to", repeatable=True
+        ),
+        _route(
+            "/api/v1/withdrawals/addresses/query", "GetWithdrawalAddresses", "Read where funds may go", repeatable=True
+        ),
+        _route("/api/v1/withdrawals/addresses/add", "AddWithdrawalAddress", "Let funds go there", repeatable=False),
+        _route(
+            "/api/v1/withdrawals/addresses/remove",
+            "RemoveWithdrawalAddress",
+            "Let no more go there",
+            repeatable=False,
+        ),
+        _route(
+            "/api/v1/withdrawals/addresses/only",
+            "SetWithdrawalAddressesOnly",
+            "Let funds go to listed addresses only, or to any",
+            repeatable=False,
+        ),
         _route("/api/v1/ledger/query", "ListLedgerEntries", "List all postings, newest first", repeatable=True),
         _settlement("/api/v1/liabilities/query", "GetLiabilityProof", "Prove what the vault owes you", repeatable=True),
         _route("/api/v1/session/query", "GetSession", "Tell who asks, and what the credential may", repeatable=True),

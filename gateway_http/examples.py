@@ -90,6 +90,10 @@ _WITHDRAWAL: Final[Fields] = {
     "event_time": _TIME,
     "outgoing": True,
 }
+_ADDRESSES: Final[Fields] = {
+    "addresses": [{"address": _WITHDRAWAL["address"], "usable_time": _TIME}],
+    "only": True,
+}
 _TICKER: Final[Fields] = {
     "market": "BTC-USD",
     "sequence": "5",
@@ -226,6 +230,25 @@ EXAMPLES: Final = {
     "CancelWithdrawal": Example(
         {"transfer_id": "out-1"}, {"transfer": _WITHDRAWAL | {"state": "TRANSFER_STATE_CANCELED"}}
     ),
+    "ListWithdrawalRules": Example(
+        {},
+        {
+            "rules": [
+                {
+                    "asset": "BTC",
+                    "amount_min": "0.001",
+                    "amount_max": "5",
+                    "day_max": "10",
+                    "unapproved_max": "0.5",
+                    "cooling_seconds": 3600,
+                }
+            ]
+        },
+    ),
+    "GetWithdrawalAddresses": Example({}, {"addresses": _ADDRESSES}),
+    "AddWithdrawalAddress": Example({"address": _WITHDRAWAL["address"]}, {"addresses": _ADDRESSES}),
+    "RemoveWithdrawalAddress": Example({"address": _WITHDRAWAL["address"]}, {"addresses": {"only": True}}),
+    "SetWithdrawalAddressesOnly": Example({"only": True}, {"addresses": _ADDRESSES}),
     "ListTransfers": Example({"asset": "BTC", "page_size": 2}, {"transfers": [_TRANSFER], "next_page_token": _PAGE}),
     "ListLedgerEntries": Example(
         {"kind": "trade", "page_size": 1},

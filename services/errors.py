@@ -68,8 +68,17 @@ class Reason(Enum):
     ORDER_LINKED = Kind("FAILED_PRECONDITION", 409, "the order belongs to a group; cancel it instead")
     QUANTITY_TRADED = Kind("FAILED_PRECONDITION", 409, "as much or more of the order has traded already")
     WOULD_TRADE = Kind("FAILED_PRECONDITION", 422, "the order is post-only and would trade there")
-    WITHDRAWAL_APPROVED = Kind("FAILED_PRECONDITION", 409, "the withdrawal is approved already")
+    WITHDRAWAL_APPROVED = Kind("FAILED_PRECONDITION", 409, "the withdrawal is on its way to the chain already")
     WITHDRAWAL_CANCELED = Kind("FAILED_PRECONDITION", 409, "the withdrawal was canceled")
+    WITHDRAWAL_TOO_SMALL = Kind("FAILED_PRECONDITION", 422, "less than the asset's rules let one withdrawal be")
+    WITHDRAWAL_TOO_LARGE = Kind("FAILED_PRECONDITION", 422, "more than the asset's rules let one withdrawal be")
+    WITHDRAWAL_LIMIT_EXCEEDED = Kind(
+        "FAILED_PRECONDITION",
+        422,
+        "with it the account's withdrawals of 24 hours were more than the asset's rules allow",
+    )
+    ADDRESS_NOT_ALLOWED = Kind("FAILED_PRECONDITION", 422, "the address is not on the account's list of addresses")
+    ADDRESS_TOO_NEW = Kind("FAILED_PRECONDITION", 422, "the address is on the account's list, but not yet long enough")
     INSUFFICIENT_FUNDS = Kind("FAILED_PRECONDITION", 422, "not enough funds available")
     EMPTY_BOOK = Kind("FAILED_PRECONDITION", 422, "nothing to trade with")
     MARKET_HALTED = Kind("FAILED_PRECONDITION", 422, "the market takes cancels only")
@@ -86,6 +95,7 @@ class Reason(Enum):
     TOO_MANY_TRAILING_STOPS = Kind("RESOURCE_EXHAUSTED", 429, "too many trailing stops wait in the market")
     OVERLOADED = Kind("RESOURCE_EXHAUSTED", 429, "too much in flight; try again")
     TOO_MANY_WITHDRAWALS = Kind("RESOURCE_EXHAUSTED", 429, "too many open withdrawals; claim or cancel some")
+    TOO_MANY_ADDRESSES = Kind("RESOURCE_EXHAUSTED", 429, "too many addresses are on the account's list; remove one")
     TOO_MANY_KEYS = Kind("RESOURCE_EXHAUSTED", 429, "too many live keys; revoke one")
     TOO_MANY_SESSIONS = Kind("RESOURCE_EXHAUSTED", 429, "too many sockets are logged on; log out of one")
     RATE_LIMITED = Kind("RESOURCE_EXHAUSTED", 429, "too many requests; wait as long as retry-after says")

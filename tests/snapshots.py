@@ -15,9 +15,18 @@ def of_format_1(engine: Engine) -> bytes:
     return json.dumps(state | {"format": 1}, sort_keys=True, separators=(",", ":")).encode()
 
 
+def of_format_8(engine: Engine) -> bytes:
+    """What the engine before rules of withdrawals would have kept of the same state."""
+    state = json.loads(engine.snapshot())
+    for name in ("withdrawal_rules", "withdrawn", "allow_lists"):
+        assert state.pop(name) == [], "format 8 cannot say this"
+    assert all(row.pop() == 0 for row in state["withdrawals"]), "format 8 cannot say this"
+    return json.dumps(state | {"format": 8}, sort_keys=True, separators=(",", ":")).encode()
+
+
 def of_format_6(engine: Engine) -> bytes:
     """What the engine before debts would have kept of the same state."""
-    state = json.loads(engine.snapshot())
+    state = json.loads(of_format_8(engine))
     assert (state.pop("notes_through"), state.pop("debts")) == (0, []), "format 6 cannot say this"
     del state["exited"]
     return json.dumps(state | {"format": 6}, sort_keys=True, separators=(",", ":")).encode()

@@ -37,6 +37,8 @@ BASE = {
     "services.journal_orders",
     "services.records",
     "services.signed_orders",
+    "services.allow_list",
+    "services.withdrawal_rules",
 }
 PURE = BASE | {
     "services.book.structs",
@@ -45,6 +47,7 @@ PURE = BASE | {
     "services.book.owners",
     "services.book.expiries",
     "services.book.switches",
+    "services.book.withdrawn",
     "services.book.triggers",
     "services.book.groups",
     "services.book.turn",

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator
 from typing import Final, final
 
+from services import allow_list, withdrawal_rules
+from services.allow_list import ADDRESSES_MAX, AllowList, AllowListChange
 from services.book.desk import (
     books_changed,
     change_market,
@@ -41,6 +43,7 @@ from services.book.model import (
     TIME_IN_FORCE_GTC,
     AccountOpened,
     AdvanceTime,
+    AllowListChanged,
     ApproveWithdrawal,
     Asset,
     AssetCreated,
@@ -49,6 +52,7 @@ from services.book.model import (
     CancelOrder,
     CancelOrders,
     CancelWithdrawal,
+    ChangeAllowList,
     ChangeMarket,
     Claimed,
     ClaimFinal,
@@ -77,6 +81,7 @@ from services.book.model import (
     PlaceOrder,
     ReferencePriceSet,
     Refused,
+    ReleaseWithdrawal,
     ReplaceOrder,
     RequestWithdrawal,
     SessionOpened,
@@ -84,6 +89,7 @@ from services.book.model import (
     SettlementFinal,
     SettlementFinalized,
     SetTradingDefaults,
+    SetWithdrawalRules,
     TimeAdvanced,
     Trade,
     TradingDefaultsSet,
@@ -92,7 +98,9 @@ from services.book.model import (
     Withdrawal,
     WithdrawalApproved,
     WithdrawalCanceled,
+    WithdrawalCleared,
     WithdrawalRequested,
+    WithdrawalRulesSet,
     numbers_of,
 )
 from services.book.owners import Owners
@@ -111,7 +119,9 @@ from services.book.rules import (
     ORDER_NOT_FOUND,
     OUT_OF_SEQUENCE,
     REASON_CHARACTERS_MAX,
+    TOO_MANY_ADDRESSES,
     WITHDRAWAL_NOT_FOUND,
+    allow_list_objection,
     asset_objection,
     group_objection,
     is_address,
@@ -135,8 +145,10 @@ from services.book.snapshot import (
 )
 from services.book.switches import CANCEL_AFTER_SECONDS_MAX, NS_PER_SECOND, Switches
 from services.book.turn import TURN_STEPS_MAX, Turn
+from services.book.withdrawn import Withdrawn
 from services.command_ids import GATEWAYS_MAX, SESSION_COMMANDS_MAX, SESSION_EPOCHS_MAX, command_id_of, gateway_of
 from services.errors import Rejected
+from services.records import replaced
 from services.units import (
     ADJUSTMENTS_ACCOUNT,
     FAUCET_ACCOUNT,
@@ -147,10 +159,11 @@ from services.units import (
     market_of,
 )
 from services.units import Asset as AssetUnits
+from services.withdrawal_rules import WithdrawalRules
 
-SNAPSHOT_FORMAT: Final = 8
+SNAPSHOT_FORMAT: Final = 9
 """Version of `Engine.snapshot`: raise it with any change of the state's shape, and teach `of_today` the old one."""
-SNAPSHOT_FORMATS_READ: Final = (1, 2, 3, 4, 5, 6, 7, SNAPSHOT_FORMAT)
+SNAPSHOT_FORMATS_READ: Final = (1, 2, 3, 4, 5, 6, 7, 8, SNAPSHOT_FORMAT)
 """Those that `Engine.restore` takes."""
 
 
@@ -178,6 +191,7 @@ class Engine:
     __slots__ = (
         "_speaker",
         "accounts",
+        "allow_lists",
         "assets",
         "books",
         "claims_through",
@@ -200,7 +214,9 @@ class Engine:
         "shard",
         "switches",
         "time_ns",
+        "withdrawal_rules",
         "withdrawals",
+        "withdrawn",
     )
 
     def __init__(self, shard: int = 0) -> None:
@@ -238,6 +254,10 @@ class Engine:
         self.owners: Final = Owners()
         self.switches: Final = Switches()
         self.withdrawals: dict[int, Withdrawal] = {}
+        self.withdrawal_rules: dict[int, WithdrawalRules] = {}
+        """Of the assets that have some."""
+        self.withdrawn: Final = Withdrawn()
+        self.allow_lists: dict[int, AllowList] = {}
 
     def apply(self, command: Command, time_ns: int) -> Event:
         """Takes one command and gives its one event.
@@ -328,6 +348,13 @@ class Engine:
             ),
             "left": self.switches.left,
             "withdrawals": [withdrawal_state(withdrawal) for withdrawal in self.withdrawals.values()],
+            "withdrawal_rules": sorted(
+                (asset_id, withdrawal_rules.stored(rules)) for asset_id, rules in self.withdrawal_rules.items()
+            ),
+            "withdrawn": self.withdrawn.rows(self.time_ns),
+            "allow_lists": sorted(
+                (account_id, allow_list.stored(allowed)) for account_id, allowed in self.allow_lists.items()
+            ),
         }
         return json.dumps(state, sort_keys=True, separators=(",", ":")).encode()
 
@@ -364,6 +391,12 @@ class Engine:
         for row in state["withdrawals"]:
             withdrawal = withdrawal_of_state(row)
             engine.withdrawals[withdrawal.withdrawal_id] = withdrawal
+        for asset_id, rules in state["withdrawal_rules"]:
+            engine.withdrawal_rules[asset_id] = withdrawal_rules.of_stored(rules)
+        for asked in state["withdrawn"]:
+            engine.withdrawn.add(*asked)
+        for account_id, allowed in state["allow_lists"]:
+            engine.allow_lists[account_id] = allow_list.of_stored(allowed)
         return engine
 
     def digest(self) -> str:
@@ -660,6 +693,12 @@ class Engine:
             return self._approve_withdrawal(command, body)
         if isinstance(body, CancelWithdrawal):
             return self._cancel_withdrawal(command, body)
+        if isinstance(body, ReleaseWithdrawal):
+            return self._release_withdrawal(command, body)
+        if isinstance(body, SetWithdrawalRules):
+            return self._set_withdrawal_rules(command, body)
+        if isinstance(body, ChangeAllowList):
+            return self._change_allow_list(command, body)
         if isinstance(body, DepositFinal):
             return self._deposit(command, body)
         if isinstance(body, ClaimFinal):
@@ -735,8 +774,20 @@ class Engine:
         objection = withdrawal_objection(asked)
         if objection:
             return self._refuse(command, objection)
-        withdrawal = Withdrawal(command.command_id, asked)
+        allowed = self.allow_lists.get(asked.account_id)
+        refusal = None if allowed is None else allowed.objection(asked.address, self.time_ns)
+        release_ns, rules = 0, self.withdrawal_rules.get(asked.asset_id)
+        if rules is not None and refusal is None:
+            withdrawn = self.withdrawn.amount(asked.account_id, asked.asset_id, self.time_ns)
+            refusal = rules.objection(asked.amount, withdrawn)
+            if rules.approves(asked.amount, withdrawn):
+                release_ns = self.time_ns + rules.cooling_seconds * NS_PER_SECOND
+        if refusal is not None:
+            return self._refuse(command, refusal.name)
+        withdrawal = Withdrawal(command.command_id, asked, release_ns)
         self.withdrawals[withdrawal.withdrawal_id] = withdrawal
+        if rules is not None:
+            self.withdrawn.add(withdrawal.withdrawal_id, self.time_ns, asked.account_id, asked.asset_id, asked.amount)
         return self._event(command, WithdrawalRequested(withdrawal))
 
     def _approve_withdrawal(self, command: Command, approval: ApproveWithdrawal) -> Event:
@@ -745,9 +796,51 @@ class Engine:
             return self._refuse(command, WITHDRAWAL_NOT_FOUND)
         if withdrawal.request.account_id in self.leaving:
             return self._refuse(command, ACCOUNT_FROZEN)
-        del self.withdrawals[approval.withdrawal_id]
+        if withdrawal.release_ns:
+            return self._refuse(command, OUT_OF_SEQUENCE)
+        rules = self.withdrawal_rules.get(withdrawal.request.asset_id)
+        if rules is None or rules.cooling_seconds == 0:
+            return self._let_go(command, withdrawal)
+        cleared = replaced(withdrawal, release_ns=self.time_ns + rules.cooling_seconds * NS_PER_SECOND)
+        self.withdrawals[withdrawal.withdrawal_id] = cleared
+        return self._event(command, WithdrawalCleared(cleared))
+
+    def _release_withdrawal(self, command: Command, release: ReleaseWithdrawal) -> Event:
+        withdrawal = self.withdrawals.get(release.withdrawal_id)
+        if withdrawal is None:
+            return self._refuse(command, WITHDRAWAL_NOT_FOUND)
+        if withdrawal.request.account_id in self.leaving:
+            return self._refuse(command, ACCOUNT_FROZEN)
+        if not 0 < withdrawal.release_ns <= self.time_ns:
+            return self._refuse(command, OUT_OF_SEQUENCE)
+        return self._let_go(command, withdrawal)
+
+    def _let_go(self, command: Command, withdrawal: Withdrawal) -> Event:
+        del self.withdrawals[withdrawal.withdrawal_id]
         self.settlement_sequence += 1
         return self._event(command, WithdrawalApproved(withdrawal, self.settlement_sequence))
+
+    def _set_withdrawal_rules(self, command: Command, asked: SetWithdrawalRules) -> Event:
+        if asked.asset_id not in self.assets:
+            return self._refuse(command, ASSET_NOT_FOUND)
+        if not asked.rules.fit() or len(asked.reason) > REASON_CHARACTERS_MAX:
+            return self._refuse(command, INVALID_FIELD)
+        self.withdrawal_rules[asked.asset_id] = asked.rules
+        return self._event(command, WithdrawalRulesSet(asked.asset_id, asked.rules))
+
+    def _change_allow_list(self, command: Command, asked: ChangeAllowList) -> Event:
+        if not self._is_user(asked.account_id):
+            return self._refuse(command, ACCOUNT_NOT_FOUND)
+        objection = allow_list_objection(asked)
+        if objection:
+            return self._refuse(command, objection)
+        before = self.allow_lists.get(asked.account_id, AllowList())
+        delay_ns = asked.delay_seconds * NS_PER_SECOND
+        after = before.after(AllowListChange(asked.change), asked.address, self.time_ns, delay_ns)
+        if len(after.addresses) > ADDRESSES_MAX:
+            return self._refuse(command, TOO_MANY_ADDRESSES)
+        self.allow_lists[asked.account_id] = after
+        return self._event(command, AllowListChanged(asked.account_id, after))
 
     def _cancel_withdrawal(self, command: Command, cancel: CancelWithdrawal) -> Event:
         if len(cancel.reason) > REASON_CHARACTERS_MAX:
@@ -755,6 +848,7 @@ class Engine:
         withdrawal = self.withdrawals.pop(cancel.withdrawal_id, None)
         if withdrawal is None:
             return self._refuse(command, WITHDRAWAL_NOT_FOUND)
+        self.withdrawn.cancel(cancel.withdrawal_id)
         return self._event(command, WithdrawalCanceled(withdrawal, cancel.reason))
 
     def _deposit(self, command: Command, deposit: DepositFinal) -> Event:

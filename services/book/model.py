@@ -11,8 +11,10 @@ from typing import Final, final
 
 from mypy_extensions import mypyc_attr
 
+from services.allow_list import AllowList
 from services.book.structs import in_place_of
 from services.records import Record
+from services.withdrawal_rules import WithdrawalRules
 
 SIDE_UNSPECIFIED: Final = 0
 SIDE_BUY: Final = 1
@@ -497,6 +499,58 @@ class CancelWithdrawal(Record):
 
 
 @final
+class ReleaseWithdrawal(Record):
+    """Sends an approved withdrawal on its way: its cooling-off is over."""
+
+    __match_args__ = ("withdrawal_id",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        withdrawal_id: int,
+    ) -> None:
+        self.withdrawal_id = withdrawal_id
+
+
+@final
+class SetWithdrawalRules(Record):
+    """Asks that withdrawals of an asset keep to these rules."""
+
+    __match_args__ = ("asset_id", "rules", "reason")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        asset_id: int,
+        rules: WithdrawalRules,
+        reason: str = "",
+    ) -> None:
+        self.asset_id = asset_id
+        self.rules = rules
+        self.reason = reason
+
+
+@final
+class ChangeAllowList(Record):
+    """Asks that an account's list of addresses change; what weakens it, after `delay_seconds`."""
+
+    __match_args__ = ("account_id", "change", "address", "delay_seconds")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        change: int,
+        address: str,
+        delay_seconds: int,
+    ) -> None:
+        self.account_id = account_id
+        self.change = change
+        self.address = address
+        self.delay_seconds = delay_seconds
+
+
+@final
 class ClaimFinal(Record):
     """Says that a claim of withdrawn funds is final on chain, or that an owner took what `exit_account_id` had there.
 
@@ -749,6 +803,9 @@ CommandBody = (
     | RequestWithdrawal
     | ApproveWithdrawal
     | CancelWithdrawal
+    | ReleaseWithdrawal
+    | SetWithdrawalRules
+    | ChangeAllowList
     | ClaimFinal
     | ExitRequestFinal
     | NoteDebt
@@ -1022,18 +1079,23 @@ class Transferred(Record):
 
 @final
 class Withdrawal(Record):
-    """A withdrawal as it was asked for; its id is the command id."""
+    """A withdrawal as it was asked for; its id is the command id.
 
-    __match_args__ = ("withdrawal_id", "request")
+    `release_ns`: it is approved, and may go to the chain from then on; 0: an operator has to approve it.
+    """
+
+    __match_args__ = ("withdrawal_id", "request", "release_ns")
     __slots__ = __match_args__
 
     def __init__(
         self,
         withdrawal_id: int,
         request: RequestWithdrawal,
+        release_ns: int = 0,
     ) -> None:
         self.withdrawal_id = withdrawal_id
         self.request = request
+        self.release_ns = release_ns
 
 
 @final
@@ -1048,6 +1110,52 @@ class WithdrawalRequested(Record):
         withdrawal: Withdrawal,
     ) -> None:
         self.withdrawal = withdrawal
+
+
+@final
+class WithdrawalCleared(Record):
+    """An operator has approved it: its cooling-off begins."""
+
+    __match_args__ = ("withdrawal",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        withdrawal: Withdrawal,
+    ) -> None:
+        self.withdrawal = withdrawal
+
+
+@final
+class WithdrawalRulesSet(Record):
+    """What withdrawals of an asset keep to from now on."""
+
+    __match_args__ = ("asset_id", "rules")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        asset_id: int,
+        rules: WithdrawalRules,
+    ) -> None:
+        self.asset_id = asset_id
+        self.rules = rules
+
+
+@final
+class AllowListChanged(Record):
+    """An account's list of addresses as it is from now on."""
+
+    __match_args__ = ("account_id", "allowed")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        account_id: int,
+        allowed: AllowList,
+    ) -> None:
+        self.account_id = account_id
+        self.allowed = allowed
 
 
 @final
@@ -1299,6 +1407,9 @@ EventBody = (
     | WithdrawalRequested
     | WithdrawalApproved
     | WithdrawalCanceled
+    | WithdrawalCleared
+    | WithdrawalRulesSet
+    | AllowListChanged
     | Claimed
     | ExitRequested
     | DebtNoted

@@ -6,6 +6,7 @@ journal must find the same reason.
 
 from typing import Final
 
+from services.allow_list import DELAY_SECONDS_MAX, AllowListChange
 from services.book.matching import Book, is_immediate, is_signed, is_trailing, waits
 from services.book.model import (
     MARKET_STATE_CLOSED,
@@ -29,6 +30,7 @@ from services.book.model import (
     TRIGGER_TRAILING,
     TRIGGER_UNSPECIFIED,
     Asset,
+    ChangeAllowList,
     Market,
     MarketRules,
     PlaceGroup,
@@ -87,6 +89,7 @@ QUANTITY_TOO_SMALL: Final = Reason.QUANTITY_TOO_SMALL.name
 QUANTITY_TRADED: Final = Reason.QUANTITY_TRADED.name
 REFERENCE_OUTDATED: Final = Reason.REFERENCE_OUTDATED.name
 SIGNATURE_REQUIRED: Final = Reason.SIGNATURE_REQUIRED.name
+TOO_MANY_ADDRESSES: Final = Reason.TOO_MANY_ADDRESSES.name
 TOO_MANY_TRAILING_STOPS: Final = Reason.TOO_MANY_TRAILING_STOPS.name
 WITHDRAWAL_NOT_FOUND: Final = Reason.WITHDRAWAL_NOT_FOUND.name
 WOULD_TRADE: Final = Reason.WOULD_TRADE.name
@@ -321,6 +324,17 @@ def withdrawal_objection(asked: RequestWithdrawal) -> str:
     if not asked.transfer_id or asked.account_id == OUTSIDE_ACCOUNT or not 0 < asked.amount <= AMOUNT_MAX:
         return INVALID_FIELD
     return "" if is_address(asked.address) else INVALID_FIELD
+
+
+def allow_list_objection(asked: ChangeAllowList) -> str:
+    """Why nobody's list of addresses can change like that."""
+    if not 0 <= asked.delay_seconds <= DELAY_SECONDS_MAX:
+        return INVALID_FIELD
+    if asked.change in (AllowListChange.ADD, AllowListChange.REMOVE):
+        return "" if is_address(asked.address) else INVALID_FIELD
+    if asked.change in (AllowListChange.ON, AllowListChange.OFF):
+        return "" if not asked.address else INVALID_FIELD
+    return INVALID_FIELD
 
 
 def is_address(text: str) -> bool:

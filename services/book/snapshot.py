@@ -40,7 +40,8 @@ def of_today(data: Any) -> dict[str, Any]:
 
     Format 1 knew no withdrawals, and had no account `adjustments`; format 2 knew no order with terms, and not what the
     last trades' prices were: where there was a trade its state is not enough to go on from. Format 3 knew one edition,
-    format 4 no reference price, format 5 no exits, format 6 no signed orders, format 7 not what who left has taken.
+    format 4 no reference price, format 5 no exits, format 6 no signed orders, format 7 not what who left has taken,
+    format 8 no rules of withdrawals.
 
     Raises:
         Outdated: it lacks what cannot be known from it.
@@ -64,6 +65,10 @@ def of_today(data: Any) -> dict[str, Any]:
         if state["leaving"] and state["claims_through"]:
             raise Outdated("it does not say what those who leave have taken by the contract")
         state = state | {"format": 8, "exited": [], "notes_through": 0, "debts": []}
+    if state.get("format") == 8:
+        waiting = [[*row, 0] for row in state["withdrawals"]]
+        lacking: dict[str, Any] = {"withdrawal_rules": [], "withdrawn": [], "allow_lists": []}
+        state = state | lacking | {"format": 9, "withdrawals": waiting}
     return state
 
 
@@ -109,12 +114,14 @@ def terms_of_state(state: list[Any] | None) -> Terms | None:
 def withdrawal_state(withdrawal: Withdrawal) -> list[Any]:
     """A withdrawal that waits."""
     asked = withdrawal.request
-    return [withdrawal.withdrawal_id, *(getattr(asked, field) for field in RequestWithdrawal.__match_args__)]
+    asks = [getattr(asked, field) for field in RequestWithdrawal.__match_args__]
+    return [withdrawal.withdrawal_id, *asks, withdrawal.release_ns]
 
 
 def withdrawal_of_state(state: list[Any]) -> Withdrawal:
     """And back."""
-    return Withdrawal(state[0], RequestWithdrawal(*state[1:]))
+    withdrawal_id, *asks, release_ns = state
+    return Withdrawal(withdrawal_id, RequestWithdrawal(*asks), release_ns)
 
 
 def book_state(book: Book) -> dict[str, Any]:

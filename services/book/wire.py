@@ -20,6 +20,7 @@ from services import protobuf
 from services.book import encoding, model
 from services.command_ids import GATEWAYS_MAX
 from services.errors import Reason, Rejected
+from services.withdrawal_rules import WithdrawalRules
 
 SUBMIT_COMMANDS_MAX = 1_024
 AMOUNT_DIGITS_MAX = 78
@@ -152,6 +153,13 @@ def _request_withdrawal(m: pb.RequestWithdrawal) -> model.RequestWithdrawal:
     )
 
 
+def _withdrawal_rules(m: pb.WithdrawalRules) -> WithdrawalRules:
+    names = ("amount_min", "amount_max", "day_max", "unapproved_max")
+    amounts = (_amount(getattr(m, name) or "0", f"rules.{name}") for name in names)
+    least, most, day, unapproved = amounts
+    return WithdrawalRules(least, most, day, unapproved, m.cooling_seconds)
+
+
 def _claim_final(m: pb.ClaimFinal) -> model.ClaimFinal:
     return model.ClaimFinal(
         m.claim_index,
@@ -267,6 +275,13 @@ _SUBMITTED: dict[str, Callable[[Any], model.CommandBody]] = {
     ),
     "request_withdrawal": _request_withdrawal,
     "approve_withdrawal": lambda m: model.ApproveWithdrawal(m.withdrawal_id),
+    "release_withdrawal": lambda m: model.ReleaseWithdrawal(m.withdrawal_id),
+    "set_withdrawal_rules": lambda m: model.SetWithdrawalRules(
+        m.asset_id, _withdrawal_rules(m.rules), _text(m.reason, "reason")
+    ),
+    "change_allow_list": lambda m: model.ChangeAllowList(
+        m.account_id, m.change, _text(m.address, "address"), m.delay_seconds
+    ),
     "cancel_withdrawal": lambda m: model.CancelWithdrawal(m.withdrawal_id, _text(m.reason, "reason")),
     "claim_final": _claim_final,
     "exit_request_final": _exit_request_final,
@@ -380,6 +395,20 @@ def _write_request(part: pb.RequestWithdrawal, body: model.RequestWithdrawal) ->
     part.address = body.address
 
 
+def _write_withdrawal_rules(part: pb.WithdrawalRules, rules: WithdrawalRules) -> None:
+    part.amount_min = str(rules.amount_min)
+    part.amount_max = str(rules.amount_max)
+    part.day_max = str(rules.day_max)
+    part.unapproved_max = str(rules.unapproved_max)
+    part.cooling_seconds = rules.cooling_seconds
+
+
+def _write_set_rules(part: pb.SetWithdrawalRules, body: model.SetWithdrawalRules) -> None:
+    part.asset_id = body.asset_id
+    part.reason = body.reason
+    _write_withdrawal_rules(part.rules, body.rules)
+
+
 def _write_replace_order(part: pb.ReplaceOrder, body: model.ReplaceOrder) -> None:
     part.account_id = body.account_id
     part.order_id = body.order_id
@@ -470,6 +499,9 @@ _COMMAND_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
     model.RequestWithdrawal: ("request_withdrawal", _write_request),
     model.ApproveWithdrawal: ("approve_withdrawal", _copy),
     model.CancelWithdrawal: ("cancel_withdrawal", _copy),
+    model.ReleaseWithdrawal: ("release_withdrawal", _copy),
+    model.SetWithdrawalRules: ("set_withdrawal_rules", _write_set_rules),
+    model.ChangeAllowList: ("change_allow_list", _copy),
     model.ClaimFinal: ("claim_final", _write_claim),
     model.ExitRequestFinal: ("exit_request_final", _copy),
     model.NoteDebt: ("note_debt", _write_note),
@@ -580,6 +612,20 @@ def _write_deposited(part: pb.Deposited, body: model.Deposited) -> None:
 def _write_withdrawal(part: pb.Withdrawal, withdrawal: model.Withdrawal) -> None:
     part.withdrawal_id = withdrawal.withdrawal_id
     _write_request(part.request, withdrawal.request)
+    part.release_ns = withdrawal.release_ns
+
+
+def _write_rules_set(part: pb.WithdrawalRulesSet, body: model.WithdrawalRulesSet) -> None:
+    part.asset_id = body.asset_id
+    _write_withdrawal_rules(part.rules, body.rules)
+
+
+def _write_allow_list(part: pb.AllowListChanged, body: model.AllowListChanged) -> None:
+    part.account_id = body.account_id
+    part.only = body.allowed.only
+    part.off_ns = body.allowed.off_ns
+    for address, usable_ns in body.allowed.addresses:
+        part.addresses.add(address=address, usable_ns=usable_ns)
 
 
 def _write_approved(part: pb.WithdrawalApproved, body: model.WithdrawalApproved) -> None:
@@ -623,6 +669,12 @@ _EVENT_WRITERS: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
         "withdrawal_requested",
         lambda part, body: _write_withdrawal(part.withdrawal, body.withdrawal),
     ),
+    model.WithdrawalCleared: (
+        "withdrawal_cleared",
+        lambda part, body: _write_withdrawal(part.withdrawal, body.withdrawal),
+    ),
+    model.WithdrawalRulesSet: ("withdrawal_rules_set", _write_rules_set),
+    model.AllowListChanged: ("allow_list_changed", _write_allow_list),
     model.WithdrawalApproved: ("withdrawal_approved", _write_approved),
     model.WithdrawalCanceled: ("withdrawal_canceled", _write_withdrawal_canceled),
     model.Claimed: ("claimed", _write_claimed),

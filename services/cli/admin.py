@@ -314,22 +314,48 @@ def withdrawals_list(
     if as_json:
         _print_json(rows)
         return
-    columns = ("state", "asset", "amount", "address", "transfer_id", "create_time")
+    columns = ("state", "asset", "amount", "address", "transfer_id", "create_time", "release_time")
     lines = [[row.withdrawal_id, row.user, *(_cell(row.transfer, name) for name in columns)] for row in rows]
     _print_table(("withdrawal", "user", *columns), lines)
 
 
 @withdrawals.command("approve")
 def withdrawals_approve(withdrawal_id: str, gateway: Gateway = None, as_json: Json = False) -> None:
-    """Let a withdrawal go to the chain."""
+    """Let a withdrawal go to the chain, after its asset's cooling-off."""
     answer = _ask(gateway, "ApproveWithdrawal", withdrawal_id=withdrawal_id)
+    if answer.HasField("release_time"):
+        _done(answer, as_json, f"approved, goes at {_cell(answer, 'release_time')}")
+        return
     _done(answer, as_json, f"approved, settlement sequence {answer.settlement_sequence}")
 
 
 @withdrawals.command("reject")
 def withdrawals_reject(withdrawal_id: str, reason: Reason, gateway: Gateway = None, as_json: Json = False) -> None:
-    """Cancel a withdrawal that is not approved."""
+    """Cancel a withdrawal that has not gone to the chain."""
     _done(_ask(gateway, "RejectWithdrawal", withdrawal_id=withdrawal_id, reason=reason), as_json, "rejected")
+
+
+@withdrawals.command("rules")
+def withdrawals_rules(
+    asset: Asset,
+    reason: Why,
+    amount_min: Annotated[str | None, typer.Option(help="The least that one may be.")] = None,
+    amount_max: Annotated[str | None, typer.Option(help="The most that one may be.")] = None,
+    day_max: Annotated[str | None, typer.Option(help="The most of an account within 24 hours.")] = None,
+    unapproved_max: Annotated[
+        str | None, typer.Option(help="As long as an account asks for no more within 24 hours, nobody need approve it.")
+    ] = None,
+    cooling_seconds: Annotated[
+        int | None, typer.Option(min=0, help="How long an approved one waits, and may be canceled.")
+    ] = None,
+    gateway: Gateway = None,
+    as_json: Json = False,
+) -> None:
+    """Set what withdrawals of an asset keep to. What is not named stays as it is; 0: no such rule."""
+    asked: dict[str, Any] = {"amount_min": amount_min, "amount_max": amount_max, "day_max": day_max}
+    asked |= {"unapproved_max": unapproved_max, "cooling_seconds": cooling_seconds}
+    answer = _ask(gateway, "SetWithdrawalRules", asset=asset, reason=reason, **asked)
+    _done(answer, as_json, f"the rules of withdrawals of {asset} are set")
 
 
 # Fees, keys, the log.

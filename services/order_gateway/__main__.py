@@ -6,6 +6,7 @@ from typing import Annotated
 import grpc
 from pydantic import AfterValidator, Field
 
+from services.allow_list import DELAY_SECONDS_MAX
 from services.order_gateway.accounts import Accounts
 from services.order_gateway.admin import Admin
 from services.order_gateway.audit import Audit
@@ -29,6 +30,7 @@ from services.order_gateway.limits import Limits, LimitSettings
 from services.order_gateway.methods import Method
 from services.order_gateway.money import Money
 from services.order_gateway.orders import Orders
+from services.order_gateway.releasing import Releasing
 from services.order_gateway.replaces import Replaces
 from services.order_gateway.rpcs import accounts as account_rpcs
 from services.order_gateway.rpcs import admin as admin_rpcs
@@ -42,6 +44,7 @@ from services.order_gateway.rpcs import orders as order_rpcs
 from services.order_gateway.rpcs import previews as preview_rpcs
 from services.order_gateway.rpcs import settlements as settlement_rpcs
 from services.order_gateway.rpcs import trading as trading_rpcs
+from services.order_gateway.rpcs.withdrawal_rules import WithdrawalRulesHandlers
 from services.order_gateway.service import FORWARD, add_forward, add_public
 from services.order_gateway.session import Session
 from services.order_gateway.store import MIGRATIONS, Store
@@ -118,6 +121,8 @@ class GatewaySettings(LogSettings, IdentitySettings, LimitSettings, TlsSettings,
     """What traded volume is counted in."""
     open_orders_max: int = Field(default=100_000, ge=1)
     """Of one account."""
+    withdrawal_address_delay_seconds: int = Field(default=24 * 3600, ge=0, le=DELAY_SECONDS_MAX)
+    """How long it takes what weakens an account's list of withdrawal addresses to come into force."""
     ledger_check_seconds: float = Field(default=10.0, gt=0)
     settlement_contract_address: str = ""
     """With the chain's id: what signed orders are signed for, told before the settler tells it."""
@@ -245,7 +250,7 @@ class Gateway:
         orders = Orders(ledger, session, store, fees, settings.open_orders_max, self._domain)
         await orders.load_seen()
         replaces, cancels = Replaces(ledger, session, orders), Cancels(ledger, session, orders)
-        disconnects, leaving = Disconnects(cancels), Leaving(ledger, session, cancels)
+        disconnects, enders = Disconnects(cancels), (Leaving(ledger, session, cancels), Releasing(ledger, session))
         watches, accounts, history = Watches(ledger), Accounts(ledger, session, faucet), History(store, ledger)
         admin = Admin(ledger, session)
 
@@ -270,6 +275,7 @@ class Gateway:
             *admin_rpcs.AdminHandlers(ledger, admin, accounts, history, fees, audit, desk.freezes).methods(),
             *freeze_rpcs.FreezeHandlers(Freezing(ledger, cancels, desk.freezes)).methods(),
             *money_rpcs.MoneyHandlers(ledger, money, store).methods(),
+            *WithdrawalRulesHandlers(ledger, session, settings.withdrawal_address_delay_seconds).methods(),
             *key_rpcs.KeyHandlers(desk.issuer, desk.sign_ins(accounts), desk.store, accounts).methods(),
             *fee_rpcs.FeeHandlers(ledger, fees, fixed).methods(),
             *self._settlements.methods(),
@@ -277,11 +283,12 @@ class Gateway:
         methods = audit.around(methods)
         executions.listen(faucet.tell, orders=False)
         executions.listen(watches.tell)
-        executions.listen(leaving.tell, orders=False)
+        for each in enders:
+            executions.listen(each.tell, orders=False)
+            executions.watch_session(each.session_changed)
         executions.listen(health.tell, orders=False)
         executions.watch_session(faucet.session_changed)
         executions.watch_session(health.session_changed)
-        executions.watch_session(leaving.session_changed)
         add_public(self._public, gate, methods)
         add_forward(self._internal, gate, methods)
         freeze_gc()
@@ -289,7 +296,7 @@ class Gateway:
             # The ports first: who cannot listen must not take the session of somebody who can.
             await self._public.start()
             await self._internal.start()
-            await self._run(store, desk, executions, faucet, orders, disconnects, leaving, health, book, closing)
+            await self._run(store, desk, executions, faucet, orders, disconnects, enders, health, book, closing)
         finally:
             await self._stop(0)
 
@@ -301,7 +308,7 @@ class Gateway:
         faucet: Faucet,
         orders: Orders,
         disconnects: Disconnects,
-        leaving: Leaving,
+        enders: tuple[Leaving, Releasing],
         health: Health,
         book: grpc.aio.Channel,
         closing: Closing,
@@ -314,7 +321,7 @@ class Gateway:
             cleaning = group.create_task(disconnects.run(), name="disconnects")
             others = [
                 group.create_task(faucet.run(), name="faucet"),
-                group.create_task(leaving.run(), name="leaving"),
+                *(group.create_task(each.run(), name=type(each).__name__.lower()) for each in enders),
                 group.create_task(desk.keyring.follow(), name="keys"),
                 group.create_task(desk.freezes.follow(), name="freezes"),
                 group.create_task(health.run(), name="health"),

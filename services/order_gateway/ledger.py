@@ -14,12 +14,14 @@ from typing import final
 
 from mypy_extensions import mypyc_attr
 
+from services.allow_list import AllowList
 from services.depth import Depth
 from services.market_rules import MarketRules, MarketState
 from services.order_gateway import account, movements
 from services.order_gateway.account import Effects, Posting
 from services.order_gateway.model import (
     AccountOpened,
+    AllowListChanged,
     AssetCreated,
     Claimed,
     DebtNoted,
@@ -44,7 +46,9 @@ from services.order_gateway.model import (
     Transferred,
     WithdrawalApproved,
     WithdrawalCanceled,
+    WithdrawalCleared,
     WithdrawalRequested,
+    WithdrawalRulesSet,
 )
 from services.order_gateway.unsettled import Key, Unsettled
 from services.order_gateway.volumes import VOLUME_ASSET, Volumes
@@ -61,6 +65,7 @@ from services.units import (
     Market,
     market_of,
 )
+from services.withdrawal_rules import WithdrawalRules
 
 ENDED_ORDERS_MAX = 50_000
 """Ended orders that stay in memory though the database has them: the resent and the just canceled are among them."""
@@ -228,6 +233,10 @@ class Snapshot:
     """Accounts whose owners leave, or have left, by the contract."""
     debtors: tuple[tuple[int, int], ...] = ()
     """debt_id, account_id of debts that are not resolved."""
+    withdrawal_rules: tuple[tuple[int, WithdrawalRules], ...] = ()
+    """By asset_id."""
+    allow_lists: tuple[tuple[int, AllowList], ...] = ()
+    """By account_id."""
 
 
 class Ledger:
@@ -263,6 +272,10 @@ class Ledger:
         """Accounts whose owners leave, or have left, by the contract: they are frozen."""
         self.debtors = dict(loaded.debtors)
         """By the id of each debt that is not resolved: the account, which is frozen."""
+        self.withdrawal_rules = dict(loaded.withdrawal_rules)
+        """By asset, of those that have some."""
+        self.allow_lists = dict(loaded.allow_lists)
+        """By account, of those that ever had one."""
         self._claimable: dict[tuple[str, int], dict[int, Movement]] = {}
         """The approved ones, oldest first, by address and asset."""
         self._by_client: dict[tuple[int, str], int] = {}
@@ -459,6 +472,12 @@ class Ledger:
                 return movements.requested(body, sequence, time_ns)
             case WithdrawalApproved() as body:
                 return movements.approved(body, self.withdrawals[body.withdrawal_id], sequence, time_ns)
+            case WithdrawalCleared() as body:
+                return movements.cleared(body, self.withdrawals[body.withdrawal_id], sequence, time_ns)
+            case WithdrawalRulesSet(asset_id, rules):
+                self.withdrawal_rules[asset_id] = rules
+            case AllowListChanged(account_id, allowed):
+                self.allow_lists[account_id] = allowed
             case WithdrawalCanceled() as body:
                 return movements.canceled(body, self.withdrawals[body.withdrawal_id], sequence, time_ns)
             case Claimed() as body if body.exit_account_id:

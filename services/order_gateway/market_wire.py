@@ -11,9 +11,9 @@ from services.market_rules import PPM_PER_BASIS_POINT, MarketRules, MarketState
 from services.order_gateway.model import SetReferencePrice
 from services.order_gateway.money_wire import reason
 from services.order_gateway.paging import instant
-from services.order_gateway.wire import AMOUNT_MAX, invalid, shown
+from services.order_gateway.wire import amount_or_zero, invalid, shown
 from services.reference import REFERENCE_AGE_SECONDS_MAX, REFERENCE_SOURCE_CHARACTERS_MAX
-from services.units import Asset, Market
+from services.units import Market
 
 BAND_BASIS_POINTS_MAX = PPM // PPM_PER_BASIS_POINT - 1
 OPEN_ORDERS_MAX = 1_000_000
@@ -52,7 +52,7 @@ def rules(request: pb.SetMarketRulesRequest, market: Market, now: MarketRules) -
             changes[f"{field}_lots"] = _lots(getattr(request, field), field, market)
     for field in ("notional_min", "notional_max"):
         if request.HasField(field):  # type: ignore[arg-type]
-            changes[field] = _amount(getattr(request, field), field, market.quote)
+            changes[field] = amount_or_zero(getattr(request, field), field, market.quote)
     if request.HasField("price_band_basis_points"):
         _check_within("price_band_basis_points", request.price_band_basis_points, BAND_BASIS_POINTS_MAX)
         changes["band_ppm"] = request.price_band_basis_points * PPM_PER_BASIS_POINT
@@ -94,13 +94,6 @@ def reference(request: pb.SetReferencePriceRequest, market: Market, now_ns: int)
 
 def _lots(text: str, field: str, market: Market) -> int:
     return 0 if text == "0" else market.quantity_lots(text, field)
-
-
-def _amount(text: str, field: str, asset: Asset) -> int:
-    amount = asset.parse(text, field)
-    if amount > AMOUNT_MAX:
-        raise invalid(field, f"must be at most 2^256 - 1 base units, not {shown(text)}")
-    return amount
 
 
 def _check_within(field: str, number: int, most: int) -> None:

@@ -9,10 +9,12 @@ from typing import Final, NamedTuple, final
 
 from mypy_extensions import mypyc_attr
 
+from services.allow_list import AllowList, AllowListChange
 from services.locks import lock
 from services.market_rules import MarketRules, MarketState
 from services.records import Record, replaced
 from services.units import Asset, Market
+from services.withdrawal_rules import WithdrawalRules
 
 
 class TimeInForce(IntEnum):
@@ -359,7 +361,8 @@ class Movement:
         withdrawal_id: the command id of its RequestWithdrawal; 0 for all else.
         address: a withdrawal: who may claim it.
         reason: why, if an operator said so.
-        settlement_sequence: 0 for a deposit and for a withdrawal that is not approved.
+        settlement_sequence: 0 for a deposit and for a withdrawal that has not gone to the chain.
+        release_ns: a requested withdrawal: it is approved, and goes to the chain then; 0: somebody has to approve it.
     """
 
     transfer_id: str
@@ -378,6 +381,7 @@ class Movement:
     address: str = ""
     reason: str = ""
     transaction_hash: str = ""
+    release_ns: int = 0
 
     @property
     def has_ended(self) -> bool:
@@ -696,6 +700,32 @@ class CancelWithdrawal:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseWithdrawal:
+    """Asks that an approved withdrawal go, now that its cooling-off is over."""
+
+    withdrawal_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetWithdrawalRules:
+    """Asks that withdrawals of an asset keep to these rules."""
+
+    asset_id: int
+    rules: WithdrawalRules
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAllowList:
+    """Asks that an account's list of addresses change; what weakens it, after `delay_seconds`."""
+
+    account_id: int
+    change: AllowListChange
+    address: str
+    delay_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class CreateAsset:
     """Asks for an asset."""
 
@@ -743,6 +773,9 @@ CommandBody = (
     | RequestWithdrawal
     | ApproveWithdrawal
     | CancelWithdrawal
+    | ReleaseWithdrawal
+    | SetWithdrawalRules
+    | ChangeAllowList
     | CreateAsset
     | CreateMarket
     | ChangeMarket
@@ -920,10 +953,35 @@ class Deposited:
 
 @dataclass(frozen=True, slots=True)
 class WithdrawalRequested:
-    """The amount is set aside."""
+    """The amount is set aside. `release_ns`: see Movement."""
 
     withdrawal_id: int
     request: RequestWithdrawal
+    release_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawalCleared:
+    """An operator has approved it: its cooling-off begins."""
+
+    withdrawal_id: int
+    release_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawalRulesSet:
+    """What withdrawals of an asset keep to from now on."""
+
+    asset_id: int
+    rules: WithdrawalRules
+
+
+@dataclass(frozen=True, slots=True)
+class AllowListChanged:
+    """An account's list of addresses as it is from now on."""
+
+    account_id: int
+    allowed: AllowList
 
 
 @dataclass(frozen=True, slots=True)
@@ -1087,6 +1145,9 @@ EventBody = (
     | WithdrawalRequested
     | WithdrawalApproved
     | WithdrawalCanceled
+    | WithdrawalCleared
+    | WithdrawalRulesSet
+    | AllowListChanged
     | Claimed
     | ExitRequested
     | DebtNoted

@@ -105,7 +105,7 @@ class Money:
         return await self._make(asked, account_id, seconds)
 
     async def cancel(self, account_id: int, transfer_id: str, seconds: float) -> Movement:
-        """Ends a user's withdrawal that is not approved.
+        """Ends a user's withdrawal that has not gone to the chain.
 
         Raises:
             Rejected: WITHDRAWAL_NOT_FOUND, WITHDRAWAL_APPROVED.
@@ -149,21 +149,21 @@ class Money:
         return await self._make(move, OPERATOR, seconds)
 
     async def approve(self, withdrawal_id: int, seconds: float) -> Movement:
-        """Lets a withdrawal go.
+        """Lets a withdrawal go: at once or, if its asset's rules say so, after its cooling-off.
 
         Raises:
             Rejected: WITHDRAWAL_NOT_FOUND, WITHDRAWAL_CANCELED.
         """
         look = self._look(withdrawal_id)
         found = await self._now(look)
-        if found.state is MovementState.REQUESTED:
+        if found.state is MovementState.REQUESTED and not found.release_ns:
             found = await self._settle(ApproveWithdrawal(withdrawal_id), look, OPERATOR, seconds)
         if found.state is MovementState.CANCELED:
             raise Rejected(Reason.WITHDRAWAL_CANCELED)
         return found
 
     async def reject(self, withdrawal_id: int, reason: str, seconds: float) -> Movement:
-        """Ends a withdrawal that is not approved.
+        """Ends a withdrawal that has not gone to the chain.
 
         Raises:
             Rejected: WITHDRAWAL_NOT_FOUND, WITHDRAWAL_APPROVED.
@@ -232,7 +232,7 @@ class Money:
         try:
             change = await outcome(self._session.submit(command, on_behalf), seconds)
         except Rejected as rejected:
-            if rejected.reason is not Reason.WITHDRAWAL_NOT_FOUND:
+            if rejected.reason not in {Reason.WITHDRAWAL_NOT_FOUND, Reason.OUT_OF_SEQUENCE}:
                 raise
             return await self._now(look)
         (movement,) = change.effects.movements

@@ -150,6 +150,8 @@ def transfer(value: Movement, account_id: int, ledger: Ledger, final_through: in
     )
     set_time(message.create_time, value.create_ns)
     set_time(message.event_time, value.event_ns)
+    if value.release_ns:
+        set_time(message.release_time, value.release_ns)
     return message
 
 

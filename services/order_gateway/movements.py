@@ -17,6 +17,7 @@ from services.order_gateway.model import (
     Transferred,
     WithdrawalApproved,
     WithdrawalCanceled,
+    WithdrawalCleared,
     WithdrawalRequested,
 )
 from services.units import INSURANCE_ACCOUNT, OUTSIDE_ACCOUNT
@@ -89,8 +90,15 @@ def requested(event: WithdrawalRequested, sequence: int, time_ns: int) -> Effect
         time_ns,
         withdrawal_id=event.withdrawal_id,
         address=asked.address,
+        release_ns=event.release_ns,
     )
     return Effects(movements=[movement])
+
+
+def cleared(event: WithdrawalCleared, before: Movement, sequence: int, time_ns: int) -> Effects:
+    """A withdrawal is approved: its amount stays held until it is released."""
+    assert before.state is MovementState.REQUESTED and not before.release_ns, f"{before} was cleared"  # noqa: PT018
+    return Effects(movements=[replace(before, release_ns=event.release_ns, event_sequence=sequence, event_ns=time_ns)])
 
 
 def approved(event: WithdrawalApproved, before: Movement, sequence: int, time_ns: int) -> Effects:
@@ -103,6 +111,7 @@ def approved(event: WithdrawalApproved, before: Movement, sequence: int, time_ns
     after = replace(
         before,
         state=MovementState.APPROVED,
+        release_ns=0,
         settlement_sequence=event.settlement_sequence,
         event_sequence=sequence,
         event_ns=time_ns,
@@ -114,7 +123,12 @@ def canceled(event: WithdrawalCanceled, before: Movement, sequence: int, time_ns
     """A withdrawal ends: nothing has moved, nothing is held any more."""
     assert before.state is MovementState.REQUESTED, f"{before} was canceled"
     after = replace(
-        before, state=MovementState.CANCELED, reason=event.reason, event_sequence=sequence, event_ns=time_ns
+        before,
+        state=MovementState.CANCELED,
+        release_ns=0,
+        reason=event.reason,
+        event_sequence=sequence,
+        event_ns=time_ns,
     )
     return Effects(movements=[after])
 

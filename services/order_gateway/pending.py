@@ -6,10 +6,13 @@ An order that was placed and has rested since is told in fewer words than any ot
 from collections.abc import Sequence
 from typing import final
 
+from services import allow_list, withdrawal_rules
+from services.allow_list import AllowList
 from services.market_rules import stored
 from services.order_gateway.ledger import Change, Ledger
 from services.order_gateway.model import (
     AccountOpened,
+    AllowListChanged,
     AssetCreated,
     CancelAfterSet,
     DebtNoted,
@@ -27,6 +30,7 @@ from services.order_gateway.model import (
     SessionOpened,
     TradingDefaultsSet,
     Unrelated,
+    WithdrawalRulesSet,
 )
 from services.order_gateway.rows import (
     EXECUTION_COLUMNS,
@@ -41,8 +45,12 @@ from services.order_gateway.rows import (
 )
 from services.order_gateway.volumes import DAY_NS
 from services.runtime.db import Statement, Value
+from services.withdrawal_rules import WithdrawalRules
 
-_TRACELESS = (Unrelated, SessionOpened, Refused, CancelAfterSet, TradingDefaultsSet, ReferencePriceSet, ExitRequested)
+_TRACELESS = (
+    *(Unrelated, SessionOpened, Refused, CancelAfterSet, TradingDefaultsSet, ReferencePriceSet, ExitRequested),
+    *(WithdrawalRulesSet, AllowListChanged),
+)
 """What no list tells of."""
 
 
@@ -82,9 +90,10 @@ _ADD_MARKET = (
 )
 _SET_MARKET = "UPDATE markets SET state = $2, rules = $3 WHERE market_id = $1"
 _PUT_MOVEMENT = (
-    f"INSERT INTO movements ({MOVEMENT_COLUMNS}) VALUES ({_parameters(16)}) "  # noqa: S608
+    f"INSERT INTO movements ({MOVEMENT_COLUMNS}) VALUES ({_parameters(17)}) "  # noqa: S608
     "ON CONFLICT (create_sequence) DO UPDATE SET state = excluded.state, event_sequence = excluded.event_sequence, "
-    "event_ns = excluded.event_ns, settlement_sequence = excluded.settlement_sequence, reason = excluded.reason"
+    "event_ns = excluded.event_ns, settlement_sequence = excluded.settlement_sequence, reason = excluded.reason, "
+    "release_ns = excluded.release_ns"
 )
 _PUT_VOLUME = (
     "INSERT INTO volumes (asset, day, account_id, amount) VALUES ($1, $2, $3, $4) "
@@ -114,6 +123,14 @@ _PUT_LEAVING = (
 _PUT_DEBT = (
     "INSERT INTO debts (debt_id, account_id, asset_id, amount, state) VALUES ($1, $2, $3, $4, $5) "
     "ON CONFLICT (debt_id) DO UPDATE SET state = excluded.state"
+)
+_PUT_WITHDRAWAL_RULES = (
+    "INSERT INTO withdrawal_rules (asset_id, rules) VALUES ($1, $2) "
+    "ON CONFLICT (asset_id) DO UPDATE SET rules = excluded.rules"
+)
+_PUT_ALLOW_LIST = (
+    "INSERT INTO allow_lists (account_id, allowed) VALUES ($1, $2) "
+    "ON CONFLICT (account_id) DO UPDATE SET allowed = excluded.allowed"
 )
 _MOVE_CURSOR = (
     "UPDATE cursor SET journal_sequence = $1, time_ns = $2, incarnation = $3, final_through = $4, "
@@ -145,6 +162,8 @@ class Pending:
         self._references: dict[int, ReferencePriceSet] = {}
         self._leaving: dict[int, bool] = {}
         self._debts: dict[int, DebtNoted] = {}
+        self._withdrawal_rules: dict[int, WithdrawalRules] = {}
+        self._allow_lists: dict[int, AllowList] = {}
         self._volumes: set[tuple[int, int]] = set()
         """account_id, day."""
         self.events = 0
@@ -182,6 +201,10 @@ class Pending:
             self._defaults[body.account_id] = body.self_trade
         elif isinstance(body, ExitRequested):
             self._leaving[body.account_id] = body.canceled
+        elif isinstance(body, WithdrawalRulesSet):
+            self._withdrawal_rules[body.asset_id] = body.rules
+        elif isinstance(body, AllowListChanged):
+            self._allow_lists[body.account_id] = body.allowed
         elif isinstance(body, DebtNoted):
             self._debts[body.debt_id] = body
         elif isinstance(body, ReferencePriceSet):
@@ -239,6 +262,12 @@ class Pending:
                 (d.debt_id, d.account_id, d.asset_id, amount(d.amount), int(d.state)) for d in self._debts.values()
             ]
             statements.append(Statement(_PUT_DEBT, debts))
+        if self._withdrawal_rules:
+            kept = [(asset_id, withdrawal_rules.stored(rules)) for asset_id, rules in self._withdrawal_rules.items()]
+            statements.append(Statement(_PUT_WITHDRAWAL_RULES, kept))
+        if self._allow_lists:
+            lists = [(account_id, allow_list.stored(allowed)) for account_id, allowed in self._allow_lists.items()]
+            statements.append(Statement(_PUT_ALLOW_LIST, lists))
         if self._references:
             told = [(each.market_id, each.price_ticks, each.observed_ns) for each in self._references.values()]
             statements.append(Statement(_PUT_REFERENCE, told))

@@ -28,6 +28,8 @@ TABLES = {
     "trading_defaults": ("account_id", "*"),
     "leaving": ("account_id", "*"),
     "debts": ("debt_id", "*"),
+    "withdrawal_rules": ("asset_id", "*"),
+    "allow_lists": ("account_id", "*"),
     "order_names": ("account_id, client_order_id", "*"),
 }
 """By name: the key, and the columns that the journal decides."""

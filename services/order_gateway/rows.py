@@ -42,7 +42,8 @@ EXECUTION_COLUMNS = (
 )
 MOVEMENT_COLUMNS = (
     "transfer_id, kind, state, from_account_id, to_account_id, asset_id, amount, create_sequence, create_ns, "
-    "event_sequence, event_ns, settlement_sequence, withdrawal_id, address, reason, transaction_hash"
+    "event_sequence, event_ns, settlement_sequence, withdrawal_id, address, reason, transaction_hash, "
+    "release_ns"
 )
 
 
@@ -214,6 +215,7 @@ def movement_row(movement: Movement, amount: Value) -> Sequence[Value]:
         movement.address,
         movement.reason,
         movement.transaction_hash,
+        movement.release_ns,
     )
 
 
@@ -236,6 +238,7 @@ def movement_of(row: Row) -> Movement:
         address=row[13],
         reason=row[14],
         transaction_hash=row[15],
+        release_ns=row[16],
     )
 
 

@@ -20,6 +20,7 @@ from services.order_gateway.model import (
     PlaceGroup,
     PlaceOrder,
     Refused,
+    ReleaseWithdrawal,
     ReplaceOrder,
     RequestWithdrawal,
     Transfer,
@@ -220,7 +221,7 @@ class Session:
 
     def _begins(self, body: CommandBody, account_id: int) -> bool:
         """Here, where everything passes on its way to the book: what a frozen account asks for, or is to be let go."""
-        if isinstance(body, ApproveWithdrawal):
+        if isinstance(body, ApproveWithdrawal | ReleaseWithdrawal):
             withdrawal = self._ledger.withdrawals.get(body.withdrawal_id)
             return withdrawal is not None and self._is_frozen(withdrawal.from_account_id)
         if isinstance(body, Transfer) and body.to_account_id in self._ledger.leaving:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from services import allow_list, withdrawal_rules
 from services.order_gateway.ledger import UNSETTLED_TRANSFERS_MAX, Ledger, Snapshot
 from services.order_gateway.model import (
     AccountOpened,
@@ -132,6 +133,8 @@ class Store:
         references = await fetch("SELECT market_id, price_ticks, observed_ns FROM reference_prices")
         leaving = await fetch("SELECT account_id FROM leaving WHERE canceled = 0")
         debtors = await fetch("SELECT debt_id, account_id FROM debts WHERE state < $1", DebtState.RESOLVED.value)
+        rules = await fetch("SELECT asset_id, rules FROM withdrawal_rules")
+        lists = await fetch("SELECT account_id, allowed FROM allow_lists")
         return Snapshot(
             sequence,
             time_ns,
@@ -151,6 +154,8 @@ class Store:
             tuple(ReferencePriceSet(*row) for row in references),
             tuple(row[0] for row in leaving),
             tuple((row[0], row[1]) for row in debtors),
+            tuple((row[0], withdrawal_rules.of_stored(row[1])) for row in rules),
+            tuple((row[0], allow_list.of_stored(row[1])) for row in lists),
         )
 
     async def _transfers(self, final_through: int, since: int) -> tuple[Movement, ...]:

@@ -16,6 +16,7 @@ from clearbook.v1 import settlement_service_pb2 as settlement_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services import protobuf
+from services.allow_list import AllowList
 from services.errors import Reason, Rejected, no_such_market
 from services.market_rules import MarketRules, MarketState
 from services.order_gateway import encoding, model, terms_wire
@@ -24,6 +25,7 @@ from services.order_gateway.paging import NS_PER_SECOND
 from services.order_gateway.views import Update
 from services.records import replaced
 from services.units import INT64_MAX, Asset, FixedPoint, Market, market_of
+from services.withdrawal_rules import WithdrawalRules
 
 CLIENT_ORDER_ID_CHARS_MAX = 64
 SYMBOL_CHARS_MAX = 16
@@ -218,6 +220,18 @@ def _withdrawal(message: journal.Withdrawal) -> tuple[int, model.RequestWithdraw
     return message.withdrawal_id, asked
 
 
+def _withdrawal_rules_set(message: journal.WithdrawalRulesSet) -> model.WithdrawalRulesSet:
+    m = message.rules
+    amounts = (m.amount_min, m.amount_max, m.day_max, m.unapproved_max)
+    least, most, day, unapproved = (int(text or 0) for text in amounts)
+    return model.WithdrawalRulesSet(message.asset_id, WithdrawalRules(least, most, day, unapproved, m.cooling_seconds))
+
+
+def _allow_list_changed(m: journal.AllowListChanged) -> model.AllowListChanged:
+    addresses = tuple((each.address, each.usable_ns) for each in m.addresses)
+    return model.AllowListChanged(m.account_id, AllowList(addresses, m.only, m.off_ns))
+
+
 def _claimed(message: journal.Claimed) -> model.Claimed:
     m = message.claim
     return model.Claimed(
@@ -238,7 +252,10 @@ _EVENTS: dict[str, Callable[[Any], model.EventBody]] = {
     "account_opened": lambda m: model.AccountOpened(m.account_id, m.name),
     "transferred": _transferred,
     "deposited": _deposited,
-    "withdrawal_requested": lambda m: model.WithdrawalRequested(*_withdrawal(m.withdrawal)),
+    "withdrawal_requested": lambda m: model.WithdrawalRequested(*_withdrawal(m.withdrawal), m.withdrawal.release_ns),
+    "withdrawal_cleared": lambda m: model.WithdrawalCleared(m.withdrawal.withdrawal_id, m.withdrawal.release_ns),
+    "withdrawal_rules_set": _withdrawal_rules_set,
+    "allow_list_changed": _allow_list_changed,
     "withdrawal_approved": lambda m: model.WithdrawalApproved(*_withdrawal(m.withdrawal), m.settlement_sequence),
     "withdrawal_canceled": lambda m: model.WithdrawalCanceled(m.withdrawal.withdrawal_id, m.reason),
     "claimed": _claimed,
@@ -373,6 +390,29 @@ def _write_withdrawal_end(message: journal.Command, body: model.CancelWithdrawal
     message.cancel_withdrawal.reason = body.reason
 
 
+def _write_release(message: journal.Command, body: model.ReleaseWithdrawal) -> None:
+    message.release_withdrawal.withdrawal_id = body.withdrawal_id
+
+
+def _write_withdrawal_rules(message: journal.Command, body: model.SetWithdrawalRules) -> None:
+    part, asked = message.set_withdrawal_rules, body.rules
+    part.asset_id, part.reason = body.asset_id, body.reason
+    rules = part.rules
+    rules.amount_min = str(asked.amount_min)
+    rules.amount_max = str(asked.amount_max)
+    rules.day_max = str(asked.day_max)
+    rules.unapproved_max = str(asked.unapproved_max)
+    rules.cooling_seconds = asked.cooling_seconds
+
+
+def _write_allow_list(message: journal.Command, body: model.ChangeAllowList) -> None:
+    part = message.change_allow_list
+    part.account_id = body.account_id
+    part.change = body.change.value  # type: ignore[assignment]
+    part.address = body.address
+    part.delay_seconds = body.delay_seconds
+
+
 def _write_asset(message: journal.Command, body: model.CreateAsset) -> None:
     message.create_asset.asset.symbol = body.symbol
     message.create_asset.asset.decimals = body.decimals
@@ -427,6 +467,9 @@ _COMMANDS: dict[type, Callable[[journal.Command, Any], None]] = {
     model.RequestWithdrawal: _write_withdrawal,
     model.ApproveWithdrawal: _write_approval,
     model.CancelWithdrawal: _write_withdrawal_end,
+    model.ReleaseWithdrawal: _write_release,
+    model.SetWithdrawalRules: _write_withdrawal_rules,
+    model.ChangeAllowList: _write_allow_list,
     model.CreateAsset: _write_asset,
     model.CreateMarket: _write_market,
     model.ChangeMarket: _write_change,
@@ -515,6 +558,14 @@ def positive_amount(text: str, field: str, asset: Asset) -> int:
     amount = asset.parse(text, field)
     if not 0 < amount <= AMOUNT_MAX:
         raise invalid(field, f"must be more than zero and at most 2^256 - 1 base units, not {shown(text)}")
+    return amount
+
+
+def amount_or_zero(text: str, field: str, asset: Asset) -> int:
+    """An amount in whole units as base units, zero too. Raises Rejected: INVALID_FIELD."""
+    amount = asset.parse(text, field)
+    if amount > AMOUNT_MAX:
+        raise invalid(field, f"must be at most 2^256 - 1 base units, not {shown(text)}")
     return amount
 
 

@@ -13,8 +13,10 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, TypeVar
 
+from services.allow_list import AllowList
 from services.book import model as m
 from services.records import Record
+from services.withdrawal_rules import WithdrawalRules
 
 GATEWAY, EPOCH = 2**56, 2**36
 OPEN_STATES = (m.ORDER_STATE_OPEN, m.ORDER_STATE_WAITING)
@@ -181,6 +183,11 @@ class NaiveEngine:
         self.exited: set[tuple[int, int]] = set()
         self.notes: list[m.NoteDebt] = []
         self.waiting: list[m.Withdrawal] = []
+        self.withdrawal_rules: dict[int, WithdrawalRules] = {}
+        self.requests: list[tuple[int, m.Withdrawal]] = []
+        """Not canceled, of assets that had rules: when, and what."""
+        self.lists: dict[int, tuple[dict[str, int], bool, int]] = {}
+        """By account: addresses with when they are usable, whether it is on, when it is off again."""
         self.epoch = 0
         self.names = dict(FIXED)
         self.assets: list[m.Asset] = []
@@ -994,8 +1001,58 @@ class NaiveEngine:
         need(asked.transfer_id != "" and asked.account_id != FIXED["outside"], "INVALID_FIELD")
         need(0 < asked.amount < 2**256, "INVALID_FIELD")
         self.address(asked.address)
-        self.waiting.append(m.Withdrawal(withdrawal_id, asked))
+        addresses, only, off_ns = self.lists.get(asked.account_id, ({}, False, 0))
+        if only and not (off_ns and self.time_ns >= off_ns):
+            need(asked.address in addresses, "ADDRESS_NOT_ALLOWED")
+            need(self.time_ns >= addresses[asked.address], "ADDRESS_TOO_NEW")
+        rules = self.withdrawal_rules.get(asked.asset_id)
+        if rules is None:
+            self.waiting.append(m.Withdrawal(withdrawal_id, asked))
+            return m.WithdrawalRequested(self.waiting[-1])
+        mine = [each.request for then, each in self.requests if self.time_ns - then < 24 * 3600 * 10**9]
+        whole = asked.amount + sum(
+            each.amount for each in mine if (each.account_id, each.asset_id) == (asked.account_id, asked.asset_id)
+        )
+        need(asked.amount >= rules.amount_min, "WITHDRAWAL_TOO_SMALL")
+        need(not rules.amount_max or asked.amount <= rules.amount_max, "WITHDRAWAL_TOO_LARGE")
+        need(not rules.day_max or whole <= rules.day_max, "WITHDRAWAL_LIMIT_EXCEEDED")
+        release_ns = self.time_ns + rules.cooling_seconds * 10**9 if whole <= rules.unapproved_max else 0
+        self.waiting.append(m.Withdrawal(withdrawal_id, asked, release_ns))
+        self.requests.append((self.time_ns, self.waiting[-1]))
         return m.WithdrawalRequested(self.waiting[-1])
+
+    def on_SetWithdrawalRules(self, asked: m.SetWithdrawalRules) -> m.WithdrawalRulesSet:
+        need(1 <= asked.asset_id <= len(self.assets), "ASSET_NOT_FOUND")
+        rules = asked.rules
+        for amount in (rules.amount_min, rules.amount_max, rules.day_max, rules.unapproved_max):
+            need(0 <= amount < 2**256, "INVALID_FIELD")
+        need(0 <= rules.cooling_seconds <= 30 * 86_400 and len(asked.reason) <= 200, "INVALID_FIELD")
+        need(rules.amount_max == 0 or rules.amount_min <= rules.amount_max, "INVALID_FIELD")
+        need(rules.day_max == 0 or rules.amount_min <= rules.day_max, "INVALID_FIELD")
+        self.withdrawal_rules[asked.asset_id] = rules
+        return m.WithdrawalRulesSet(asked.asset_id, rules)
+
+    def on_ChangeAllowList(self, asked: m.ChangeAllowList) -> m.AllowListChanged:
+        need(asked.account_id in self.names.values() and asked.account_id > 1_000, "ACCOUNT_NOT_FOUND")
+        need(0 <= asked.delay_seconds <= 30 * 86_400, "INVALID_FIELD")
+        addresses, only, off_ns = self.lists.get(asked.account_id, ({}, False, 0))
+        then = self.time_ns + asked.delay_seconds * 10**9
+        if asked.change in (1, 2):
+            self.address(asked.address)
+            kept = {known: usable for known, usable in addresses.items() if known != asked.address}
+            added = {asked.address: then}
+            if asked.change == 1:
+                addresses = addresses if asked.address in addresses else kept | added
+            else:
+                addresses = kept
+        else:
+            need(asked.change in (3, 4) and asked.address == "", "INVALID_FIELD")
+            if asked.change == 3:
+                only, off_ns = True, 0
+            elif only and off_ns == 0:
+                off_ns = then
+        self.lists[asked.account_id] = addresses, only, off_ns
+        return m.AllowListChanged(asked.account_id, AllowList(tuple(addresses.items()), only, off_ns))
 
     def taken(self, withdrawal_id: int) -> m.Withdrawal:
         """One that waits, and waits no more."""
@@ -1004,17 +1061,36 @@ class NaiveEngine:
         self.waiting.remove(found[0])
         return found[0]
 
-    def on_ApproveWithdrawal(self, approval: m.ApproveWithdrawal) -> m.WithdrawalApproved:
-        for each in self.waiting:
+    def on_ApproveWithdrawal(self, approval: m.ApproveWithdrawal) -> m.WithdrawalApproved | m.WithdrawalCleared:
+        for place, each in enumerate(self.waiting):
             if each.withdrawal_id == approval.withdrawal_id:
                 self.stays(each.request.account_id)
-        withdrawal = self.taken(approval.withdrawal_id)
+                need(each.release_ns == 0, "OUT_OF_SEQUENCE")
+                rules = self.withdrawal_rules.get(each.request.asset_id)
+                if rules is not None and rules.cooling_seconds:
+                    then = self.time_ns + rules.cooling_seconds * 10**9
+                    self.waiting[place] = m.Withdrawal(each.withdrawal_id, each.request, then)
+                    return m.WithdrawalCleared(self.waiting[place])
+        return self.gone(approval.withdrawal_id)
+
+    def on_ReleaseWithdrawal(self, release: m.ReleaseWithdrawal) -> m.WithdrawalApproved:
+        for each in self.waiting:
+            if each.withdrawal_id == release.withdrawal_id:
+                self.stays(each.request.account_id)
+                need(each.release_ns != 0 and self.time_ns >= each.release_ns, "OUT_OF_SEQUENCE")
+        return self.gone(release.withdrawal_id)
+
+    def gone(self, withdrawal_id: int) -> m.WithdrawalApproved:
+        """To the chain."""
+        withdrawal = self.taken(withdrawal_id)
         self.settlements += 1
         return m.WithdrawalApproved(withdrawal, self.settlements)
 
     def on_CancelWithdrawal(self, cancel: m.CancelWithdrawal) -> m.WithdrawalCanceled:
         need(len(cancel.reason) <= 200, "INVALID_FIELD")
-        return m.WithdrawalCanceled(self.taken(cancel.withdrawal_id), cancel.reason)
+        withdrawal = self.taken(cancel.withdrawal_id)
+        self.requests = [item for item in self.requests if item[1].withdrawal_id != cancel.withdrawal_id]
+        return m.WithdrawalCanceled(withdrawal, cancel.reason)
 
     def on_ClaimFinal(self, claim: m.ClaimFinal) -> m.Claimed:
         need(claim.claim_index == self.claims + 1, "OUT_OF_SEQUENCE")

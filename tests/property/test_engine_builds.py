@@ -409,9 +409,10 @@ FAULTS = (
     Fault(
         "a withdrawal is approved twice",
         ENGINE,
-        "del self.withdrawals[approval.withdrawal_id]",
-        "assert approval.withdrawal_id in self.withdrawals",
+        "del self.withdrawals[withdrawal.withdrawal_id]",
+        "assert withdrawal.withdrawal_id in self.withdrawals",
     ),
+    Fault("a list binds nobody", ENGINE, "if allowed is None else", "if allowed is not None else"),
     Fault("a withdrawal locks nothing", ENGINE, "get(key, 0) + asked.amount", "get(key, 0)"),
     Fault(
         "a snapshot forgets withdrawals",

@@ -33,6 +33,7 @@ from services.records import replaced
 from services.runtime.db import Database
 from services.runtime.migrate import migrate
 from services.units import FAUCET_ACCOUNT
+from services.withdrawal_rules import WithdrawalRules
 from tests.ledgers import state
 from tests.property.naive import like
 
@@ -120,10 +121,16 @@ class Exchange:
         if kind == 21:
             return self.group()
         if kind == 22:
+            asset_id = pick((1, 2, 3))
             rare: tuple[m.CommandBody, ...] = (
                 m.CancelOrders(pick(ACCOUNTS), pick((0, 1, 2)), pick((0, 1, 2)), pick(CAUSES)),
                 m.CancelAfter(pick(ACCOUNTS), pick((0, 1, 2)), 1),
                 m.SetTradingDefaults(pick(ACCOUNTS), pick(range(5))),
+                m.SetWithdrawalRules(
+                    asset_id, WithdrawalRules(unapproved_max=FUNDS[asset_id], cooling_seconds=pick((0, 1)))
+                ),
+                m.ChangeAllowList(pick(ACCOUNTS), pick((1, 2)), pick(ADDRESSES), 0),
+                m.ChangeAllowList(pick(ACCOUNTS), pick((3, 4)), "", 0),
                 m.ChangeMarket(pick((1, 2)), pick((m.MARKET_STATE_OPEN, m.MARKET_STATE_PRE_OPEN))),
                 m.ChangeMarket(pick((1, 2)), m.MARKET_STATE_OPEN),
                 m.ChangeMarket(pick((1, 2)), pick((m.MARKET_STATE_HALTED, m.MARKET_STATE_CLOSED)), None, "news"),
@@ -181,7 +188,8 @@ class Exchange:
             return self.paid(asked, Reservation(account_id, asset_id, amount))
         known = [*self.engine.withdrawals, *list(self.ended)[-2:], 77]
         number = pick(known)
-        body = m.ApproveWithdrawal(number) if kind == 7 else m.CancelWithdrawal(number, "because")
+        goes: m.CommandBody = pick((m.ApproveWithdrawal(number), m.ReleaseWithdrawal(number)))
+        body = goes if kind == 7 else m.CancelWithdrawal(number, "because")
         return self.command(body), None
 
     def chain(self) -> tuple[m.Command, Reservation | None] | None:

@@ -17,6 +17,7 @@ from services.book import model as m
 from services.book.engine import Engine
 from services.command_ids import command_id_of
 from services.locks import lock
+from services.withdrawal_rules import WithdrawalRules
 from tests.property.naive import NaiveEngine, like
 
 T = TypeVar("T")
@@ -265,6 +266,9 @@ def money(pick: Pick[Any]) -> m.CommandBody:
         m.RequestWithdrawal("w", pick(ACCOUNTS), pick((1, 2)), pick((1, 7)), ADDRESSES[0]),
         m.ApproveWithdrawal(pick(range(4))),
         m.CancelWithdrawal(pick(range(4)), pick(("", "why", "x" * 201))),
+        m.ReleaseWithdrawal(pick(range(4))),
+        limits(pick),
+        limits(pick),
         m.ClaimFinal(pick((1, 1, 1, 1, 0, 2)), address, pick(("BTC", "BTC", "NONE")), amount, "0x"),
         m.ClaimFinal(1, ADDRESSES[0], "BTC", 7, "0x"),
         m.ClaimFinal(1, ADDRESSES[0], "BTC", 7, "0x", pick((1003, 1004, 1004, 3, 9999))),
@@ -277,6 +281,28 @@ def money(pick: Pick[Any]) -> m.CommandBody:
     )
     chosen: m.CommandBody = pick(bodies)
     return chosen
+
+
+def limits(pick: Pick[Any]) -> m.CommandBody:
+    """What withdrawals keep to; now and then with one thing wrong."""
+    account, address = pick((*ACCOUNTS, *ACCOUNTS, 4, 9999)), pick((*ADDRESSES, "", ""))
+    bodies: tuple[m.CommandBody, ...] = (
+        m.SetWithdrawalRules(pick((1, 2, 2, 99)), withdrawal_rules(pick), pick(("", "why", "x" * 201))),
+        m.ChangeAllowList(account, pick((1, 1, 2, 3, 4, 4, 0, 5)), address, pick((0, 1, 2_592_001))),
+    )
+    chosen: m.CommandBody = pick(bodies)
+    return chosen
+
+
+def withdrawal_rules(pick: Pick[Any]) -> WithdrawalRules:
+    """Rules of an asset's withdrawals, seldom any that cannot be."""
+    return WithdrawalRules(
+        amount_min=pick((0, 0, 0, 2, 8, -1)),
+        amount_max=pick((0, 0, 7, 10**30)),
+        day_max=pick((0, 0, 20, 2**256)),
+        unapproved_max=pick((0, 7, 14, 10**30)),
+        cooling_seconds=pick((0, 0, 1, 2_592_001)),
+    )
 
 
 class Pair:
@@ -336,6 +362,8 @@ class Pair:
             return m.DepositFinal(index, drawn.account_id, drawn.asset, drawn.amount, drawn.transaction_hash)
         if isinstance(drawn, m.ApproveWithdrawal):
             return m.ApproveWithdrawal(self._withdrawal_id(drawn.withdrawal_id))
+        if isinstance(drawn, m.ReleaseWithdrawal):
+            return m.ReleaseWithdrawal(self._withdrawal_id(drawn.withdrawal_id))
         if isinstance(drawn, m.CancelWithdrawal):
             return m.CancelWithdrawal(self._withdrawal_id(drawn.withdrawal_id), drawn.reason)
         if isinstance(drawn, m.ClaimFinal):
@@ -370,7 +398,8 @@ class Pair:
     def _apply(self, command: m.Command) -> m.Event:
         self.time_ns += 1
         if isinstance(command.body, m.AdvanceTime):
-            self.time_ns = max(self.time_ns, min(self.naive.switches.values(), default=0))
+            soon = [*self.naive.switches.values(), *(each.release_ns for each in self.naive.waiting if each.release_ns)]
+            self.time_ns = max(self.time_ns, min(soon, default=0))
         if self.restart:
             snapshot = self.real.snapshot()
             self.real = Engine.restore(snapshot)

@@ -183,5 +183,6 @@ def test_what_is_sent_again_by_itself_when_its_answer_was_lost() -> None:
     again = {route.method.name for route in (orders.ROUTES | accounts.ROUTES).values() if route.repeatable}
     reads = {"GetOrder", "ListOrders", "ListExecutions", "PreviewOrder", "GetTradingDefaults"}
     reads |= {"ListBalances", "GetFees", "ListTransfers", "ListLedgerEntries", "GetSession", "GetLiabilityProof"}
+    reads |= {"ListWithdrawalRules", "GetWithdrawalAddresses"}
     once = {"PlaceOrder", "CreateTransfer", "CreateWithdrawal"}
     assert again - reads == once, "these have the client's id; a later replace would be undone"

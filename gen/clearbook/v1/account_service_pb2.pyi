@@ -66,7 +66,7 @@ class _TransferStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transfe
     TRANSFER_STATE_UNSPECIFIED: _TransferState.ValueType  # 0
     """Never sent."""
     TRANSFER_STATE_REQUESTED: _TransferState.ValueType  # 1
-    """A withdrawal waits for approval; its amount is held."""
+    """A withdrawal waits for approval or, once it has a release_time, for that; its amount is held, and it may be canceled."""
     TRANSFER_STATE_APPROVED: _TransferState.ValueType  # 2
     """A withdrawal is debited and on its way to the chain."""
     TRANSFER_STATE_SETTLED: _TransferState.ValueType  # 3
@@ -84,7 +84,7 @@ class TransferState(_TransferState, metaclass=_TransferStateEnumTypeWrapper):
 TRANSFER_STATE_UNSPECIFIED: TransferState.ValueType  # 0
 """Never sent."""
 TRANSFER_STATE_REQUESTED: TransferState.ValueType  # 1
-"""A withdrawal waits for approval; its amount is held."""
+"""A withdrawal waits for approval or, once it has a release_time, for that; its amount is held, and it may be canceled."""
 TRANSFER_STATE_APPROVED: TransferState.ValueType  # 2
 """A withdrawal is debited and on its way to the chain."""
 TRANSFER_STATE_SETTLED: TransferState.ValueType  # 3
@@ -510,6 +510,330 @@ class CancelWithdrawalResponse(_message.Message):
 Global___CancelWithdrawalResponse: _TypeAlias = CancelWithdrawalResponse  # noqa: Y015
 
 @_typing.final
+class ListWithdrawalRulesRequest(_message.Message):
+    """Asks for all rules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWithdrawalRulesRequest: _TypeAlias = ListWithdrawalRulesRequest  # noqa: Y015
+
+@_typing.final
+class ListWithdrawalRulesResponse(_message.Message):
+    """Rules of withdrawals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___WithdrawalRules]:
+        """By symbol. An asset without a row has no rules: an operator approves each of its withdrawals."""
+
+    def __init__(
+        self,
+        *,
+        rules: _abc.Iterable[Global___WithdrawalRules] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWithdrawalRulesResponse: _TypeAlias = ListWithdrawalRulesResponse  # noqa: Y015
+
+@_typing.final
+class WithdrawalRules(_message.Message):
+    """What withdrawals of an asset keep to. Plain decimal strings in whole units; empty: no such rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSET_FIELD_NUMBER: _builtins.int
+    AMOUNT_MIN_FIELD_NUMBER: _builtins.int
+    AMOUNT_MAX_FIELD_NUMBER: _builtins.int
+    DAY_MAX_FIELD_NUMBER: _builtins.int
+    UNAPPROVED_MAX_FIELD_NUMBER: _builtins.int
+    COOLING_SECONDS_FIELD_NUMBER: _builtins.int
+    asset: _builtins.str
+    """Symbol."""
+    amount_min: _builtins.str
+    """The least that one may be."""
+    amount_max: _builtins.str
+    """The most that one may be."""
+    day_max: _builtins.str
+    """The most that an account may ask for within 24 hours. What was canceled does not count, nor what was asked for before the asset had rules."""
+    unapproved_max: _builtins.str
+    """As long as what an account asks for within 24 hours comes to no more, no operator need approve it. Empty: an operator approves each."""
+    cooling_seconds: _builtins.int
+    """How long an approved one waits, and may be canceled, before it goes to the chain, seconds."""
+    def __init__(
+        self,
+        *,
+        asset: _builtins.str = ...,
+        amount_min: _builtins.str = ...,
+        amount_max: _builtins.str = ...,
+        day_max: _builtins.str = ...,
+        unapproved_max: _builtins.str = ...,
+        cooling_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_max", b"amount_max", "amount_min", b"amount_min", "asset", b"asset", "cooling_seconds", b"cooling_seconds", "day_max", b"day_max", "unapproved_max", b"unapproved_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawalRules: _TypeAlias = WithdrawalRules  # noqa: Y015
+
+@_typing.final
+class GetWithdrawalAddressesRequest(_message.Message):
+    """Asks for the list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWithdrawalAddressesRequest: _TypeAlias = GetWithdrawalAddressesRequest  # noqa: Y015
+
+@_typing.final
+class GetWithdrawalAddressesResponse(_message.Message):
+    """The list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def addresses(self) -> Global___WithdrawalAddresses:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        addresses: Global___WithdrawalAddresses | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWithdrawalAddressesResponse: _TypeAlias = GetWithdrawalAddressesResponse  # noqa: Y015
+
+@_typing.final
+class AddWithdrawalAddressRequest(_message.Message):
+    """Names an address."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """0x and 40 hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddWithdrawalAddressRequest: _TypeAlias = AddWithdrawalAddressRequest  # noqa: Y015
+
+@_typing.final
+class AddWithdrawalAddressResponse(_message.Message):
+    """The list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def addresses(self) -> Global___WithdrawalAddresses:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        addresses: Global___WithdrawalAddresses | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddWithdrawalAddressResponse: _TypeAlias = AddWithdrawalAddressResponse  # noqa: Y015
+
+@_typing.final
+class RemoveWithdrawalAddressRequest(_message.Message):
+    """Names an address."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """0x and 40 hexadecimal digits."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveWithdrawalAddressRequest: _TypeAlias = RemoveWithdrawalAddressRequest  # noqa: Y015
+
+@_typing.final
+class RemoveWithdrawalAddressResponse(_message.Message):
+    """The list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def addresses(self) -> Global___WithdrawalAddresses:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        addresses: Global___WithdrawalAddresses | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveWithdrawalAddressResponse: _TypeAlias = RemoveWithdrawalAddressResponse  # noqa: Y015
+
+@_typing.final
+class SetWithdrawalAddressesOnlyRequest(_message.Message):
+    """Switches the list on or off."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ONLY_FIELD_NUMBER: _builtins.int
+    only: _builtins.bool
+    """True: funds leave to its addresses only."""
+    def __init__(
+        self,
+        *,
+        only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["only", b"only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetWithdrawalAddressesOnlyRequest: _TypeAlias = SetWithdrawalAddressesOnlyRequest  # noqa: Y015
+
+@_typing.final
+class SetWithdrawalAddressesOnlyResponse(_message.Message):
+    """The list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def addresses(self) -> Global___WithdrawalAddresses:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        addresses: Global___WithdrawalAddresses | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetWithdrawalAddressesOnlyResponse: _TypeAlias = SetWithdrawalAddressesOnlyResponse  # noqa: Y015
+
+@_typing.final
+class WithdrawalAddresses(_message.Message):
+    """The addresses to which an account's funds may leave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    ONLY_FIELD_NUMBER: _builtins.int
+    OFF_TIME_FIELD_NUMBER: _builtins.int
+    only: _builtins.bool
+    """True: funds leave to these only. False: to any."""
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___WithdrawalAddress]:
+        """In the order in which they were added, at most 100."""
+
+    @_builtins.property
+    def off_time(self) -> _timestamp_pb2.Timestamp:
+        """Switched off: from then on funds leave to any."""
+
+    def __init__(
+        self,
+        *,
+        addresses: _abc.Iterable[Global___WithdrawalAddress] | None = ...,
+        only: _builtins.bool = ...,
+        off_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["off_time", b"off_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "off_time", b"off_time", "only", b"only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawalAddresses: _TypeAlias = WithdrawalAddresses  # noqa: Y015
+
+@_typing.final
+class WithdrawalAddress(_message.Message):
+    """An address to which funds may leave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    USABLE_TIME_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """0x and 40 lower-case hexadecimal digits."""
+    @_builtins.property
+    def usable_time(self) -> _timestamp_pb2.Timestamp:
+        """From when on it may be used while the list is on."""
+
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        usable_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usable_time", b"usable_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "usable_time", b"usable_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawalAddress: _TypeAlias = WithdrawalAddress  # noqa: Y015
+
+@_typing.final
 class Transfer(_message.Message):
     """A movement of money other than by trading."""
 
@@ -528,6 +852,7 @@ class Transfer(_message.Message):
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     TRANSACTION_HASH_FIELD_NUMBER: _builtins.int
     OUTGOING_FIELD_NUMBER: _builtins.int
+    RELEASE_TIME_FIELD_NUMBER: _builtins.int
     transfer_id: _builtins.str
     """The mover's id of it. A deposit: the contract's number, "deposit:7"."""
     kind: Global___TransferKind.ValueType
@@ -558,6 +883,10 @@ class Transfer(_message.Message):
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
 
+    @_builtins.property
+    def release_time(self) -> _timestamp_pb2.Timestamp:
+        """A withdrawal that is approved and in its cooling-off: it goes to the chain at this time, unless it is canceled before."""
+
     def __init__(
         self,
         *,
@@ -574,10 +903,11 @@ class Transfer(_message.Message):
         event_time: _timestamp_pb2.Timestamp | None = ...,
         transaction_hash: _builtins.str = ...,
         outgoing: _builtins.bool = ...,
+        release_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "event_time", b"event_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "event_time", b"event_time", "release_time", b"release_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "amount", b"amount", "asset", b"asset", "counterparty", b"counterparty", "create_time", b"create_time", "event_time", b"event_time", "kind", b"kind", "outgoing", b"outgoing", "reason", b"reason", "settlement_sequence", b"settlement_sequence", "state", b"state", "transaction_hash", b"transaction_hash", "transfer_id", b"transfer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "amount", b"amount", "asset", b"asset", "counterparty", b"counterparty", "create_time", b"create_time", "event_time", b"event_time", "kind", b"kind", "outgoing", b"outgoing", "reason", b"reason", "release_time", b"release_time", "settlement_sequence", b"settlement_sequence", "state", b"state", "transaction_hash", b"transaction_hash", "transfer_id", b"transfer_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,6 +60,31 @@ class AccountServiceStub:
                 request_serializer=clearbook_dot_v1_dot_account__service__pb2.CancelWithdrawalRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_account__service__pb2.CancelWithdrawalResponse.FromString,
                 _registered_method=True)
+        self.ListWithdrawalRules = channel.unary_unary(
+                '/clearbook.v1.AccountService/ListWithdrawalRules',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.ListWithdrawalRulesRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.ListWithdrawalRulesResponse.FromString,
+                _registered_method=True)
+        self.GetWithdrawalAddresses = channel.unary_unary(
+                '/clearbook.v1.AccountService/GetWithdrawalAddresses',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.GetWithdrawalAddressesRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.GetWithdrawalAddressesResponse.FromString,
+                _registered_method=True)
+        self.AddWithdrawalAddress = channel.unary_unary(
+                '/clearbook.v1.AccountService/AddWithdrawalAddress',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.AddWithdrawalAddressRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.AddWithdrawalAddressResponse.FromString,
+                _registered_method=True)
+        self.RemoveWithdrawalAddress = channel.unary_unary(
+                '/clearbook.v1.AccountService/RemoveWithdrawalAddress',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.RemoveWithdrawalAddressRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.RemoveWithdrawalAddressResponse.FromString,
+                _registered_method=True)
+        self.SetWithdrawalAddressesOnly = channel.unary_unary(
+                '/clearbook.v1.AccountService/SetWithdrawalAddressesOnly',
+                request_serializer=clearbook_dot_v1_dot_account__service__pb2.SetWithdrawalAddressesOnlyRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_account__service__pb2.SetWithdrawalAddressesOnlyResponse.FromString,
+                _registered_method=True)
         self.ListTransfers = channel.unary_unary(
                 '/clearbook.v1.AccountService/ListTransfers',
                 request_serializer=clearbook_dot_v1_dot_account__service__pb2.ListTransfersRequest.SerializeToString,
@@ -134,15 +159,52 @@ class AccountServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateWithdrawal(self, request, context):
-        """Asks for a withdrawal: its amount is held until an operator approves it or it is canceled. Idempotent by transfer_id.
-        Needs the scope WITHDRAW. FAILED_PRECONDITION: not enough available.
+        """Asks for a withdrawal: its amount is held until it goes to the chain or is canceled. An operator has to approve it, unless the
+        asset's rules let it go by itself (ListWithdrawalRules). Idempotent by transfer_id. Needs the scope WITHDRAW.
+        FAILED_PRECONDITION: not enough available; the rules or the account's list of addresses do not let it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelWithdrawal(self, request, context):
-        """Cancels a withdrawal that is not approved yet. Idempotent. Needs the scope WITHDRAW. FAILED_PRECONDITION: it is approved.
+        """Cancels a withdrawal that has not gone to the chain yet. Idempotent. Needs the scope WITHDRAW. FAILED_PRECONDITION: it has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWithdrawalRules(self, request, context):
+        """Lists what withdrawals keep to, of each asset that has rules, by symbol.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWithdrawalAddresses(self, request, context):
+        """Tells the caller's list of addresses to which funds may leave.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddWithdrawalAddress(self, request, context):
+        """Puts an address on the list; it may be used after a delay (by default a day). Idempotent. Needs the scope WITHDRAW.
+        RESOURCE_EXHAUSTED: 100 are on it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveWithdrawalAddress(self, request, context):
+        """Takes an address off the list, at once. What was asked for before goes on: cancel it. Idempotent. Needs the scope WITHDRAW.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetWithdrawalAddressesOnly(self, request, context):
+        """Lets funds leave to the addresses of the list only, from now on; or to any, after the delay. Idempotent. Needs the scope WITHDRAW.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -241,6 +303,31 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.CancelWithdrawal,
                     request_deserializer=clearbook_dot_v1_dot_account__service__pb2.CancelWithdrawalRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_account__service__pb2.CancelWithdrawalResponse.SerializeToString,
+            ),
+            'ListWithdrawalRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWithdrawalRules,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.ListWithdrawalRulesRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.ListWithdrawalRulesResponse.SerializeToString,
+            ),
+            'GetWithdrawalAddresses': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWithdrawalAddresses,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.GetWithdrawalAddressesRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.GetWithdrawalAddressesResponse.SerializeToString,
+            ),
+            'AddWithdrawalAddress': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddWithdrawalAddress,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.AddWithdrawalAddressRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.AddWithdrawalAddressResponse.SerializeToString,
+            ),
+            'RemoveWithdrawalAddress': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveWithdrawalAddress,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.RemoveWithdrawalAddressRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.RemoveWithdrawalAddressResponse.SerializeToString,
+            ),
+            'SetWithdrawalAddressesOnly': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetWithdrawalAddressesOnly,
+                    request_deserializer=clearbook_dot_v1_dot_account__service__pb2.SetWithdrawalAddressesOnlyRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_account__service__pb2.SetWithdrawalAddressesOnlyResponse.SerializeToString,
             ),
             'ListTransfers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTransfers,
@@ -424,6 +511,141 @@ class AccountService:
             '/clearbook.v1.AccountService/CancelWithdrawal',
             clearbook_dot_v1_dot_account__service__pb2.CancelWithdrawalRequest.SerializeToString,
             clearbook_dot_v1_dot_account__service__pb2.CancelWithdrawalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWithdrawalRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/ListWithdrawalRules',
+            clearbook_dot_v1_dot_account__service__pb2.ListWithdrawalRulesRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.ListWithdrawalRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWithdrawalAddresses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/GetWithdrawalAddresses',
+            clearbook_dot_v1_dot_account__service__pb2.GetWithdrawalAddressesRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.GetWithdrawalAddressesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddWithdrawalAddress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/AddWithdrawalAddress',
+            clearbook_dot_v1_dot_account__service__pb2.AddWithdrawalAddressRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.AddWithdrawalAddressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveWithdrawalAddress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/RemoveWithdrawalAddress',
+            clearbook_dot_v1_dot_account__service__pb2.RemoveWithdrawalAddressRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.RemoveWithdrawalAddressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetWithdrawalAddressesOnly(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AccountService/SetWithdrawalAddressesOnly',
+            clearbook_dot_v1_dot_account__service__pb2.SetWithdrawalAddressesOnlyRequest.SerializeToString,
+            clearbook_dot_v1_dot_account__service__pb2.SetWithdrawalAddressesOnlyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,11 +42,24 @@ class AccountServiceStub:
     Needs the scope WITHDRAW. FAILED_PRECONDITION: not enough available. NOT_FOUND: no such user.
     """
     CreateWithdrawal: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.CreateWithdrawalRequest, _account_service_pb2.CreateWithdrawalResponse]
-    """Asks for a withdrawal: its amount is held until an operator approves it or it is canceled. Idempotent by transfer_id.
-    Needs the scope WITHDRAW. FAILED_PRECONDITION: not enough available.
+    """Asks for a withdrawal: its amount is held until it goes to the chain or is canceled. An operator has to approve it, unless the
+    asset's rules let it go by itself (ListWithdrawalRules). Idempotent by transfer_id. Needs the scope WITHDRAW.
+    FAILED_PRECONDITION: not enough available; the rules or the account's list of addresses do not let it.
     """
     CancelWithdrawal: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.CancelWithdrawalRequest, _account_service_pb2.CancelWithdrawalResponse]
-    """Cancels a withdrawal that is not approved yet. Idempotent. Needs the scope WITHDRAW. FAILED_PRECONDITION: it is approved."""
+    """Cancels a withdrawal that has not gone to the chain yet. Idempotent. Needs the scope WITHDRAW. FAILED_PRECONDITION: it has."""
+    ListWithdrawalRules: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListWithdrawalRulesRequest, _account_service_pb2.ListWithdrawalRulesResponse]
+    """Lists what withdrawals keep to, of each asset that has rules, by symbol."""
+    GetWithdrawalAddresses: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetWithdrawalAddressesRequest, _account_service_pb2.GetWithdrawalAddressesResponse]
+    """Tells the caller's list of addresses to which funds may leave."""
+    AddWithdrawalAddress: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.AddWithdrawalAddressRequest, _account_service_pb2.AddWithdrawalAddressResponse]
+    """Puts an address on the list; it may be used after a delay (by default a day). Idempotent. Needs the scope WITHDRAW.
+    RESOURCE_EXHAUSTED: 100 are on it.
+    """
+    RemoveWithdrawalAddress: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.RemoveWithdrawalAddressRequest, _account_service_pb2.RemoveWithdrawalAddressResponse]
+    """Takes an address off the list, at once. What was asked for before goes on: cancel it. Idempotent. Needs the scope WITHDRAW."""
+    SetWithdrawalAddressesOnly: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.SetWithdrawalAddressesOnlyRequest, _account_service_pb2.SetWithdrawalAddressesOnlyResponse]
+    """Lets funds leave to the addresses of the list only, from now on; or to any, after the delay. Idempotent. Needs the scope WITHDRAW."""
     ListTransfers: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListTransfersRequest, _account_service_pb2.ListTransfersResponse]
     """Lists what moved in and out of the account other than by trading, newest first."""
     ListLedgerEntries: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListLedgerEntriesRequest, _account_service_pb2.ListLedgerEntriesResponse]
@@ -85,11 +98,24 @@ class AccountServiceAsyncStub(AccountServiceStub):
     Needs the scope WITHDRAW. FAILED_PRECONDITION: not enough available. NOT_FOUND: no such user.
     """
     CreateWithdrawal: _aio.UnaryUnaryMultiCallable[_account_service_pb2.CreateWithdrawalRequest, _account_service_pb2.CreateWithdrawalResponse]  # type: ignore[assignment]
-    """Asks for a withdrawal: its amount is held until an operator approves it or it is canceled. Idempotent by transfer_id.
-    Needs the scope WITHDRAW. FAILED_PRECONDITION: not enough available.
+    """Asks for a withdrawal: its amount is held until it goes to the chain or is canceled. An operator has to approve it, unless the
+    asset's rules let it go by itself (ListWithdrawalRules). Idempotent by transfer_id. Needs the scope WITHDRAW.
+    FAILED_PRECONDITION: not enough available; the rules or the account's list of addresses do not let it.
     """
     CancelWithdrawal: _aio.UnaryUnaryMultiCallable[_account_service_pb2.CancelWithdrawalRequest, _account_service_pb2.CancelWithdrawalResponse]  # type: ignore[assignment]
-    """Cancels a withdrawal that is not approved yet. Idempotent. Needs the scope WITHDRAW. FAILED_PRECONDITION: it is approved."""
+    """Cancels a withdrawal that has not gone to the chain yet. Idempotent. Needs the scope WITHDRAW. FAILED_PRECONDITION: it has."""
+    ListWithdrawalRules: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListWithdrawalRulesRequest, _account_service_pb2.ListWithdrawalRulesResponse]  # type: ignore[assignment]
+    """Lists what withdrawals keep to, of each asset that has rules, by symbol."""
+    GetWithdrawalAddresses: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetWithdrawalAddressesRequest, _account_service_pb2.GetWithdrawalAddressesResponse]  # type: ignore[assignment]
+    """Tells the caller's list of addresses to which funds may leave."""
+    AddWithdrawalAddress: _aio.UnaryUnaryMultiCallable[_account_service_pb2.AddWithdrawalAddressRequest, _account_service_pb2.AddWithdrawalAddressResponse]  # type: ignore[assignment]
+    """Puts an address on the list; it may be used after a delay (by default a day). Idempotent. Needs the scope WITHDRAW.
+    RESOURCE_EXHAUSTED: 100 are on it.
+    """
+    RemoveWithdrawalAddress: _aio.UnaryUnaryMultiCallable[_account_service_pb2.RemoveWithdrawalAddressRequest, _account_service_pb2.RemoveWithdrawalAddressResponse]  # type: ignore[assignment]
+    """Takes an address off the list, at once. What was asked for before goes on: cancel it. Idempotent. Needs the scope WITHDRAW."""
+    SetWithdrawalAddressesOnly: _aio.UnaryUnaryMultiCallable[_account_service_pb2.SetWithdrawalAddressesOnlyRequest, _account_service_pb2.SetWithdrawalAddressesOnlyResponse]  # type: ignore[assignment]
+    """Lets funds leave to the addresses of the list only, from now on; or to any, after the delay. Idempotent. Needs the scope WITHDRAW."""
     ListTransfers: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListTransfersRequest, _account_service_pb2.ListTransfersResponse]  # type: ignore[assignment]
     """Lists what moved in and out of the account other than by trading, newest first."""
     ListLedgerEntries: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListLedgerEntriesRequest, _account_service_pb2.ListLedgerEntriesResponse]  # type: ignore[assignment]
@@ -149,8 +175,9 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _account_service_pb2.CreateWithdrawalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.CreateWithdrawalResponse, _abc.Awaitable[_account_service_pb2.CreateWithdrawalResponse]]:
-        """Asks for a withdrawal: its amount is held until an operator approves it or it is canceled. Idempotent by transfer_id.
-        Needs the scope WITHDRAW. FAILED_PRECONDITION: not enough available.
+        """Asks for a withdrawal: its amount is held until it goes to the chain or is canceled. An operator has to approve it, unless the
+        asset's rules let it go by itself (ListWithdrawalRules). Idempotent by transfer_id. Needs the scope WITHDRAW.
+        FAILED_PRECONDITION: not enough available; the rules or the account's list of addresses do not let it.
         """
 
     @_abc_1.abstractmethod
@@ -159,7 +186,49 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _account_service_pb2.CancelWithdrawalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.CancelWithdrawalResponse, _abc.Awaitable[_account_service_pb2.CancelWithdrawalResponse]]:
-        """Cancels a withdrawal that is not approved yet. Idempotent. Needs the scope WITHDRAW. FAILED_PRECONDITION: it is approved."""
+        """Cancels a withdrawal that has not gone to the chain yet. Idempotent. Needs the scope WITHDRAW. FAILED_PRECONDITION: it has."""
+
+    @_abc_1.abstractmethod
+    def ListWithdrawalRules(
+        self,
+        request: _account_service_pb2.ListWithdrawalRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ListWithdrawalRulesResponse, _abc.Awaitable[_account_service_pb2.ListWithdrawalRulesResponse]]:
+        """Lists what withdrawals keep to, of each asset that has rules, by symbol."""
+
+    @_abc_1.abstractmethod
+    def GetWithdrawalAddresses(
+        self,
+        request: _account_service_pb2.GetWithdrawalAddressesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.GetWithdrawalAddressesResponse, _abc.Awaitable[_account_service_pb2.GetWithdrawalAddressesResponse]]:
+        """Tells the caller's list of addresses to which funds may leave."""
+
+    @_abc_1.abstractmethod
+    def AddWithdrawalAddress(
+        self,
+        request: _account_service_pb2.AddWithdrawalAddressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.AddWithdrawalAddressResponse, _abc.Awaitable[_account_service_pb2.AddWithdrawalAddressResponse]]:
+        """Puts an address on the list; it may be used after a delay (by default a day). Idempotent. Needs the scope WITHDRAW.
+        RESOURCE_EXHAUSTED: 100 are on it.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveWithdrawalAddress(
+        self,
+        request: _account_service_pb2.RemoveWithdrawalAddressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.RemoveWithdrawalAddressResponse, _abc.Awaitable[_account_service_pb2.RemoveWithdrawalAddressResponse]]:
+        """Takes an address off the list, at once. What was asked for before goes on: cancel it. Idempotent. Needs the scope WITHDRAW."""
+
+    @_abc_1.abstractmethod
+    def SetWithdrawalAddressesOnly(
+        self,
+        request: _account_service_pb2.SetWithdrawalAddressesOnlyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.SetWithdrawalAddressesOnlyResponse, _abc.Awaitable[_account_service_pb2.SetWithdrawalAddressesOnlyResponse]]:
+        """Lets funds leave to the addresses of the list only, from now on; or to any, after the delay. Idempotent. Needs the scope WITHDRAW."""
 
     @_abc_1.abstractmethod
     def ListTransfers(

@@ -870,16 +870,22 @@ class ApproveWithdrawalResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SETTLEMENT_SEQUENCE_FIELD_NUMBER: _builtins.int
+    RELEASE_TIME_FIELD_NUMBER: _builtins.int
     settlement_sequence: _builtins.int
     """The number under which the chain mirrors it."""
+    @_builtins.property
+    def release_time(self) -> _timestamp_pb2.Timestamp:
+        """If it has a cooling-off: when it goes to the chain. Its settlement_sequence is 0 until then."""
+
     def __init__(
         self,
         *,
         settlement_sequence: _builtins.int = ...,
+        release_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["release_time", b"release_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["settlement_sequence", b"settlement_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["release_time", b"release_time", "settlement_sequence", b"settlement_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -927,6 +933,88 @@ class RejectWithdrawalResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RejectWithdrawalResponse: _TypeAlias = RejectWithdrawalResponse  # noqa: Y015
+
+@_typing.final
+class SetWithdrawalRulesRequest(_message.Message):
+    """Rules of an asset's withdrawals. What is not named stays as it is; "0" or 0: no such rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSET_FIELD_NUMBER: _builtins.int
+    AMOUNT_MIN_FIELD_NUMBER: _builtins.int
+    AMOUNT_MAX_FIELD_NUMBER: _builtins.int
+    DAY_MAX_FIELD_NUMBER: _builtins.int
+    UNAPPROVED_MAX_FIELD_NUMBER: _builtins.int
+    COOLING_SECONDS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    asset: _builtins.str
+    """Symbol."""
+    amount_min: _builtins.str
+    """The least that one may be, whole units."""
+    amount_max: _builtins.str
+    """The most that one may be."""
+    day_max: _builtins.str
+    """The most that an account may ask for within 24 hours; counted from when the asset first had rules."""
+    unapproved_max: _builtins.str
+    """As long as what an account asks for within 24 hours comes to no more, no operator need approve it."""
+    cooling_seconds: _builtins.int
+    """How long an approved one waits, and may be canceled, before it goes to the chain: at most 2,592,000 seconds."""
+    reason: _builtins.str
+    """Why: 1 to 200 characters."""
+    def __init__(
+        self,
+        *,
+        asset: _builtins.str = ...,
+        amount_min: _builtins.str | None = ...,
+        amount_max: _builtins.str | None = ...,
+        day_max: _builtins.str | None = ...,
+        unapproved_max: _builtins.str | None = ...,
+        cooling_seconds: _builtins.int | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_amount_max", b"_amount_max", "_amount_min", b"_amount_min", "_cooling_seconds", b"_cooling_seconds", "_day_max", b"_day_max", "_unapproved_max", b"_unapproved_max", "amount_max", b"amount_max", "amount_min", b"amount_min", "cooling_seconds", b"cooling_seconds", "day_max", b"day_max", "unapproved_max", b"unapproved_max"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_amount_max", b"_amount_max", "_amount_min", b"_amount_min", "_cooling_seconds", b"_cooling_seconds", "_day_max", b"_day_max", "_unapproved_max", b"_unapproved_max", "amount_max", b"amount_max", "amount_min", b"amount_min", "asset", b"asset", "cooling_seconds", b"cooling_seconds", "day_max", b"day_max", "reason", b"reason", "unapproved_max", b"unapproved_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__amount_max: _TypeAlias = _typing.Literal["amount_max"]  # noqa: Y015
+    _WhichOneofArgType__amount_max: _TypeAlias = _typing.Literal["_amount_max", b"_amount_max"]  # noqa: Y015
+    _WhichOneofReturnType__amount_min: _TypeAlias = _typing.Literal["amount_min"]  # noqa: Y015
+    _WhichOneofArgType__amount_min: _TypeAlias = _typing.Literal["_amount_min", b"_amount_min"]  # noqa: Y015
+    _WhichOneofReturnType__cooling_seconds: _TypeAlias = _typing.Literal["cooling_seconds"]  # noqa: Y015
+    _WhichOneofArgType__cooling_seconds: _TypeAlias = _typing.Literal["_cooling_seconds", b"_cooling_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__day_max: _TypeAlias = _typing.Literal["day_max"]  # noqa: Y015
+    _WhichOneofArgType__day_max: _TypeAlias = _typing.Literal["_day_max", b"_day_max"]  # noqa: Y015
+    _WhichOneofReturnType__unapproved_max: _TypeAlias = _typing.Literal["unapproved_max"]  # noqa: Y015
+    _WhichOneofArgType__unapproved_max: _TypeAlias = _typing.Literal["_unapproved_max", b"_unapproved_max"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__amount_max) -> _WhichOneofReturnType__amount_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__amount_min) -> _WhichOneofReturnType__amount_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cooling_seconds) -> _WhichOneofReturnType__cooling_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__day_max) -> _WhichOneofReturnType__day_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unapproved_max) -> _WhichOneofReturnType__unapproved_max | None: ...
+
+Global___SetWithdrawalRulesRequest: _TypeAlias = SetWithdrawalRulesRequest  # noqa: Y015
+
+@_typing.final
+class SetWithdrawalRulesResponse(_message.Message):
+    """Set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetWithdrawalRulesResponse: _TypeAlias = SetWithdrawalRulesResponse  # noqa: Y015
 
 @_typing.final
 class SetFeeTierRequest(_message.Message):

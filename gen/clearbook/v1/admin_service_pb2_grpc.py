@@ -111,6 +111,11 @@ class AdminServiceStub:
                 request_serializer=clearbook_dot_v1_dot_admin__service__pb2.RejectWithdrawalRequest.SerializeToString,
                 response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.RejectWithdrawalResponse.FromString,
                 _registered_method=True)
+        self.SetWithdrawalRules = channel.unary_unary(
+                '/clearbook.v1.AdminService/SetWithdrawalRules',
+                request_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetWithdrawalRulesRequest.SerializeToString,
+                response_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetWithdrawalRulesResponse.FromString,
+                _registered_method=True)
         self.SetFeeTier = channel.unary_unary(
                 '/clearbook.v1.AdminService/SetFeeTier',
                 request_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetFeeTierRequest.SerializeToString,
@@ -246,14 +251,21 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ApproveWithdrawal(self, request, context):
-        """Lets a withdrawal go to the chain. Idempotent. FAILED_PRECONDITION: it was canceled.
+        """Lets a withdrawal go to the chain, after the asset's cooling-off. Idempotent. FAILED_PRECONDITION: it was canceled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RejectWithdrawal(self, request, context):
-        """Cancels a withdrawal that is not approved. Idempotent. FAILED_PRECONDITION: it is approved.
+        """Cancels a withdrawal that has not gone to the chain. Idempotent. FAILED_PRECONDITION: it has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetWithdrawalRules(self, request, context):
+        """Sets some or all of an asset's rules for new withdrawals and approvals. Idempotent. Why is journaled. AccountService lists them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -380,6 +392,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RejectWithdrawal,
                     request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.RejectWithdrawalRequest.FromString,
                     response_serializer=clearbook_dot_v1_dot_admin__service__pb2.RejectWithdrawalResponse.SerializeToString,
+            ),
+            'SetWithdrawalRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetWithdrawalRules,
+                    request_deserializer=clearbook_dot_v1_dot_admin__service__pb2.SetWithdrawalRulesRequest.FromString,
+                    response_serializer=clearbook_dot_v1_dot_admin__service__pb2.SetWithdrawalRulesResponse.SerializeToString,
             ),
             'SetFeeTier': grpc.unary_unary_rpc_method_handler(
                     servicer.SetFeeTier,
@@ -819,6 +836,33 @@ class AdminService:
             '/clearbook.v1.AdminService/RejectWithdrawal',
             clearbook_dot_v1_dot_admin__service__pb2.RejectWithdrawalRequest.SerializeToString,
             clearbook_dot_v1_dot_admin__service__pb2.RejectWithdrawalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetWithdrawalRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clearbook.v1.AdminService/SetWithdrawalRules',
+            clearbook_dot_v1_dot_admin__service__pb2.SetWithdrawalRulesRequest.SerializeToString,
+            clearbook_dot_v1_dot_admin__service__pb2.SetWithdrawalRulesResponse.FromString,
             options,
             channel_credentials,
             insecure,

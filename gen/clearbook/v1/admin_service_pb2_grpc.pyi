@@ -74,9 +74,11 @@ class AdminServiceStub:
     ListWithdrawals: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListWithdrawalsRequest, _admin_service_pb2.ListWithdrawalsResponse]
     """Lists withdrawals of all accounts, newest first."""
     ApproveWithdrawal: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ApproveWithdrawalRequest, _admin_service_pb2.ApproveWithdrawalResponse]
-    """Lets a withdrawal go to the chain. Idempotent. FAILED_PRECONDITION: it was canceled."""
+    """Lets a withdrawal go to the chain, after the asset's cooling-off. Idempotent. FAILED_PRECONDITION: it was canceled."""
     RejectWithdrawal: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RejectWithdrawalRequest, _admin_service_pb2.RejectWithdrawalResponse]
-    """Cancels a withdrawal that is not approved. Idempotent. FAILED_PRECONDITION: it is approved."""
+    """Cancels a withdrawal that has not gone to the chain. Idempotent. FAILED_PRECONDITION: it has."""
+    SetWithdrawalRules: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetWithdrawalRulesRequest, _admin_service_pb2.SetWithdrawalRulesResponse]
+    """Sets some or all of an asset's rules for new withdrawals and approvals. Idempotent. Why is journaled. AccountService lists them."""
     SetFeeTier: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetFeeTierRequest, _admin_service_pb2.SetFeeTierResponse]
     """Fixes an account's fee tier, or lets it follow the volume again."""
     ListFeeTiers: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListFeeTiersRequest, _admin_service_pb2.ListFeeTiersResponse]
@@ -139,9 +141,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListWithdrawals: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListWithdrawalsRequest, _admin_service_pb2.ListWithdrawalsResponse]  # type: ignore[assignment]
     """Lists withdrawals of all accounts, newest first."""
     ApproveWithdrawal: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ApproveWithdrawalRequest, _admin_service_pb2.ApproveWithdrawalResponse]  # type: ignore[assignment]
-    """Lets a withdrawal go to the chain. Idempotent. FAILED_PRECONDITION: it was canceled."""
+    """Lets a withdrawal go to the chain, after the asset's cooling-off. Idempotent. FAILED_PRECONDITION: it was canceled."""
     RejectWithdrawal: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RejectWithdrawalRequest, _admin_service_pb2.RejectWithdrawalResponse]  # type: ignore[assignment]
-    """Cancels a withdrawal that is not approved. Idempotent. FAILED_PRECONDITION: it is approved."""
+    """Cancels a withdrawal that has not gone to the chain. Idempotent. FAILED_PRECONDITION: it has."""
+    SetWithdrawalRules: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetWithdrawalRulesRequest, _admin_service_pb2.SetWithdrawalRulesResponse]  # type: ignore[assignment]
+    """Sets some or all of an asset's rules for new withdrawals and approvals. Idempotent. Why is journaled. AccountService lists them."""
     SetFeeTier: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetFeeTierRequest, _admin_service_pb2.SetFeeTierResponse]  # type: ignore[assignment]
     """Fixes an account's fee tier, or lets it follow the volume again."""
     ListFeeTiers: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListFeeTiersRequest, _admin_service_pb2.ListFeeTiersResponse]  # type: ignore[assignment]
@@ -285,7 +289,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ApproveWithdrawalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ApproveWithdrawalResponse, _abc.Awaitable[_admin_service_pb2.ApproveWithdrawalResponse]]:
-        """Lets a withdrawal go to the chain. Idempotent. FAILED_PRECONDITION: it was canceled."""
+        """Lets a withdrawal go to the chain, after the asset's cooling-off. Idempotent. FAILED_PRECONDITION: it was canceled."""
 
     @_abc_1.abstractmethod
     def RejectWithdrawal(
@@ -293,7 +297,15 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.RejectWithdrawalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RejectWithdrawalResponse, _abc.Awaitable[_admin_service_pb2.RejectWithdrawalResponse]]:
-        """Cancels a withdrawal that is not approved. Idempotent. FAILED_PRECONDITION: it is approved."""
+        """Cancels a withdrawal that has not gone to the chain. Idempotent. FAILED_PRECONDITION: it has."""
+
+    @_abc_1.abstractmethod
+    def SetWithdrawalRules(
+        self,
+        request: _admin_service_pb2.SetWithdrawalRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.SetWithdrawalRulesResponse, _abc.Awaitable[_admin_service_pb2.SetWithdrawalRulesResponse]]:
+        """Sets some or all of an asset's rules for new withdrawals and approvals. Idempotent. Why is journaled. AccountService lists them."""
 
     @_abc_1.abstractmethod
     def SetFeeTier(

@@ -11,6 +11,7 @@ from services.order_gateway.money import Money
 from services.order_gateway.paging import Page
 from services.order_gateway.rpcs import accounts, admin
 from services.order_gateway.store import Store
+from services.order_gateway.wire import set_time
 
 
 class MoneyHandlers:
@@ -104,7 +105,10 @@ class MoneyHandlers:
     ) -> admin_pb.ApproveWithdrawalResponse:
         """ApproveWithdrawal."""
         made = await self._money.approve(wire.withdrawal_id(request.withdrawal_id), seconds)
-        return admin_pb.ApproveWithdrawalResponse(settlement_sequence=made.settlement_sequence)
+        answer = admin_pb.ApproveWithdrawalResponse(settlement_sequence=made.settlement_sequence)
+        if made.release_ns:
+            set_time(answer.release_time, made.release_ns)
+        return answer
 
     async def reject(
         self, _admin: Identity, request: admin_pb.RejectWithdrawalRequest, seconds: float

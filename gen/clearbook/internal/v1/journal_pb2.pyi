@@ -329,6 +329,38 @@ MARKET_STATE_CLOSED: MarketState.ValueType  # 4
 """Takes cancels only; orders of the day have ended."""
 Global___MarketState: _TypeAlias = MarketState  # noqa: Y015
 
+class _AllowListChange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AllowListChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AllowListChange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ALLOW_LIST_CHANGE_UNSPECIFIED: _AllowListChange.ValueType  # 0
+    """Never sent."""
+    ALLOW_LIST_CHANGE_ADD: _AllowListChange.ValueType  # 1
+    """Another address."""
+    ALLOW_LIST_CHANGE_REMOVE: _AllowListChange.ValueType  # 2
+    """One less."""
+    ALLOW_LIST_CHANGE_ON: _AllowListChange.ValueType  # 3
+    """Funds leave to its addresses only."""
+    ALLOW_LIST_CHANGE_OFF: _AllowListChange.ValueType  # 4
+    """Funds leave to any."""
+
+class AllowListChange(_AllowListChange, metaclass=_AllowListChangeEnumTypeWrapper):
+    """What is asked of an account's list of addresses."""
+
+ALLOW_LIST_CHANGE_UNSPECIFIED: AllowListChange.ValueType  # 0
+"""Never sent."""
+ALLOW_LIST_CHANGE_ADD: AllowListChange.ValueType  # 1
+"""Another address."""
+ALLOW_LIST_CHANGE_REMOVE: AllowListChange.ValueType  # 2
+"""One less."""
+ALLOW_LIST_CHANGE_ON: AllowListChange.ValueType  # 3
+"""Funds leave to its addresses only."""
+ALLOW_LIST_CHANGE_OFF: AllowListChange.ValueType  # 4
+"""Funds leave to any."""
+Global___AllowListChange: _TypeAlias = AllowListChange  # noqa: Y015
+
 class _DebtState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -978,6 +1010,132 @@ class CancelWithdrawal(_message.Message):
 Global___CancelWithdrawal: _TypeAlias = CancelWithdrawal  # noqa: Y015
 
 @_typing.final
+class ReleaseWithdrawal(_message.Message):
+    """Sends an approved withdrawal on its way: its cooling-off is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHDRAWAL_ID_FIELD_NUMBER: _builtins.int
+    withdrawal_id: _builtins.int
+    """The command id of its RequestWithdrawal."""
+    def __init__(
+        self,
+        *,
+        withdrawal_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["withdrawal_id", b"withdrawal_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseWithdrawal: _TypeAlias = ReleaseWithdrawal  # noqa: Y015
+
+@_typing.final
+class WithdrawalRules(_message.Message):
+    """What withdrawals of an asset keep to. Amounts in base units; empty or "0": no such rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AMOUNT_MIN_FIELD_NUMBER: _builtins.int
+    AMOUNT_MAX_FIELD_NUMBER: _builtins.int
+    DAY_MAX_FIELD_NUMBER: _builtins.int
+    UNAPPROVED_MAX_FIELD_NUMBER: _builtins.int
+    COOLING_SECONDS_FIELD_NUMBER: _builtins.int
+    amount_min: _builtins.str
+    """The least that one may be."""
+    amount_max: _builtins.str
+    """The most that one may be."""
+    day_max: _builtins.str
+    """The most that an account may ask for within 24 hours, what was canceled apart."""
+    unapproved_max: _builtins.str
+    """As long as what an account asks for within 24 hours comes to no more, no operator need approve it."""
+    cooling_seconds: _builtins.int
+    """How long an approved one waits before it goes to the chain."""
+    def __init__(
+        self,
+        *,
+        amount_min: _builtins.str = ...,
+        amount_max: _builtins.str = ...,
+        day_max: _builtins.str = ...,
+        unapproved_max: _builtins.str = ...,
+        cooling_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_max", b"amount_max", "amount_min", b"amount_min", "cooling_seconds", b"cooling_seconds", "day_max", b"day_max", "unapproved_max", b"unapproved_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawalRules: _TypeAlias = WithdrawalRules  # noqa: Y015
+
+@_typing.final
+class SetWithdrawalRules(_message.Message):
+    """Asks that withdrawals of an asset keep to these rules from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSET_ID_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    asset_id: _builtins.int
+    """Which."""
+    reason: _builtins.str
+    """Why: at most 200 characters."""
+    @_builtins.property
+    def rules(self) -> Global___WithdrawalRules:
+        """All of them."""
+
+    def __init__(
+        self,
+        *,
+        asset_id: _builtins.int = ...,
+        rules: Global___WithdrawalRules | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "reason", b"reason", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetWithdrawalRules: _TypeAlias = SetWithdrawalRules  # noqa: Y015
+
+@_typing.final
+class ChangeAllowList(_message.Message):
+    """Asks that an account's list of addresses change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    DELAY_SECONDS_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.int
+    """Whose."""
+    change: Global___AllowListChange.ValueType
+    """What is asked."""
+    address: _builtins.str
+    """Of ADD and REMOVE: 0x and 40 lower-case hexadecimal digits."""
+    delay_seconds: _builtins.int
+    """How long it takes what weakens the list to come into force: the gateway's setting, 2,592,000 at most."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.int = ...,
+        change: Global___AllowListChange.ValueType = ...,
+        address: _builtins.str = ...,
+        delay_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "address", b"address", "change", b"change", "delay_seconds", b"delay_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeAllowList: _TypeAlias = ChangeAllowList  # noqa: Y015
+
+@_typing.final
 class ClaimFinal(_message.Message):
     """Says that a claim of withdrawn funds is final on chain, or that an owner took what its account had there."""
 
@@ -1383,6 +1541,9 @@ class Command(_message.Message):
     SET_REFERENCE_PRICE_FIELD_NUMBER: _builtins.int
     EXIT_REQUEST_FINAL_FIELD_NUMBER: _builtins.int
     NOTE_DEBT_FIELD_NUMBER: _builtins.int
+    RELEASE_WITHDRAWAL_FIELD_NUMBER: _builtins.int
+    SET_WITHDRAWAL_RULES_FIELD_NUMBER: _builtins.int
+    CHANGE_ALLOW_LIST_FIELD_NUMBER: _builtins.int
     command_id: _builtins.int
     """gateway << 56 | session epoch << 36 | number in the session; 0 for the book's own commands."""
     @_builtins.property
@@ -1481,6 +1642,18 @@ class Command(_message.Message):
     def note_debt(self) -> Global___NoteDebt:
         """What has become of a debt."""
 
+    @_builtins.property
+    def release_withdrawal(self) -> Global___ReleaseWithdrawal:
+        """A withdrawal's cooling-off is over."""
+
+    @_builtins.property
+    def set_withdrawal_rules(self) -> Global___SetWithdrawalRules:
+        """What withdrawals keep to."""
+
+    @_builtins.property
+    def change_allow_list(self) -> Global___ChangeAllowList:
+        """Where an account's funds may go."""
+
     def __init__(
         self,
         *,
@@ -1509,12 +1682,15 @@ class Command(_message.Message):
         set_reference_price: Global___SetReferencePrice | None = ...,
         exit_request_final: Global___ExitRequestFinal | None = ...,
         note_debt: Global___NoteDebt | None = ...,
+        release_withdrawal: Global___ReleaseWithdrawal | None = ...,
+        set_withdrawal_rules: Global___SetWithdrawalRules | None = ...,
+        change_allow_list: Global___ChangeAllowList | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_after", b"cancel_after", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "exit_request_final", b"exit_request_final", "kind", b"kind", "leader_started", b"leader_started", "note_debt", b"note_debt", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "set_reference_price", b"set_reference_price", "set_trading_defaults", b"set_trading_defaults", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_after", b"cancel_after", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_allow_list", b"change_allow_list", "change_market", b"change_market", "claim_final", b"claim_final", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "exit_request_final", b"exit_request_final", "kind", b"kind", "leader_started", b"leader_started", "note_debt", b"note_debt", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "release_withdrawal", b"release_withdrawal", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "set_reference_price", b"set_reference_price", "set_trading_defaults", b"set_trading_defaults", "set_withdrawal_rules", b"set_withdrawal_rules", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_after", b"cancel_after", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_market", b"change_market", "claim_final", b"claim_final", "command_id", b"command_id", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "exit_request_final", b"exit_request_final", "kind", b"kind", "leader_started", b"leader_started", "note_debt", b"note_debt", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "set_reference_price", b"set_reference_price", "set_trading_defaults", b"set_trading_defaults", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance_time", b"advance_time", "approve_withdrawal", b"approve_withdrawal", "cancel_after", b"cancel_after", "cancel_order", b"cancel_order", "cancel_orders", b"cancel_orders", "cancel_withdrawal", b"cancel_withdrawal", "change_allow_list", b"change_allow_list", "change_market", b"change_market", "claim_final", b"claim_final", "command_id", b"command_id", "create_asset", b"create_asset", "create_market", b"create_market", "deposit_final", b"deposit_final", "exit_request_final", b"exit_request_final", "kind", b"kind", "leader_started", b"leader_started", "note_debt", b"note_debt", "open_account", b"open_account", "open_session", b"open_session", "place_group", b"place_group", "place_order", b"place_order", "release_withdrawal", b"release_withdrawal", "replace_order", b"replace_order", "request_withdrawal", b"request_withdrawal", "set_reference_price", b"set_reference_price", "set_trading_defaults", b"set_trading_defaults", "set_withdrawal_rules", b"set_withdrawal_rules", "settlement_final", b"settlement_final", "transfer", b"transfer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["place_order", "cancel_order", "open_account", "transfer", "deposit_final", "settlement_final", "create_asset", "create_market", "change_market", "leader_started", "advance_time", "open_session", "request_withdrawal", "approve_withdrawal", "cancel_withdrawal", "claim_final", "replace_order", "cancel_orders", "place_group", "cancel_after", "set_trading_defaults", "set_reference_price", "exit_request_final", "note_debt"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["place_order", "cancel_order", "open_account", "transfer", "deposit_final", "settlement_final", "create_asset", "create_market", "change_market", "leader_started", "advance_time", "open_session", "request_withdrawal", "approve_withdrawal", "cancel_withdrawal", "claim_final", "replace_order", "cancel_orders", "place_group", "cancel_after", "set_trading_defaults", "set_reference_price", "exit_request_final", "note_debt", "release_withdrawal", "set_withdrawal_rules", "change_allow_list"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1988,8 +2164,11 @@ class Withdrawal(_message.Message):
 
     WITHDRAWAL_ID_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
+    RELEASE_NS_FIELD_NUMBER: _builtins.int
     withdrawal_id: _builtins.int
     """The command id of its RequestWithdrawal."""
+    release_ns: _builtins.int
+    """It is approved, and goes to the chain when it is released, not before then, nanoseconds since 1970; 0: an operator has to approve it."""
     @_builtins.property
     def request(self) -> Global___RequestWithdrawal:
         """As asked."""
@@ -1999,10 +2178,11 @@ class Withdrawal(_message.Message):
         *,
         withdrawal_id: _builtins.int = ...,
         request: Global___RequestWithdrawal | None = ...,
+        release_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "withdrawal_id", b"withdrawal_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["release_ns", b"release_ns", "request", b"request", "withdrawal_id", b"withdrawal_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2059,6 +2239,120 @@ class WithdrawalApproved(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WithdrawalApproved: _TypeAlias = WithdrawalApproved  # noqa: Y015
+
+@_typing.final
+class WithdrawalCleared(_message.Message):
+    """An operator has approved it: its cooling-off begins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHDRAWAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def withdrawal(self) -> Global___Withdrawal:
+        """Which, with the time until which it may be canceled."""
+
+    def __init__(
+        self,
+        *,
+        withdrawal: Global___Withdrawal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["withdrawal", b"withdrawal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["withdrawal", b"withdrawal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawalCleared: _TypeAlias = WithdrawalCleared  # noqa: Y015
+
+@_typing.final
+class WithdrawalRulesSet(_message.Message):
+    """What withdrawals of an asset keep to from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSET_ID_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    asset_id: _builtins.int
+    """Which."""
+    @_builtins.property
+    def rules(self) -> Global___WithdrawalRules:
+        """All of them."""
+
+    def __init__(
+        self,
+        *,
+        asset_id: _builtins.int = ...,
+        rules: Global___WithdrawalRules | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawalRulesSet: _TypeAlias = WithdrawalRulesSet  # noqa: Y015
+
+@_typing.final
+class AllowedAddress(_message.Message):
+    """An address to which an account's funds may leave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    USABLE_NS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """0x and 40 lower-case hexadecimal digits."""
+    usable_ns: _builtins.int
+    """From when on, nanoseconds since 1970."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        usable_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "usable_ns", b"usable_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllowedAddress: _TypeAlias = AllowedAddress  # noqa: Y015
+
+@_typing.final
+class AllowListChanged(_message.Message):
+    """An account's list of addresses as it is from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    ONLY_FIELD_NUMBER: _builtins.int
+    OFF_NS_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.int
+    """Whose."""
+    only: _builtins.bool
+    """Whether it was switched on: then funds leave to these only."""
+    off_ns: _builtins.int
+    """From when on it is off again, nanoseconds since 1970; 0: it was not switched off."""
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___AllowedAddress]:
+        """All of them, in the order of their coming."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.int = ...,
+        addresses: _abc.Iterable[Global___AllowedAddress] | None = ...,
+        only: _builtins.bool = ...,
+        off_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "addresses", b"addresses", "off_ns", b"off_ns", "only", b"only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllowListChanged: _TypeAlias = AllowListChanged  # noqa: Y015
 
 @_typing.final
 class WithdrawalCanceled(_message.Message):
@@ -2467,6 +2761,9 @@ class Event(_message.Message):
     REFERENCE_PRICE_SET_FIELD_NUMBER: _builtins.int
     EXIT_REQUESTED_FIELD_NUMBER: _builtins.int
     DEBT_NOTED_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_CLEARED_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_RULES_SET_FIELD_NUMBER: _builtins.int
+    ALLOW_LIST_CHANGED_FIELD_NUMBER: _builtins.int
     journal_sequence: _builtins.int
     """Per shard, from 1, no gaps."""
     command_id: _builtins.int
@@ -2567,6 +2864,18 @@ class Event(_message.Message):
     def debt_noted(self) -> Global___DebtNoted:
         """What has become of a debt."""
 
+    @_builtins.property
+    def withdrawal_cleared(self) -> Global___WithdrawalCleared:
+        """A withdrawal's cooling-off begins."""
+
+    @_builtins.property
+    def withdrawal_rules_set(self) -> Global___WithdrawalRulesSet:
+        """What withdrawals keep to."""
+
+    @_builtins.property
+    def allow_list_changed(self) -> Global___AllowListChanged:
+        """Where an account's funds may go."""
+
     def __init__(
         self,
         *,
@@ -2596,12 +2905,15 @@ class Event(_message.Message):
         reference_price_set: Global___ReferencePriceSet | None = ...,
         exit_requested: Global___ExitRequested | None = ...,
         debt_noted: Global___DebtNoted | None = ...,
+        withdrawal_cleared: Global___WithdrawalCleared | None = ...,
+        withdrawal_rules_set: Global___WithdrawalRulesSet | None = ...,
+        allow_list_changed: Global___AllowListChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "cancel_after_set", b"cancel_after_set", "claimed", b"claimed", "debt_noted", b"debt_noted", "deposited", b"deposited", "exit_requested", b"exit_requested", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "reference_price_set", b"reference_price_set", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "trading_defaults_set", b"trading_defaults_set", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "allow_list_changed", b"allow_list_changed", "asset_created", b"asset_created", "cancel_after_set", b"cancel_after_set", "claimed", b"claimed", "debt_noted", b"debt_noted", "deposited", b"deposited", "exit_requested", b"exit_requested", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "reference_price_set", b"reference_price_set", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "trading_defaults_set", b"trading_defaults_set", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_cleared", b"withdrawal_cleared", "withdrawal_requested", b"withdrawal_requested", "withdrawal_rules_set", b"withdrawal_rules_set"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "asset_created", b"asset_created", "cancel_after_set", b"cancel_after_set", "claimed", b"claimed", "command_id", b"command_id", "debt_noted", b"debt_noted", "deposited", b"deposited", "exit_requested", b"exit_requested", "journal_sequence", b"journal_sequence", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "market_sequence", b"market_sequence", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "reference_price_set", b"reference_price_set", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "trading_defaults_set", b"trading_defaults_set", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_requested", b"withdrawal_requested"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_opened", b"account_opened", "allow_list_changed", b"allow_list_changed", "asset_created", b"asset_created", "cancel_after_set", b"cancel_after_set", "claimed", b"claimed", "command_id", b"command_id", "debt_noted", b"debt_noted", "deposited", b"deposited", "exit_requested", b"exit_requested", "journal_sequence", b"journal_sequence", "kind", b"kind", "leader_started", b"leader_started", "market_changed", b"market_changed", "market_created", b"market_created", "market_sequence", b"market_sequence", "order_canceled", b"order_canceled", "order_placed", b"order_placed", "orders_changed", b"orders_changed", "reference_price_set", b"reference_price_set", "refused", b"refused", "session_opened", b"session_opened", "settlement_finalized", b"settlement_finalized", "time_advanced", b"time_advanced", "trading_defaults_set", b"trading_defaults_set", "transferred", b"transferred", "withdrawal_approved", b"withdrawal_approved", "withdrawal_canceled", b"withdrawal_canceled", "withdrawal_cleared", b"withdrawal_cleared", "withdrawal_requested", b"withdrawal_requested", "withdrawal_rules_set", b"withdrawal_rules_set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["order_placed", "order_canceled", "refused", "account_opened", "transferred", "deposited", "settlement_finalized", "asset_created", "market_created", "market_changed", "leader_started", "time_advanced", "session_opened", "withdrawal_requested", "withdrawal_approved", "withdrawal_canceled", "claimed", "orders_changed", "cancel_after_set", "trading_defaults_set", "reference_price_set", "exit_requested", "debt_noted"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["order_placed", "order_canceled", "refused", "account_opened", "transferred", "deposited", "settlement_finalized", "asset_created", "market_created", "market_changed", "leader_started", "time_advanced", "session_opened", "withdrawal_requested", "withdrawal_approved", "withdrawal_canceled", "claimed", "orders_changed", "cancel_after_set", "trading_defaults_set", "reference_price_set", "exit_requested", "debt_noted", "withdrawal_cleared", "withdrawal_rules_set", "allow_list_changed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
