@@ -200,6 +200,7 @@ class BookSession:
         """What has become of debts: after what made them final, and before the exits of who owes."""
         if self._store.debts:
             await self._store.note_resolutions()
+            await self._store.note_lost()
         journaled = self._store.number("notes_journaled")
         if self._store.number("notes_seen") <= journaled:
             return []

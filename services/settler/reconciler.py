@@ -8,6 +8,7 @@ to the base unit. What changed is compared at once, all else in rounds. Equal, i
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from services.runtime import log, metrics
@@ -22,6 +23,8 @@ from services.settler.wire import entry_of_bytes
 
 JOURNAL_SECONDS_MAX: Final = 10.0
 """How long the journal may lack what is final on chain, before that is the finding."""
+NOTES_POLL_SECONDS: Final = 0.5
+"""How often it is looked for what insurance has paid, while the journal is to tell of it."""
 RETRY_SECONDS_MAX: Final = 60.0
 ENTRIES_PER_READ_MAX: Final = 1_000
 MONEY_PER_READ_MAX: Final = 1_000
@@ -73,10 +76,15 @@ class Reconciler:
         self._wrong: dict[Owed, tuple[int, int]] = {}
         """What the ledger and what the chain has, where these differ."""
         self._looked_at = 0
+        self._insured: set[int] = set()
+        """Debts that insurance has paid and that are folded, of entries after `_began_after`."""
+        self._began_after = 0
+        """The last entry of the newest reconciliation at the start."""
 
     async def run(self) -> None:
         """Reconciles for ever; cancel it to end it."""
         self._owed = await self._published.liabilities()
+        self._began_after = self._owed.through.entries
         self._due = dict.fromkeys(self._owed.amounts)
         backoff = Backoff(seconds_max=RETRY_SECONDS_MAX)
         while True:
@@ -100,15 +108,19 @@ class Reconciler:
         block = self._store.number("searched_block")
         if block < self._store.number("start_block"):
             return  # nothing is final yet
-        if block > self._looked_at:
+        if is_new := block > self._looked_at:
             through = await self._reached(block)
             await self._journaled(through)
             await self._fold(through)
+        if await self._insure() or is_new:
             await self._settle_closed(block)
             self._note_changes()
         elif not self._due:
             return
+        before = set(self._wrong)
         await self._compare(block)
+        if self._wrong.keys() - before:
+            await self._told_late(block)
         reserves = await self._reserves(block)
         short = [each for each in reserves if each.reserves < each.liabilities]
         self._tell(short)
@@ -147,12 +159,34 @@ class Reconciler:
             first = owed.through.entries + 1
             last = min(through.entries, first + ENTRIES_PER_READ_MAX - 1)
             owed.settle([entry_of_bytes(body) for body in await self._store.bodies(first, last)])
-            for paid in await self._store.paid_in(first, last):
-                owed.insure(paid.account_id, paid.asset, paid.amount)
         while (after := owed.through.deposits) < through.deposits:
             owed.credit(await self._published.credits(after, min(through.deposits, after + MONEY_PER_READ_MAX)))
         while (after := owed.through.claims) < through.claims:
             owed.pay(await self._published.payouts(after, min(through.claims, after + MONEY_PER_READ_MAX)))
+
+    async def _insure(self) -> bool:
+        """Takes what insurance has paid, as far as the journal tells by now; whether that is anything new."""
+        paid = await self._store.paid_in(self._began_after + 1, self._owed.through.entries)
+        new = paid.keys() - self._insured
+        for debt_id in sorted(new):
+            self._owed.insure(paid[debt_id].account_id, paid[debt_id].asset, paid[debt_id].amount)
+        self._insured |= new
+        return bool(new)
+
+    async def _told_late(self, block: int) -> None:
+        """What insurance paid in another settler's batch the journal alone tells, some time after the chain."""
+        first = 1 if self._published.newest is None else self._published.newest.through.entries + 1
+        if not await self._store.has_adopted(first, self._owed.through.entries):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(JOURNAL_SECONDS_MAX):
+                while self._wrong:
+                    if await self._insure():
+                        await self._settle_closed(block)
+                        self._note_changes()
+                        await self._compare(block)
+                    else:
+                        await self._store.news.wait(NOTES_POLL_SECONDS)
 
     async def _settle_closed(self, block: int) -> None:
         """What an account that has left had still to settle is insurance's, as much of it as the chain did not keep."""

@@ -717,8 +717,7 @@ class Store:
     def _over(self, final: Batch) -> list[tuple[Debt, DebtState]]:
         """What a final batch makes of debts: of its own, and of those that the journal alone remembers.
 
-        These are of a batch that was lost with its database. If it is the one that the chain has taken, which is then
-        not ours and ends with the same entry, insurance has paid; else its entries were settled anew: it never will.
+        These are of a batch that was lost with its database, or of a settler that has another one.
         """
         lost = [
             debt
@@ -727,13 +726,7 @@ class Store:
             and debt.state < DebtState.PAID
             and final.first <= debt.shortfall.settlement_sequence <= final.last
         ]
-        paid = [debt for debt in lost if not final.calldata and debt.shortfall.settlement_sequence == final.last]
-        never = [debt for debt in lost if debt not in paid]
-        return [
-            *self._of_batches([final], DebtState.PAID),
-            *((debt, DebtState.PAID) for debt in paid),
-            *((debt, DebtState.RESOLVED) for debt in never),
-        ]
+        return [*self._of_batches([final], DebtState.PAID), *((debt, _lost_by(debt, final)) for debt in lost)]
 
     def _last_note(self) -> int:
         return max(self.number("notes_seen"), self.number("notes_journaled"))
@@ -748,10 +741,18 @@ class Store:
         paid = _paid([debt.debt_id for debt, state in said if state is DebtState.PAID])
         return [Statement(sql, rows), *paid, *_metas({"notes_seen": rows[-1][0]})]
 
-    async def paid_in(self, first: int, last: int) -> list[Shortfall]:
-        """What insurance has paid by final batches that end with one of these entries."""
+    async def paid_in(self, first: int, last: int) -> dict[int, Shortfall]:
+        """What insurance has paid by final batches that end with one of these entries, by the debt's number."""
         query = f"SELECT {_DEBT} FROM debts WHERE paid = 1 AND settlement_sequence >= $1 AND settlement_sequence <= $2"
-        return [_shortfall(row) for row in await self._db.fetch(query, first, last)]
+        return {int(row[0]): _shortfall(row) for row in await self._db.fetch(query, first, last)}
+
+    async def has_adopted(self, first: int, last: int) -> bool:
+        """Whether any of these entries was settled by a batch that is not ours."""
+        query = (
+            "SELECT count(*) FROM batches"
+            " WHERE void = 0 AND length(calldata) = 0 AND last_sequence >= $1 AND first_sequence <= $2"
+        )
+        return await self._one(query, first, last) > 0
 
     def _have_noted(self, debts: Sequence[Debt]) -> None:
         if debts:
@@ -797,6 +798,25 @@ class Store:
         found = [int(row[0]) for row in await self._db.fetch(query, DebtState.PAID)]
         async with self._lock:
             over = [(self.debts[each], DebtState.RESOLVED) for each in found if each in self.debts]
+            if not over:
+                return
+            await self._write(self._noted(over), [])
+            self._have_noted([replace(debt, state=state) for debt, state in over])
+        self._tell()
+
+    async def note_lost(self) -> None:
+        """Notes the end of debts that the journal alone remembers, and told of when their batch was final already.
+
+        Call it once the journal has been read: else it may have noted that itself.
+        """
+        query = f"SELECT {_BATCH} FROM batches WHERE void = 0 AND first_sequence <= $1 AND last_sequence >= $1"
+        async with self._lock:
+            over = []
+            for debt in self.debts.values():
+                sequence = debt.shortfall.settlement_sequence
+                if not debt.batch_id and debt.state < DebtState.PAID and sequence <= self.final_through:
+                    found = await self._db.fetch(query, sequence)
+                    over += [(debt, _lost_by(debt, _batch(row))) for row in found]
             if not over:
                 return
             await self._write(self._noted(over), [])
@@ -860,6 +880,16 @@ def _debt(row: Sequence[Any], state: int) -> Debt:
 def _shortfall(row: Sequence[Any]) -> Shortfall:
     """Of a row that begins like _DEBT."""
     return Shortfall(int(row[2]), str(row[3]), int(row[4]), str(row[5]), int(row[6]))
+
+
+def _lost_by(debt: Debt, final: Batch) -> DebtState:
+    """What a final batch makes of a debt that the journal alone remembers.
+
+    If it is the batch in which insurance was to pay, which is then not ours and ends with the same entry, it has paid;
+    else the entries were settled anew: it never will.
+    """
+    paid = not final.calldata and debt.shortfall.settlement_sequence == final.last
+    return DebtState.PAID if paid else DebtState.RESOLVED
 
 
 def _paid(debt_ids: Sequence[int]) -> list[Statement]:

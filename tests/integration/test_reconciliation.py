@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ from services.errors import Reason
 from services.runtime import metrics
 from services.settler.__main__ import SettlerSettings
 from services.settler.book_session import BookSession
+from services.settler.reconciler import Reconciler
 from services.settler.wire import Folded
 from services.units import INSURANCE_ACCOUNT
 from tests.backends import Backends
@@ -40,6 +42,8 @@ from tests.settlers import (
 )
 
 USER, DEBTOR = 1001, 1999
+RIVAL = 101
+"""The gateway number of a second settler."""
 HEAD_START_SECONDS = 2.0
 EVENTS_PER_MESSAGE = 50
 """Of the fake book's."""
@@ -64,6 +68,11 @@ async def proof_of(running_settler: Settler, account_id: int) -> dict[str, Any]:
 
 def alarm(kind: str) -> float:
     return metrics.registry.get_sample_value("clearbook_settler_alarm", {"kind": kind}) or 0
+
+
+def alarms(kind: str) -> float:
+    """How often it was raised, ever."""
+    return metrics.registry.get_sample_value("clearbook_settler_alarms_total", {"kind": kind}) or 0
 
 
 def differences() -> float:
@@ -227,3 +236,42 @@ async def test_what_insurance_paid_is_no_difference_though_the_database_is_lost(
         await running_settler.healthy()
         await running_settler.reconciled(len(fake.entries), deposits=4)
         assert differences() == 0
+
+
+async def test_what_insurance_paid_in_anothers_batch_is_waited_for(
+    node: Node, book: tuple[FakeBook, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A settler with a database of its own sees the batch on chain before the journal tells of its debt."""
+    fake, address = book
+    fake.open_market(users=2)
+    given = settings(f"sqlite:///{tmp_path}/settler.sqlite", address, node.url)
+    differs, told = asyncio.Event(), alarms("ledger")
+    fold, compare = BookSession._fold, Reconciler._compare
+
+    async def late(session: BookSession, rows: Folded) -> None:
+        if rows.debts and session._gateway == RIVAL:
+            await differs.wait()
+        await fold(session, rows)
+
+    async def compared(reconciler: Reconciler, block: int) -> None:
+        await compare(reconciler, block)
+        if reconciler._wrong:
+            differs.set()
+
+    async with settler(given) as first:
+        await first.settled(fake)
+        contract = contract_of(given.database_url)
+        await fund(node.url, contract, INSURANCE_ACCOUNT, "USD", 9)
+        await eventually(lambda: len(fake.deposits) == 4)
+        idle = {"settle_age_ms": 3_600_000, "settler_gateway": RIVAL, "settlement_contract_address": contract}
+        rival = settings(f"sqlite:///{tmp_path}/rival.sqlite", address, node.url, **idle)
+        async with settler(rival) as second:
+            await second.healthy()
+            await second.reconciled(len(fake.entries), deposits=4)
+            monkeypatch.setattr(BookSession, "_fold", late)
+            monkeypatch.setattr(Reconciler, "_compare", compared)
+            fake.transfer(DEBTOR, USER, "USD", 5)
+            await first.settled(fake)
+            await second.reconciled(len(fake.entries), deposits=4)
+    assert differs.is_set()
+    assert (alarms("ledger"), differences()) == (told, 0)

@@ -15,7 +15,19 @@ from services.runtime.db import Database
 from services.runtime.migrate import migrate
 from services.settler.__main__ import MIGRATIONS, SCHEMA
 from services.settler.lease import Lease, Superseded
-from services.settler.model import ClaimSeen, DepositSeen, ExitSeen, Item, Kind, NonceState, Owner, State
+from services.settler.model import (
+    ClaimSeen,
+    Debt,
+    DebtState,
+    DepositSeen,
+    ExitSeen,
+    Item,
+    Kind,
+    NonceState,
+    Owner,
+    Shortfall,
+    State,
+)
 from services.settler.store import CHANGE_ENTRIES_MAX, Store
 from tests.backends import Backends
 
@@ -311,6 +323,41 @@ async def test_owners_wait_for_a_batch_that_links_them(database: Database) -> No
     assert await store.unlinked(10) == owners[2:]
     await store.adopt(1, 3, b"d" * 32, HASH, 7, HASH)  # another settler's batch was settled instead
     assert await store.unlinked(10) == owners
+
+
+def lost_debt(debt_id: int, sequence: int) -> Debt:
+    """As the journal tells of it to who has no batch of it."""
+    return Debt(debt_id, 0, Shortfall(1001, "USD", 10 + debt_id, "why", sequence), DebtState.FROZEN)
+
+
+async def test_debts_that_are_told_after_their_batch_was_final_come_to_their_end(database: Database) -> None:
+    """As those did that were stuck before the settler knew how, and those of a settler with another database."""
+    store = await Store.load(database, KEY)
+    await store.take_entries(trades(1, 10))
+    await store.adopt(1, 3, b"a" * 32, HASH, 7, HASH)
+    batch = await store.add_batch(4, 6, b"data", b"c" * 32, 6)
+    await store.add_attempt(7, batch.batch_id, HASH, RAW)
+    await store.mined(store.waiting()[0], HASH, 8, HASH)
+    await store.adopt(7, 9, b"d" * 32, HASH, 9, HASH)
+    for each in store.on_chain()[:2]:
+        await store.deeper(await store.deeper(each, State.CONFIRMED), State.FINAL)
+    debts = [lost_debt(1, 3), lost_debt(2, 2), lost_debt(3, 6), lost_debt(4, 9), lost_debt(5, 10)]
+    await store.know_debts(debts)
+    await store.remember(notes_journaled=5)
+    assert await store.paid_in(1, 10) == {}
+    store = await Store.load(database, KEY)
+    for _ in range(2):  # nothing is noted twice
+        await store.note_lost()
+        ends = [(note.note_index, note.debt_id, note.state) for note in await store.notes_after(5, 10)]
+        assert ends == [(6, 1, DebtState.PAID), (7, 2, DebtState.RESOLVED), (8, 3, DebtState.RESOLVED)]
+    assert await store.paid_in(1, 10) == {1: debts[0].shortfall}
+    assert sorted((await Store.load(database, KEY)).debts) == [1, 4, 5], "the others' batches are not final"
+    assert [await store.has_adopted(*range_) for range_ in ((1, 3), (4, 6), (6, 7), (10, 10))] == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 async def test_deposits_claims_meta_tokens_and_closed_nonces(database: Database) -> None:
