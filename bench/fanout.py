@@ -49,11 +49,11 @@ SOCKETS = Path(__file__).with_name("fanout_sockets.py")
 FRAMES, TENTHS = f"/ws/marketdata?pair={MARKET}", "conflation=100_milliseconds"
 
 
-async def change(book: FakeBook, began: float) -> None:
-    """Changes the market at its rate, each time by a commit of its own, until it is canceled."""
+async def change(book: FakeBook, began: float, rate: int) -> None:
+    """Changes the market so many times a second, each time by a commit of its own, until it is canceled."""
     flow, made = book.flow, 0
     while True:
-        due = int((time.monotonic() - began) * CHANGES_A_SECOND)
+        due = int((time.monotonic() - began) * rate)
         for number in range(made, due):
             flow.place(1, m.SIDE_BUY, TICKS + number % LEVELS, LOTS).time_ns = time.time_ns()
         made = due
@@ -217,12 +217,12 @@ async def measure(row: Row, server: tuple[int, str]) -> None:
 
 
 @asynccontextmanager
-async def changing() -> AsyncIterator[tuple[tuple[int, str], float]]:
-    """The publisher under its changes: its id and address, and when they began."""
+async def changing(rate: int = CHANGES_A_SECOND) -> AsyncIterator[tuple[tuple[int, str], float]]:
+    """The publisher under so many changes a second: its id and address, and when they began."""
     with tempfile.TemporaryDirectory() as folder:
         async with FakeBook(Flow()) as book, publisher(folder, book) as server:
             began = time.monotonic()
-            task = asyncio.ensure_future(change(book, began))
+            task = asyncio.ensure_future(change(book, began, rate))
             yield server, began
             task.cancel()
             await asyncio.wait([task])

@@ -138,9 +138,10 @@ class Calls:
         if isinstance(error, grpc.aio.AbortError):
             self._finish(context, meter, started, _code(context), level)
             return
-        if isinstance(error, grpc.aio.BaseError) and (context.cancelled() or context.done()):
+        ended = context.cancelled() or context.done()  # or nobody has said so yet: then it is the write that fails
+        if isinstance(error, grpc.aio.InternalError) or (ended and isinstance(error, grpc.aio.BaseError)):
             self._finish(context, meter, started, grpc.StatusCode.CANCELLED, level)
-            raise asyncio.CancelledError from None  # a write to a client that has left: nobody to tell
+            raise asyncio.CancelledError from None  # the client has left: nobody to tell
         if not isinstance(error, Exception):
             return
         status = status_for(error, meter.method)

@@ -21,6 +21,8 @@ from services.runtime.run import Closing, StartError
 SERVICE = "test.Echo"
 SEEN: list[str] = []
 
+CROWD = 100
+
 
 class Echo:
     def __init__(self) -> None:
@@ -260,6 +262,24 @@ async def test_a_stalled_reader_is_cut_off(start: Start) -> None:
         error = await failure(read_on())
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert rpc.rejected_from(error) is Reason.LAGGED
+
+
+async def test_a_crowd_of_stalled_readers_that_vanishes_is_no_bug(start: Start, logged: io.StringIO) -> None:
+    """A write may fail before anybody says that the call has ended."""
+    server, _ = await start()
+    own = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=own) for _ in range(CROWD)]
+    for channel in channels:
+        await stream(channel, "Flood")(StringValue()).read()
+    await asyncio.gather(*(channel.close() for channel in channels))
+
+    def ended() -> list[dict[str, Any]]:
+        return [line for line in map(json.loads, logged.getvalue().splitlines()) if line["event"] != "listening"]
+
+    async with asyncio.timeout(10):
+        while len(ended()) < CROWD:
+            await asyncio.sleep(0.05)
+    assert {(line["event"], line.get("code")) for line in ended()} == {("rpc", "CANCELLED")}
 
 
 async def test_a_reader_that_vanishes_is_no_bug(start: Start, logged: io.StringIO) -> None:
