@@ -213,9 +213,23 @@ class Money:
         flight = self._session.submit(asked, on_behalf, Reservation(giver, asked.asset_id, asked.amount))
         change = await asyncio.shield(flight.done)  # however long: an outcome not known yet is still one movement
         if (refused := refusal(change)) is not None:
-            raise refused
+            raise self._told(refused.reason, asked) or refused
         (movement,) = change.effects.movements
         return movement
+
+    def _told(self, reason: Reason, asked: Command) -> Rejected | None:
+        """What the book says of a withdrawal by a name alone, with the rule that it is of; None of anything else."""
+        rules, asset = self._ledger.withdrawal_rules.get(asked.asset_id), self._ledger.assets[asked.asset_id]
+        if rules is None:
+            return None
+        most = {
+            Reason.WITHDRAWAL_TOO_SMALL: rules.amount_min,
+            Reason.WITHDRAWAL_TOO_LARGE: rules.amount_max,
+            Reason.WITHDRAWAL_LIMIT_EXCEEDED: rules.day_max,
+        }.get(reason)
+        if most is None:
+            return None
+        return Rejected(reason, f"{reason.text}: {asset.format(most)} {asset.symbol}", "amount")
 
     async def _end(self, look: Look, reason: str, on_behalf: int, seconds: float) -> Movement:
         found = await self._now(look)

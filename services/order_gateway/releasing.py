@@ -19,7 +19,9 @@ from services.order_gateway.session import Session, outcome
 from services.runtime import log
 
 AGAIN_SECONDS = 1.0
-"""After which one is tried again that could not go: the book's clock is behind ours, or the account is frozen."""
+"""After which one is tried again that could not go: the book's clock is behind ours, or it is away."""
+FROZEN_SECONDS = 5.0
+"""And of an account that is frozen: it may be for long."""
 
 logger = log.get("releasing")
 
@@ -73,7 +75,8 @@ class Releasing:
             await outcome(self._session.submit(ReleaseWithdrawal(withdrawal_id), OPERATOR), ANSWER_SECONDS_MAX)
         except Rejected as rejected:
             if rejected.reason is not Reason.WITHDRAWAL_NOT_FOUND:  # else it has gone, or was canceled
-                logger.info("not released yet", withdrawal=withdrawal_id, why=rejected.message)
-                heappush(self._due, (self._clock_ns() + int(AGAIN_SECONDS * NS_PER_SECOND), withdrawal_id))
+                logger.debug("not released yet", withdrawal=withdrawal_id, why=rejected.message)
+                seconds = FROZEN_SECONDS if rejected.reason is Reason.ACCOUNT_FROZEN else AGAIN_SECONDS
+                heappush(self._due, (self._clock_ns() + int(seconds * NS_PER_SECOND), withdrawal_id))
         else:
             logger.info("released", withdrawal=withdrawal_id)

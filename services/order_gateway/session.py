@@ -63,6 +63,8 @@ FIELDS = {
     Reason.MARKET_HALTED: "market",
     Reason.MARKET_CLOSED: "market",
     Reason.MARKET_IN_AUCTION: "market",
+    Reason.ADDRESS_NOT_ALLOWED: "address",
+    Reason.ADDRESS_TOO_NEW: "address",
 }
 """The field to blame where the book refused, which gives bare reasons."""
 

@@ -181,10 +181,14 @@ async def test_accounts(http: httpx.AsyncClient, market: Traded) -> None:
     listed = await seller.post("withdrawals/addresses/add", address=out["address"])
     assert listed["addresses"]["addresses"][0]["address"] == out["address"]
     assert (await seller.post("withdrawals/addresses/only", only=True))["addresses"]["only"]
-    assert await seller.refused("withdrawals", **out | {"transfer_id": "out-2"}) == (422, "ADDRESS_TOO_NEW", None)
+    assert await seller.refused("withdrawals", **out | {"transfer_id": "out-2"}) == (422, "ADDRESS_TOO_NEW", "address")
     await seller.post("withdrawals/addresses/remove", address=out["address"])
     assert (await seller.post("withdrawals/addresses/query"))["addresses"] == {"only": True}
-    assert await seller.refused("withdrawals", **out | {"transfer_id": "out-3"}) == (422, "ADDRESS_NOT_ALLOWED", None)
+    assert await seller.refused("withdrawals", **out | {"transfer_id": "out-3"}) == (
+        422,
+        "ADDRESS_NOT_ALLOWED",
+        "address",
+    )
     postings = await seller.post("ledger/query", asset=market.base)
     assert [each["amount"] for each in postings["entries"]] == ["-0.5", "1000"]
     assert await seller.refused("transfers", **gift | {"transfer_id": "other", "amount": "2000"}) == (

@@ -73,7 +73,7 @@ async def test_small_ones_go_by_themselves_and_large_ones_when_they_are_approved
     assert large.state == pb.TRANSFER_STATE_REQUESTED and not large.HasField("release_time")
     for amount, reason in (("0.09", "TOO_SMALL"), ("20.1", "TOO_LARGE"), ("8.1", "LIMIT_EXCEEDED")):
         assert await refused(ask(alice, f"w{amount}", amount)) == (
-            "FAILED_PRECONDITION", f"WITHDRAWAL_{reason}", "",
+            "FAILED_PRECONDITION", f"WITHDRAWAL_{reason}", "amount",
         )  # fmt: skip
     (listed,) = (
         await admin.administer("ListWithdrawals", admin_pb.ListWithdrawalsRequest(state=pb.TRANSFER_STATE_REQUESTED))
@@ -137,7 +137,7 @@ async def test_funds_leave_to_listed_addresses_only(exchange: Exchange) -> None:
     assert again == added
     switch = await change("SetWithdrawalAddressesOnly", pb.SetWithdrawalAddressesOnlyRequest(only=True))
     assert switch.only
-    assert (await refused(ask(alice, "w1", "1", OTHER)))[1] == "ADDRESS_NOT_ALLOWED"
+    assert (await refused(ask(alice, "w1", "1", OTHER)))[1:] == ("ADDRESS_NOT_ALLOWED", "address")
     assert (await refused(ask(alice, "w2", "1")))[1] == "ADDRESS_TOO_NEW"
     await until(lambda: exchange.gateway.ledger.time_ns > usable_ns(exchange))
     assert (await ask(alice, "w3", "1")).state == pb.TRANSFER_STATE_REQUESTED
