@@ -30,6 +30,8 @@ def state(ledger: Ledger) -> dict[str, Any]:
         "open": ledger.open,
         "self_trade_modes": ledger.self_trade_modes,
         "withdrawals": ledger.withdrawals,
+        "withdrawal_rules": ledger.withdrawal_rules,
+        "allow_lists": ledger.allow_lists,
         "transfers": list(ledger.transfers),
         "claimable": {key: list(waiting.values()) for key, waiting in ledger._claimable.items()},
         "unsettled": {key: amount for key, amount in ledger.unsettled.sums().items() if amount},

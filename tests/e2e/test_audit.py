@@ -167,8 +167,8 @@ TAMPERED = {
     ),
     "a transfer made twice": (
         "INSERT INTO movements SELECT -1, transfer_id, kind, state, from_account_id, to_account_id, asset_id, amount, "
-        "create_ns, event_sequence, event_ns, settlement_sequence, withdrawal_id, address, reason, transaction_hash "
-        "FROM movements LIMIT 1",
+        "create_ns, event_sequence, event_ns, settlement_sequence, withdrawal_id, address, reason, transaction_hash, "
+        "release_ns FROM movements LIMIT 1",
         "moved more than once",
     ),
 }  # fmt: skip

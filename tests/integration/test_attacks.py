@@ -160,6 +160,9 @@ async def what_is_alices(root: keys.Operator, alice: Held, port: int) -> dict[st
             transfer_id="mine", asset="BTC", amount="1", address=ADDRESS
         ),
         "CancelWithdrawal": accounts.CancelWithdrawalRequest(transfer_id="w"),
+        "AddWithdrawalAddress": accounts.AddWithdrawalAddressRequest(address=ADDRESS),
+        "RemoveWithdrawalAddress": accounts.RemoveWithdrawalAddressRequest(address=ADDRESS),
+        "SetWithdrawalAddressesOnly": accounts.SetWithdrawalAddressesOnlyRequest(only=True),
         "CreateApiKey": new_key,
         "RevokeApiKey": accounts.RevokeApiKeyRequest(key_id=spare.key_id),
         "CreateAsset": admin.CreateAssetRequest(symbol="EVIL"),
@@ -176,6 +179,7 @@ async def what_is_alices(root: keys.Operator, alice: Held, port: int) -> dict[st
         "AdjustBalance": admin.AdjustBalanceRequest(from_user="alice", to_user="fees", reason="because", **taken),
         "SetFeeTier": admin.SetFeeTierRequest(user="alice", tier=OTHER_TIER),
         "ApproveWithdrawal": admin.ApproveWithdrawalRequest(withdrawal_id=asked.withdrawal_id),
+        "SetWithdrawalRules": admin.SetWithdrawalRulesRequest(asset="BTC", amount_max="1", reason="because"),
         "RejectWithdrawal": admin.RejectWithdrawalRequest(withdrawal_id=asked.withdrawal_id, reason="because"),
         "FreezeAccount": admin.FreezeAccountRequest(user="alice", reason="because"),
         "UnfreezeAccount": admin.UnfreezeAccountRequest(user="bob", reason="because"),

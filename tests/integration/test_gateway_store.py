@@ -181,10 +181,15 @@ async def test_orders_of_before_the_last_indexes_stay(server: Backends | None, t
     await migrate(url, "gateway", tmp_path / "older")
     async with await Database.open(url, "gateway") as opened:
         await opened.write(
-            [Statement(f"CREATE TABLE reference_prices ({', '.join(LATER_COLUMNS)})")]
-        )  # what is read today
+            [
+                Statement(f"CREATE TABLE reference_prices ({', '.join(LATER_COLUMNS)})"),  # what is read today
+                Statement("ALTER TABLE movements ADD COLUMN release_ns BIGINT NOT NULL DEFAULT 0"),  # and written
+            ]
+        )
         before = (await traded(opened)).ledger
-        await opened.write([Statement("DROP TABLE reference_prices")])
+        await opened.write(
+            [Statement("DROP TABLE reference_prices"), Statement("ALTER TABLE movements DROP COLUMN release_ns")]
+        )
     await migrate(url, "gateway", MIGRATIONS)
     async with await Database.open(url, "gateway") as opened:
         fold = await Fold.load(opened)
