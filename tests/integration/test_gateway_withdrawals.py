@@ -149,6 +149,8 @@ async def test_funds_leave_to_listed_addresses_only(exchange: Exchange) -> None:
     assert (await refused(ask(alice, "w5", "1")))[1] == "ADDRESS_NOT_ALLOWED"
     theirs = await exchange.user("bob").money("GetWithdrawalAddresses", pb.GetWithdrawalAddressesRequest())
     assert theirs.addresses == pb.WithdrawalAddresses()
+    nothing = alice.money("SetWithdrawalAddressesOnly", pb.SetWithdrawalAddressesOnlyRequest())
+    assert await refused(nothing) == ("INVALID_ARGUMENT", "INVALID_FIELD", "only")
     for wrong in ("", "0x12", "0x" + "0" * 40):
         asked = alice.money("AddWithdrawalAddress", pb.AddWithdrawalAddressRequest(address=wrong))
         assert await refused(asked) == ("INVALID_ARGUMENT", "INVALID_FIELD", "address")

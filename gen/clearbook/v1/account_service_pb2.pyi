@@ -733,17 +733,19 @@ class SetWithdrawalAddressesOnlyRequest(_message.Message):
 
     ONLY_FIELD_NUMBER: _builtins.int
     only: _builtins.bool
-    """True: funds leave to its addresses only."""
+    """True: funds leave to its addresses only. Required, so that nobody switches it off by saying nothing."""
     def __init__(
         self,
         *,
-        only: _builtins.bool = ...,
+        only: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_only", b"_only", "only", b"only"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["only", b"only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_only", b"_only", "only", b"only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__only: _TypeAlias = _typing.Literal["only"]  # noqa: Y015
+    _WhichOneofArgType__only: _TypeAlias = _typing.Literal["_only", b"_only"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__only) -> _WhichOneofReturnType__only | None: ...
 
 Global___SetWithdrawalAddressesOnlyRequest: _TypeAlias = SetWithdrawalAddressesOnlyRequest  # noqa: Y015
 

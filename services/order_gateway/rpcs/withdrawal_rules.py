@@ -15,7 +15,7 @@ from services.order_gateway.model import ChangeAllowList, SetWithdrawalRules
 from services.order_gateway.money import OPERATOR
 from services.order_gateway.rpcs import accounts, admin
 from services.order_gateway.session import Session, outcome
-from services.order_gateway.wire import known_asset
+from services.order_gateway.wire import invalid, known_asset
 from services.withdrawal_rules import WithdrawalRules
 
 
@@ -70,6 +70,8 @@ class WithdrawalRulesHandlers:
         self, caller: Caller, request: pb.SetWithdrawalAddressesOnlyRequest, seconds: float
     ) -> pb.SetWithdrawalAddressesOnlyResponse:
         """SetWithdrawalAddressesOnly."""
+        if not request.HasField("only"):
+            raise invalid("only", "is missing")
         await self._change(caller, AllowListChange.ON if request.only else AllowListChange.OFF, seconds)
         return pb.SetWithdrawalAddressesOnlyResponse(addresses=self._list(caller))
 
