@@ -123,6 +123,7 @@ async def what_is_alices(root: keys.Operator, alice: Held, port: int) -> dict[st
         )
         await root.client.administer("GrantFunds", grant)
     withdrawal = accounts.CreateWithdrawalRequest(transfer_id="w", asset="BTC", amount="1", address=ADDRESS)
+    another = accounts.CreateWithdrawalRequest(transfer_id="mine", asset="BTC", amount="1", address=ADDRESS)
     async with keys.signing(port, alice) as client:
         order = (await client.place(limit("SELL", "30000.00", "0.01", "mine"))).order.order_id
         await client.money("CreateWithdrawal", withdrawal)
@@ -156,9 +157,7 @@ async def what_is_alices(root: keys.Operator, alice: Held, port: int) -> dict[st
             self_trade_prevention=orders.SELF_TRADE_PREVENTION_CANCEL_OLDEST
         ),
         "CreateTransfer": accounts.CreateTransferRequest(to_user="bob", **taken),
-        "CreateWithdrawal": accounts.CreateWithdrawalRequest(
-            transfer_id="mine", asset="BTC", amount="1", address=ADDRESS
-        ),
+        "CreateWithdrawal": another,
         "CancelWithdrawal": accounts.CancelWithdrawalRequest(transfer_id="w"),
         "AddWithdrawalAddress": accounts.AddWithdrawalAddressRequest(address=ADDRESS),
         "RemoveWithdrawalAddress": accounts.RemoveWithdrawalAddressRequest(address=ADDRESS),
