@@ -18,12 +18,11 @@ from bench import fanout
 from bench.fanout import FRAMES, MARKET, METHOD, SOCKETS, Row
 from bench.fanout_sockets import HANDSHAKE
 from services.runtime import log
+from tests.narrow import narrow
 
 HEALTHY, STALLED = 10, 100
 STREAMS_RATE = 200
 RECEIVE_BYTES = 4_096
-NARROW = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
-"""A connection of its own, that takes 64 kB ahead of its reader and no more."""
 READ = str(fanout.__file__)
 
 
@@ -33,7 +32,7 @@ async def stalled_streams(address: str, count: int) -> AsyncIterator[None]:
     request = pb.StreamOrderBookRequest(market=MARKET).SerializeToString()
     async with AsyncExitStack() as stack:
         for _ in range(count):
-            channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=NARROW))
+            channel = await stack.enter_async_context(narrow(address))
             stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(METHOD)
             call = stream(request)
             await call.read()

@@ -27,6 +27,7 @@ from services.errors import Reason
 from services.runtime import rpc
 from tests.book_flow import Flow
 from tests.fake_book import FakeBook
+from tests.narrow import narrow
 from tests.processes import memory_bytes
 from tests.suite import free_ports, until
 
@@ -259,12 +260,6 @@ class Watched:
             assert self.candle_by_start[start] == by_start[start], start
         ids = [(candle.first_trade_id, candle.last_trade_id) for candle in listed if candle.trade_count]
         assert [begin for begin, _ in ids[1:]] == [end + 1 for _, end in ids[:-1]]
-
-
-def narrow(address: str) -> grpc.aio.Channel:
-    """A connection of its own that takes 64 kB ahead of its reader and no more."""
-    options = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
-    return grpc.aio.insecure_channel(address, options=options)
 
 
 def deep(flow: Flow, levels: int) -> None:

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untype
 from services.errors import Reason, Rejected
 from services.runtime import db, log, rpc, streams
 from services.runtime.run import Closing, StartError
+from tests.narrow import narrow
 
 SERVICE = "test.Echo"
 SEEN: list[str] = []
@@ -267,8 +268,7 @@ async def test_a_stalled_reader_is_cut_off(start: Start) -> None:
 async def test_a_crowd_of_stalled_readers_that_vanishes_is_no_bug(start: Start, logged: io.StringIO) -> None:
     """A write may fail before anybody says that the call has ended."""
     server, _ = await start()
-    own = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
-    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=own) for _ in range(CROWD)]
+    channels = [narrow(f"127.0.0.1:{server.port}") for _ in range(CROWD)]
     for channel in channels:
         await stream(channel, "Flood")(StringValue()).read()
     await asyncio.gather(*(channel.close() for channel in channels))
