@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import final
 
 from services import allow_list, withdrawal_rules
-from services.allow_list import AllowList
 from services.market_rules import stored
 from services.order_gateway.ledger import Change, Ledger
 from services.order_gateway.model import (
@@ -45,7 +44,6 @@ from services.order_gateway.rows import (
 )
 from services.order_gateway.volumes import DAY_NS
 from services.runtime.db import Statement, Value
-from services.withdrawal_rules import WithdrawalRules
 
 _TRACELESS = (
     *(Unrelated, SessionOpened, Refused, CancelAfterSet, TradingDefaultsSet, ReferencePriceSet, ExitRequested),
@@ -162,8 +160,6 @@ class Pending:
         self._references: dict[int, ReferencePriceSet] = {}
         self._leaving: dict[int, bool] = {}
         self._debts: dict[int, DebtNoted] = {}
-        self._withdrawal_rules: dict[int, WithdrawalRules] = {}
-        self._allow_lists: dict[int, AllowList] = {}
         self._volumes: set[tuple[int, int]] = set()
         """account_id, day."""
         self.events = 0
@@ -202,9 +198,9 @@ class Pending:
         elif isinstance(body, ExitRequested):
             self._leaving[body.account_id] = body.canceled
         elif isinstance(body, WithdrawalRulesSet):
-            self._withdrawal_rules[body.asset_id] = body.rules
+            self._add(_PUT_WITHDRAWAL_RULES, (body.asset_id, withdrawal_rules.stored(body.rules)))
         elif isinstance(body, AllowListChanged):
-            self._allow_lists[body.account_id] = body.allowed
+            self._add(_PUT_ALLOW_LIST, (body.account_id, allow_list.stored(body.allowed)))
         elif isinstance(body, DebtNoted):
             self._debts[body.debt_id] = body
         elif isinstance(body, ReferencePriceSet):
@@ -262,12 +258,6 @@ class Pending:
                 (d.debt_id, d.account_id, d.asset_id, amount(d.amount), int(d.state)) for d in self._debts.values()
             ]
             statements.append(Statement(_PUT_DEBT, debts))
-        if self._withdrawal_rules:
-            kept = [(asset_id, withdrawal_rules.stored(rules)) for asset_id, rules in self._withdrawal_rules.items()]
-            statements.append(Statement(_PUT_WITHDRAWAL_RULES, kept))
-        if self._allow_lists:
-            lists = [(account_id, allow_list.stored(allowed)) for account_id, allowed in self._allow_lists.items()]
-            statements.append(Statement(_PUT_ALLOW_LIST, lists))
         if self._references:
             told = [(each.market_id, each.price_ticks, each.observed_ns) for each in self._references.values()]
             statements.append(Statement(_PUT_REFERENCE, told))
