@@ -6,8 +6,11 @@ from typing import Final
 
 from services.errors import Reason
 
+AMOUNTS: Final = ("amount_min", "amount_max", "day_max", "unapproved_max")
+"""The rules that are amounts: their names here and in the protos."""
 COOLING_SECONDS_MAX: Final = 30 * 24 * 3600
 _AMOUNT_BITS: Final = 256
+_NS_PER_SECOND: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,7 @@ class WithdrawalRules:
 
     def fit(self) -> bool:
         """Whether an asset may have such rules: every field in its range, and some amount is allowed."""
-        amounts = (self.amount_min, self.amount_max, self.day_max, self.unapproved_max)
-        if any(amount < 0 or amount >> _AMOUNT_BITS for amount in amounts):
+        if any(getattr(self, name) >> _AMOUNT_BITS for name in AMOUNTS):  # not zero for what is negative, too
             return False
         if not 0 <= self.cooling_seconds <= COOLING_SECONDS_MAX:
             return False
@@ -49,6 +51,10 @@ class WithdrawalRules:
     def approves(self, amount: int, withdrawn: int) -> bool:
         """Whether it needs no operator."""
         return withdrawn + amount <= self.unapproved_max
+
+    def release_ns(self, time_ns: int) -> int:
+        """When one that is approved at that time goes to the chain."""
+        return time_ns + self.cooling_seconds * _NS_PER_SECOND
 
 
 def stored(rules: WithdrawalRules) -> str:

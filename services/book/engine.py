@@ -781,7 +781,7 @@ class Engine:
             withdrawn = self.withdrawn.amount(asked.account_id, asked.asset_id, self.time_ns)
             refusal = rules.objection(asked.amount, withdrawn)
             if rules.approves(asked.amount, withdrawn):
-                release_ns = self.time_ns + rules.cooling_seconds * NS_PER_SECOND
+                release_ns = rules.release_ns(self.time_ns)
         if refusal is not None:
             return self._refuse(command, refusal.name)
         withdrawal = Withdrawal(command.command_id, asked, release_ns)
@@ -791,29 +791,34 @@ class Engine:
         return self._event(command, WithdrawalRequested(withdrawal))
 
     def _approve_withdrawal(self, command: Command, approval: ApproveWithdrawal) -> Event:
-        withdrawal = self.withdrawals.get(approval.withdrawal_id)
-        if withdrawal is None:
-            return self._refuse(command, WITHDRAWAL_NOT_FOUND)
-        if withdrawal.request.account_id in self.leaving:
-            return self._refuse(command, ACCOUNT_FROZEN)
+        objection = self._waiting_objection(approval.withdrawal_id)
+        if objection:
+            return self._refuse(command, objection)
+        withdrawal = self.withdrawals[approval.withdrawal_id]
         if withdrawal.release_ns:
             return self._refuse(command, OUT_OF_SEQUENCE)
         rules = self.withdrawal_rules.get(withdrawal.request.asset_id)
         if rules is None or rules.cooling_seconds == 0:
             return self._let_go(command, withdrawal)
-        cleared = replaced(withdrawal, release_ns=self.time_ns + rules.cooling_seconds * NS_PER_SECOND)
+        cleared = replaced(withdrawal, release_ns=rules.release_ns(self.time_ns))
         self.withdrawals[withdrawal.withdrawal_id] = cleared
         return self._event(command, WithdrawalCleared(cleared))
 
     def _release_withdrawal(self, command: Command, release: ReleaseWithdrawal) -> Event:
-        withdrawal = self.withdrawals.get(release.withdrawal_id)
-        if withdrawal is None:
-            return self._refuse(command, WITHDRAWAL_NOT_FOUND)
-        if withdrawal.request.account_id in self.leaving:
-            return self._refuse(command, ACCOUNT_FROZEN)
+        objection = self._waiting_objection(release.withdrawal_id)
+        if objection:
+            return self._refuse(command, objection)
+        withdrawal = self.withdrawals[release.withdrawal_id]
         if not 0 < withdrawal.release_ns <= self.time_ns:
             return self._refuse(command, OUT_OF_SEQUENCE)
         return self._let_go(command, withdrawal)
+
+    def _waiting_objection(self, withdrawal_id: int) -> str:
+        """Why a withdrawal cannot go on towards the chain, whatever it waits for."""
+        withdrawal = self.withdrawals.get(withdrawal_id)
+        if withdrawal is None:
+            return WITHDRAWAL_NOT_FOUND
+        return ACCOUNT_FROZEN if withdrawal.request.account_id in self.leaving else ""
 
     def _let_go(self, command: Command, withdrawal: Withdrawal) -> Event:
         del self.withdrawals[withdrawal.withdrawal_id]

@@ -20,7 +20,7 @@ from services import protobuf
 from services.book import encoding, model
 from services.command_ids import GATEWAYS_MAX
 from services.errors import Reason, Rejected
-from services.withdrawal_rules import WithdrawalRules
+from services.withdrawal_rules import AMOUNTS, WithdrawalRules
 
 SUBMIT_COMMANDS_MAX = 1_024
 AMOUNT_DIGITS_MAX = 78
@@ -154,10 +154,8 @@ def _request_withdrawal(m: pb.RequestWithdrawal) -> model.RequestWithdrawal:
 
 
 def _withdrawal_rules(m: pb.WithdrawalRules) -> WithdrawalRules:
-    names = ("amount_min", "amount_max", "day_max", "unapproved_max")
-    amounts = (_amount(getattr(m, name) or "0", f"rules.{name}") for name in names)
-    least, most, day, unapproved = amounts
-    return WithdrawalRules(least, most, day, unapproved, m.cooling_seconds)
+    amounts = {name: _amount(getattr(m, name) or "0", f"rules.{name}") for name in AMOUNTS}
+    return WithdrawalRules(**amounts, cooling_seconds=m.cooling_seconds)
 
 
 def _claim_final(m: pb.ClaimFinal) -> model.ClaimFinal:
@@ -396,10 +394,8 @@ def _write_request(part: pb.RequestWithdrawal, body: model.RequestWithdrawal) ->
 
 
 def _write_withdrawal_rules(part: pb.WithdrawalRules, rules: WithdrawalRules) -> None:
-    part.amount_min = str(rules.amount_min)
-    part.amount_max = str(rules.amount_max)
-    part.day_max = str(rules.day_max)
-    part.unapproved_max = str(rules.unapproved_max)
+    for name in AMOUNTS:
+        setattr(part, name, str(getattr(rules, name)))
     part.cooling_seconds = rules.cooling_seconds
 
 

@@ -25,7 +25,7 @@ from services.order_gateway.paging import NS_PER_SECOND
 from services.order_gateway.views import Update
 from services.records import replaced
 from services.units import INT64_MAX, Asset, FixedPoint, Market, market_of
-from services.withdrawal_rules import WithdrawalRules
+from services.withdrawal_rules import AMOUNTS, WithdrawalRules
 
 CLIENT_ORDER_ID_CHARS_MAX = 64
 SYMBOL_CHARS_MAX = 16
@@ -222,9 +222,8 @@ def _withdrawal(message: journal.Withdrawal) -> tuple[int, model.RequestWithdraw
 
 def _withdrawal_rules_set(message: journal.WithdrawalRulesSet) -> model.WithdrawalRulesSet:
     m = message.rules
-    amounts = (m.amount_min, m.amount_max, m.day_max, m.unapproved_max)
-    least, most, day, unapproved = (int(text or 0) for text in amounts)
-    return model.WithdrawalRulesSet(message.asset_id, WithdrawalRules(least, most, day, unapproved, m.cooling_seconds))
+    amounts = {name: int(getattr(m, name) or 0) for name in AMOUNTS}
+    return model.WithdrawalRulesSet(message.asset_id, WithdrawalRules(**amounts, cooling_seconds=m.cooling_seconds))
 
 
 def _allow_list_changed(m: journal.AllowListChanged) -> model.AllowListChanged:
@@ -398,10 +397,8 @@ def _write_withdrawal_rules(message: journal.Command, body: model.SetWithdrawalR
     part, asked = message.set_withdrawal_rules, body.rules
     part.asset_id, part.reason = body.asset_id, body.reason
     rules = part.rules
-    rules.amount_min = str(asked.amount_min)
-    rules.amount_max = str(asked.amount_max)
-    rules.day_max = str(asked.day_max)
-    rules.unapproved_max = str(asked.unapproved_max)
+    for name in AMOUNTS:
+        setattr(rules, name, str(getattr(asked, name)))
     rules.cooling_seconds = asked.cooling_seconds
 
 

@@ -10,9 +10,7 @@ from services.allow_list import AllowList
 from services.order_gateway.money_wire import address
 from services.order_gateway.wire import amount_or_zero, invalid, set_time
 from services.units import Asset
-from services.withdrawal_rules import COOLING_SECONDS_MAX, WithdrawalRules
-
-AMOUNTS = ("amount_min", "amount_max", "day_max", "unapproved_max")
+from services.withdrawal_rules import AMOUNTS, COOLING_SECONDS_MAX, WithdrawalRules
 
 
 def rules(request: admin_pb.SetWithdrawalRulesRequest, asset: Asset, before: WithdrawalRules) -> WithdrawalRules:
@@ -21,7 +19,7 @@ def rules(request: admin_pb.SetWithdrawalRulesRequest, asset: Asset, before: Wit
     Raises:
         Rejected: INVALID_FIELD for no amount, for one that no withdrawal could keep to, for a too long cooling-off.
     """
-    asked = {name: amount_or_zero(getattr(request, name), name, asset) for name in AMOUNTS if request.HasField(name)}  # type: ignore[arg-type]
+    asked = {name: amount_or_zero(getattr(request, name), name, asset) for name in AMOUNTS if request.HasField(name)}
     if request.HasField("cooling_seconds"):
         if request.cooling_seconds > COOLING_SECONDS_MAX:
             raise invalid("cooling_seconds", f"must be at most {COOLING_SECONDS_MAX}")
