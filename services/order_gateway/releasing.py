@@ -71,10 +71,13 @@ class Releasing:
                 continue
 
     async def _release(self, withdrawal_id: int) -> None:
+        waiting = self._ledger.withdrawals.get(withdrawal_id)
+        if waiting is None or not waiting.release_ns:
+            return  # it has gone, or was canceled: nothing to journal
         try:
             await outcome(self._session.submit(ReleaseWithdrawal(withdrawal_id), OPERATOR), ANSWER_SECONDS_MAX)
         except Rejected as rejected:
-            if rejected.reason is not Reason.WITHDRAWAL_NOT_FOUND:  # else it has gone, or was canceled
+            if rejected.reason is not Reason.WITHDRAWAL_NOT_FOUND:  # else somebody was quicker
                 logger.debug("not released yet", withdrawal=withdrawal_id, why=rejected.message)
                 seconds = FROZEN_SECONDS if rejected.reason is Reason.ACCOUNT_FROZEN else AGAIN_SECONDS
                 heappush(self._due, (self._clock_ns() + int(seconds * NS_PER_SECOND), withdrawal_id))
