@@ -102,7 +102,8 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first: dict[str, Any] = dict(error.errors()[0])
     field = str(first["loc"][-1])
-    words = _INVALID.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
+    ours = _INVALID.get(first["type"])
+    words = first["msg"] if ours is None else ours.format(**first.get("ctx", {}))
     return answer(Rejected(Reason.INVALID_FIELD, f"{field} {words}", field))
 
 

@@ -56,7 +56,7 @@ class MarketSocket:
         """
         user: UserStream | None = None
         try:
-            keys = [name for name in names if len(name) >= KEY_LIKE_CHARS_MIN and "@" not in name]
+            keys = [name for name in names if _is_key_like(name)]
             for key in keys[:1]:
                 user = await self._user(key)
             await self._subscribe([name for name in names if name not in keys])
@@ -143,6 +143,10 @@ def _names(request: Request) -> list[str]:
     return list(request.params)
 
 
+def _is_key_like(name: str) -> bool:
+    return "@" not in name and len(name) >= KEY_LIKE_CHARS_MIN
+
+
 def names_in(path: str, query: bytes) -> list[str]:
     """The streams and listen keys that an address names. `path`: /ws or /stream, and what is behind it.
 
@@ -150,4 +154,4 @@ def names_in(path: str, query: bytes) -> list[str]:
     """
     if path == "/stream":
         return [name for text in parse_qs(query.decode("latin-1")).get("streams", []) for name in text.split("/")]
-    return [name for name in path.removeprefix("/ws").split("/") if "@" in name or len(name) >= KEY_LIKE_CHARS_MIN]
+    return [name for name in path.removeprefix("/ws").split("/") if "@" in name or _is_key_like(name)]
